@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "relay/commands/context.h"
+
+#include <unistd.h>
+
+#include <cstdio>
+
+#include "relay/base/uuid.h"
+
+namespace outbox {
+
+postgres::Options postgres_options(const Config& config) {
+  postgres::Options o;
+  o.dsn = config.postgres.dsn;
+  o.password = config.postgres.password;
+  o.relay = config.relay.name;
+  o.holder = holder_name();
+  o.mode = config.relay.mode;
+  o.lease_ttl = config.lease.ttl;
+  o.batch_messages_max = config.delivery.batch_messages_max;
+  o.batch_bytes_max = config.delivery.batch_bytes_max;
+  o.message_bytes_max = config.delivery.message_bytes_max;
+  o.allow_unguarded = config.postgres.allow_unguarded;
+  return o;
+}
+
+kafka::Options kafka_options(const Config& config) {
+  kafka::Options o;
+  for (const auto& broker : config.kafka.brokers) o.brokers += (o.brokers.empty() ? "" : ",") + broker;
+  o.properties = config.kafka.properties;
+  o.secret_properties = config.kafka.secret_properties;
+  o.password = config.kafka.password;
+  o.relay = config.relay.name;
+  o.progress_topic = config.kafka.progress_topic;
+  o.mode = config.relay.mode;
+  o.order = config.delivery.order;
+  o.allow = config.topics.allow;
+  o.missing_after = config.topics.missing_after;
+  o.batch_messages_max = config.delivery.batch_messages_max;
+  o.batch_bytes_max = config.delivery.batch_bytes_max;
+  o.message_bytes_max = config.delivery.message_bytes_max;
+  return o;
+}
+
+Result<std::unique_ptr<postgres::Control>> open_control(const Config& config) {
+  auto connection = postgres::connection_string(config.postgres.dsn, config.postgres.password, "outbox-relay " + config.relay.name);
+  if (!connection) return connection.error();
+  return postgres::Control::connect(*connection);
+}
+
+int report(const Error& error) {
+  std::fprintf(stderr, "outbox-relay: %s\n", error.text().c_str());
+  return exit_code(error.fault);
+}
+
+std::string holder_name() {
+  char host[256] = "unknown";
+  gethostname(host, sizeof host - 1);
+  static const std::string name = std::string(host) + ":" + std::to_string(getpid()) + ":" + Uuid::random().text().substr(0, 8);
+  return name;
+}
+
+}  // namespace outbox

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+// What every command begins with: the configuration, turned into what PostgreSQL and Kafka need.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "relay/config/config.h"
+#include "relay/kafka/handle.h"
+#include "relay/postgres/options.h"
+#include "relay/postgres/session.h"
+
+namespace outbox {
+
+postgres::Options postgres_options(const Config& config);
+kafka::Options kafka_options(const Config& config);
+
+// A session for a command that looks at the database, or changes it by hand.
+Result<std::unique_ptr<postgres::Control>> open_control(const Config& config);
+
+// Prints the error to standard error and returns the exit code that belongs to it.
+int report(const Error& error);
+
+// This process, as outbox.lease.holder: host name, process id, and a random part, because both can be reused.
+std::string holder_name();
+
+}  // namespace outbox

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <functional>
+
+#include "relay/core/ports.h"
+
+namespace outbox {
+
+// Waits in one poll() for PostgreSQL, Kafka and signals. SIGTERM and SIGINT ask the process to end.
+//
+// Must be made before any other thread starts: it blocks those signals, and threads inherit that.
+class PollWakeup : public Wakeup {
+ public:
+  PollWakeup();
+  ~PollWakeup() override;
+  PollWakeup(const PollWakeup&) = delete;
+  PollWakeup& operator=(const PollWakeup&) = delete;
+
+  // Written by the Kafka client when it has something.
+  int kafka_fd() const { return kafka_; }
+  // Gives the socket on which PostgreSQL is expected to answer, or -1.
+  void watch_postgres(std::function<int()> fd) { postgres_ = std::move(fd); }
+
+  void wait(std::chrono::microseconds at_most) override;
+  bool stop_requested() const override { return stop_; }
+
+ private:
+  int kafka_;
+  int signals_;
+  std::function<int()> postgres_ = [] { return -1; };
+  bool stop_ = false;
+};
+
+}  // namespace outbox

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "relay/config/dsn.h"
+
+#include <libpq-fe.h>
+
+#include <memory>
+
+namespace outbox::config {
+namespace {
+
+using Parsed = std::unique_ptr<PQconninfoOption, decltype(&PQconninfoFree)>;
+
+Parsed parse(const std::string& dsn) {
+  char* message = nullptr;
+  Parsed parsed(PQconninfoParse(dsn.c_str(), &message), &PQconninfoFree);
+  PQfreemem(message);
+  return parsed;
+}
+
+}  // namespace
+
+Result<void> check_dsn(std::string_view dsn) {
+  if (!dsn.empty() && parse(std::string(dsn))) return {};
+  return Error{Fault::usage, "is not a connection string or URI of libpq",
+               "write \"host=db1 dbname=shop user=relay\" or \"postgresql://relay@db1/shop\"; values with blanks in "
+               "single quotes."};
+}
+
+bool carries_password(const std::string& dsn) {
+  const Parsed parsed = parse(dsn);
+  for (const PQconninfoOption* option = parsed.get(); option != nullptr && option->keyword != nullptr; ++option) {
+    // "*" marks what psql would not echo: password, sslpassword, and whatever newer versions add.
+    const bool hidden = option->dispchar != nullptr && std::string_view(option->dispchar) == "*";
+    if (hidden && option->val != nullptr && option->val[0] != '\0') return true;
+  }
+  return false;
+}
+
+}  // namespace outbox::config

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which properties of librdkafka a user may set.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "relay/base/error.h"
+#include "relay/core/mode.h"
+
+namespace outbox::config {
+
+// The errors below are what follows the name of the property in a sentence.
+
+// Whether the value of a property is a secret, by its name.
+bool is_secret_property(std::string_view name);
+
+// An error if the protocol owns the property (with the reason), or if librdkafka does not know it or its value.
+// Says nothing about the value of a secret property.
+Result<void> check_property(const std::string& name, const std::string& value);
+
+// An error if the property, allowed in general, would cost too much in `mode`: in exactly-once a linger above 1 ms,
+// which is added to every Kafka transaction. REQUIRES: check_property() took it.
+Result<void> check_property_for(Mode mode, std::string_view name, std::string_view value);
+
+// An error if a property may not stand in a configuration file, because it is a secret.
+Result<void> check_property_in_file(std::string_view name);
+
+// The list of refused properties with their reasons, as the rows of a Markdown table.
+std::string owned_properties_markdown();
+
+}  // namespace outbox::config

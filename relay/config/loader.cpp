@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "relay/config/loader.h"
+
+#include <spdlog/fmt/fmt.h>
+
+#include <algorithm>
+
+#include "relay/base/check.h"
+#include "relay/config/dsn.h"
+#include "relay/config/kafka_properties.h"
+#include "relay/config/value.h"
+
+namespace outbox::config {
+namespace {
+
+constexpr std::string_view kPrefix = "OUTBOX_RELAY_";
+
+// Kubernetes puts OUTBOX_RELAY_KAFKA_SERVICE_HOST and the like into every pod beside a service named
+// outbox-relay-kafka.
+bool is_service_link(std::string_view name) {
+  return name.find("_SERVICE_HOST") != std::string_view::npos || name.find("_SERVICE_PORT") != std::string_view::npos ||
+         name.find("_PORT_") != std::string_view::npos || name.ends_with("_PORT");
+}
+
+// The option that the unknown variable `name` probably means; nullopt: it is none of ours; "": of ours, but nothing is
+// near.
+std::optional<std::string> meant_by(std::string_view name) {
+  std::vector<std::string> known;
+  bool ours = false;
+  for (const Option& option : options()) {
+    known.push_back(environment_name(option));
+    const auto end = known.back().size() - option.key.size();
+    ours = ours || name.starts_with(std::string_view(known.back()).substr(0, end));
+  }
+  auto near = nearest(name, known);
+  if (!near && ours) return "";
+  return near;
+}
+
+std::pair<std::string, std::string> split_property(const std::string& entry) {
+  const auto equals = entry.find('=');
+  if (equals == std::string::npos) return {entry, ""};
+  const auto name_end = entry.find_last_not_of(" \t", equals == 0 ? 0 : equals - 1);
+  const auto value_begin = entry.find_first_not_of(" \t", equals + 1);
+  return {entry.substr(0, std::min(name_end + 1, equals)),
+          value_begin == std::string::npos ? "" : entry.substr(value_begin)};
+}
+
+}  // namespace
+
+void Loader::read_environment(const Environment& environment) {
+  std::set<std::string> known;
+  for (const Option& option : options()) {
+    const std::string name = environment_name(option);
+    known.insert(name);
+    const auto found = environment.find(name);
+    if (found == environment.end() || found->second.empty()) continue;
+    const Place place{name};
+    if (option.type == Type::list) {
+      Entries entries;
+      for (std::string& entry : split_list(found->second)) entries.emplace_back(std::move(entry), place);
+      store_list(option, entries, place);
+    } else if (option.type == Type::properties) {
+      read_property_list(option, found->second, place);
+    } else {
+      store(option, found->second, place);
+    }
+  }
+  for (const auto& [name, value] : environment) {
+    if (!name.starts_with(kPrefix) || known.contains(name) || is_service_link(name)) continue;
+    const auto meant = meant_by(name);
+    if (!meant) continue;
+    mistakes_.add(Place{name}, "no option has this name",
+                  meant->empty() ? "see `outbox-relay config --defaults` for the names."
+                                 : fmt::format("did you mean {}?", *meant));
+  }
+}
+
+// A comma that is not escaped cuts a password in two. What follows one is therefore named only when it is right.
+void Loader::read_property_list(const Option& option, const std::string& list, const Place& place) {
+  bool after_secret = false;
+  for (const std::string& entry : split_list(list)) {
+    const auto [name, value] = split_property(entry);
+    const bool complete = entry.find('=') != std::string::npos && !name.empty();
+    if (after_secret && !(complete && check_property(name, value))) {
+      wrong(option, place, "what follows a secret is not name=value with a property that may be set",
+            R"(a comma inside a value is written \, there; put the secret last to see which entry is meant.)");
+    } else if (!complete) {
+      wrong(option, place, "an entry is not name=value",
+            R"(write "a=b,c=d"; a comma inside a value is written \, there.)");
+    } else {
+      store_property(option, name, value, place);
+    }
+    after_secret = after_secret || is_secret_property(name);
+  }
+}
+
+void Loader::wrong(const Option& option, const Place& place, const std::string& what, const std::string& hint) {
+  bad_.insert(&option);
+  mistakes_.add(place, fmt::format("{}: {}", full_name(option), what), hint);
+}
+
+void Loader::store(const Option& option, const std::string& text, const Place& place) {
+  given_[&option] = place;
+  if (auto stored = assign(option, text, config_); !stored) {
+    const bool plain = option.type == Type::integer || option.type == Type::boolean;
+    const std::string value = option.secret ? "the value" : plain ? text : in_quotes(text);
+    // A secret file's error is a sentence of its own.
+    wrong(option, place,
+          option.type == Type::secret_file ? stored.error().what : fmt::format("{} {}", value, stored.error().what),
+          stored.error().hint);
+    return;
+  }
+  if (&option == find("postgres", "dsn") && place.in_file() && carries_password(text)) {
+    wrong(option, place, "the value carries a password, which does not belong in this file",
+          "put the password into a file of its own and name that in postgres.password_file, or set "
+          "OUTBOX_RELAY_POSTGRES_DSN.");
+  }
+}
+
+void Loader::store_list(const Option& option, const Entries& entries, const Place& place) {
+  given_[&option] = place;
+  std::vector<std::string> values;
+  for (const auto& [entry, entry_place] : entries) {
+    if (auto checked = check_entry(option, entry); !checked) {
+      wrong(option, entry_place, fmt::format("{} {}", in_quotes(entry), checked.error().what), checked.error().hint);
+    }
+    values.push_back(entry);
+  }
+  if (values.empty())
+    return wrong(option, place, "the list is empty", fmt::format("write {} = {}", option.key, option.example));
+  const auto* access = std::get_if<std::vector<std::string>& (*)(Config&)>(&option.member);
+  CHECK(access != nullptr);
+  (*access)(config_) = std::move(values);
+}
+
+void Loader::store_property(const Option& option, const std::string& name, const std::string& value,
+                            const Place& place) {
+  given_[&option] = place;
+  auto checked = place.in_file() ? check_property_in_file(name) : Result<void>{};
+  if (checked) checked = check_property(name, value);
+  if (!checked)
+    return wrong(option, place, fmt::format("{} {}", in_quotes(name), checked.error().what), checked.error().hint);
+  properties_[name] = Property{value, place};
+}
+
+bool Loader::good(std::string_view section, std::string_view key) const { return !bad_.contains(find(section, key)); }
+
+Place Loader::place_of(std::string_view section, std::string_view key) const {
+  const auto found = given_.find(find(section, key));
+  return found == given_.end() ? Place{file_.empty() ? "configuration" : file_} : found->second;
+}
+
+void Loader::check_required() {
+  if (!file_is_known_) return;
+  for (const Option& option : options()) {
+    if (!option.required || given_.contains(&option)) continue;
+    const auto section = sections_.find(option.section);
+    Place place = file_.empty() ? Place{"configuration"} : Place{file_, 1, 1};
+    if (section != sections_.end()) place = section->second;
+    mistakes_.add(place, fmt::format("{} is missing; it is required", full_name(option)),
+                  fmt::format("write {} = {} under [{}], or set {}.", option.key, option.example, option.section,
+                              environment_name(option)));
+  }
+}
+
+void Loader::check_passwords() {
+  const bool twice =
+      !config_.postgres.password.empty() && good("postgres", "dsn") && carries_password(config_.postgres.dsn.reveal());
+  if (twice) {
+    mistakes_.add(place_of("postgres", "password_file"),
+                  "postgres.password_file: postgres.dsn carries a password as well", "give it once.");
+  }
+  if (!config_.kafka.password.empty() && properties_.contains("sasl.password")) {
+    mistakes_.add(place_of("kafka", "password_file"),
+                  "kafka.password_file: kafka.properties sets sasl.password as well", "give it once.");
+  }
+}
+
+void Loader::check_sizes() {
+  const auto& delivery = config_.delivery;
+  if (!good("delivery", "message_bytes_max") || !good("delivery", "batch_bytes_max")) return;
+  if (delivery.message_bytes_max <= delivery.batch_bytes_max) return;
+  const bool message_is_set = given_.contains(find("delivery", "message_bytes_max"));
+  mistakes_.add(place_of("delivery", message_is_set ? "message_bytes_max" : "batch_bytes_max"),
+                fmt::format("delivery.message_bytes_max ({}) is larger than delivery.batch_bytes_max ({})",
+                            format_size(delivery.message_bytes_max), format_size(delivery.batch_bytes_max)),
+                "the largest message must fit a batch: raise batch_bytes_max or lower message_bytes_max.");
+}
+
+void Loader::settle_topics() {
+  std::string& progress = config_.kafka.progress_topic;
+  if (!given_.contains(find("kafka", "progress_topic"))) progress = "outbox-progress." + config_.relay.name;
+  const auto& allow = config_.topics.allow;
+  if (std::find(allow.begin(), allow.end(), progress) == allow.end()) return;
+  mistakes_.add(place_of("topics", "allow"),
+                fmt::format("topics.allow: {} is the relay's own progress topic", in_quotes(progress)),
+                "remove it: a message there would be taken for a progress record.");
+}
+
+void Loader::settle_properties() {
+  for (const auto& [name, property] : properties_) {
+    auto fits = good("relay", "mode") ? check_property_for(config_.relay.mode, name, property.value) : Result<void>{};
+    if (!fits)
+      mistakes_.add(property.place, fmt::format("kafka.properties: {} {}", in_quotes(name), fits.error().what),
+                    fits.error().hint);
+    if (is_secret_property(name)) config_.kafka.secret_properties.emplace_back(name, Secret(property.value));
+    else config_.kafka.properties.emplace_back(name, property.value);
+  }
+  for (auto& [name, property] : properties_) wipe(property.value);
+}
+
+Result<Config> Loader::finish() && {
+  check_required();
+  check_passwords();
+  check_sizes();
+  settle_topics();
+  settle_properties();
+  if (!mistakes_.empty()) return std::move(mistakes_).error();
+  config_.file = file_;
+  return std::move(config_);
+}
+
+}  // namespace outbox::config

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "relay/core/headers.h"
+
+#include <cstdlib>
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+namespace outbox {
+namespace {
+
+std::string_view keep(const std::string& text, Page& page) {
+  char* const copy = static_cast<char*>(std::malloc(text.size() + 1));
+  if (copy == nullptr) throw std::bad_alloc();
+  std::memcpy(copy, text.data(), text.size());
+  page.owned.emplace_back(copy, &std::free);
+  return {copy, text.size()};
+}
+
+}  // namespace
+
+bool reserved_header(std::string_view name) {
+  return name == "dedup-key" || name == "sent-at" || name.starts_with("outbox-") || name.starts_with("effect-");
+}
+
+void decode_headers(std::string_view json, Message& message, Page& page) {
+  const auto object = nlohmann::json::parse(json, nullptr, false);
+  message.headers_from = message.headers_to = static_cast<std::uint32_t>(page.headers.size());
+  if (!object.is_object()) {
+    message.bad_headers = "headers is no JSON object";
+    return;
+  }
+  for (const auto& [name, value] : object.items()) {
+    if (!value.is_string()) {
+      message.bad_headers = "headers has a value that is no string";
+      return;
+    }
+    if (reserved_header(name)) {
+      message.bad_headers = "headers sets a reserved name (dedup-key, sent-at, outbox-*, effect-*)";
+      return;
+    }
+    page.headers.push_back({keep(name, page), keep(value.get_ref<const std::string&>(), page)});
+  }
+  message.headers_to = static_cast<std::uint32_t>(page.headers.size());
+}
+
+}  // namespace outbox

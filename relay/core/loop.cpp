@@ -1,0 +1,529 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "relay/core/loop.h"
+
+#include <algorithm>
+#include <set>
+
+#include "relay/base/check.h"
+#include "relay/base/log.h"
+#include "relay/base/sabotage.h"
+
+namespace outbox {
+namespace {
+
+using log::Level;
+
+constexpr Millis mark_alone_after{100};    // without a next batch to carry the mark
+constexpr Millis standby_interval{100};
+constexpr Millis topic_doubt_interval{200};
+constexpr Millis busy_wait_max{50};        // an upper bound only: what is waited for wakes the loop
+constexpr Millis summary_interval{60'000};
+constexpr Millis calm_after{5'000};        // streaming for so long, a trouble is over even if there was nothing to send
+constexpr std::size_t read_ahead_from = 1'000;  // messages in flight
+
+std::string key_of(const Message& m) {
+  std::string key(m.topic);
+  key += '\0';
+  key += *m.key;
+  return key;
+}
+
+}  // namespace
+
+const char* to_string(State state) {
+  switch (state) {
+    case State::standby: return "standby";
+    case State::recovering: return "recovering";
+    case State::streaming: return "streaming";
+    case State::stalled: return "stalled";
+    case State::draining: return "draining";
+    case State::stopped: return "stopped";
+  }
+  return "unknown";
+}
+
+const char* to_string(Phase phase) {
+  static constexpr const char* names[] = {"leased", "initialised", "settled",  "parked",    "opening", "opened",
+                                          "begun",  "sent",        "reported", "confirmed", "marking", "marked"};
+  static_assert(std::size(names) == static_cast<std::size_t>(last_phase) + 1);
+  return names[static_cast<std::size_t>(phase)];
+}
+
+Result<void> Loop::run() {
+  enter(State::standby);
+  while (state_ != State::stopped) {
+    auto done = step();
+    if (!done) done = on_error(done.error());
+    if (!done) {
+      enter(State::stopped, done.error().what);
+      upkeep_.stop();
+      publisher_.abandon();
+      return done;
+    }
+  }
+  return {};
+}
+
+Result<void> Loop::step() {
+  switch (state_) {
+    case State::standby: return stand_by();
+    case State::recovering: return recover();
+    case State::streaming:
+    case State::draining: return stream();
+    case State::stalled: return probe();
+    case State::stopped: break;
+  }
+  return {};
+}
+
+// One line per transition; but while one trouble lasts, its fruitless recoveries are left to the summary.
+void Loop::enter(State state, const std::string& why) {
+  if (state == state_) return;
+  state_ = state;
+  if (state == State::streaming) streaming_since_ = Clock::now();
+  if (state == shown_ || (trouble_ && state == State::recovering)) return;
+  log::event(why.empty() ? Level::info : Level::warn, "state_changed",
+             {{"from", to_string(shown_)}, {"to", to_string(state)}, {"epoch", epoch_}, {"reason", why}});
+  shown_ = state;
+}
+
+// Standby --------------------------------------------------------------------------------------------------------------
+
+Result<void> Loop::stand_by() {
+  if (wakeup_.stop_requested()) return finish();
+  if (!here_) {
+    auto here = journal_.connect();
+    if (!here) return here.error();
+    here_ = *here;
+    session_fresh_ = true;
+  }
+  auto available = lease_.available();
+  if (!available) return available.error();
+  if (*available) {
+    enter(State::recovering);
+    return {};
+  }
+  trouble_.reset();
+  if (shown_ != State::standby) {
+    state_ = shown_;
+    enter(State::standby);
+  }
+  wakeup_.wait(standby_interval);
+  return {};
+}
+
+// Recovery -------------------------------------------------------------------------------------------------------------
+
+// The steps are those of the design page, in its order. Whatever was under way before is forgotten: what counts is what
+// PostgreSQL and Kafka remember.
+Result<void> Loop::recover() {
+  upkeep_.stop();
+  publisher_.abandon();
+  flight_.reset();
+  next_.reset();
+  reading_ = false;
+  if (!here_ || !session_fresh_) {
+    auto here = journal_.connect();
+    if (!here) return here.error();
+    here_ = *here;
+  }
+  session_fresh_ = false;
+
+  // 1: look, before anybody is fenced
+  auto before = publisher_.newest_progress(false);
+  if (!before) return before.error();
+  if (auto error = foreign(*here_, *before)) return *error;
+
+  // 2: take the lease
+  auto available = lease_.available();
+  if (!available) return available.error();
+  std::optional<Lease::Taken> taken;
+  if (*available) {
+    auto r = lease_.take();
+    if (!r) return r.error();
+    taken = *r;
+  }
+  if (!taken) {
+    session_fresh_ = true;
+    enter(State::standby);
+    return {};
+  }
+  CHECK(taken->epoch > epoch_);
+  epoch_ = taken->epoch;
+  if (!taken->continued) confirmed_since_take_ = false;
+  at(Phase::leased);
+  if (auto r = settle(*here_); !r) return r;
+
+  if (auto r = lease_.renew(); !r) return r;
+  upkeep_.start(epoch_);
+  look_again_at_ = Clock::now();
+  enter(State::streaming);
+  return {};
+}
+
+// Steps 3 to 5.
+Result<void> Loop::settle(const Identity& here) {
+  Evidence e;
+  e.here = here;
+  e.confirmed_since_take = confirmed_since_take_;
+  auto newest = journal_.newest();
+  if (!newest) return newest.error();
+  e.newest = *newest;
+  const bool in_doubt = e.newest && !e.newest->delivered;
+
+  // 3: the mode in which a batch was opened decides how it is recovered
+  if (auto r = publisher_.renew(in_doubt ? e.newest->mode : options_.mode); !r) return r;
+  at(Phase::initialised);
+
+  // 4
+  auto progress = publisher_.newest_progress(true);
+  if (!progress) return progress.error();
+  e.progress = *progress;
+  if (e.newest) {
+    auto before = journal_.token_before(e.newest->number);
+    if (!before) return before.error();
+    e.token_before = *before;
+  }
+  if (e.progress) {
+    auto known = journal_.knows(e.progress->token);
+    if (!known) return known.error();
+    e.progress_known = *known;
+  }
+
+  // 5
+  const Verdict verdict = decide(e);
+  if (verdict.action == Verdict::Action::refuse) return *verdict.refusal;
+  number_ = std::max(e.newest ? e.newest->number : 0, e.progress ? e.progress->number : 0);
+  token_ = e.newest ? std::optional(e.newest->token) : std::nullopt;
+  token_before_ = e.token_before;
+  if (verdict.finding == Verdict::Finding::progress_lost) {
+    log::event(Level::error, "progress_lost",
+               {{"journal_batch", e.newest->number}, {"kafka_batch", e.progress ? e.progress->number : 0}, {"in_doubt", in_doubt}});
+    if (in_doubt && options_.stop_on_lost_progress) {
+      return Error{Fault::refused, "Kafka lost the progress record that would settle batch " + std::to_string(e.newest->number),
+                   "delivery.on_lost_progress = \"resend\" sends it again; some of its messages may then be repeated"};
+    }
+  }
+  if (verdict.finding == Verdict::Finding::database_went_back) {
+    log::event(Level::error, "database_went_back",
+               {{"journal_batch", e.newest ? e.newest->number : 0}, {"kafka_batch", e.progress->number},
+                {"kafka_epoch", e.progress->epoch}, {"kafka_token", e.progress->token.text()}});
+  }
+  if (in_doubt) {
+    log::event(Level::info, "batch_recovered", {{"batch", e.newest->number}, {"messages", e.newest->messages},
+                                                {"found", verdict.action == Verdict::Action::mark ? "delivered" : "not_delivered"}});
+  }
+  source_.reset(e.newest ? e.newest->next() : Cursor{Snapshot::nothing(), std::nullopt, std::nullopt, 0});
+  auto topics = journal_.topics_with_blocked_keys();
+  if (!topics) return topics.error();
+  blocked_topics_ = {topics->begin(), topics->end()};
+
+  if (verdict.action == Verdict::Action::mark) {
+    const bool ours = confirmed_ && confirmed_->number == e.newest->number;
+    if (auto r = journal_.mark(epoch_, ours ? *confirmed_ : Confirmed{e.newest->number, {}}); !r) return r;
+    at(Phase::settled);
+  }
+  confirmed_.reset();
+  if (verdict.action == Verdict::Action::resend) return resend(*e.newest);
+  return {};
+}
+
+// The page was vetted when it was opened; what cannot be sent any more is parked first, so that every later re-read gives the
+// same rows.
+Result<void> Loop::resend(const Batch& batch) {
+  auto page = source_.reread(batch);
+  if (!page) return page.error();
+  Publisher::Vetted vetted;
+  while (true) {
+    auto r = publisher_.vet(*page);
+    if (!r) return r.error();
+    vetted = std::move(*r);
+    if (vetted.settled || wakeup_.stop_requested()) break;
+    wakeup_.wait(topic_doubt_interval);
+    if (lease_.due()) {
+      if (auto renewed = lease_.renew(); !renewed) return renewed;
+    }
+  }
+  auto rejected = rejections(*page, std::move(vetted.rejected));
+  if (!rejected) return rejected.error();
+  flight_ = Flight{batch, std::move(*page), {}};
+  if (!rejected->empty()) {
+    if (auto r = journal_.park(epoch_, batch.number, *rejected); !r) return r;
+    at(Phase::parked);
+    std::set<std::int64_t> seqs;
+    for (const Rejection& r : *rejected) seqs.insert(r.seq);
+    for (std::size_t i = 0; i < flight_->page.messages.size(); ++i) {
+      if (seqs.contains(flight_->page.messages[i].seq)) flight_->skip.push_back(i);
+    }
+    remember_blocked(flight_->page, flight_->skip);
+  }
+  at(Phase::settled);
+  return publish();
+}
+
+// Streaming ------------------------------------------------------------------------------------------------------------
+
+Result<void> Loop::stream() {
+  if (state_ == State::streaming && wakeup_.stop_requested()) enter(State::draining);
+  if (!lease_.held()) return Error{Fault::fenced, "the lease ran out by our own clock"};
+
+  if (auto r = look_for_work(); !r) return r;
+  if (flight_) {
+    auto reported = publisher_.reported();
+    if (!reported) return publisher_.refused().empty() ? reported.error() : park_refused();
+    if (*reported) {
+      at(Phase::reported);
+      return confirm();
+    }
+  } else if (next_ && state_ == State::streaming) {
+    return open_next();
+  } else if (confirmed_ && (state_ == State::draining || Clock::now() >= confirmed_at_ + mark_alone_after)) {
+    return mark();
+  } else if (state_ == State::draining) {
+    return finish();
+  }
+  if (lease_.due()) return lease_.renew();
+  pause();
+  return {};
+}
+
+// Keeps one page read ahead; never blocks.
+Result<void> Loop::look_for_work() {
+  if (next_) return {};
+  auto news = source_.advance();
+  if (!news) return news.error();
+  if (*news) {
+    reading_ = false;
+    next_ = source_.take();
+    if (next_) {
+      idle_ = Millis{1};
+    } else {
+      look_again_at_ = Clock::now() + idle_;
+      idle_ = std::min(idle_ * 2, options_.poll_idle);
+    }
+  }
+  // Caught up, a snapshot taken after this batch shows more than one taken now, and costs less than it saves.
+  const bool caught_up = flight_ && flight_->page.exhausted && flight_->page.messages.size() < read_ahead_from;
+  if (next_ || reading_ || caught_up || state_ != State::streaming || Clock::now() < look_again_at_) return {};
+  reading_ = true;
+  return source_.want();
+}
+
+void Loop::pause() const {
+  auto until = Clock::now() + busy_wait_max;
+  if (!flight_ && !next_ && !reading_) until = std::min(until, look_again_at_);
+  if (confirmed_) until = std::min(until, confirmed_at_ + mark_alone_after);
+  const auto left = std::chrono::duration_cast<std::chrono::microseconds>(until - Clock::now());
+  wakeup_.wait(std::max(left, std::chrono::microseconds{0}));
+}
+
+Result<void> Loop::open_next() {
+  if (!publisher_.clean(options_.mode) && !SABOTAGED(incarnation_rule_off)) {
+    log::event(Level::info, "incarnation_renewed", {{"batch", number_}});
+    if (auto r = publisher_.renew(options_.mode); !r) return r;
+  }
+  auto vetted = publisher_.vet(*next_);
+  if (!vetted) return vetted.error();
+  if (!vetted->settled) {
+    wakeup_.wait(topic_doubt_interval);
+    return lease_.due() ? lease_.renew() : Result<void>{};
+  }
+  auto rejected = rejections(*next_, std::move(vetted->rejected));
+  if (!rejected) return rejected.error();
+
+  Flight flight{{}, std::move(*next_), {}};
+  next_.reset();
+  Batch& b = flight.batch;
+  const Page& page = flight.page;
+  b = Batch{number_ + 1,   epoch_,        Uuid::random(),  false,          options_.mode,
+            page.base,     page.upto,     page.fresh_from, page.after_seq, page.upto_seq,
+            page.exhausted, static_cast<std::int64_t>(page.messages.size()), page.bytes, {}, false};
+  std::size_t i = 0;
+  for (const Rejection& r : *rejected) {
+    while (page.messages[i].seq < r.seq) ++i;
+    CHECK(page.messages[i].seq == r.seq);
+    flight.skip.push_back(i);
+  }
+  at(Phase::opening);
+  const bool renews = lease_.due();
+  const auto sent = Clock::now();
+  if (auto r = journal_.open(b, *rejected, confirmed_, renews); !r) return r;
+  if (renews) lease_.extended(sent);
+  confirmed_.reset();
+  number_ = b.number;
+  token_before_ = std::exchange(token_, b.token);
+  flight_ = std::move(flight);
+  remember_blocked(flight_->page, flight_->skip);
+  at(Phase::opened);
+  if (auto r = look_for_work(); !r) return r;  // the server reads while we produce
+  return publish();
+}
+
+Result<void> Loop::publish() {
+  if (!lease_.held()) return Error{Fault::fenced, "the lease ran out by our own clock"};
+  if (auto r = publisher_.begin(); !r) return r;
+  at(Phase::begun);
+  const Progress progress{*here_, epoch_, flight_->batch.number, flight_->batch.token, token_before_};
+  if (auto r = publisher_.send(flight_->batch, flight_->page, flight_->skip, progress); !r) {
+    return publisher_.refused().empty() ? r : park_refused();
+  }
+  at(Phase::sent);
+  if (SABOTAGED(mark_before_confirm)) return journal_.mark(epoch_, {flight_->batch.number, {}});
+  return {};
+}
+
+Result<void> Loop::confirm() {
+  auto offsets = publisher_.commit();
+  if (!offsets) return offsets.error();
+  confirmed_ = Confirmed{flight_->batch.number, std::move(*offsets)};
+  confirmed_at_ = Clock::now();
+  confirmed_since_take_ = true;
+  if (SABOTAGED(mark_before_confirm)) confirmed_.reset();
+  flight_.reset();
+  trouble_.reset();
+  backoff_.reset();
+  at(Phase::confirmed);
+  return {};
+}
+
+Result<void> Loop::mark() {
+  at(Phase::marking);
+  if (auto r = journal_.mark(epoch_, *confirmed_); !r) return r;
+  confirmed_.reset();
+  at(Phase::marked);
+  return {};
+}
+
+// Kafka refused messages of the batch in flight. What it took of the rest is void or in doubt, so after parking the batch goes
+// through recovery, which sends what is left of it under the same token.
+Result<void> Loop::park_refused() {
+  std::vector<Rejection> refused = publisher_.refused();
+  std::sort(refused.begin(), refused.end(), [](const auto& a, const auto& b) { return a.seq < b.seq; });
+  publisher_.abandon();
+  auto rejected = rejections(flight_->page, std::move(refused));
+  if (!rejected) return rejected.error();
+  if (auto r = journal_.park(epoch_, flight_->batch.number, *rejected); !r) return r;
+  log::event(Level::warn, "messages_refused", {{"batch", flight_->batch.number}, {"parked", rejected->size()}});
+  at(Phase::parked);
+  enter(State::recovering);
+  return {};
+}
+
+Result<void> Loop::finish() {
+  upkeep_.stop();
+  publisher_.abandon();
+  if (here_ && lease_.held()) {
+    if (auto r = lease_.release(); !r) return r;
+  }
+  enter(State::stopped);
+  return {};
+}
+
+// Order of keys --------------------------------------------------------------------------------------------------------
+
+// The vetted rejections and, where keys keep their order, all messages whose key a parked message blocks. Ascending by seq.
+Result<std::vector<Rejection>> Loop::rejections(const Page& page, std::vector<Rejection> vetted) {
+  if (options_.order == KeyOrder::message || (vetted.empty() && blocked_topics_.empty())) return vetted;
+  std::vector<const Message*> suspects;
+  if (!blocked_topics_.empty()) {
+    for (const Message& m : page.messages) {
+      if (m.key && blocked_topics_.contains(std::string(m.topic))) suspects.push_back(&m);
+    }
+  }
+  std::set<std::int64_t> blocked_seqs;
+  if (!suspects.empty()) {
+    auto blocked = journal_.blocked(suspects);
+    if (!blocked) return blocked.error();
+    for (const std::size_t i : *blocked) blocked_seqs.insert(suspects[i]->seq);
+  }
+  std::vector<Rejection> all;
+  std::unordered_set<std::string> blocked_keys;
+  auto next = vetted.begin();
+  for (const Message& m : page.messages) {
+    if (next != vetted.end() && next->seq == m.seq) {
+      all.push_back(std::move(*next++));
+      if (m.key) blocked_keys.insert(key_of(m));
+    } else if (m.key && (blocked_seqs.contains(m.seq) || (!blocked_keys.empty() && blocked_keys.contains(key_of(m))))) {
+      all.push_back({m.seq, "key_blocked", "an earlier message of the same topic and key is parked"});
+    }
+  }
+  return all;
+}
+
+void Loop::remember_blocked(const Page& page, const std::vector<std::size_t>& parked) {
+  if (options_.order == KeyOrder::message) return;
+  for (const std::size_t i : parked) {
+    if (page.messages[i].key) blocked_topics_.emplace(page.messages[i].topic);
+  }
+}
+
+// Trouble --------------------------------------------------------------------------------------------------------------
+
+// Whose fault decides the answer. The returned error, if any, is one that ends the process.
+Result<void> Loop::on_error(const Error& error) {
+  switch (error.fault) {
+    case Fault::kafka:
+    case Fault::postgres:
+    case Fault::message:
+    case Fault::topic:
+      stall(error);
+      return {};
+    case Fault::fenced:
+      // Not lost yet: it may have been our own late request. The lease knows, and recovery asks it.
+      log::event(Level::warn, "fenced", {{"epoch", epoch_}, {"reason", error.what}});
+      stall(error);
+      return {};
+    case Fault::usage:
+    case Fault::refused:
+    case Fault::absent: break;
+  }
+  return error;
+}
+
+void Loop::stall(const Error& error) {
+  upkeep_.stop();
+  publisher_.abandon();
+  if (error.fault == Fault::postgres) here_.reset();
+  const auto now = Clock::now();
+  if (state_ == State::streaming && now - streaming_since_ > calm_after) {
+    trouble_.reset();
+    backoff_.reset();
+  }
+  const bool repeated = trouble_.has_value();
+  trouble_ = error;
+  probe_at_ = now + backoff_.next();
+  if (!repeated) {
+    probes_ = 0;
+    summary_at_ = now + summary_interval;
+    enter(State::stalled, error.text());
+  } else {
+    state_ = State::stalled;  // the same trouble goes on: the summary tells
+  }
+}
+
+// One probe at a time, and nothing else.
+Result<void> Loop::probe() {
+  if (wakeup_.stop_requested()) return finish();
+  const auto now = Clock::now();
+  if (now >= summary_at_) {
+    log::event(Level::warn, "still_stalled", {{"reason", trouble_->what}, {"probes", probes_}});
+    summary_at_ = now + summary_interval;
+  }
+  if (now < probe_at_) {
+    wakeup_.wait(std::chrono::duration_cast<std::chrono::microseconds>(probe_at_ - now));
+    return {};
+  }
+  ++probes_;
+  if (trouble_->fault == Fault::postgres) {
+    auto here = journal_.connect();
+    if (!here) return here.error();
+    here_ = *here;
+    session_fresh_ = true;
+  } else if (trouble_->fault == Fault::kafka) {
+    if (auto r = publisher_.probe(); !r) return r;
+  }
+  state_ = State::standby;
+  return {};
+}
+
+}  // namespace outbox

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+// The protocol: read, open, produce, confirm; and recovery. Knows neither SQL nor librdkafka.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <unordered_set>
+
+#include "relay/core/backoff.h"
+#include "relay/core/ports.h"
+#include "relay/core/recovery.h"
+
+namespace outbox {
+
+// The relay's states. Each transition is one log line.
+enum class State { standby, recovering, streaming, stalled, draining, stopped };
+const char* to_string(State state);
+
+// The points between two steps of the protocol, where a crash must leave nothing in confusion.
+enum class Phase {
+  leased,       // the lease is taken, older producers are not fenced yet
+  initialised,  // older producers are fenced
+  settled,      // the doubt about the newest batch is resolved in the journal
+  parked,       // rejections of a batch that is already open are committed
+  opening,      // a page is read, its batch not yet open
+  opened,       // the batch is in the journal, nothing is sent
+  begun,        // the Kafka transaction has begun
+  sent,         // everything is handed to the Kafka client
+  reported,     // every delivery report has come
+  confirmed,    // Kafka has committed, the journal does not know
+  marking,      // about to mark the batch alone
+  marked,       // the journal knows
+};
+inline constexpr Phase last_phase = Phase::marked;
+const char* to_string(Phase phase);
+
+struct LoopOptions {
+  std::string relay;
+  Mode mode = Mode::exactly_once;
+  KeyOrder order = KeyOrder::key;
+  Millis poll_idle{20};
+  bool stop_on_lost_progress = false;
+  std::function<void(Phase)> at_phase = {};  // called at each phase; for tests
+};
+
+// One relay process's life. run() is called once, by the thread that owns all ports.
+class Loop {
+ public:
+  Loop(Source& source, Journal& journal, Lease& lease, Publisher& publisher, Upkeep& upkeep, Wakeup& wakeup, LoopOptions options)
+      : source_(source), journal_(journal), lease_(lease), publisher_(publisher), upkeep_(upkeep), wakeup_(wakeup),
+        options_(std::move(options)) {}
+
+  // Returns when it was asked to stop and has handed over, or with the error for which it must not go on.
+  Result<void> run();
+
+ private:
+  // A batch that is open, and what it sends.
+  struct Flight {
+    Batch batch;
+    Page page;
+    std::vector<std::size_t> skip;  // indexes into page.messages that are parked
+  };
+
+  Result<void> step();
+  Result<void> stand_by();
+  Result<void> recover();
+  Result<void> settle(const Identity& here);
+  Result<void> resend(const Batch& batch);
+  Result<void> stream();
+  Result<void> look_for_work();
+  Result<void> open_next();
+  Result<void> publish();
+  Result<void> confirm();
+  Result<void> mark();
+  Result<void> park_refused();
+  Result<void> finish();
+  Result<void> probe();
+  Result<void> on_error(const Error& error);
+
+  Result<std::vector<Rejection>> rejections(const Page& page, std::vector<Rejection> vetted);
+  void remember_blocked(const Page& page, const std::vector<std::size_t>& parked);
+  void enter(State state, const std::string& why = {});
+  void stall(const Error& error);
+  void pause() const;
+  void at(Phase phase) const {
+    if (options_.at_phase) options_.at_phase(phase);
+  }
+
+  Source& source_;
+  Journal& journal_;
+  Lease& lease_;
+  Publisher& publisher_;
+  Upkeep& upkeep_;
+  Wakeup& wakeup_;
+  const LoopOptions options_;
+
+  State state_ = State::stopped;
+  State shown_ = State::stopped;      // the last one that was logged
+  Clock::time_point streaming_since_{};
+  std::optional<Identity> here_;      // of the open database session; nullopt: there is none
+  bool session_fresh_ = false;        // nothing was read on it yet
+  std::int64_t epoch_ = 0;
+  bool confirmed_since_take_ = false;
+  std::int64_t number_ = 0;           // of the newest batch
+  std::optional<Uuid> token_;         // of the newest batch
+  std::optional<Uuid> token_before_;  // of the one before it
+  std::optional<Page> next_;          // read ahead
+  bool reading_ = false;              // the source was asked for a page and has not answered
+  std::optional<Flight> flight_;
+  std::optional<Confirmed> confirmed_;  // delivered, but the journal does not know yet
+  Clock::time_point confirmed_at_{};
+  Clock::time_point look_again_at_{};
+  Millis idle_{1};
+  std::unordered_set<std::string> blocked_topics_;  // topics with keys that a parked message blocks
+
+  std::optional<Error> trouble_;  // why we are stalled
+  Backoff backoff_{Millis{50}, Millis{1500}};
+  Clock::time_point probe_at_{};
+  Clock::time_point summary_at_{};
+  std::int64_t probes_ = 0;
+};
+
+}  // namespace outbox

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the loop needs of PostgreSQL and Kafka, and nothing more. The wrappers implement these; so can a model.
+//
+// All of them are used by the loop's thread only. Calls block for a bounded time unless said otherwise.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "relay/base/clock.h"
+#include "relay/base/error.h"
+#include "relay/base/uuid.h"
+#include "relay/core/message.h"
+#include "relay/core/mode.h"
+
+namespace outbox {
+
+// Microseconds since 1970-01-01 UTC by the clock of the database.
+using Timestamp = std::chrono::microseconds;
+
+// A row of the journal.
+struct Batch {
+  std::int64_t number = 0;
+  std::int64_t epoch = 0;
+  Uuid token;
+  bool release = false;
+  Mode mode = Mode::exactly_once;
+  Snapshot base;
+  Snapshot upto;
+  std::optional<std::int64_t> fresh_from;
+  std::int64_t after_seq = 0;
+  std::int64_t upto_seq = 0;
+  bool exhausted = false;
+  std::int64_t messages = 0;  // rows of its page, those parked for it included
+  std::int64_t bytes = 0;
+  Timestamp opened_at{};
+  bool delivered = false;
+
+  Cursor next() const {
+    if (exhausted) return Cursor{upto, std::nullopt, std::nullopt, 0};
+    return Cursor{base, upto, fresh_from, upto_seq};
+  }
+};
+
+// First and last offset per partition, per topic.
+struct OffsetRange {
+  std::int64_t first;
+  std::int64_t last;
+};
+using Offsets = std::map<std::string, std::map<std::int32_t, OffsetRange>>;
+
+// A batch of which Kafka said that it is delivered.
+struct Confirmed {
+  std::int64_t number;
+  Offsets offsets;  // empty: found delivered by recovery
+};
+
+// A message that cannot be sent, and why.
+struct Rejection {
+  std::int64_t seq;
+  std::string error_class;  // see outbox.parked.error_class
+  std::string text;
+};
+
+// Which database this is. Transaction ids mean nothing in another cluster; an abandoned primary has an older timeline.
+struct Identity {
+  std::int64_t cluster = 0;
+  std::uint32_t timeline = 0;
+};
+
+// The newest committed progress record of a relay.
+struct Progress {
+  Identity identity;
+  std::int64_t epoch = 0;
+  std::int64_t number = 0;
+  Uuid token;
+  std::optional<Uuid> previous;  // token of the batch before it
+};
+
+// Reads messages in order. Never blocks, but in reread().
+class Source {
+ public:
+  virtual ~Source() = default;
+  // Forgets what was read ahead; the next page begins at `cursor`.
+  virtual void reset(const Cursor& cursor) = 0;
+  // Asks for the next page, unless it is being read or lies ready.
+  virtual Result<void> want() = 0;
+  // Goes on with a read; true when there is news: a page to take, or nothing found.
+  virtual Result<bool> advance() = 0;
+  // The page that was read, once. nullopt: nothing new was visible.
+  virtual std::optional<Page> take() = 0;
+  // Reads the rows of `batch` again, without those parked for it.
+  //   refused   fewer or other rows than the journal says: something deleted or hid them.
+  virtual Result<Page> reread(const Batch& batch) = 0;
+};
+
+// The relay's memory of what it sent. Only appends. Each write is refused (Fault::fenced) when `epoch` does not hold the lease.
+class Journal {
+ public:
+  virtual ~Journal() = default;
+  // Opens a new session and refuses a database on which a promise could not be kept. Pages and snapshots read before are void.
+  virtual Result<Identity> connect() = 0;
+  virtual Result<std::optional<Batch>> newest() = 0;
+  // The batch before `number`, without snapshots being checked.
+  virtual Result<std::optional<Uuid>> token_before(std::int64_t number) = 0;
+  virtual Result<bool> knows(const Uuid& token) = 0;
+
+  // Appends `next`, parks `parked` of it, and marks `confirmed` delivered, in one commit; fills next.opened_at. Once it has
+  // returned, every message of the batch is durable, whatever commit mode the application used.
+  //   in_doubt  the connection broke, or the wait for the synchronous standby was cancelled: nothing may be sent before
+  //             recovery has looked for the token.
+  virtual Result<void> open(Batch& next, std::span<const Rejection> parked, const std::optional<Confirmed>& confirmed,
+                            bool renew_lease) = 0;
+  virtual Result<void> mark(std::int64_t epoch, const Confirmed& confirmed) = 0;
+  virtual Result<void> park(std::int64_t epoch, std::int64_t batch, std::span<const Rejection> parked) = 0;
+  // Topics of which unreleased messages with a key are parked.
+  virtual Result<std::vector<std::string>> topics_with_blocked_keys() = 0;
+  // Of `messages`, those whose (topic, key) is blocked by an unreleased parked message; ascending indexes.
+  virtual Result<std::vector<std::size_t>> blocked(std::span<const Message* const> messages) = 0;
+};
+
+// Who may write to the journal.
+class Lease {
+ public:
+  struct Taken {
+    std::int64_t epoch;
+    bool continued;  // it was ours until now: nobody else held it in between
+  };
+  virtual ~Lease() = default;
+  // Whether take() would be tried: the lease is free, expired, ours, or unchanged for one ttl by our own clock.
+  virtual Result<bool> available() = 0;
+  // Takes it if it is still available; nullopt: somebody else was faster.
+  virtual Result<std::optional<Taken>> take() = 0;
+  virtual Result<void> renew() = 0;
+  // Gives it up, so that a standby takes over at once.
+  virtual Result<void> release() = 0;
+  // Whether we still may act as the holder, by our own clock.
+  virtual bool held() const = 0;
+  // Whether a third of the ttl has passed since the last sign of life.
+  virtual bool due() const = 0;
+  // A sign of life was committed by an open() that was sent at `sent`.
+  virtual void extended(Clock::time_point sent) = 0;
+};
+
+// Writes to Kafka and reads its progress records.
+class Publisher {
+ public:
+  virtual ~Publisher() = default;
+  // The newest committed progress record; changes nothing in Kafka. With `settled`, which needs renew() before it, the answer
+  // counts only when nothing can lie behind it; an error means "unknown": ask again.
+  virtual Result<std::optional<Progress>> newest_progress(bool settled) = 0;
+  // Destroys the producer and makes a new incarnation for `mode`, which fences every older one. In exactly-once mode, what was
+  // open in Kafka is settled when it returns.
+  virtual Result<void> renew(Mode mode) = 0;
+  // Destroys the producer: nothing more of this batch is sent by this process.
+  virtual void abandon() = 0;
+  // Whether there is an incarnation for `mode` all of whose transactions were clean, so that another may begin on it.
+  virtual bool clean(Mode mode) const = 0;
+  // Of the page, the messages that can be known not to be sendable, in order of seq. May look topics up, and is `false` in
+  // `settled` while a topic is not yet known to be missing: ask again.
+  struct Vetted {
+    std::vector<Rejection> rejected;
+    bool settled = true;
+  };
+  virtual Result<Vetted> vet(const Page& page) = 0;
+  virtual Result<void> begin() = 0;
+  // Hands over all messages of the page but those with an index in `skip` (ascending), then the progress record. The page
+  // must live until abandon(), or until commit() has returned.
+  virtual Result<void> send(const Batch& batch, const Page& page, std::span<const std::size_t> skip,
+                            const Progress& progress) = 0;
+  // Serves delivery reports; true when all have come. `refused()` names what Kafka would not take.
+  virtual Result<bool> reported() = 0;
+  virtual const std::vector<Rejection>& refused() const = 0;
+  // Exactly-once: commits the transaction. At-least-once: writes the progress record. Then the batch is delivered.
+  virtual Result<Offsets> commit() = 0;
+  // One question to the cluster: is it there?
+  virtual Result<void> probe() = 0;
+};
+
+// What goes on beside the stream while the lease is ours: retention, and scheduled messages that fall due.
+class Upkeep {
+ public:
+  virtual ~Upkeep() = default;
+  virtual void start(std::int64_t epoch) = 0;
+  virtual void stop() = 0;
+};
+
+// Lets time pass.
+class Wakeup {
+ public:
+  virtual ~Wakeup() = default;
+  // Returns when PostgreSQL or Kafka has something, a signal came, or `at_most` is over.
+  virtual void wait(std::chrono::microseconds at_most) = 0;
+  // Whether the process was asked to end.
+  virtual bool stop_requested() const = 0;
+};
+
+}  // namespace outbox

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+// What became of the newest batch? Decided from what PostgreSQL and Kafka remember, by one table.
+#pragma once
+
+#include <optional>
+
+#include "relay/core/ports.h"
+
+namespace outbox {
+
+// What is known at step 5 of recovery, after older producers were fenced.
+struct Evidence {
+  Identity here;
+  std::optional<Batch> newest;         // of the journal
+  std::optional<Uuid> token_before;    // of the batch before it
+  std::optional<Progress> progress;    // newest committed record
+  bool progress_known = false;         // its token is in the journal
+  bool confirmed_since_take = false;   // we confirmed a batch since we took the lease, without a break
+};
+
+struct Verdict {
+  enum class Action {
+    go_on,        // nothing is in doubt
+    mark,         // the newest batch was delivered: say so in the journal
+    resend,       // it was not, or nobody can know: send exactly the same rows again under the same token
+    refuse,       // see `refusal`
+  };
+  enum class Finding {
+    nothing_unusual,
+    progress_lost,       // Kafka has an older record than the journal, or none
+    database_went_back,  // Kafka has a record that the journal does not know
+  };
+  Action action;
+  Finding finding = Finding::nothing_unusual;
+  std::optional<Error> refusal = {};
+};
+
+// Steps 1 and 5: whether a record of another cluster, or of a newer timeline, forbids to go on.
+std::optional<Error> foreign(const Identity& here, const std::optional<Progress>& progress);
+
+Verdict decide(const Evidence& evidence);
+
+}  // namespace outbox

@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <map>
+#include <string>
+
+#include "relay/base/clock.h"
+#include "relay/kafka/handle.h"
+
+namespace outbox::kafka {
+
+enum class ConfigOf { topic, broker };
+
+// Effective configuration of a topic, or of the broker with this id.
+//   topic, kafka, refused   missing, unreachable, or not authorised to describe it.
+Result<std::map<std::string, std::string>> describe_config(rd_kafka_t* client, ConfigOf kind, const std::string& name, Deadline deadline);
+
+// Creates the progress topic as the protocol needs it: one partition, compacted, never deleted by time.
+//   true: created; false: it was there.
+Result<bool> create_progress_topic(const Options& options, Deadline deadline);
+
+}  // namespace outbox::kafka

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "relay/kafka/handle.h"
+
+#include "relay/base/log.h"
+
+namespace outbox::kafka {
+namespace {
+
+// librdkafka repeats itself once per broker and second while a cluster is away: that is detail for debugging. What matters
+// comes back as an error of a call.
+void on_log(const rd_kafka_t*, int, const char* facility, const char* text) {
+  log::event(log::Level::debug, "librdkafka", {{"facility", facility}, {"text", text}});
+}
+
+Fault fault_of(rd_kafka_resp_err_t code) {
+  switch (code) {
+    case RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE:
+    case RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE:
+    case RD_KAFKA_RESP_ERR_INVALID_RECORD:
+    case RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP:
+    case RD_KAFKA_RESP_ERR_POLICY_VIOLATION: return Fault::message;
+    case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
+    case RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION:
+    case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
+    case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART: return Fault::topic;
+    case RD_KAFKA_RESP_ERR__FENCED:
+    case RD_KAFKA_RESP_ERR_PRODUCER_FENCED:
+    case RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH: return Fault::fenced;
+    case RD_KAFKA_RESP_ERR__UNSUPPORTED_FEATURE:
+    case RD_KAFKA_RESP_ERR_UNSUPPORTED_VERSION:
+    case RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED:
+    case RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED: return Fault::refused;
+    default: return Fault::kafka;
+  }
+}
+
+const char* hint_of(rd_kafka_resp_err_t code) {
+  switch (code) {
+    case RD_KAFKA_RESP_ERR__UNSUPPORTED_FEATURE:
+    case RD_KAFKA_RESP_ERR_UNSUPPORTED_VERSION:
+      return "this broker cannot do transactions: set relay.mode = \"at-least-once\", or use Kafka 3.6 or newer";
+    case RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED:
+      return "allow Write and Describe on the transactional id outbox-relay.<name>";
+    case RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED: return "allow IdempotentWrite on the cluster";
+    case RD_KAFKA_RESP_ERR__AUTHENTICATION:
+    case RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED: return "check the user and the password file";
+    default: return "";
+  }
+}
+
+}  // namespace
+
+Error error_of(const std::string& doing, rd_kafka_resp_err_t code, const std::string& detail) {
+  std::string what = "Kafka, " + doing + ": " + (detail.empty() ? rd_kafka_err2str(code) : detail);
+  return {fault_of(code), std::move(what), hint_of(code)};
+}
+
+Result<Conf> make_conf(const Options& options, const Properties& ours) {
+  Conf conf(rd_kafka_conf_new());
+  char why[512];
+  Properties all = {{"socket.nagle.disable", "true"}, {"client.id", "outbox-relay"}, {"reconnect.backoff.max.ms", "2000"}};
+  all.insert(all.end(), options.properties.begin(), options.properties.end());
+  for (const auto& [name, secret] : options.secret_properties) all.emplace_back(name, secret.reveal());
+  if (!options.password.reveal().empty()) all.emplace_back("sasl.password", options.password.reveal());
+  all.emplace_back("bootstrap.servers", options.brokers);
+  all.insert(all.end(), ours.begin(), ours.end());
+  for (const auto& [name, value] : all) {
+    const auto result = rd_kafka_conf_set(conf.get(), name.c_str(), value.c_str(), why, sizeof why);
+    if (result != RD_KAFKA_CONF_OK) {
+      // librdkafka's text can quote the value, and the value can be a secret.
+      return Error{Fault::usage, "kafka.properties: librdkafka refuses the value of \"" + name + "\"",
+                   "see the configuration reference of librdkafka " + std::string(rd_kafka_version_str())};
+    }
+  }
+  // Newer versions can hang for minutes in an abort with their default of this one; older ones do not know it.
+  rd_kafka_conf_set(conf.get(), "metadata.recovery.strategy", "none", why, sizeof why);
+  rd_kafka_conf_set_log_cb(conf.get(), &on_log);
+  return conf;
+}
+
+Result<Client> make_client(rd_kafka_type_t type, Conf conf) {
+  char why[512];
+  Client client(rd_kafka_new(type, conf.get(), why, sizeof why));
+  if (!client) return Error{Fault::usage, std::string("librdkafka refuses the configuration: ") + why};
+  static_cast<void>(conf.release());  // owned by the client from here on
+  return client;
+}
+
+}  // namespace outbox::kafka

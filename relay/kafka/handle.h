@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+// Owners of librdkafka's objects, and the configuration that every handle of the relay shares.
+#pragma once
+
+#include <librdkafka/rdkafka.h>
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "relay/base/error.h"
+#include "relay/base/secret.h"
+#include "relay/core/mode.h"
+
+namespace outbox::kafka {
+
+template <class T, void (*destroy)(T*)>
+struct Destroyer {
+  void operator()(T* p) const { destroy(p); }
+};
+template <class T, void (*destroy)(T*)>
+using Owned = std::unique_ptr<T, Destroyer<T, destroy>>;
+
+using Conf = Owned<rd_kafka_conf_t, rd_kafka_conf_destroy>;
+using Client = Owned<rd_kafka_t, rd_kafka_destroy>;
+using TopicHandle = Owned<rd_kafka_topic_t, rd_kafka_topic_destroy>;
+using Queue = Owned<rd_kafka_queue_t, rd_kafka_queue_destroy>;
+using Event = Owned<rd_kafka_event_t, rd_kafka_event_destroy>;
+using KafkaError = Owned<rd_kafka_error_t, rd_kafka_error_destroy>;
+using Headers = Owned<rd_kafka_headers_t, rd_kafka_headers_destroy>;
+
+struct MetadataDestroyer {
+  void operator()(const rd_kafka_metadata_t* m) const { rd_kafka_metadata_destroy(m); }
+};
+using Metadata = std::unique_ptr<const rd_kafka_metadata_t, MetadataDestroyer>;
+
+// What the Kafka side of one relay needs to know.
+struct Options {
+  std::string brokers;
+  std::vector<std::pair<std::string, std::string>> properties;  // passed through to librdkafka
+  std::vector<std::pair<std::string, Secret>> secret_properties;
+  Secret password;  // sasl.password; empty: none
+  std::string relay;
+  std::string progress_topic;
+  Mode mode = Mode::exactly_once;
+  KeyOrder order = KeyOrder::key;
+  std::vector<std::string> allow;  // names, prefixes ending in *, or *
+  std::chrono::milliseconds missing_after{5000};
+  std::int64_t batch_messages_max = 20'000;
+  std::int64_t batch_bytes_max = 8 << 20;
+  std::int64_t message_bytes_max = 1 << 20;
+
+  std::string transactional_id() const { return "outbox-relay." + relay; }
+};
+
+using Properties = std::vector<std::pair<std::string, std::string>>;
+
+// A configuration with the common properties, the user's, and then `ours`, which win.
+//   usage   librdkafka refuses a property or value of the user's.
+Result<Conf> make_conf(const Options& options, const Properties& ours);
+
+// A client made of `conf`.
+Result<Client> make_client(rd_kafka_type_t type, Conf conf);
+
+// An error for a librdkafka code; decides whose fault it is.
+Error error_of(const std::string& doing, rd_kafka_resp_err_t code, const std::string& detail = {});
+
+}  // namespace outbox::kafka

@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "relay/kafka/producer.h"
+
+#include <algorithm>
+
+#include "relay/base/check.h"
+#include "relay/base/log.h"
+#include "relay/base/sabotage.h"
+
+namespace outbox::kafka {
+namespace {
+
+constexpr int transaction_timeout_ms = 15'000;
+constexpr Millis call_deadline{10'000};      // of one transactional call; less than the transaction's own time-out
+constexpr Millis report_deadline{8'000};     // without a single delivery report
+constexpr Millis metadata_deadline{5'000};
+constexpr Millis progress_deadline{10'000};
+constexpr std::int64_t record_overhead = 128;  // of a record and its batch beside key, value and headers, generously
+
+std::int64_t header_bytes(const Message& m, const Page& page) {
+  std::int64_t sum = 0;
+  for (auto i = m.headers_from; i < m.headers_to; ++i) {
+    sum += static_cast<std::int64_t>(page.headers[i].name.size() + page.headers[i].value.size()) + 8;
+  }
+  return sum;
+}
+
+std::int64_t record_bytes(const Message& m, const Page& page) {
+  const auto key = m.key ? m.key->size() : 0;
+  const auto dedup = m.dedup_key ? m.dedup_key->size() : 36;
+  return m.payload_bytes + static_cast<std::int64_t>(key + dedup) + header_bytes(m, page) + record_overhead;
+}
+
+Rejection too_large(const Message& m, std::int64_t bytes, const std::string& limit) {
+  return {m.seq, "too_large", "the message has " + std::to_string(bytes) + " bytes, more than " + limit};
+}
+
+}  // namespace
+
+Result<Conf> Producer::producer_conf() {
+  const std::int64_t messages = options_.batch_messages_max + 1'000;
+  const std::int64_t kbytes = (options_.batch_bytes_max + 2 * options_.message_bytes_max) / 1024 + 1'024;
+  Properties ours = {{"enable.idempotence", "true"},
+                     {"partitioner", "murmur2_random"},
+                     {"linger.ms", "0"},
+                     {"queue.buffering.max.messages", std::to_string(messages)},
+                     {"queue.buffering.max.kbytes", std::to_string(kbytes)},
+                     {"message.max.bytes", std::to_string(std::max<std::int64_t>(1'000'000, options_.message_bytes_max + 256 * 1024))}};
+  if (transactional()) {
+    ours.emplace_back("transactional.id", options_.transactional_id());
+    ours.emplace_back("transaction.timeout.ms", std::to_string(transaction_timeout_ms));
+  } else {
+    ours.emplace_back("message.timeout.ms", "0");  // a timed-out message would leave the next one of its key delivered
+    if (options_.order == KeyOrder::key) ours.emplace_back("enable.gapless.guarantee", "true");
+  }
+  return make_conf(options_, ours);
+}
+
+// Every failure ends the incarnation: what is still under way may act later, and only a new epoch makes the broker refuse it.
+Error Producer::failed(const char* doing, rd_kafka_resp_err_t code, const std::string& detail) {
+  clean_ = false;
+  return error_of(doing, code, detail);
+}
+
+Error Producer::failed(const char* doing, KafkaError error, bool in_doubt) {
+  Error e = failed(doing, rd_kafka_error_code(error.get()), rd_kafka_error_string(error.get()));
+  if (e.fault == Fault::message || e.fault == Fault::topic) e.fault = Fault::kafka;  // of the transaction, not of one message
+  e.in_doubt = in_doubt;
+  return e;
+}
+
+Result<std::optional<Progress>> Producer::newest_progress(bool settled) {
+  return read_progress(options_, settled && transactional(), Deadline(progress_deadline));
+}
+
+void Producer::abandon() {
+  topics_.detach();
+  progress_topic_.reset();
+  client_.reset();
+  clean_ = false;
+  page_ = nullptr;
+  unreported_ = 0;
+}
+
+Result<void> Producer::renew(Mode mode) {
+  abandon();
+  mode_ = mode;
+  auto conf = producer_conf();
+  if (!conf) return conf.error();
+  balance_.attach(conf->get());
+  rd_kafka_conf_set_opaque(conf->get(), this);
+  rd_kafka_conf_set_dr_msg_cb(conf->get(), &on_report);
+  auto client = make_client(RD_KAFKA_PRODUCER, std::move(*conf));
+  if (!client) return client.error();
+  client_ = std::move(*client);
+  const std::uint64_t one = 1;
+  const Queue queue(rd_kafka_queue_get_main(client_.get()));
+  rd_kafka_queue_io_event_enable(queue.get(), wake_, &one, sizeof one);
+
+  // Metadata first: otherwise the first transaction waits for up to a second.
+  progress_topic_.reset(rd_kafka_topic_new(client_.get(), options_.progress_topic.c_str(), nullptr));
+  topics_.attach(client_.get());
+  const rd_kafka_metadata_t* raw = nullptr;
+  const auto code = rd_kafka_metadata(client_.get(), 0, nullptr, &raw, static_cast<int>(metadata_deadline.count()));
+  const Metadata metadata(raw);
+  if (code != RD_KAFKA_RESP_ERR_NO_ERROR) return failed("fetching metadata", code);
+  if (transactional()) {
+    KafkaError error(rd_kafka_init_transactions(client_.get(), static_cast<int>(call_deadline.count())));
+    if (error) return failed("initialising transactions", std::move(error), true);
+  }
+  clean_ = true;
+  return {};
+}
+
+Result<Publisher::Vetted> Producer::vet(const Page& page) {
+  CHECK(client_);
+  Vetted out;
+  Topic* topic = nullptr;
+  const std::string own_limit = "delivery.message_bytes_max (" + std::to_string(options_.message_bytes_max) + ")";
+  for (const Message& m : page.messages) {
+    if (topic == nullptr || topic->name != m.topic) {
+      auto found = topics_.get(m.topic, client_.get());
+      if (!found) return found.error();
+      topic = *found;
+    }
+    if (topic->state == Topic::State::doubtful) {
+      out.settled = false;
+    } else if (topic->state == Topic::State::barred) {
+      out.rejected.push_back({m.seq, topic->error_class, topic->error_text});
+    } else if (m.oversize) {
+      out.rejected.push_back(too_large(m, m.payload_bytes, own_limit));
+    } else if (m.bad_headers != nullptr) {
+      out.rejected.push_back({m.seq, "bad_headers", m.bad_headers});
+    } else if (topic->bytes_max != 0 && m.payload_bytes + 1024 > topic->bytes_max / 2 && record_bytes(m, page) > topic->bytes_max) {
+      out.rejected.push_back(too_large(m, record_bytes(m, page), "max.message.bytes of the topic (" + std::to_string(topic->bytes_max) + ")"));
+    }
+  }
+  return out;
+}
+
+Result<void> Producer::begin() {
+  CHECK(clean(mode_) || SABOTAGED(incarnation_rule_off));
+  topics_.begin_batch();
+  if (!transactional()) return {};
+  KafkaError error(rd_kafka_begin_transaction(client_.get()));
+  if (error) return failed("beginning a transaction", std::move(error), false);
+  return {};
+}
+
+Result<void> Producer::send_message(const Message& m, const Page& page, std::size_t index, std::int64_t timestamp_ms) {
+  auto topic = topics_.get(m.topic, client_.get());
+  if (!topic) return topic.error();
+  Headers headers(rd_kafka_headers_new(1 + (m.headers_to - m.headers_from)));
+  char id[36];
+  if (!m.dedup_key) m.id.write(id);
+  const std::string_view dedup = m.dedup_key ? *m.dedup_key : std::string_view(id, sizeof id);
+  rd_kafka_header_add(headers.get(), "dedup-key", 9, dedup.data(), static_cast<ssize_t>(dedup.size()));
+  for (auto i = m.headers_from; i < m.headers_to; ++i) {
+    const Header& h = page.headers[i];
+    rd_kafka_header_add(headers.get(), h.name.data(), static_cast<ssize_t>(h.name.size()), h.value.data(), static_cast<ssize_t>(h.value.size()));
+  }
+  if ((*topic)->log_append_time) {
+    const std::string sent_at = std::to_string(timestamp_ms);
+    rd_kafka_header_add(headers.get(), "sent-at", 7, sent_at.data(), static_cast<ssize_t>(sent_at.size()));
+  }
+  const auto bytes = [](const std::optional<std::string_view>& v) { return v ? const_cast<char*>(v->data()) : nullptr; };
+  const auto size = [](const std::optional<std::string_view>& v) { return v ? v->size() : std::size_t{0}; };
+  const auto code = rd_kafka_producev(client_.get(), RD_KAFKA_V_RKT((*topic)->handle.get()), RD_KAFKA_V_KEY(bytes(m.key), size(m.key)),
+                                      RD_KAFKA_V_VALUE(bytes(m.payload), size(m.payload)), RD_KAFKA_V_TIMESTAMP(timestamp_ms),
+                                      RD_KAFKA_V_HEADERS(headers.get()), RD_KAFKA_V_OPAQUE(reinterpret_cast<void*>(index + 1)), RD_KAFKA_V_END);
+  if (code == RD_KAFKA_RESP_ERR_NO_ERROR) {
+    static_cast<void>(headers.release());  // librdkafka owns them now
+    ++unreported_;
+    return {};
+  }
+  Error e = failed("sending a message", code);
+  if (e.fault == Fault::message) refused_.push_back({m.seq, "refused", rd_kafka_err2str(code)});
+  if (e.fault == Fault::topic) e.fault = Fault::kafka;  // looked up a moment ago: look it up again
+  return e;
+}
+
+Result<void> Producer::send_progress() {
+  const std::string value = progress_json(progress_);
+  ++unreported_;
+  const auto code = rd_kafka_producev(client_.get(), RD_KAFKA_V_RKT(progress_topic_.get()), RD_KAFKA_V_PARTITION(0),
+                                      RD_KAFKA_V_KEY(options_.relay.data(), options_.relay.size()),
+                                      RD_KAFKA_V_VALUE(const_cast<char*>(value.data()), value.size()),
+                                      RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_OPAQUE(nullptr), RD_KAFKA_V_END);
+  if (code != RD_KAFKA_RESP_ERR_NO_ERROR) return failed("sending the progress record", code);
+  return {};
+}
+
+Result<void> Producer::send(const Batch& batch, const Page& page, std::span<const std::size_t> skip, const Progress& progress) {
+  page_ = &page;
+  progress_ = progress;
+  refused_.clear();
+  first_failure_ = RD_KAFKA_RESP_ERR_NO_ERROR;
+  last_report_ = Clock::now();
+  const std::int64_t timestamp_ms = std::chrono::duration_cast<Millis>(batch.opened_at).count();
+  std::size_t skipped = 0;
+  for (std::size_t i = 0; i < page.messages.size(); ++i) {
+    if (skipped < skip.size() && skip[skipped] == i) {
+      ++skipped;
+      continue;
+    }
+    if (auto r = send_message(page.messages[i], page, i, timestamp_ms); !r) return r;
+  }
+  if (transactional()) return send_progress();
+  return {};
+}
+
+void Producer::on_report(rd_kafka_t*, const rd_kafka_message_t* m, void* self) {
+  auto* const producer = static_cast<Producer*>(self);
+  --producer->unreported_;
+  producer->last_report_ = Clock::now();
+  const auto index = reinterpret_cast<std::size_t>(m->_private);
+  if (m->err != RD_KAFKA_RESP_ERR_NO_ERROR) {
+    const bool permanent = error_of({}, m->err).fault == Fault::message;
+    if (permanent && index != 0 && producer->page_ != nullptr) {
+      producer->refused_.push_back({producer->page_->messages[index - 1].seq, "refused", rd_kafka_err2str(m->err)});
+    }
+    if (producer->first_failure_ == RD_KAFKA_RESP_ERR_NO_ERROR || permanent) producer->first_failure_ = m->err;
+    return;
+  }
+  if (index == 0 || m->offset < 0) return;
+  auto* const topic = static_cast<Topic*>(rd_kafka_topic_opaque(m->rkt));
+  const auto partition = static_cast<std::size_t>(m->partition);
+  if (partition >= topic->delivered.size()) topic->delivered.resize(partition + 1, OffsetRange{0, -1});  // partitions were added
+  OffsetRange& range = topic->delivered[partition];
+  if (range.last < range.first) range = {m->offset, m->offset};
+  range.first = std::min(range.first, m->offset);
+  range.last = std::max(range.last, m->offset);
+}
+
+Result<bool> Producer::reported() {
+  while (rd_kafka_poll(client_.get(), 0) > 0) {
+  }
+  if (first_failure_ != RD_KAFKA_RESP_ERR_NO_ERROR) {
+    Error e = failed("delivering messages", first_failure_);
+    if (e.fault == Fault::topic) e.fault = Fault::kafka;
+    return e;
+  }
+  char why[512];
+  const auto fatal = rd_kafka_fatal_error(client_.get(), why, sizeof why);
+  if (fatal != RD_KAFKA_RESP_ERR_NO_ERROR) return failed("delivering messages", fatal, why);
+  if (unreported_ == 0) return true;
+  if (Clock::now() - last_report_ > report_deadline) return failed("delivering messages", RD_KAFKA_RESP_ERR__TIMED_OUT);
+  return false;
+}
+
+Result<Offsets> Producer::commit() {
+  if (transactional()) {
+    KafkaError error(rd_kafka_commit_transaction(client_.get(), static_cast<int>(call_deadline.count())));
+    if (error) return failed("committing a transaction", std::move(error), true);
+    if (!balance_.even()) {
+      clean_ = false;
+      log::event(log::Level::info, "transaction_disturbed", {{"batch", progress_.number}});
+    }
+  } else if (auto r = send_progress(); !r) {
+    return r.error();
+  }
+  page_ = nullptr;
+  return topics_.delivered();
+}
+
+Result<void> Producer::probe() {
+  auto conf = make_conf(options_, {});
+  if (!conf) return conf.error();
+  auto client = make_client(RD_KAFKA_PRODUCER, std::move(*conf));
+  if (!client) return client.error();
+  const TopicHandle topic(rd_kafka_topic_new(client->get(), options_.progress_topic.c_str(), nullptr));
+  const rd_kafka_metadata_t* raw = nullptr;
+  const auto code = rd_kafka_metadata(client->get(), 0, topic.get(), &raw, static_cast<int>(metadata_deadline.count()));
+  const Metadata metadata(raw);
+  if (code != RD_KAFKA_RESP_ERR_NO_ERROR) return error_of("asking whether the cluster is there", code);
+  return {};
+}
+
+}  // namespace outbox::kafka

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "relay/core/ports.h"
+#include "relay/kafka/handle.h"
+#include "relay/kafka/progress.h"
+#include "relay/kafka/request_balance.h"
+#include "relay/kafka/topics.h"
+
+namespace outbox::kafka {
+
+// The relay's producer, one incarnation after another.
+//
+// An incarnation is an unbroken run of clean transactions: every call and delivery report OK at the first try, ended by a
+// commit, and every request answered when the commit returned. After anything else clean() is false, and only renew() helps.
+class Producer : public Publisher {
+ public:
+  // `wake` is an eventfd that is written when delivery reports have come.
+  Producer(const Options& options, int wake) : options_(options), wake_(wake), topics_(options) {}
+  ~Producer() override { abandon(); }
+
+  Result<std::optional<Progress>> newest_progress(bool settled) override;
+  Result<void> renew(Mode mode) override;
+  void abandon() override;
+  bool clean(Mode mode) const override { return client_ && clean_ && mode == mode_; }
+  Result<Vetted> vet(const Page& page) override;
+  Result<void> begin() override;
+  Result<void> send(const Batch& batch, const Page& page, std::span<const std::size_t> skip, const Progress& progress) override;
+  Result<bool> reported() override;
+  const std::vector<Rejection>& refused() const override { return refused_; }
+  Result<Offsets> commit() override;
+  Result<void> probe() override;
+
+ private:
+  bool transactional() const { return mode_ == Mode::exactly_once; }
+  Result<Conf> producer_conf();
+  Error failed(const char* doing, KafkaError error, bool in_doubt);
+  Error failed(const char* doing, rd_kafka_resp_err_t code, const std::string& detail = {});
+  Result<void> send_message(const Message& m, const Page& page, std::size_t index, std::int64_t timestamp_ms);
+  Result<void> send_progress();
+  static void on_report(rd_kafka_t* client, const rd_kafka_message_t* m, void* self);
+
+  const Options& options_;
+  const int wake_;
+  Topics topics_;
+  RequestBalance balance_;  // outlives client_
+  TopicHandle progress_topic_;
+  Client client_;
+  Mode mode_ = Mode::exactly_once;  // of this incarnation
+  bool clean_ = false;
+
+  // The batch in flight.
+  const Page* page_ = nullptr;
+  Progress progress_;
+  std::size_t unreported_ = 0;
+  rd_kafka_resp_err_t first_failure_ = RD_KAFKA_RESP_ERR_NO_ERROR;
+  Clock::time_point last_report_{};
+  std::vector<Rejection> refused_;
+};
+
+}  // namespace outbox::kafka

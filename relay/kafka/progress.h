@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "relay/base/clock.h"
+#include "relay/core/ports.h"
+#include "relay/kafka/handle.h"
+
+namespace outbox::kafka {
+
+// A progress record's value: {"cluster", "timeline", "epoch", "number", "token", "previous"}, as JSON.
+std::string progress_json(const Progress& progress);
+std::optional<Progress> parse_progress(std::string_view json);
+
+// Reads the newest committed progress record of options.relay.
+//
+// With `to_the_end`, the answer counts only when everything up to the end of the partition, open transactions included, has
+// been decided: both the read and the watermarks of a read_committed handle stop at the last stable offset.
+//   kafka     not reachable, or not decided in time: unknown, ask again.
+//   refused   the progress topic is missing, has several partitions, or holds another relay's record.
+Result<std::optional<Progress>> read_progress(const Options& options, bool to_the_end, Deadline deadline);
+
+}  // namespace outbox::kafka

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "relay/kafka/topics.h"
+
+#include <algorithm>
+
+#include "relay/base/log.h"
+#include "relay/kafka/admin.h"
+
+namespace outbox::kafka {
+namespace {
+
+constexpr Millis look_up_timeout{5'000};
+constexpr Millis patience_max{60'000};
+constexpr std::size_t topics_max = 10'000;  // of names seen; more would be a memory leak made of other people's mistakes
+
+bool valid_name(std::string_view name) {
+  if (name.empty() || name.size() > 249 || name == "." || name == "..") return false;
+  return std::all_of(name.begin(), name.end(), [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
+  });
+}
+
+// A handle whose delivery reports lead back to `topic`. The default configuration must be kept: it names the partitioner.
+void open_handle(Topic& topic, rd_kafka_t* client) {
+  rd_kafka_topic_conf_t* const conf = rd_kafka_default_topic_conf_dup(client);
+  rd_kafka_topic_conf_set_opaque(conf, &topic);
+  topic.handle.reset(rd_kafka_topic_new(client, topic.name.c_str(), conf));
+  if (!topic.handle) rd_kafka_topic_conf_destroy(conf);
+}
+
+bool allowed(std::string_view name, const std::vector<std::string>& allow) {
+  return std::any_of(allow.begin(), allow.end(), [&](const std::string& pattern) {
+    if (!pattern.empty() && pattern.back() == '*') return name.starts_with(std::string_view(pattern).substr(0, pattern.size() - 1));
+    return name == pattern;
+  });
+}
+
+}  // namespace
+
+std::optional<std::pair<const char*, std::string>> forbidden_topic(std::string_view name, const Options& options) {
+  if (!valid_name(name)) {
+    return {{"topic_invalid", "the topic is no valid Kafka name (1 to 249 of a-z A-Z 0-9 . _ -)"}};
+  }
+  if (name.starts_with("__") || name == options.progress_topic || name.starts_with("outbox-progress.")) {
+    return {{"topic_not_allowed", "internal topics are always refused"}};
+  }
+  if (!allowed(name, options.allow)) return {{"topic_not_allowed", "the topic is not in topics.allow"}};
+  return std::nullopt;
+}
+
+Topics::Topics(const Options& options) : options_(options) {}
+
+Topic* Topics::find(std::string_view name) {
+  if (const auto it = topics_.find(name); it != topics_.end()) return it->second.get();
+  if (topics_.size() >= topics_max) {  // forget those that hold no handle
+    std::erase_if(topics_, [](const auto& entry) { return entry.second->state == Topic::State::barred; });
+  }
+  auto topic = std::make_unique<Topic>();
+  topic->name = name;
+  Topic* const raw = topic.get();
+  topics_.emplace(raw->name, std::move(topic));
+  return raw;
+}
+
+void Topics::bar(Topic& topic, const char* error_class, std::string text) {
+  if (topic.state != Topic::State::barred) {
+    log::event(log::Level::warn, "topic_barred", {{"topic", topic.name}, {"reason", error_class}});
+    topic.patience = options_.missing_after;
+  } else {
+    topic.patience = std::min<Millis>(topic.patience * 2, patience_max);
+  }
+  topic.state = Topic::State::barred;
+  topic.error_class = error_class;
+  topic.error_text = std::move(text);
+  topic.ask_again_at = Clock::now() + topic.patience;
+}
+
+Result<Topic*> Topics::get(std::string_view name, rd_kafka_t* client) {
+  Topic& topic = *find(name);
+  const auto now = Clock::now();
+  if (topic.state == Topic::State::ready || topic.for_good) return &topic;
+  if (topic.state == Topic::State::barred && now < topic.ask_again_at) return &topic;
+  if (topic.state == Topic::State::doubtful && now < topic.doubtful_since + options_.missing_after) return &topic;
+  if (auto why = forbidden_topic(name, options_)) {
+    bar(topic, why->first, std::move(why->second));
+    topic.for_good = true;
+    return &topic;
+  }
+  if (!topic.handle) open_handle(topic, client);
+  if (!topic.handle) return error_of("opening topic " + topic.name, rd_kafka_last_error());
+  const rd_kafka_metadata_t* raw = nullptr;
+  const auto code = rd_kafka_metadata(client, 0, topic.handle.get(), &raw, static_cast<int>(look_up_timeout.count()));
+  const Metadata metadata(raw);
+  if (code != RD_KAFKA_RESP_ERR_NO_ERROR) return error_of("looking up topic " + topic.name, code);
+  look_up(topic, client, metadata->topics[0]);
+  return &topic;
+}
+
+void Topics::look_up(Topic& topic, rd_kafka_t* client, const rd_kafka_metadata_topic_t& answer) {
+  switch (answer.err) {
+    case RD_KAFKA_RESP_ERR_NO_ERROR:
+    case RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE:
+      if (topic.state == Topic::State::barred) log::event(log::Level::info, "topic_usable_again", {{"topic", topic.name}});
+      topic.state = Topic::State::ready;
+      topic.delivered.resize(static_cast<std::size_t>(answer.partition_cnt), OffsetRange{0, -1});
+      learn_limits(topic, client);
+      return;
+    case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
+      return bar(topic, "topic_unauthorized", "the relay may not write to the topic: allow Write and Describe on it");
+    case RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION:
+      return bar(topic, "topic_invalid", "Kafka refuses the name of the topic");
+    default: break;
+  }
+  // Missing only if a reachable cluster says so twice, some time apart: an outage must not park anything.
+  if (topic.state == Topic::State::unknown) {
+    topic.state = Topic::State::doubtful;
+    topic.doubtful_since = Clock::now();
+    return;
+  }
+  bar(topic, "topic_missing", "the topic does not exist; create it, and its messages can be released");
+}
+
+// Too large and LogAppendTime are found before sending where the relay may describe the topic; else the broker tells.
+void Topics::learn_limits(Topic& topic, rd_kafka_t* client) {
+  const auto config = describe_config(client, ConfigOf::topic, topic.name, Deadline(look_up_timeout));
+  if (!config) return;
+  if (const auto it = config->find("max.message.bytes"); it != config->end()) topic.bytes_max = std::stoll(it->second);
+  if (const auto it = config->find("message.timestamp.type"); it != config->end()) topic.log_append_time = it->second == "LogAppendTime";
+}
+
+void Topics::attach(rd_kafka_t* client) {
+  for (auto& [name, topic] : topics_) {
+    if (topic->for_good || topic->state == Topic::State::barred) continue;
+    open_handle(*topic, client);
+  }
+}
+
+void Topics::detach() {
+  for (auto& [name, topic] : topics_) {
+    topic->handle.reset();
+    if (topic->state == Topic::State::ready) topic->state = Topic::State::unknown;
+  }
+}
+
+void Topics::begin_batch() {
+  for (auto& [name, topic] : topics_) std::fill(topic->delivered.begin(), topic->delivered.end(), OffsetRange{0, -1});
+}
+
+Offsets Topics::delivered() const {
+  Offsets out;
+  for (const auto& [name, topic] : topics_) {
+    for (std::size_t p = 0; p < topic->delivered.size(); ++p) {
+      if (topic->delivered[p].last >= topic->delivered[p].first) out[topic->name][static_cast<std::int32_t>(p)] = topic->delivered[p];
+    }
+  }
+  return out;
+}
+
+}  // namespace outbox::kafka

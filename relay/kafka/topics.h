@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "relay/base/clock.h"
+#include "relay/core/ports.h"
+#include "relay/kafka/handle.h"
+
+namespace outbox::kafka {
+
+// One topic that messages name: whether it may be written to, and its handle in the present incarnation.
+struct Topic {
+  enum class State {
+    unknown,   // not looked up since the last trouble
+    ready,     // exists, and we may describe it
+    doubtful,  // the cluster said once that it is missing; too early to believe it
+    barred,    // cannot be written to: see error_class
+  };
+  std::string name;
+  State state = State::unknown;
+  std::string error_class;  // when barred
+  std::string error_text;
+  bool for_good = false;    // barred by name or configuration, whatever the cluster says
+  Clock::time_point doubtful_since{};
+  Clock::time_point ask_again_at{};
+  std::chrono::milliseconds patience{};  // between two questions about a barred topic; doubles
+  std::int64_t bytes_max = 0;            // max.message.bytes of the topic; 0: not known
+  bool log_append_time = false;
+  TopicHandle handle;
+  std::vector<OffsetRange> delivered;  // per partition, of the batch in flight; last < first: none
+};
+
+// The topics that messages name, and the rules about them. Used by the loop's thread only.
+class Topics {
+ public:
+  explicit Topics(const Options& options);
+
+  // The topic of this name; looked up in the cluster with `client` where that is due. Blocks for one answer at most.
+  //   kafka   the cluster did not answer: nothing is known.
+  Result<Topic*> get(std::string_view name, rd_kafka_t* client);
+  // Makes handles for all known topics in a new incarnation, so that their metadata is there before the first transaction.
+  void attach(rd_kafka_t* client);
+  // The incarnation is about to be destroyed; what the cluster said about topics is no longer believed.
+  void detach();
+  // Forgets which offsets were delivered, before a batch; and what was delivered, after it.
+  void begin_batch();
+  Offsets delivered() const;
+
+ private:
+  Topic* find(std::string_view name);
+  void look_up(Topic& topic, rd_kafka_t* client, const rd_kafka_metadata_topic_t& answer);
+  void learn_limits(Topic& topic, rd_kafka_t* client);
+  void bar(Topic& topic, const char* error_class, std::string text);
+
+  const Options& options_;
+  std::unordered_map<std::string_view, std::unique_ptr<Topic>> topics_;  // keys are views of Topic::name
+};
+
+// Why this topic name can never be sent to: {error class, text}; nullopt: it may.
+std::optional<std::pair<const char*, std::string>> forbidden_topic(std::string_view name, const Options& options);
+
+}  // namespace outbox::kafka

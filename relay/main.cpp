@@ -1,0 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "relay/commands/commands.h"
+
+int main(int argc, char** argv) { return outbox::main_command(argc, argv); }

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "relay/postgres/lease.h"
+
+namespace outbox::postgres {
+
+// A fail-over to a server whose clock is behind must not cost more than one ttl: hence the second way to find it expired.
+Result<bool> PgLease::available() {
+  auto rows = journal_.control().run("looking at the lease",
+                                     "select l.epoch, l.expires_at::text, l.holder is null or l.holder = $1 or "
+                                     "l.expires_at <= pg_catalog.clock_timestamp() from outbox.lease l",
+                                     options_.holder);
+  if (!rows) return rows.error();
+  if (rows->empty()) return Error{Fault::refused, "outbox.lease has no row", "run `outbox-relay init` in this database"};
+  const auto row = (*rows)[0];
+  const auto epoch = row[0].as<std::int64_t>();
+  const std::string expiry = row[1].c_str();
+  const auto now = Clock::now();
+  if (epoch != seen_epoch_ || expiry != seen_expiry_) {
+    seen_epoch_ = epoch;
+    seen_expiry_ = expiry;
+    unchanged_since_ = now;
+  }
+  return row[2].as<bool>() || now - unchanged_since_ >= options_.lease_ttl;
+}
+
+// REQUIRES: available() was true just now. What it saw is the condition, so that of several standbys one wins.
+Result<std::optional<Lease::Taken>> PgLease::take() {
+  const auto sent = Clock::now();
+  const bool ours_until_now = held();
+  auto rows = journal_.control().run(
+      "taking the lease",
+      "update outbox.lease l set epoch = l.epoch + 1, holder = $1, expires_at = pg_catalog.clock_timestamp() + $2::interval, "
+      "relay = $3, cluster = coalesce(l.cluster, (select c.system_identifier from pg_catalog.pg_control_system() c)) "
+      "where l.epoch = $4 and l.expires_at = $5::timestamptz and coalesce(l.relay, $3) = $3 returning l.epoch",
+      options_.holder, std::to_string(options_.lease_ttl.count()) + " ms", options_.relay, seen_epoch_, seen_expiry_);
+  if (!rows) return rows.error();
+  if (const auto warning = journal_.control().take_warning()) {
+    return Error{Fault::postgres, "PostgreSQL, taking the lease: " + *warning, {}, true, true};
+  }
+  if (rows->empty()) return std::optional<Taken>{};
+  const auto epoch = (*rows)[0][0].as<std::int64_t>();
+  const bool continued = ours_until_now && epoch == epoch_ + 1;
+  epoch_ = epoch;
+  sign_of_life_ = sent;
+  return std::optional<Taken>(Taken{epoch, continued});
+}
+
+Result<void> PgLease::renew() {
+  const auto sent = Clock::now();
+  auto rows = journal_.control().run("renewing the lease",
+                                     "update outbox.lease l set expires_at = pg_catalog.clock_timestamp() + $1::interval "
+                                     "where l.epoch = $2 and l.holder = $3 returning 1",
+                                     std::to_string(options_.lease_ttl.count()) + " ms", epoch_, options_.holder);
+  if (!rows) return rows.error();
+  if (rows->empty()) {
+    epoch_ = 0;
+    return Error{Fault::fenced, "another relay took the lease of this outbox"};
+  }
+  sign_of_life_ = sent;
+  return {};
+}
+
+Result<void> PgLease::release() {
+  auto rows = journal_.control().run("giving up the lease",
+                                     "update outbox.lease l set expires_at = '-infinity', holder = null "
+                                     "where l.epoch = $1 and l.holder = $2 returning 1",
+                                     epoch_, options_.holder);
+  epoch_ = 0;
+  if (!rows) return rows.error();
+  return {};
+}
+
+bool PgLease::held() const { return epoch_ != 0 && Clock::now() < sign_of_life_ + options_.lease_ttl; }
+bool PgLease::due() const { return Clock::now() >= sign_of_life_ + options_.lease_ttl / 3; }
+
+}  // namespace outbox::postgres

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "relay/postgres/page_query.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "relay/postgres/copy_rows.h"
+
+namespace outbox::postgres {
+namespace {
+
+// COPY takes its snapshot before it waits for a lock of its own, and rows rewritten meanwhile are invisible to it.
+const std::string lock = "lock table outbox.message in access share mode; ";
+const std::string all_columns = "m.seq, m.id, m.topic, m.key, m.payload, m.headers, m.dedup_key";
+
+std::string xid_array(const std::vector<Xid>& xids) {
+  std::string out = "'{";
+  for (const Xid x : xids) out += (out.size() > 2 ? "," : "") + std::to_string(x);
+  return out + "}'::xid8[]";
+}
+
+// `unnest` of the ranges as r(lo, hi).
+std::string ranges(const std::vector<XidRange>& fresh) {
+  std::vector<Xid> lo;
+  std::vector<Xid> hi;
+  for (const XidRange r : fresh) {
+    lo.push_back(r.from);
+    hi.push_back(r.to);
+  }
+  return "unnest(" + xid_array(lo) + ", " + xid_array(hi) + ") as r(lo, hi)";
+}
+
+std::string seq_bounds(const std::string& seq, const PageQuery& q, std::int64_t above) {
+  std::string out = seq + " > " + std::to_string(above);
+  if (q.upto_seq) out += " and " + seq + " <= " + std::to_string(*q.upto_seq);
+  return out;
+}
+
+// Rows of each late transaction. Comparing pairs leaves the planner no index but (txid, seq).
+std::string late_rows(const PageQuery& q, const Difference& d) {
+  const auto last = q.upto_seq.value_or(std::numeric_limits<std::int64_t>::max());
+  return "select m.* from unnest(" + xid_array(d.late) + ") as l(x) cross join lateral (select " + all_columns +
+         " from outbox.message m where (m.txid, m.seq) > (l.x, " + std::to_string(q.after_seq) +
+         ") and (m.txid, m.seq) <= (l.x, " + std::to_string(last) + ") order by m.txid, m.seq limit " +
+         std::to_string(q.limit) + ") m";
+}
+
+// Few fresh rows: by transaction id. seq + 0 hides the primary key from the planner.
+std::string few_fresh_rows(const PageQuery& q, const Difference& d) {
+  return "select m.* from " + ranges(d.fresh) + " cross join lateral (select " + all_columns +
+         " from outbox.message m where m.txid >= r.lo and m.txid < r.hi and " +
+         seq_bounds("m.seq + 0", q, q.after_seq) + ") m";
+}
+
+// Many fresh rows: along the primary key. coalesce() hides txid from the planner, which must not choose the other index.
+std::string many_fresh_rows(const PageQuery& q) {
+  const std::string txid = "coalesce(m.txid, '0'::xid8)";
+  std::string sql = "select " + all_columns + " from outbox.message m where " +
+                    seq_bounds("m.seq", q, std::max(q.after_seq, *q.fresh_from)) + " and " + txid + " >= '" +
+                    std::to_string(q.base.xmax()) + "'::xid8 and " + txid + " < '" + std::to_string(q.upto.xmax()) + "'::xid8";
+  if (!q.upto.running().empty()) sql += " and " + txid + " <> all (" + xid_array(q.upto.running()) + ")";
+  return sql + " order by m.seq limit " + std::to_string(q.limit);
+}
+
+}  // namespace
+
+std::string poll_sql(const Snapshot& base, std::int64_t limit) {
+  return lock + "select pg_current_snapshot()::text, (select count(*) from (select from outbox.message m where m.txid >= '" +
+         std::to_string(base.xmax()) + "'::xid8 limit " + std::to_string(limit + 1) + ") f)";
+}
+
+std::string fresh_from_sql(const Snapshot& base, const Snapshot& upto) {
+  const Difference d = Difference::between(base, upto);
+  // seq + 0: the primary key must not be walked for its smallest entry.
+  return "select min(m.seq + 0) - 1 from " + ranges(d.fresh) +
+         " cross join lateral (select m.seq from outbox.message m where m.txid >= r.lo and m.txid < r.hi offset 0) m";
+}
+
+std::string page_sql(const PageQuery& q) {
+  const Difference d = Difference::between(q.base, q.upto);
+  std::string rows;
+  if (!d.late.empty()) rows = "(" + late_rows(q, d) + ")";
+  if (!d.fresh.empty()) {
+    if (!rows.empty()) rows += " union all ";
+    rows += "(" + (q.fresh_from ? many_fresh_rows(q) : few_fresh_rows(q, d)) + ")";
+  }
+  std::string sql = "select " + all_columns + " from (" + rows + ") m";
+  if (q.without_parked_for) {
+    sql += " where not exists (select from outbox.parked p where p.parked_for = " + std::to_string(*q.without_parked_for) +
+           " and p.seq = m.seq)";
+  }
+  sql += " order by m.seq limit " + std::to_string(q.limit);
+  if (q.bytes_max) {
+    const std::string size = "case when octet_length(m.payload) <= " + std::to_string(q.message_bytes_max) +
+                             " then octet_length(m.payload) else 0 end + coalesce(octet_length(m.key), 0)";
+    sql = "select m.* from (select m.*, sum(m.size) over (order by m.seq rows unbounded preceding) - m.size as before "
+          "from (select m.*, " + size + " as size from (" + sql + ") m) m) m where m.before < " + std::to_string(*q.bytes_max);
+  }
+  return lock + "copy (select " + copied_columns(q.message_bytes_max) + " from (" + sql +
+         ") m order by m.seq) to stdout (format binary)";
+}
+
+}  // namespace outbox::postgres

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+// The SQL by which the reader looks for messages. All of it is built from snapshots and numbers: nothing needs quoting.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "relay/core/message.h"
+#include "relay/core/snapshot.h"
+
+namespace outbox::postgres {
+
+// Which rows of a difference to read: those with a seq above after_seq and up to upto_seq, at most `limit`.
+struct PageQuery {
+  Snapshot base;
+  Snapshot upto;
+  std::optional<std::int64_t> fresh_from;
+  std::int64_t after_seq = 0;
+  std::optional<std::int64_t> upto_seq;     // a re-read ends here
+  std::optional<std::int64_t> without_parked_for;  // a re-read leaves these out
+  std::int64_t limit = 0;
+  std::optional<std::int64_t> bytes_max;    // let the server stop at this many bytes: for large or unknown sizes
+  std::int64_t message_bytes_max = 0;
+};
+
+// Takes the next snapshot and says in the same statement how many fresh rows it shows, counting no further than `limit` + 1.
+// The lock comes first, so that the snapshot is younger than any rewrite of the table.
+std::string poll_sql(const Snapshot& base, std::int64_t limit);
+
+// Smallest seq of the fresh rows less one, by an index-only scan of (txid, seq).
+std::string fresh_from_sql(const Snapshot& base, const Snapshot& upto);
+
+// The page, ordered by seq, as COPY … TO STDOUT (FORMAT binary), behind the same lock.
+std::string page_sql(const PageQuery& query);
+
+}  // namespace outbox::postgres

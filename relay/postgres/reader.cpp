@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "relay/postgres/reader.h"
+
+#include <poll.h>
+
+#include <algorithm>
+
+#include "relay/base/check.h"
+#include "relay/base/sabotage.h"
+#include "relay/postgres/copy_rows.h"
+
+namespace outbox::postgres {
+namespace {
+
+constexpr std::int64_t metered_above_bytes = 2048;  // from this average on, the server's running sum costs less than overshoot
+constexpr std::int64_t discard_pages_max = 4;       // more than this overshoot is not worth reading to its end
+constexpr Millis reread_deadline{120'000};
+
+void free_copy_data(void* data) { PQfreemem(data); }
+
+}  // namespace
+
+void Reader::attach(Session* session) {
+  session_ = session;
+  step_ = Step::idle;
+  answer_.reset();
+  page_.reset();
+}
+
+void Reader::reset(const Cursor& cursor) {
+  CHECK(!busy());
+  cursor_ = cursor;
+  step_ = Step::idle;
+  page_.reset();
+}
+
+std::int64_t Reader::row_limit() const {
+  if (bytes_per_message_ == 0 || metered()) return options_.batch_messages_max;
+  const std::int64_t fit = options_.batch_bytes_max / bytes_per_message_;
+  return std::clamp<std::int64_t>(fit + fit / 4 + 16, 1, options_.batch_messages_max);
+}
+
+bool Reader::metered() const { return bytes_per_message_ == 0 || bytes_per_message_ > metered_above_bytes; }
+
+Result<void> Reader::send(Step step, const std::string& sql) {
+  answer_.reset();
+  if (PQsendQuery(session_->raw(), sql.c_str()) != 1 || PQflush(session_->raw()) < 0) {
+    return error_of("reading messages", PQerrorMessage(session_->raw()), "", true);
+  }
+  step_ = step;
+  return {};
+}
+
+Result<void> Reader::want() {
+  if (step_ != Step::idle) return {};
+  limit_ = row_limit();
+  if (cursor_.upto) return start_copy();
+  return send(Step::polling, poll_sql(cursor_.base, limit_));
+}
+
+Result<void> Reader::start_copy() {
+  PageQuery q{cursor_.base, *cursor_.upto, cursor_.fresh_from, cursor_.after_seq, {}, {}, limit_, {}, options_.message_bytes_max};
+  if (metered()) q.bytes_max = options_.batch_bytes_max;
+  page_.emplace();
+  page_->base = cursor_.base;
+  page_->upto = *cursor_.upto;
+  page_->fresh_from = cursor_.fresh_from;
+  page_->after_seq = cursor_.after_seq;
+  page_->messages.reserve(static_cast<std::size_t>(limit_));
+  page_->owned.reserve(static_cast<std::size_t>(limit_));
+  discarded_bytes_ = 0;
+  return send(Step::copying, page_sql(q));
+}
+
+// True when the statement under way has come to its end; its last result is then in answer_.
+Result<bool> Reader::finish_statement() {
+  PGconn* const c = session_->raw();
+  while (PQisBusy(c) == 0) {
+    PgResult next(PQgetResult(c));
+    if (!next) {
+      if (PQstatus(c) != CONNECTION_OK || !answer_) return error_of("reading messages", PQerrorMessage(c), "", true);
+      if (PQresultStatus(answer_.get()) != PGRES_FATAL_ERROR) return true;
+      const char* const state = PQresultErrorField(answer_.get(), PG_DIAG_SQLSTATE);
+      step_ = Step::idle;
+      page_.reset();
+      return error_of("reading messages", PQresultErrorMessage(answer_.get()), state != nullptr ? state : "", false);
+    }
+    const bool rows_follow = PQresultStatus(next.get()) == PGRES_COPY_OUT;
+    if (!answer_ || PQresultStatus(answer_.get()) != PGRES_FATAL_ERROR) answer_ = std::move(next);
+    if (rows_follow) return false;
+  }
+  return false;
+}
+
+Result<bool> Reader::advance() {
+  if (step_ == Step::done) return true;
+  if (step_ == Step::idle) return false;
+  if (PQflush(session_->raw()) < 0 || PQconsumeInput(session_->raw()) != 1) {
+    return error_of("reading messages", PQerrorMessage(session_->raw()), "", true);
+  }
+  if (step_ == Step::copying) return on_copy();
+  auto finished = finish_statement();
+  if (!finished || !*finished) return finished;
+  if (auto r = step_ == Step::polling ? on_poll() : on_seek(); !r) return r.error();
+  return step_ == Step::done;
+}
+
+void Reader::nothing_found(const Snapshot& upto) {
+  cursor_ = Cursor{upto, std::nullopt, std::nullopt, 0};
+  page_.reset();
+  step_ = Step::done;
+}
+
+Result<void> Reader::on_poll() {
+  auto upto = Snapshot::parse(PQgetvalue(answer_.get(), 0, 0));
+  if (!upto) return Error{Fault::refused, "PostgreSQL printed a snapshot that this relay cannot read"};
+  const std::int64_t fresh_rows = std::stoll(PQgetvalue(answer_.get(), 0, 1));
+  const Difference difference = Difference::between(cursor_.base, *upto);
+  if (difference.late.empty() && fresh_rows == 0) {
+    nothing_found(*upto);
+    return {};
+  }
+  cursor_.upto = std::move(upto);
+  cursor_.fresh_from.reset();
+  cursor_.after_seq = 0;
+  if (fresh_rows > limit_) return send(Step::seeking, fresh_from_sql(cursor_.base, *cursor_.upto));
+  return start_copy();
+}
+
+Result<void> Reader::on_seek() {
+  if (PQgetisnull(answer_.get(), 0, 0) == 0) cursor_.fresh_from = std::stoll(PQgetvalue(answer_.get(), 0, 0));
+  return start_copy();
+}
+
+// Takes the rows that have arrived; true when the COPY has come to its end. Rows behind the byte bound are discarded:
+// cancelling could hit the next statement.
+Result<bool> Reader::read_rows(Page& page, std::int64_t bytes_max) {
+  PGconn* const c = session_->raw();
+  while (true) {
+    char* data = nullptr;
+    const int size = PQgetCopyData(c, &data, 1);
+    if (size == 0) return false;
+    if (size == -1) return true;
+    if (size < -1) return error_of("reading messages", PQerrorMessage(c), "", true);
+    OwnedBytes owned(data, &free_copy_data);
+    if (page.bytes >= bytes_max) {
+      discarded_bytes_ += size;
+      continue;
+    }
+    auto row = decode_row({data, static_cast<std::size_t>(size)}, page);
+    if (!row) return row.error();
+    if (!*row) continue;
+    const Message& m = **row;
+    CHECK(page.messages.empty() || m.seq > page.messages.back().seq || SABOTAGED(order_by_txid));
+    page.bytes += static_cast<std::int64_t>(owned ? size : 0);
+    page.messages.push_back(m);
+    page.owned.push_back(std::move(owned));
+  }
+}
+
+Result<bool> Reader::on_copy() {
+  if (!answer_ || PQresultStatus(answer_.get()) != PGRES_COPY_OUT) {
+    if (auto r = finish_statement(); !r) return r;
+    if (!answer_ || PQresultStatus(answer_.get()) != PGRES_COPY_OUT) return false;
+  }
+  auto ended = read_rows(*page_, options_.batch_bytes_max);
+  if (!ended) return ended;
+  if (!*ended) {
+    if (discarded_bytes_ <= discard_pages_max * options_.batch_bytes_max) return false;
+    bytes_per_message_ = metered_above_bytes + 1;
+    return Error{Fault::postgres, "PostgreSQL, reading messages: sizes grew suddenly; starting anew with smaller pages", {},
+                 false, true};
+  }
+  answer_.reset();
+  while (true) {  // COPY's end is followed by its completion, which has arrived with it or is about to
+    auto finished = finish_statement();
+    if (!finished) return finished;
+    if (*finished) break;
+    pollfd p{session_->fd(), POLLIN, 0};
+    if (::poll(&p, 1, 5'000) != 1 || PQconsumeInput(session_->raw()) != 1) {
+      return error_of("reading messages", "no end of COPY", "", true);
+    }
+  }
+  Page& page = *page_;
+  const auto rows = static_cast<std::int64_t>(page.messages.size());
+  page.exhausted = rows < limit_ && page.bytes < options_.batch_bytes_max;
+  if (rows == 0) {
+    nothing_found(page.upto);
+    return true;
+  }
+  page.upto_seq = page.messages.back().seq;
+  bytes_per_message_ = std::max<std::int64_t>(1, page.bytes / rows);
+  cursor_ = page.next();
+  step_ = Step::done;
+  return true;
+}
+
+std::optional<Page> Reader::take() {
+  CHECK(step_ == Step::done);
+  step_ = Step::idle;
+  return std::exchange(page_, std::nullopt);
+}
+
+Result<Page> Reader::reread(const Batch& batch) {
+  CHECK(!busy());
+  const Deadline deadline(reread_deadline);
+  auto parked = session_->query("select count(*) from outbox.parked p where p.parked_for = " + std::to_string(batch.number), deadline);
+  if (!parked) return parked.error();
+  const std::int64_t expected = batch.messages - std::stoll(PQgetvalue(parked->get(), 0, 0));
+
+  PageQuery q{batch.base, batch.upto, batch.fresh_from, batch.after_seq, batch.upto_seq, batch.number, batch.messages, {},
+              options_.message_bytes_max};
+  Page page{batch.base, batch.upto, batch.fresh_from, batch.after_seq, batch.upto_seq, batch.exhausted, 0, {}, {}, {}};
+  if (expected > 0) {
+    if (auto r = send(Step::copying, page_sql(q)); !r) return r.error();
+    bool ended = false;
+    while (!ended) {
+      if (PQconsumeInput(session_->raw()) != 1) return error_of("reading a batch again", PQerrorMessage(session_->raw()), "", true);
+      const bool rows_follow = answer_ && PQresultStatus(answer_.get()) == PGRES_COPY_OUT;
+      auto r = rows_follow ? read_rows(page, std::numeric_limits<std::int64_t>::max()) : finish_statement();
+      if (!r) return r.error();
+      ended = rows_follow ? *r : false;
+      if (!rows_follow && answer_ && PQresultStatus(answer_.get()) == PGRES_COPY_OUT) continue;
+      if (ended) break;
+      if (deadline.passed()) return error_of("reading a batch again", "no answer in time", "", true);
+      pollfd p{session_->fd(), POLLIN, 0};
+      ::poll(&p, 1, std::max(1, deadline.left_ms()));
+    }
+    answer_.reset();
+    for (PgResult rest(PQgetResult(session_->raw())); rest; rest.reset(PQgetResult(session_->raw()))) {
+    }
+    step_ = Step::idle;
+  }
+  if (static_cast<std::int64_t>(page.messages.size()) != expected) {
+    return Error{Fault::refused,
+                 "batch " + std::to_string(batch.number) + " had " + std::to_string(expected) + " messages to send, and now " +
+                     std::to_string(page.messages.size()) + " are visible: something deleted or hid rows of outbox.message",
+                 "find out what removed them (a trigger, a policy, a DELETE, TRUNCATE or restore) before the relay is started again"};
+  }
+  return page;
+}
+
+}  // namespace outbox::postgres

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <optional>
+
+#include "relay/core/ports.h"
+#include "relay/postgres/options.h"
+#include "relay/postgres/page_query.h"
+#include "relay/postgres/session.h"
+
+namespace outbox::postgres {
+
+// Reads outbox.message by differences of snapshots, without blocking, on the hot session.
+//
+// What it knows beyond the journal (a base advanced over empty differences, a page read ahead) holds only for the session
+// in which it was read; attach() forgets it.
+class Reader : public Source {
+ public:
+  explicit Reader(const Options& options) : options_(options) {}
+
+  // From now on reads on `session`, which must outlive the next attach(). reset() must follow.
+  void attach(Session* session);
+
+  void reset(const Cursor& cursor) override;
+  Result<void> want() override;
+  Result<bool> advance() override;
+  std::optional<Page> take() override;
+  Result<Page> reread(const Batch& batch) override;
+
+  // Whether a statement is under way, so that the session cannot be used for another.
+  bool busy() const { return step_ != Step::idle && step_ != Step::done; }
+
+ private:
+  enum class Step { idle, polling, seeking, copying, done };
+
+  Result<void> send(Step step, const std::string& sql);
+  Result<void> start_copy();
+  Result<bool> finish_statement();
+  Result<void> on_poll();
+  Result<void> on_seek();
+  Result<bool> read_rows(Page& page, std::int64_t bytes_max);
+  Result<bool> on_copy();
+  void nothing_found(const Snapshot& upto);
+  std::int64_t row_limit() const;
+  bool metered() const;
+
+  const Options& options_;
+  Session* session_ = nullptr;
+  Cursor cursor_;
+  Step step_ = Step::idle;
+  PgResult answer_;           // of the statement under way
+  std::optional<Page> page_;  // being read, or read
+  std::int64_t limit_ = 0;    // row limit of the statement under way
+  std::int64_t discarded_bytes_ = 0;
+  std::int64_t bytes_per_message_ = 0;  // average seen; 0: not known yet
+};
+
+}  // namespace outbox::postgres

@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "relay/postgres/session.h"
+
+#include <poll.h>
+
+#include <algorithm>
+#include <map>
+
+namespace outbox::postgres {
+namespace {
+
+void append_quoted(std::string& out, const std::string& keyword, const std::string& value) {
+  out += keyword + "='";
+  for (const char c : value) {
+    if (c == '\'' || c == '\\') out += '\\';
+    out += c;
+  }
+  out += "' ";
+}
+
+std::string trimmed(std::string text) {
+  while (!text.empty() && (text.back() == '\n' || text.back() == ' ')) text.pop_back();
+  return text;
+}
+
+}  // namespace
+
+Result<std::string> connection_string(const Secret& dsn, const Secret& password, const std::string& application) {
+  std::map<std::string, std::string> values = {
+      {"connect_timeout", "5"},      {"keepalives_idle", "10"},      {"keepalives_interval", "5"},
+      {"keepalives_count", "3"},     {"tcp_user_timeout", "20000"},  {"application_name", application},
+      {"client_encoding", "UTF8"},
+  };
+  char* message = nullptr;
+  const std::unique_ptr<PQconninfoOption, Destroyer<PQconninfoFree>> given(PQconninfoParse(dsn.reveal().c_str(), &message));
+  if (!given) {
+    // libpq's message can quote the string, and the string can hold a password.
+    PQfreemem(message);
+    return Error{Fault::usage, "postgres.dsn is no valid connection string",
+                 "write it as \"host=… dbname=… user=…\" or as postgresql://user@host/database"};
+  }
+  for (const PQconninfoOption* o = given.get(); o->keyword != nullptr; ++o) {
+    if (o->val != nullptr) values[o->keyword] = o->val;
+  }
+  if (!password.reveal().empty()) values["password"] = password.reveal();
+  std::string out;
+  for (const auto& [keyword, value] : values) append_quoted(out, keyword, value);
+  return out;
+}
+
+const char* session_settings() {
+  return "set synchronous_commit = on; set row_security = off; set search_path = pg_catalog;"
+         "set statement_timeout = '10min'; set lock_timeout = '30s'; set idle_in_transaction_session_timeout = '30s';"
+         "set default_transaction_isolation = 'read committed'; set default_transaction_read_only = off;"
+         "set bytea_output = 'hex'; set DateStyle = 'ISO, YMD'; set TimeZone = 'UTC'; set enable_seqscan = off;"
+         "set enable_bitmapscan = off; set jit = off; set client_min_messages = 'warning';"
+         "set max_parallel_workers_per_gather = 0; set standard_conforming_strings = on";
+}
+
+Error error_of(const std::string& doing, const std::string& message, const std::string& sqlstate, bool connection_lost) {
+  Error e{Fault::postgres, "PostgreSQL, " + doing + ": " + trimmed(message)};
+  e.connection_lost = connection_lost;
+  const std::string_view state = sqlstate;
+  if (state == "42501") {
+    e.fault = Fault::refused;
+    e.hint = "grant the role outbox_relay to the relay's user, or run `outbox-relay init` to renew the grants";
+  } else if (state == "42P01" || state == "3F000" || state == "42703" || state == "42883") {
+    e.fault = Fault::refused;
+    e.hint = "run `outbox-relay init` in this database";
+  } else if (state.starts_with("28")) {
+    e.hint = "check the user, the password file and pg_hba.conf";
+  } else if (state.starts_with("3D")) {
+    e.hint = "the database in postgres.dsn does not exist";
+  } else if (state == "25006") {
+    e.hint = "this server is a read-only standby; point postgres.dsn at the primary, or add target_session_attrs=read-write";
+  }
+  return e;
+}
+
+// Session --------------------------------------------------------------------------------------------------------------
+
+Result<std::unique_ptr<Session>> Session::connect(const std::string& connection) {
+  PgConn conn(PQconnectdb(connection.c_str()));
+  if (!conn || PQstatus(conn.get()) != CONNECTION_OK) {
+    return error_of("connecting", conn ? PQerrorMessage(conn.get()) : "out of memory", "", true);
+  }
+  std::unique_ptr<Session> session(new Session(std::move(conn)));
+  PQsetNoticeReceiver(session->conn_.get(), &Session::on_notice, session.get());
+  if (auto r = session->query(session_settings(), Deadline(Millis{10'000})); !r) return r.error();
+  if (PQsetnonblocking(session->conn_.get(), 1) != 0) return session->lost("going non-blocking");
+  return session;
+}
+
+void Session::on_notice(void* self, const PGresult* notice) {
+  auto* const session = static_cast<Session*>(self);
+  const char* const severity = PQresultErrorField(notice, PG_DIAG_SEVERITY_NONLOCALIZED);
+  if (!session->warning_ && severity != nullptr && std::string_view(severity) == "WARNING") {
+    session->warning_ = trimmed(PQresultErrorField(notice, PG_DIAG_MESSAGE_PRIMARY));
+  }
+}
+
+std::optional<std::string> Session::take_warning() { return std::exchange(warning_, std::nullopt); }
+
+Error Session::lost(const char* doing) const {
+  Error e = error_of(doing, PQerrorMessage(conn_.get()), "", true);
+  e.in_doubt = true;
+  return e;
+}
+
+Result<PgResult> Session::query(const std::string& sql, Deadline deadline) {
+  if (PQsendQuery(conn_.get(), sql.c_str()) != 1) return lost("sending a query");
+  return finish("query", deadline);
+}
+
+Result<PgResult> Session::execute(const char* name, const std::string& sql,
+                                  const std::vector<std::optional<std::string>>& parameters, Deadline deadline) {
+  if (std::find(prepared_.begin(), prepared_.end(), name) == prepared_.end()) {
+    if (PQsendPrepare(conn_.get(), name, sql.c_str(), 0, nullptr) != 1) return lost(name);
+    if (auto r = finish(name, deadline); !r) return r;
+    prepared_.emplace_back(name);
+  }
+  std::vector<const char*> values;
+  values.reserve(parameters.size());
+  for (const auto& p : parameters) values.push_back(p ? p->c_str() : nullptr);
+  const int sent = PQsendQueryPrepared(conn_.get(), name, static_cast<int>(values.size()), values.data(), nullptr, nullptr, 0);
+  if (sent != 1) return lost(name);
+  return finish(name, deadline);
+}
+
+Result<PgResult> Session::finish(const char* doing, Deadline deadline) {
+  PgResult last;
+  while (true) {
+    const int unsent = PQflush(conn_.get());
+    if (unsent < 0) return lost(doing);
+    while (unsent == 0 && PQisBusy(conn_.get()) == 0) {
+      PgResult next(PQgetResult(conn_.get()));
+      if (!next) {
+        if (!last || PQstatus(conn_.get()) != CONNECTION_OK) return lost(doing);
+        const auto status = PQresultStatus(last.get());
+        if (status == PGRES_COMMAND_OK || status == PGRES_TUPLES_OK) return last;
+        const char* const state = PQresultErrorField(last.get(), PG_DIAG_SQLSTATE);
+        return error_of(doing, PQresultErrorMessage(last.get()), state != nullptr ? state : "", false);
+      }
+      // After an error nothing more of the query is run: its result is the one that counts.
+      if (!last || PQresultStatus(last.get()) != PGRES_FATAL_ERROR) last = std::move(next);
+    }
+    if (deadline.passed()) {
+      Error e{Fault::postgres, std::string("PostgreSQL, ") + doing + ": no answer in time"};
+      e.in_doubt = e.connection_lost = true;
+      return e;
+    }
+    pollfd p{fd(), static_cast<short>(unsent > 0 ? POLLIN | POLLOUT : POLLIN), 0};
+    if (::poll(&p, 1, std::max(1, deadline.left_ms())) > 0 && (p.revents & ~POLLOUT) != 0 &&
+        PQconsumeInput(conn_.get()) != 1) {
+      return lost(doing);
+    }
+  }
+}
+
+// Control --------------------------------------------------------------------------------------------------------------
+
+// libpqxx hands every notice to this; kept apart from Control because it must not outlive the connection.
+class Control::Notices : public pqxx::errorhandler {
+ public:
+  explicit Notices(pqxx::connection& c) : pqxx::errorhandler(c) {}
+  bool operator()(const char message[]) noexcept override {
+    try {
+      if (std::string_view(message).starts_with("WARNING") && first.empty()) first = trimmed(message);
+    } catch (const std::exception&) {
+      first.assign("W");  // short enough not to allocate
+    }
+    return false;
+  }
+  std::string first;
+};
+
+Result<std::unique_ptr<Control>> Control::connect(const std::string& connection) {
+  std::unique_ptr<Control> control(new Control);
+  try {
+    control->conn_ = std::make_unique<pqxx::connection>(connection);
+#if PQXX_VERSION_MAJOR < 7
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+    control->conn_->inhibit_reactivation(true);  // a silent reconnect would lose the settings below
+#pragma GCC diagnostic pop
+#endif
+    control->notices_ = std::make_shared<Notices>(*control->conn_);
+    pqxx::nontransaction tx(*control->conn_);
+    tx.exec(session_settings());
+  } catch (const std::exception& e) {
+    Error error = translate("connecting", e);
+    error.connection_lost = true;
+    return error;
+  }
+  return control;
+}
+
+std::optional<std::string> Control::take_warning() {
+  if (notices_->first.empty()) return std::nullopt;
+  return std::exchange(notices_->first, {});
+}
+
+Result<void> Control::script(const char* doing, const std::vector<std::string>& statements) {
+  try {
+    pqxx::work tx(*conn_);
+    for (const auto& s : statements) tx.exec(s);
+    tx.commit();
+    return {};
+  } catch (const std::exception& e) {
+    return translate(doing, e);
+  }
+}
+
+Error Control::translate(const char* doing, const std::exception& e) {
+  if (dynamic_cast<const pqxx::in_doubt_error*>(&e) != nullptr) {
+    Error error = error_of(doing, e.what(), "", true);
+    error.in_doubt = true;
+    return error;
+  }
+  if (const auto* sql = dynamic_cast<const pqxx::sql_error*>(&e)) {
+    const bool lost = sql->sqlstate().starts_with("57P") || sql->sqlstate().starts_with("08");
+    return error_of(doing, e.what(), sql->sqlstate(), lost);
+  }
+  Error error = error_of(doing, e.what(), "", true);
+  error.in_doubt = true;  // a statement outside a block may have been committed before the connection broke
+  return error;
+}
+
+}  // namespace outbox::postgres

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+// The relay's two kinds of PostgreSQL session: a libpq one for the hot path (reading pages, opening batches) and a libpqxx one
+// for everything else. Both carry the same settings, whatever ALTER ROLE or ALTER DATABASE say.
+#pragma once
+
+#include <libpq-fe.h>
+
+#include <initializer_list>
+#include <memory>
+#include <optional>
+#include <pqxx/pqxx>
+#include <string>
+#include <vector>
+
+#include "relay/base/clock.h"
+#include "relay/base/error.h"
+#include "relay/base/secret.h"
+
+namespace outbox::postgres {
+
+template <auto destroy>
+struct Destroyer {
+  template <class T>
+  void operator()(T* p) const {
+    destroy(p);
+  }
+};
+using PgConn = std::unique_ptr<PGconn, Destroyer<PQfinish>>;
+using PgResult = std::unique_ptr<PGresult, Destroyer<PQclear>>;
+
+// The connection string of `dsn` with password, application name, keepalives and time-outs added where the user set none.
+// Never print it.
+Result<std::string> connection_string(const Secret& dsn, const Secret& password, const std::string& application);
+
+// The SET statements that every session of the relay begins with.
+const char* session_settings();
+
+// An error for what the server or libpq said; `sqlstate` decides whose fault it is.
+Error error_of(const std::string& doing, const std::string& message, const std::string& sqlstate, bool connection_lost);
+
+// One libpq session. Not thread safe.
+class Session {
+ public:
+  static Result<std::unique_ptr<Session>> connect(const std::string& connection);
+
+  int fd() const { return PQsocket(conn_.get()); }
+  int backend_pid() const { return PQbackendPID(conn_.get()); }
+  PGconn* raw() const { return conn_.get(); }
+
+  // Runs a simple query to its end and returns the last result. An answer that does not come in time makes the session
+  // unusable, and the error in doubt.
+  Result<PgResult> query(const std::string& sql, Deadline deadline);
+
+  // Runs a statement, prepared on this session under `name` when it is first used.
+  Result<PgResult> execute(const char* name, const std::string& sql, const std::vector<std::optional<std::string>>& parameters,
+                           Deadline deadline);
+
+  // The first warning since the last call, if any. A cancelled wait for the synchronous standby shows only here.
+  std::optional<std::string> take_warning();
+
+ private:
+  explicit Session(PgConn conn) : conn_(std::move(conn)) {}
+  Result<PgResult> finish(const char* doing, Deadline deadline);
+  Error lost(const char* doing) const;
+  static void on_notice(void* self, const PGresult* notice);
+
+  PgConn conn_;
+  std::optional<std::string> warning_;
+  std::vector<std::string> prepared_;
+};
+
+// One libpqxx session for the cold paths. Not thread safe.
+class Control {
+ public:
+  static Result<std::unique_ptr<Control>> connect(const std::string& connection);
+
+  // Runs one statement outside a transaction block; `doing` names it in errors.
+  template <class... Args>
+  Result<pqxx::result> run(const char* doing, const std::string& sql, const Args&... args) {
+    return guarded(doing, [&] {
+      pqxx::nontransaction tx(*conn_);
+      return tx.exec_params(sql, args...);
+    });
+  }
+  // Runs a script of several statements in one transaction.
+  Result<void> script(const char* doing, const std::vector<std::string>& statements);
+
+  // The first warning since the last call, if any.
+  std::optional<std::string> take_warning();
+
+ private:
+  class Notices;
+  Control() = default;
+
+  template <class F>
+  Result<pqxx::result> guarded(const char* doing, F&& f) {
+    try {
+      return f();
+    } catch (const std::exception& e) {
+      return translate(doing, e);
+    }
+  }
+  static Error translate(const char* doing, const std::exception& e);
+
+  std::unique_ptr<pqxx::connection> conn_;
+  std::shared_ptr<Notices> notices_;
+};
+
+}  // namespace outbox::postgres

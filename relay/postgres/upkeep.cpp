@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "relay/postgres/upkeep.h"
+
+#include "relay/base/log.h"
+
+namespace outbox::postgres {
+namespace {
+
+constexpr std::int64_t page_rows = 2'000;
+constexpr std::int64_t due_rows = 10'000;
+constexpr Millis due_interval{250};
+constexpr Millis prune_interval{10'000};  // between two looks when there is nothing to prune
+constexpr Millis retry_interval{10'000};
+
+const std::string guard =
+    "guard as materialized (select from outbox.lease l where l.epoch = $1 and l.holder = $2 for share)";
+
+}  // namespace
+
+Result<Pruned> prune_page(Control& control, const Options& options, std::chrono::milliseconds keep, std::int64_t epoch,
+                          std::int64_t rows) {
+  // The oldest young batch, or if none is young, the newest: its base is the horizon.
+  auto deleted = control.run("pruning messages", "with " + guard + R"(,
+    horizon as materialized (
+      select coalesce(
+        (select b.base from outbox.batch b where b.kind = 'stream' and b.opened_at > clock_timestamp() - $3::interval
+         order by b.number limit 1),
+        (select b.base from outbox.batch b where b.kind = 'stream' order by b.number desc limit 1)) as base from guard),
+    old as materialized (
+      select m.seq, m.txid from horizon h cross join lateral (
+        select m.seq, m.txid from outbox.message m
+        where h.base is not null and m.txid < pg_snapshot_xmax(h.base) and pg_visible_in_snapshot(m.txid, h.base)
+        order by m.txid, m.seq limit $4) m),
+    gone as (
+      delete from outbox.message m using old o where m.seq = o.seq returning 1),
+    unparked as (
+      delete from outbox.parked p using old o where p.seq = o.seq and p.released_in is not null returning 1)
+    select (select count(*) from gone), (select count(*) from guard))",
+                             epoch, options.holder, std::to_string(keep.count()) + " ms", rows);
+  if (!deleted) return deleted.error();
+  if ((*deleted)[0][1].as<int>() == 0) return Error{Fault::fenced, "another relay holds the lease; nothing was pruned"};
+  Pruned pruned{(*deleted)[0][0].as<std::int64_t>(), 0};
+  if (pruned.messages == rows) return pruned;
+
+  // Journal rows that no kept message needs: those before the batch of the oldest kept message. The newest two stream batches
+  // and every open one stay; so does what an unreleased parked message points at.
+  auto journal = control.run("pruning the journal", "with " + guard + R"(,
+    oldest as materialized (
+      select coalesce((select outbox.batch_of(m.txid, m.seq) from outbox.message m order by m.txid, m.seq limit 1),
+                      (select max(b.number) from outbox.batch b)) as number from guard)
+    delete from outbox.batch b using oldest o
+    where b.number < o.number and b.delivered_at is not null
+      and b.number < (select min(k.number) from (select s.number from outbox.batch s where s.kind = 'stream'
+                                                 order by s.number desc limit 2) k)
+      and b.opened_at <= clock_timestamp() - $3::interval
+      and not exists (select from outbox.parked p where p.parked_for = b.number))",
+                             epoch, options.holder, std::to_string(keep.count()) + " ms");
+  if (!journal) return journal.error();
+  pruned.batches = static_cast<std::int64_t>(journal->affected_rows());
+  return pruned;
+}
+
+Result<std::int64_t> move_due(Control& control, const Options& options, std::int64_t epoch, std::int64_t rows) {
+  // Looked at first, because the row lock of the guard costs a transaction id.
+  auto due = control.run("looking for scheduled messages",
+                         "select from outbox.scheduled d where d.deliver_at <= clock_timestamp() order by d.deliver_at limit 1");
+  if (!due) return due.error();
+  if (due->empty()) return std::int64_t{0};
+  auto moved = control.run("moving scheduled messages", "with " + guard + R"(,
+    due as (
+      delete from outbox.scheduled s using guard where s.id in (
+        select d.id from outbox.scheduled d where d.deliver_at <= clock_timestamp() order by d.deliver_at, d.seq limit $3)
+      returning s.id, s.deliver_at, s.seq, s.topic, s.key, s.payload, s.headers, s.dedup_key, s.created_at)
+    insert into outbox.message (id, topic, key, payload, headers, dedup_key, created_at)
+    select d.id, d.topic, d.key, d.payload, d.headers, d.dedup_key, d.created_at from due d order by d.deliver_at, d.seq)",
+                           epoch, options.holder, rows);
+  if (!moved) return moved.error();
+  return static_cast<std::int64_t>(moved->affected_rows());
+}
+
+void PgUpkeep::start(std::int64_t epoch) {
+  stop();
+  stopping_ = false;
+  prune_at_ = Clock::now();
+  thread_ = std::thread([this, epoch] { work(epoch); });
+}
+
+void PgUpkeep::stop() {
+  if (!thread_.joinable()) return;
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  wake_.notify_all();
+  thread_.join();
+}
+
+bool PgUpkeep::stopped_within(Millis wait) {
+  std::unique_lock lock(mutex_);
+  return wake_.wait_for(lock, wait, [this] { return stopping_; });
+}
+
+void PgUpkeep::work(std::int64_t epoch) {
+  std::unique_ptr<Control> control;
+  std::string last_error;
+  Millis wait{0};
+  while (!stopped_within(wait)) {
+    Result<Millis> done = Millis{0};
+    if (!control) {
+      auto connection = connection_string(options_.dsn, options_.password, "outbox-relay " + options_.relay + " upkeep");
+      auto connected = connection ? Control::connect(*connection) : Result<std::unique_ptr<Control>>(connection.error());
+      if (connected) control = std::move(*connected);
+      else done = connected.error();
+    } else {
+      done = round(*control, epoch);
+    }
+    if (done) {
+      wait = *done;
+      last_error.clear();
+      continue;
+    }
+    if (done.error().fault == Fault::fenced) return;  // the loop will notice, and start anew if it is ours again
+    if (done.error().what != last_error) log::event(log::Level::warn, "upkeep_failed", {{"reason", done.error().text()}});
+    last_error = done.error().what;
+    control.reset();
+    wait = retry_interval;
+  }
+}
+
+// One page of each; returns how long to wait, so that pruning keeps its pace.
+Result<Millis> PgUpkeep::round(Control& control, std::int64_t epoch) {
+  auto moved = move_due(control, options_, epoch, due_rows);
+  if (!moved) return moved.error();
+  if (*moved == due_rows) return Millis{0};
+  if (Clock::now() < prune_at_) return due_interval;
+  const auto began = Clock::now();
+  auto pruned = prune_page(control, options_, retention_.keep, epoch, page_rows);
+  if (!pruned) return pruned.error();
+  if (pruned->messages < page_rows) {
+    prune_at_ = began + prune_interval;
+    return due_interval;
+  }
+  prune_at_ = began + Millis{1000 * page_rows / retention_.rows_per_second};
+  return std::min(due_interval, std::chrono::duration_cast<Millis>(std::max(prune_at_ - Clock::now(), Clock::duration::zero())));
+}
+
+}  // namespace outbox::postgres

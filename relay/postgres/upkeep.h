@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+
+#include "relay/core/ports.h"
+#include "relay/postgres/options.h"
+#include "relay/postgres/session.h"
+
+namespace outbox::postgres {
+
+struct RetentionOptions {
+  std::chrono::milliseconds keep{86'400'000};
+  std::int64_t rows_per_second = 20'000;
+};
+
+// What one page of retention did.
+struct Pruned {
+  std::int64_t messages = 0;
+  std::int64_t batches = 0;
+};
+
+// Deletes one page of what retention does not keep: messages visible in the base of the oldest stream batch younger than
+// `keep` (everything visible in a base is delivered or parked), then the journal rows that no kept message needs. It cannot
+// delete an undelivered message, whatever the clock says. `epoch` and options.holder must hold the lease (Fault::fenced).
+Result<Pruned> prune_page(Control& control, const Options& options, std::chrono::milliseconds keep, std::int64_t epoch,
+                          std::int64_t rows);
+
+// Moves scheduled messages that are due into outbox.message, at most `rows`; returns how many.
+Result<std::int64_t> move_due(Control& control, const Options& options, std::int64_t epoch, std::int64_t rows);
+
+// Does both beside the stream, on a thread and a session of its own, so that neither delays a batch.
+class PgUpkeep : public Upkeep {
+ public:
+  PgUpkeep(const Options& options, const RetentionOptions& retention) : options_(options), retention_(retention) {}
+  ~PgUpkeep() override { stop(); }
+
+  void start(std::int64_t epoch) override;
+  void stop() override;
+
+ private:
+  void work(std::int64_t epoch);
+  Result<Millis> round(Control& control, std::int64_t epoch);
+  bool stopped_within(Millis wait);
+
+  const Options& options_;
+  const RetentionOptions retention_;
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  bool stopping_ = false;
+  Clock::time_point prune_at_{};
+  std::thread thread_;
+};
+
+}  // namespace outbox::postgres
