@@ -42,7 +42,7 @@ started_at() {
 }
 
 # is_running PID STARTED_AT: whether that very process is still there.
-is_running() { [ "$(started_at "$1")" = "$2" ]; }
+is_running() { [ -n "$2" ] && [ "$(started_at "$1")" = "$2" ]; }
 
 # is_gone PID STARTED_AT
 is_gone() { ! is_running "$@"; }

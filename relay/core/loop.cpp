@@ -394,12 +394,17 @@ Result<void> Loop::mark() {
   return {};
 }
 
-// Kafka refused messages of the batch in flight. What it took of the rest is void or in doubt, so after parking the batch goes
-// through recovery, which sends what is left of it under the same token.
+// Kafka refused messages of the batch in flight. What it took of the rest is void or in doubt, so the batch goes through
+// recovery, which sends what is left of it under the same token.
 Result<void> Loop::park_refused() {
   std::vector<Rejection> refused = publisher_.refused();
   std::sort(refused.begin(), refused.end(), [](const auto& a, const auto& b) { return a.seq < b.seq; });
   publisher_.abandon();
+  if (refused.size() > 1 && std::exchange(refused_batch_, flight_->batch.number) != flight_->batch.number) {
+    // Kafka does not say which of them it is. Recovery looks up the limits of the topics anew, which mostly tells.
+    enter(State::recovering);
+    return {};
+  }
   auto rejected = rejections(flight_->page, std::move(refused));
   if (!rejected) return rejected.error();
   if (auto r = journal_.park(epoch_, flight_->batch.number, *rejected); !r) return r;

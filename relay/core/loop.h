@@ -108,6 +108,7 @@ class Loop {
   std::optional<Page> next_;          // read ahead
   bool reading_ = false;              // the source was asked for a page and has not answered
   std::optional<Flight> flight_;
+  std::int64_t refused_batch_ = 0;      // the last one of which Kafka refused several messages
   std::optional<Confirmed> confirmed_;  // delivered, but the journal does not know yet
   Clock::time_point confirmed_at_{};
   Clock::time_point look_again_at_{};

@@ -147,9 +147,8 @@ Result<void> Producer::begin() {
   return {};
 }
 
-Result<void> Producer::send_message(const Message& m, const Page& page, std::size_t index, std::int64_t timestamp_ms) {
-  auto topic = topics_.get(m.topic, client_.get());
-  if (!topic) return topic.error();
+Result<void> Producer::send_message(const Topic& topic, const Message& m, const Page& page, std::size_t index,
+                                    std::int64_t timestamp_ms) {
   Headers headers(rd_kafka_headers_new(1 + (m.headers_to - m.headers_from)));
   char id[36];
   if (!m.dedup_key) m.id.write(id);
@@ -159,13 +158,13 @@ Result<void> Producer::send_message(const Message& m, const Page& page, std::siz
     const Header& h = page.headers[i];
     rd_kafka_header_add(headers.get(), h.name.data(), static_cast<ssize_t>(h.name.size()), h.value.data(), static_cast<ssize_t>(h.value.size()));
   }
-  if ((*topic)->log_append_time) {
+  if (topic.log_append_time) {
     const std::string sent_at = std::to_string(timestamp_ms);
     rd_kafka_header_add(headers.get(), "sent-at", 7, sent_at.data(), static_cast<ssize_t>(sent_at.size()));
   }
   const auto bytes = [](const std::optional<std::string_view>& v) { return v ? const_cast<char*>(v->data()) : nullptr; };
   const auto size = [](const std::optional<std::string_view>& v) { return v ? v->size() : std::size_t{0}; };
-  const auto code = rd_kafka_producev(client_.get(), RD_KAFKA_V_RKT((*topic)->handle.get()), RD_KAFKA_V_KEY(bytes(m.key), size(m.key)),
+  const auto code = rd_kafka_producev(client_.get(), RD_KAFKA_V_RKT(topic.handle.get()), RD_KAFKA_V_KEY(bytes(m.key), size(m.key)),
                                       RD_KAFKA_V_VALUE(bytes(m.payload), size(m.payload)), RD_KAFKA_V_TIMESTAMP(timestamp_ms),
                                       RD_KAFKA_V_HEADERS(headers.get()), RD_KAFKA_V_OPAQUE(reinterpret_cast<void*>(index + 1)), RD_KAFKA_V_END);
   if (code == RD_KAFKA_RESP_ERR_NO_ERROR) {
@@ -198,12 +197,19 @@ Result<void> Producer::send(const Batch& batch, const Page& page, std::span<cons
   last_report_ = Clock::now();
   const std::int64_t timestamp_ms = std::chrono::duration_cast<Millis>(batch.opened_at).count();
   std::size_t skipped = 0;
+  const Topic* topic = nullptr;
   for (std::size_t i = 0; i < page.messages.size(); ++i) {
     if (skipped < skip.size() && skip[skipped] == i) {
       ++skipped;
       continue;
     }
-    if (auto r = send_message(page.messages[i], page, i, timestamp_ms); !r) return r;
+    const Message& m = page.messages[i];
+    if (topic == nullptr || topic->name != m.topic) {
+      auto found = topics_.get(m.topic, client_.get());
+      if (!found) return found.error();
+      topic = *found;
+    }
+    if (auto r = send_message(*topic, m, page, i, timestamp_ms); !r) return r;
   }
   if (transactional()) return send_progress();
   return {};
@@ -212,7 +218,6 @@ Result<void> Producer::send(const Batch& batch, const Page& page, std::span<cons
 void Producer::on_report(rd_kafka_t*, const rd_kafka_message_t* m, void* self) {
   auto* const producer = static_cast<Producer*>(self);
   --producer->unreported_;
-  producer->last_report_ = Clock::now();
   const auto index = reinterpret_cast<std::size_t>(m->_private);
   if (m->err != RD_KAFKA_RESP_ERR_NO_ERROR) {
     const bool permanent = error_of({}, m->err).fault == Fault::message;
@@ -233,8 +238,7 @@ void Producer::on_report(rd_kafka_t*, const rd_kafka_message_t* m, void* self) {
 }
 
 Result<bool> Producer::reported() {
-  while (rd_kafka_poll(client_.get(), 0) > 0) {
-  }
+  while (rd_kafka_poll(client_.get(), 0) > 0) last_report_ = Clock::now();
   if (first_failure_ != RD_KAFKA_RESP_ERR_NO_ERROR) {
     Error e = failed("delivering messages", first_failure_);
     if (e.fault == Fault::topic) e.fault = Fault::kafka;

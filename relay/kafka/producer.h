@@ -40,7 +40,7 @@ class Producer : public Publisher {
   Result<Conf> producer_conf();
   Error failed(const char* doing, KafkaError error, bool in_doubt);
   Error failed(const char* doing, rd_kafka_resp_err_t code, const std::string& detail = {});
-  Result<void> send_message(const Message& m, const Page& page, std::size_t index, std::int64_t timestamp_ms);
+  Result<void> send_message(const Topic& topic, const Message& m, const Page& page, std::size_t index, std::int64_t timestamp_ms);
   Result<void> send_progress();
   static void on_report(rd_kafka_t* client, const rd_kafka_message_t* m, void* self);
 

@@ -1,0 +1,343 @@
+// SPDX-License-Identifier: Apache-2.0
+// The reader against a real PostgreSQL: no committed message is missed, none is read twice, keys keep their order.
+#include "relay/postgres/reader.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <random>
+#include <set>
+#include <thread>
+
+#include "tests/support/world.h"
+
+namespace outbox {
+namespace {
+
+using test::World;
+
+class ReaderTest : public ::testing::Test {
+ protected:
+  ReaderTest() : world(test::shared_postgres(), nullptr), reader(options) {
+    options.dsn = Secret(world.dsn());
+    session = std::move(*postgres::Session::connect(world.dsn()));
+    reader.attach(session.get());
+    reader.reset(Cursor{Snapshot::nothing(), std::nullopt, std::nullopt, 0});
+  }
+
+  // The next page, or nullopt if nothing new is visible.
+  std::optional<Page> page() {
+    auto wanted = reader.want();
+    EXPECT_TRUE(wanted) << wanted.error().text();
+    test::eventually("a page", [&] {
+      auto news = reader.advance();
+      if (!news) throw std::runtime_error(news.error().text());
+      return *news;
+    });
+    return reader.take();
+  }
+  // Everything there is to read now, as payloads.
+  std::vector<std::string> drain() {
+    std::vector<std::string> out;
+    while (auto p = page()) {
+      for (const Message& m : p->messages) out.emplace_back(m.payload.value_or("(null)"));
+    }
+    return out;
+  }
+  static std::string insert(const std::string& payload, const std::string& key = "k") {
+    return "insert into outbox.message (topic, key, payload) values ('t', '" + key + "', '" + payload + "')";
+  }
+
+  World world;
+  postgres::Options options;
+  postgres::Reader reader;
+  std::unique_ptr<postgres::Session> session;
+};
+
+using Texts = std::vector<std::string>;
+
+TEST_F(ReaderTest, AnEmptyOutboxHasNothing) { EXPECT_FALSE(page()); }
+
+TEST_F(ReaderTest, EveryFieldArrivesAsItWasWritten) {
+  world.sql("insert into outbox.message (topic, key, payload, headers, dedup_key) values "
+            "('some.topic', '\\x006b', '\\xff00', '{\"a\": \"1\", \"b\": \"\u00e9\"}', 'once'), ('t', null, null, null, null)");
+  const auto p = page();
+  ASSERT_TRUE(p);
+  ASSERT_EQ(p->messages.size(), 2u);
+  const Message& m = p->messages[0];
+  EXPECT_EQ(m.topic, "some.topic");
+  EXPECT_EQ(*m.key, std::string_view("\0k", 2));
+  EXPECT_EQ(*m.payload, std::string_view("\xff\0", 2));
+  EXPECT_EQ(*m.dedup_key, "once");
+  EXPECT_EQ(m.id.text(), world.value("select id from outbox.message where seq = 1"));
+  ASSERT_EQ(m.headers_to - m.headers_from, 2u);
+  EXPECT_EQ(p->headers[0].name, "a");
+  EXPECT_EQ(p->headers[1].value, "\u00e9");
+  EXPECT_FALSE(p->messages[1].key || p->messages[1].payload || p->messages[1].dedup_key);
+  EXPECT_TRUE(p->exhausted);
+  EXPECT_FALSE(page());
+}
+
+TEST_F(ReaderTest, ALateCommitterIsReadInALaterDifferenceAndNobodyWaitsForIt) {
+  pqxx::connection late(world.dsn());
+  pqxx::work tx(late);
+  tx.exec(insert("late"));
+  world.sql(insert("early"));
+  EXPECT_EQ(drain(), Texts{"early"});
+  EXPECT_FALSE(page());
+  world.sql(insert("between"));
+  EXPECT_EQ(drain(), Texts{"between"});
+  tx.commit();
+  EXPECT_EQ(drain(), Texts{"late"});
+  EXPECT_FALSE(page());
+}
+
+TEST_F(ReaderTest, ARolledBackTransactionLeavesNothing) {
+  pqxx::connection c(world.dsn());
+  pqxx::work tx(c);
+  tx.exec(insert("ghost"));
+  EXPECT_FALSE(page());
+  tx.abort();
+  EXPECT_FALSE(page());
+}
+
+TEST_F(ReaderTest, APreparedTransactionIsReadWhenItIsCommitted) {
+  pqxx::connection c(world.dsn());
+  pqxx::nontransaction tx(c);
+  tx.exec("begin");
+  tx.exec(insert("prepared"));
+  tx.exec("prepare transaction '" + world.name() + "'");
+  EXPECT_FALSE(page());
+  world.sql(insert("meanwhile"));
+  EXPECT_EQ(drain(), Texts{"meanwhile"});
+  tx.exec("commit prepared '" + world.name() + "'");
+  EXPECT_EQ(drain(), Texts{"prepared"});
+}
+
+TEST_F(ReaderTest, SavepointsAreReadWithTheirTransaction) {
+  pqxx::connection c(world.dsn());
+  pqxx::work tx(c);
+  tx.exec(insert("a"));
+  tx.exec("savepoint s");
+  tx.exec(insert("undone"));
+  tx.exec("rollback to s");
+  tx.exec("savepoint s2");
+  tx.exec(insert("b"));
+  EXPECT_FALSE(page());
+  tx.commit();
+  EXPECT_EQ(drain(), (Texts{"a", "b"}));
+}
+
+TEST_F(ReaderTest, AnEarlyTransactionIdWithALateInsertIsNotMissed) {
+  pqxx::connection c(world.dsn());
+  pqxx::work tx(c);
+  tx.exec("select pg_current_xact_id()");
+  world.sql(insert("first"));
+  EXPECT_EQ(drain(), Texts{"first"});
+  tx.exec(insert("second"));
+  world.sql(insert("third"));
+  EXPECT_EQ(drain(), Texts{"third"});
+  tx.commit();
+  EXPECT_EQ(drain(), Texts{"second"});
+}
+
+TEST_F(ReaderTest, RowsHiddenByARewriteOfTheTableAreNotLost) {
+  world.sql(insert("one"));
+  EXPECT_EQ(drain(), Texts{"one"});
+  pqxx::connection c(world.dsn());
+  pqxx::work tx(c);
+  tx.exec("lock table outbox.message in access exclusive mode");
+  ASSERT_TRUE(reader.want());  // waits for the lock
+  tx.exec(insert("two"));
+  tx.exec("alter table outbox.message alter column topic type varchar using topic || ''");
+  tx.commit();
+  Texts all;
+  test::eventually("the row that was rewritten", [&] {
+    auto news = reader.advance();
+    EXPECT_TRUE(news);
+    if (!*news) return false;
+    if (const auto p = reader.take()) {
+      for (const Message& m : p->messages) all.emplace_back(*m.payload);
+    }
+    EXPECT_TRUE(reader.want());
+    return !all.empty();
+  });
+  EXPECT_EQ(all, Texts{"two"});
+}
+
+TEST_F(ReaderTest, APageEndsAtItsRowsAndTheNextOneGoesOn) {
+  options.batch_messages_max = 100;
+  world.sql("insert into outbox.message (topic, payload) select 't', convert_to(g::text, 'UTF8') from generate_series(1, 1050) g");
+  std::vector<std::size_t> sizes;
+  std::vector<std::string> all;
+  while (auto p = page()) {
+    sizes.push_back(p->messages.size());
+    for (const Message& m : p->messages) all.emplace_back(*m.payload);
+  }
+  EXPECT_EQ(sizes, (std::vector<std::size_t>{100, 100, 100, 100, 100, 100, 100, 100, 100, 100, 50}));
+  for (std::size_t i = 0; i < all.size(); ++i) EXPECT_EQ(all[i], std::to_string(i + 1));
+}
+
+TEST_F(ReaderTest, APageEndsAtItsBytesWhateverTheSizes) {
+  options.batch_bytes_max = 1 << 20;
+  world.sql("insert into outbox.message (topic, payload) select 't', convert_to(repeat('x', case when g % 50 < 25 then 10 else 300000 end), "
+            "'UTF8') from generate_series(1, 400) g");
+  std::size_t all = 0;
+  while (auto p = page()) {
+    EXPECT_LE(p->bytes, (1 << 20) + 310'000);
+    all += p->messages.size();
+  }
+  EXPECT_EQ(all, 400u);
+}
+
+TEST_F(ReaderTest, APayloadThatIsTooLargeStaysInTheDatabase) {
+  options.message_bytes_max = 1000;
+  world.sql("insert into outbox.message (topic, payload) values ('t', convert_to(repeat('x', 1001), 'UTF8')), ('t', 'small')");
+  const auto p = page();
+  ASSERT_TRUE(p);
+  ASSERT_EQ(p->messages.size(), 2u);
+  EXPECT_TRUE(p->messages[0].oversize);
+  EXPECT_EQ(p->messages[0].payload_bytes, 1001);
+  EXPECT_FALSE(p->messages[0].payload);
+  EXPECT_FALSE(p->messages[1].oversize);
+}
+
+TEST_F(ReaderTest, BadHeadersAreMarkedWithTheirReason) {
+  world.sql("insert into outbox.message (topic, headers) values ('t', '[]'), ('t', '{\"a\": 1}'), ('t', '{\"outbox-x\": \"1\"}'), "
+            "('t', '{\"dedup-key\": \"1\"}'), ('t', '\"text\"'), ('t', '{}')");
+  const auto p = page();
+  ASSERT_TRUE(p);
+  for (std::size_t i = 0; i < 5; ++i) EXPECT_NE(p->messages[i].bad_headers, nullptr) << i;
+  EXPECT_EQ(p->messages[5].bad_headers, nullptr);
+}
+
+TEST_F(ReaderTest, AMillionRowTransactionIsReadInPagesAndInOrder) {
+  pqxx::connection c(world.dsn());
+  pqxx::work tx(c);
+  tx.exec("insert into outbox.message (topic, payload) select 't', convert_to(g::text, 'UTF8') from generate_series(1, 1000000) g");
+  world.sql(insert("small"));
+  EXPECT_EQ(drain(), Texts{"small"});
+  tx.commit();
+  world.sql(insert("after"));
+  std::int64_t count = 0;
+  std::int64_t last = 0;
+  while (auto p = page()) {
+    for (const Message& m : p->messages) {
+      EXPECT_GT(m.seq, last);
+      last = m.seq;
+      ++count;
+    }
+  }
+  EXPECT_EQ(count, 1'000'001);
+}
+
+Batch batch_of(const Page& page, std::int64_t number) {
+  Batch b;
+  b.number = number;
+  b.base = page.base;
+  b.upto = page.upto;
+  b.fresh_from = page.fresh_from;
+  b.after_seq = page.after_seq;
+  b.upto_seq = page.upto_seq;
+  b.exhausted = page.exhausted;
+  b.messages = static_cast<std::int64_t>(page.messages.size());
+  return b;
+}
+
+TEST_F(ReaderTest, ARereadGivesTheSameRowsAndStopsWhenOneIsGone) {
+  options.batch_messages_max = 50;
+  pqxx::connection c(world.dsn());
+  pqxx::work late(c);
+  late.exec(insert("late"));
+  world.sql("insert into outbox.message (topic, payload) select 't', convert_to(g::text, 'UTF8') from generate_series(1, 120) g");
+  drain();
+  world.sql("insert into outbox.message (topic, payload) select 't', convert_to(g::text, 'UTF8') from generate_series(1, 120) g");
+  late.commit();
+  std::vector<Page> pages;
+  while (auto p = page()) pages.push_back(std::move(*p));
+  ASSERT_GE(pages.size(), 3u);
+  for (const Page& p : pages) {
+    const auto again = reader.reread(batch_of(p, 1));
+    ASSERT_TRUE(again) << again.error().text();
+    ASSERT_EQ(again->messages.size(), p.messages.size());
+    for (std::size_t i = 0; i < p.messages.size(); ++i) EXPECT_EQ(again->messages[i].seq, p.messages[i].seq);
+  }
+  world.sql("delete from outbox.message where seq = " + std::to_string(pages[1].messages[7].seq));
+  const auto gone = reader.reread(batch_of(pages[1], 1));
+  ASSERT_FALSE(gone);
+  EXPECT_EQ(gone.error().fault, Fault::refused);
+}
+
+// Writers of every kind at once, read while they write: the reader must give each committed row once, and the rows of a key,
+// whose lock is held to commit, in the order in which they were enqueued.
+TEST_F(ReaderTest, UnderEveryKindOfWriterNothingIsLostRepeatedOrReordered) {
+  const unsigned seed = std::random_device{}();
+  std::printf("seed %u\n", seed);
+  options.batch_messages_max = 37;
+  world.sql("create table counter (key text primary key, n bigint not null default 0)");
+  world.sql("insert into counter select 'k' || g from generate_series(1, 12) g");
+  std::atomic<bool> writing{true};
+  std::vector<std::thread> writers;
+  for (unsigned w = 0; w < 8; ++w) {
+    writers.emplace_back([&, w] {
+      std::mt19937 random(seed + w);
+      pqxx::connection c(world.dsn());
+      for (int i = 0; i < 150; ++i) {
+        pqxx::nontransaction tx(c);
+        tx.exec("begin");
+        if (random() % 4 == 0) tx.exec("select pg_current_xact_id()");
+        const std::string key = "k" + std::to_string(1 + random() % 12);
+        const auto rows = 1 + random() % 5;
+        for (unsigned r = 0; r < rows; ++r) {
+          const auto n = tx.exec("update counter set n = n + 1 where key = '" + key + "' returning n")[0][0].as<std::string>();
+          tx.exec(insert(key + " " + n, key));
+          if (random() % 8 == 0) {
+            tx.exec("savepoint s");
+            tx.exec(insert("undone", key));
+            tx.exec("rollback to savepoint s");
+          }
+        }
+        if (random() % 10 == 0) tx.exec("select pg_sleep(0.01)");
+        const auto end = random() % 20;
+        const std::string gid = world.name() + "-" + std::to_string(w);
+        if (end == 0) tx.exec("rollback");
+        else if (end == 1) {
+          tx.exec("prepare transaction '" + gid + "'");
+          tx.exec("commit prepared '" + gid + "'");
+        } else tx.exec("commit");
+      }
+    });
+  }
+  std::thread done([&] {
+    for (auto& w : writers) w.join();
+    writing = false;
+  });
+  std::set<std::int64_t> seen;
+  std::map<std::string, std::int64_t> newest;
+  std::int64_t repeated = 0;
+  std::int64_t reordered = 0;
+  bool last_round = false;
+  while (true) {
+    const bool finished = !writing;
+    while (auto p = page()) {
+      for (const Message& m : p->messages) {
+        repeated += seen.insert(m.seq).second ? 0 : 1;
+        const std::string payload(*m.payload);
+        const auto n = std::stoll(payload.substr(payload.find(' ') + 1));
+        auto& before = newest[std::string(*m.key)];
+        reordered += n <= before ? 1 : 0;
+        before = n;
+      }
+    }
+    if (last_round) break;
+    last_round = finished;
+  }
+  done.join();
+  EXPECT_EQ(repeated, 0);
+  EXPECT_EQ(reordered, 0);
+  EXPECT_EQ(std::to_string(seen.size()), world.value("select count(*) from outbox.message"));
+  EXPECT_GT(seen.size(), 1'000u);
+}
+
+}  // namespace
+}  // namespace outbox

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/support/judge.h"
+
+#include <map>
+#include <set>
+
+namespace outbox::test {
+
+std::ostream& operator<<(std::ostream& out, const Judgement& j) {
+  out << "committed " << j.committed << ", parked " << j.parked << ", arrived " << j.arrived << ", lost " << j.lost << ", ghosts " << j.ghosts
+      << ", repeated " << j.repeated << ", reordered " << j.reordered << ", parked and arrived " << j.both;
+  for (const auto& partition : j.unread) out << ", unread " << partition;
+  return out;
+}
+
+Judgement judge(World& world, const std::vector<std::string>& topics, Isolation isolation) {
+  struct Truth {
+    std::string topic, key, payload;
+    bool parked;
+    int copies = 0;
+  };
+  std::map<std::string, Truth> truth;
+  Judgement j;
+  for (const auto& row : world.sql("select coalesce(m.dedup_key, m.id::text), m.topic, coalesce(convert_from(m.key, 'UTF8'), ''), "
+                                   "coalesce(encode(m.payload, 'hex'), ''), exists (select from outbox.parked p where p.seq = m.seq) "
+                                   "from outbox.message m")) {
+    truth[row[0].as<std::string>()] = {row[1].as<std::string>(), row[2].as<std::string>(), row[3].as<std::string>(), row[4].as<bool>()};
+  }
+  j.committed = static_cast<std::int64_t>(truth.size());
+  const KafkaLog log = read_log(world.kafka().brokers(), topics, isolation);
+  j.unread = log.unread;
+  std::map<std::string, std::int64_t> newest;  // by topic, partition and key
+  for (const KafkaRecord& r : log.records) {
+    const auto found = truth.find(r.header("dedup-key").value_or(""));
+    std::string hex;
+    for (const char c : r.payload.value_or("")) {
+      static constexpr char digits[] = "0123456789abcdef";
+      hex += digits[static_cast<unsigned char>(c) >> 4];
+      hex += digits[static_cast<unsigned char>(c) & 15];
+    }
+    if (found == truth.end() || found->second.topic != r.topic || found->second.key != r.key.value_or("") || found->second.payload != hex) {
+      ++j.ghosts;
+      continue;
+    }
+    if (++found->second.copies > 1) {
+      ++j.repeated;
+      continue;
+    }
+    ++j.arrived;
+    const auto blank = r.payload ? r.payload->find(' ') : std::string::npos;
+    if (!r.key || blank == std::string::npos) continue;
+    const auto n = std::stoll(r.payload->substr(blank + 1));
+    auto& before = newest[r.topic + "/" + *r.key];
+    if (n <= before) ++j.reordered;
+    before = std::max<std::int64_t>(before, n);
+  }
+  for (const auto& [id, t] : truth) {
+    if (t.parked) ++j.parked;
+    if (t.copies == 0 && !t.parked) ++j.lost;
+    if (t.copies > 0 && t.parked) ++j.both;
+  }
+  return j;
+}
+
+void create_counters(World& world) { world.sql("create table counter (key text primary key, n bigint not null)"); }
+
+void write(World& world, const std::string& topic, int transactions, int keys) {
+  pqxx::connection connection(world.dsn());
+  for (int i = 0; i < transactions; ++i) {
+    pqxx::work tx(connection);
+    const std::string key = "k" + std::to_string(i % keys);
+    for (int m = 0; m <= i % 5; ++m) {
+      tx.exec_params("with c as (insert into counter values ($2, 1) on conflict (key) do update set n = counter.n + 1 returning n) "
+                     "insert into outbox.message (topic, key, payload) select $1, convert_to($2, 'UTF8'), "
+                     "convert_to($2 || ' ' || n, 'UTF8') from c",
+                     topic, key);
+    }
+    tx.commit();
+  }
+}
+
+}  // namespace outbox::test

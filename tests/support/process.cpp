@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/support/process.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <fstream>
+#include <sstream>
+#include <stdexcept>
+#include <thread>
+#include <utility>
+
+namespace outbox::test {
+
+void eventually(const std::string& what, const std::function<bool()>& condition, Millis within) {
+  const Deadline deadline(within);
+  while (!condition()) {
+    if (deadline.passed()) throw std::runtime_error("gave up waiting: " + what);
+    std::this_thread::yield();
+    usleep(2'000);
+  }
+}
+
+Process::Process(std::vector<std::string> command, const Environment& environment) {
+  static std::atomic<int> count{0};
+  file_ = "/tmp/outbox-test." + std::to_string(getpid()) + "." + std::to_string(++count) + ".log";
+  std::vector<char*> argv;
+  for (auto& word : command) argv.push_back(word.data());
+  argv.push_back(nullptr);
+  const pid_t parent = getpid();
+  pid_ = fork();
+  if (pid_ < 0) throw std::runtime_error("fork failed");
+  if (pid_ > 0) return;
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (getppid() != parent) _exit(127);
+  const int out = open(file_.c_str(), O_CREAT | O_WRONLY | O_APPEND, 0600);
+  dup2(out, STDOUT_FILENO);
+  dup2(out, STDERR_FILENO);
+  sigset_t none;
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, nullptr);
+  for (const auto& [name, value] : environment) setenv(name.c_str(), value.c_str(), 1);
+  execv(argv[0], argv.data());
+  dprintf(STDERR_FILENO, "cannot start %s\n", argv[0]);
+  _exit(127);
+}
+
+Process::Process(Process&& other) noexcept : pid_(std::exchange(other.pid_, -1)), file_(std::move(other.file_)), status_(other.status_) {}
+
+Process::~Process() {
+  if (pid_ > 0 && running()) {
+    ::kill(pid_, SIGKILL);
+    int status = 0;
+    waitpid(pid_, &status, 0);
+  }
+  if (!file_.empty()) unlink(file_.c_str());
+}
+
+void Process::signal(int number) const {
+  if (!status_) ::kill(pid_, number);
+}
+
+bool Process::running() {
+  if (status_) return false;
+  int status = 0;
+  if (waitpid(pid_, &status, WNOHANG) != pid_) return true;
+  status_ = WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+  return false;
+}
+
+int Process::wait(Millis within) {
+  eventually("the end of process " + std::to_string(pid_) + "; it said:\n" + output(), [this] { return !running(); }, within);
+  return *status_;
+}
+
+std::string Process::output() const {
+  std::ostringstream text;
+  text << std::ifstream(file_).rdbuf();
+  return text.str();
+}
+
+Finished run_command(std::vector<std::string> command, const Process::Environment& environment, Millis within) {
+  Process process(std::move(command), environment);
+  const int code = process.wait(within);
+  return {code, process.output()};
+}
+
+}  // namespace outbox::test

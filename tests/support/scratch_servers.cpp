@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/support/scratch_servers.h"
+
+#include <fcntl.h>
+#include <librdkafka/rdkafka.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <chrono>
+#include <fstream>
+#include <iostream>
+#include <memory>
+#include <pqxx/pqxx>
+#include <stdexcept>
+
+namespace outbox::test {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// Runs a program to its end; throws what it wrote unless it returned 0.
+void run_program(const std::vector<std::string>& words) {
+  std::array<int, 2> pipe{};
+  if (pipe2(pipe.data(), O_CLOEXEC) != 0) throw std::runtime_error("pipe2 failed");
+  posix_spawn_file_actions_t files;
+  posix_spawn_file_actions_init(&files);
+  posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+  posix_spawn_file_actions_adddup2(&files, pipe[1], STDOUT_FILENO);
+  posix_spawn_file_actions_adddup2(&files, pipe[1], STDERR_FILENO);
+  std::vector<char*> arguments;
+  for (const std::string& word : words) arguments.push_back(const_cast<char*>(word.c_str()));
+  arguments.push_back(nullptr);
+  pid_t child = 0;
+  const int failed = posix_spawnp(&child, arguments[0], &files, nullptr, arguments.data(), environ);
+  posix_spawn_file_actions_destroy(&files);
+  close(pipe[1]);
+
+  std::string output;
+  std::array<char, 4096> buffer{};
+  for (ssize_t n = 0; (n = read(pipe[0], buffer.data(), buffer.size())) > 0;) output.append(buffer.data(), static_cast<std::size_t>(n));
+  close(pipe[0]);
+  int status = 0;
+  if (failed == 0) waitpid(child, &status, 0);
+  if (failed != 0 || status != 0) throw std::runtime_error(failed != 0 ? "cannot run " + words[0] : output);
+}
+
+template <auto destroy>
+struct Destroyer {
+  template <class T>
+  void operator()(T* p) const {
+    destroy(p);
+  }
+};
+template <class T, auto destroy>
+using Owned = std::unique_ptr<T, Destroyer<destroy>>;
+
+using Client = Owned<rd_kafka_t, rd_kafka_destroy>;
+
+Client connect(const std::string& brokers) {
+  std::array<char, 512> error{};
+  rd_kafka_conf_t* conf = rd_kafka_conf_new();
+  rd_kafka_conf_set(conf, "bootstrap.servers", brokers.c_str(), error.data(), error.size());
+  Client client(rd_kafka_new(RD_KAFKA_PRODUCER, conf, error.data(), error.size()));
+  if (!client) throw std::runtime_error(error.data());
+  return client;
+}
+
+bool has_leaders(rd_kafka_t* client, const std::string& topic, int partitions) {
+  Owned<rd_kafka_topic_t, rd_kafka_topic_destroy> handle(rd_kafka_topic_new(client, topic.c_str(), nullptr));
+  const rd_kafka_metadata_t* answer = nullptr;
+  if (rd_kafka_metadata(client, 0, handle.get(), &answer, 1000) != RD_KAFKA_RESP_ERR_NO_ERROR) return false;
+  const Owned<const rd_kafka_metadata_t, rd_kafka_metadata_destroy> owned(answer);
+  const rd_kafka_metadata_topic_t& found = answer->topics[0];
+  if (found.err != RD_KAFKA_RESP_ERR_NO_ERROR || found.partition_cnt != partitions) return false;
+  for (int i = 0; i < partitions; ++i) {
+    if (found.partitions[i].err != RD_KAFKA_RESP_ERR_NO_ERROR || found.partitions[i].leader < 0) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+ScratchFolder::ScratchFolder() {
+  std::string name = std::filesystem::temp_directory_path() / "outbox-scratch.XXXXXX";
+  if (mkdtemp(name.data()) == nullptr) throw std::runtime_error("cannot create " + name);
+  path_ = name;
+}
+
+ScratchFolder::~ScratchFolder() {
+  try {
+    scratch("remove");
+    std::filesystem::remove(path_);  // still there if nothing was ever started
+  } catch (const std::exception& e) {
+    std::cerr << "cannot remove " << path_ << ": " << e.what() << '\n';
+  }
+}
+
+void ScratchFolder::scratch(const std::string& command, const std::vector<std::string>& arguments) const {
+  std::vector<std::string> words = {"env", "OUTBOX_SCRATCH_OWNER=" + std::to_string(getpid()), OUTBOX_SOURCE_DIR "/scripts/scratch", command,
+                                    path_.string()};
+  words.insert(words.end(), arguments.begin(), arguments.end());
+  run_program(words);
+}
+
+std::string ScratchFolder::value(const std::string& name) const {
+  std::ifstream env(path_ / "env");
+  const std::string wanted = name + "=\"";
+  for (std::string line; std::getline(env, line);) {
+    if (line.starts_with(wanted)) return line.substr(wanted.size(), line.size() - wanted.size() - 1);
+  }
+  return {};
+}
+
+ScratchPostgres::ScratchPostgres(const std::vector<std::string>& settings) { folder_.scratch("postgres", settings); }
+
+std::string ScratchPostgres::dsn(const std::string& database, const std::string& user) const {
+  return "host=127.0.0.1 port=" + folder_.value("PGPORT") + " user=" + user + " dbname=" + database;
+}
+
+std::string ScratchPostgres::create_database(const std::string& name) {
+  const std::string chosen = name.empty() ? "test_" + std::to_string(++databases_) : name;
+  pqxx::connection connection(dsn());
+  pqxx::nontransaction(connection).exec("create database " + connection.quote_name(chosen));
+  return chosen;
+}
+
+void ScratchPostgres::stop(Stop how) { folder_.scratch("stop-postgres", {how == Stop::fast ? "fast" : "immediate"}); }
+
+ScratchKafka::ScratchKafka(const std::vector<std::string>& properties) { folder_.scratch("kafka", properties); }
+
+void ScratchKafka::create_topic(const std::string& name, int partitions, const std::vector<std::string>& config) const {
+  const Client client = connect(brokers());
+  const Owned<rd_kafka_queue_t, rd_kafka_queue_destroy> queue(rd_kafka_queue_new(client.get()));
+  std::array<char, 512> error{};
+  const Owned<rd_kafka_NewTopic_t, rd_kafka_NewTopic_destroy> topic(rd_kafka_NewTopic_new(name.c_str(), partitions, 1, error.data(), error.size()));
+  if (!topic) throw std::runtime_error(error.data());
+  for (const std::string& entry : config) {
+    const auto equals = entry.find('=');
+    rd_kafka_NewTopic_set_config(topic.get(), entry.substr(0, equals).c_str(), entry.substr(equals + 1).c_str());
+  }
+  rd_kafka_NewTopic_t* topics = topic.get();
+  rd_kafka_CreateTopics(client.get(), &topics, 1, nullptr, queue.get());
+  const Owned<rd_kafka_event_t, rd_kafka_event_destroy> event(rd_kafka_queue_poll(queue.get(), 15'000));
+  if (!event) throw std::runtime_error("no answer to the creation of topic " + name);
+  if (rd_kafka_event_error(event.get()) != RD_KAFKA_RESP_ERR_NO_ERROR) throw std::runtime_error(rd_kafka_event_error_string(event.get()));
+  std::size_t count = 0;
+  const rd_kafka_topic_result_t* result = *rd_kafka_CreateTopics_result_topics(rd_kafka_event_CreateTopics_result(event.get()), &count);
+  if (rd_kafka_topic_result_error(result) != RD_KAFKA_RESP_ERR_NO_ERROR) throw std::runtime_error(rd_kafka_topic_result_error_string(result));
+
+  const auto deadline = Clock::now() + std::chrono::seconds(15);
+  while (!has_leaders(client.get(), name, partitions)) {
+    if (Clock::now() > deadline) throw std::runtime_error("topic " + name + " has no leaders");
+  }
+}
+
+ScratchPostgres& shared_postgres() {
+  static ScratchPostgres server;
+  return server;
+}
+
+ScratchKafka& shared_kafka() {
+  static ScratchKafka server;
+  return server;
+}
+
+}  // namespace outbox::test

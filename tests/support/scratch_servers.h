@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+// Real servers for tests: a PostgreSQL cluster or a Kafka broker of their own, on free loopback ports, made by scripts/scratch.
+//
+// A server that does not start, stop or answer throws std::runtime_error with the end of its log: the test fails, it never
+// skips. Destructors stop the server and remove its folder; if the test process is killed, a watchdog does.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace outbox::test {
+
+// A folder of scripts/scratch and what runs in it.
+class ScratchFolder {
+ public:
+  ScratchFolder();
+  ~ScratchFolder();
+  ScratchFolder(const ScratchFolder&) = delete;
+  ScratchFolder& operator=(const ScratchFolder&) = delete;
+
+  // Runs `scripts/scratch command FOLDER arguments…` to its end.
+  void scratch(const std::string& command, const std::vector<std::string>& arguments = {}) const;
+  // A value of the file that scripts/scratch writes, e.g. "PGPORT"; empty if there is none.
+  std::string value(const std::string& name) const;
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+};
+
+class ScratchPostgres {
+ public:
+  enum class Stop { fast, immediate };  // immediate: as in a crash, without a checkpoint, WAL in buffers is lost
+
+  // Each setting is name=value, as in postgresql.conf.
+  explicit ScratchPostgres(const std::vector<std::string>& settings = {});
+
+  std::string dsn(const std::string& database = "postgres", const std::string& user = "postgres") const;
+  // Creates a database and returns its name: `name`, or one that is new on this server.
+  std::string create_database(const std::string& name = {});
+
+  void stop(Stop how);
+  // Starts a stopped server again: same port, same data.
+  void start() const { folder_.scratch("start-postgres"); }
+
+  int port() const { return std::stoi(folder_.value("PGPORT")); }
+  const std::filesystem::path& folder() const { return folder_.path(); }
+
+ private:
+  ScratchFolder folder_;
+  int databases_ = 0;
+};
+
+class ScratchKafka {
+ public:
+  // Each property is name=value, as in a broker's configuration; advertised=HOST:PORT adds a listener that sends clients to
+  // that address, where a proxy is expected that forwards to proxied().
+  explicit ScratchKafka(const std::vector<std::string>& properties = {});
+
+  std::string brokers() const { return folder_.value("KAFKA_BROKERS"); }
+  std::string proxied() const { return folder_.value("KAFKA_PROXIED"); }
+
+  // Creates a topic and returns when each partition has a leader. Each config is name=value.
+  void create_topic(const std::string& name, int partitions, const std::vector<std::string>& config = {}) const;
+
+  void pause() const { folder_.scratch("pause-kafka"); }    // SIGSTOP
+  void resume() const { folder_.scratch("resume-kafka"); }  // SIGCONT
+  void kill() const { folder_.scratch("stop-kafka", {"KILL"}); }
+  void stop() const { folder_.scratch("stop-kafka", {"TERM"}); }
+  // Starts a stopped or killed broker again: same port, same data.
+  void start() const { folder_.scratch("start-kafka"); }
+
+  const std::filesystem::path& folder() const { return folder_.path(); }
+
+ private:
+  ScratchFolder folder_;
+};
+
+// Servers of this process, started when first asked for and stopped at its end.
+ScratchPostgres& shared_postgres();
+ScratchKafka& shared_kafka();
+
+}  // namespace outbox::test

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/support/world.h"
+
+#include <unistd.h>
+
+#include <atomic>
+#include <stdexcept>
+
+namespace outbox::test {
+
+std::string program_path(const std::string& name) { return std::string(OUTBOX_BUILD_DIR) + "/" + name; }
+
+World::World(ScratchPostgres& postgres, ScratchKafka* kafka) : postgres_(postgres), kafka_(kafka) {
+  static std::atomic<int> count{0};
+  name_ = "r" + std::to_string(getpid()) + "-" + std::to_string(++count);
+  database_ = postgres_.create_database();
+  environment = {{"OUTBOX_RELAY_RELAY_NAME", name_},
+                 {"OUTBOX_RELAY_POSTGRES_DSN", dsn()},
+                 {"OUTBOX_RELAY_KAFKA_BROKERS", kafka_ != nullptr ? kafka_->brokers() : "127.0.0.1:1"},
+                 {"OUTBOX_RELAY_TOPICS_ALLOW", "*"},
+                 {"OUTBOX_RELAY_LEASE_TTL", "1s"}};
+  std::vector<std::string> init = {"init"};
+  if (kafka_ != nullptr) init.push_back("--kafka");
+  const auto done = command(init);
+  if (done.code != 0) throw std::runtime_error("outbox-relay init failed: " + done.output);
+}
+
+std::string World::topic(const std::string& suffix, int partitions, const std::vector<std::string>& config) {
+  const std::string topic = name_ + "." + suffix;
+  kafka_->create_topic(topic, partitions, config);
+  return topic;
+}
+
+Process World::relay(const Process::Environment& more, const std::string& program) {
+  Process::Environment all = more;
+  all.insert(environment.begin(), environment.end());
+  return Process({program_path(program), "run"}, all);
+}
+
+Finished World::command(std::vector<std::string> arguments, const Process::Environment& more) {
+  Process::Environment all = more;
+  all.insert(environment.begin(), environment.end());
+  arguments.insert(arguments.begin(), program_path("outbox-relay"));
+  return run_command(std::move(arguments), all);
+}
+
+pqxx::result World::sql(const std::string& statement) {
+  pqxx::connection connection(dsn());
+  pqxx::nontransaction tx(connection);
+  return tx.exec(statement);
+}
+
+std::string World::value(const std::string& statement) {
+  const auto rows = sql(statement);
+  return rows.empty() || rows[0][0].is_null() ? std::string() : rows[0][0].as<std::string>();
+}
+
+void World::settled(Millis within) {
+  pqxx::connection connection(dsn());
+  eventually("every committed message is delivered or parked; batches: " + value("select count(*) from outbox.batch"), [&] {
+    pqxx::nontransaction tx(connection);
+    return tx.exec("select not exists (select from outbox.batch b where b.delivered_at is null) and not exists (select from outbox.message "
+                   "m where outbox.batch_of(m.txid, m.seq) is null)")[0][0].as<bool>();
+  }, within);
+}
+
+}  // namespace outbox::test

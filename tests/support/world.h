@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+// One outbox with its relay: a database of its own with the schema in it, topics of its own, relays as child processes.
+#pragma once
+
+#include <memory>
+#include <pqxx/pqxx>
+#include <string>
+#include <vector>
+
+#include "tests/support/process.h"
+#include "tests/support/scratch_servers.h"
+
+namespace outbox::test {
+
+class World {
+ public:
+  // Makes a database and a relay name that no other test uses; with `kafka`, also the progress topic. Servers are shared unless
+  // given.
+  explicit World(ScratchPostgres& postgres = shared_postgres(), ScratchKafka* kafka = &shared_kafka());
+
+  const std::string& name() const { return name_; }          // of the relay
+  const std::string& database() const { return database_; }
+  std::string dsn() const { return postgres_.dsn(database_); }
+  ScratchPostgres& postgres() { return postgres_; }
+  ScratchKafka& kafka() { return *kafka_; }
+  // Creates a topic whose name begins with the relay's.
+  std::string topic(const std::string& suffix, int partitions = 3, const std::vector<std::string>& config = {});
+
+  // The relay's configuration, as environment; change it before a relay is started.
+  Process::Environment environment;
+
+  Process relay(const Process::Environment& more = {}, const std::string& program = "outbox-relay");
+  // Runs outbox-relay with these arguments to its end.
+  Finished command(std::vector<std::string> arguments, const Process::Environment& more = {});
+
+  // One statement on a connection of its own.
+  pqxx::result sql(const std::string& statement);
+  // First column of the first row.
+  std::string value(const std::string& statement);
+  // Waits until every committed message is in a delivered batch or parked, and nothing is in doubt.
+  void settled(Millis within = Millis{60'000});
+
+ private:
+  ScratchPostgres& postgres_;
+  ScratchKafka* kafka_;
+  std::string name_;
+  std::string database_;
+};
+
+std::string program_path(const std::string& name);
+
+}  // namespace outbox::test

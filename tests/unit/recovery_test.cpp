@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every row of the table by which recovery decides.
+#include "relay/core/recovery.h"
+
+#include <gtest/gtest.h>
+
+namespace outbox {
+namespace {
+
+using Action = Verdict::Action;
+using Finding = Verdict::Finding;
+
+class RecoveryTest : public ::testing::Test {
+ protected:
+  RecoveryTest() {
+    evidence.here = {42, 2};
+    Batch newest;
+    newest.number = 7;
+    newest.token = tokens[1];
+    evidence.newest = newest;
+    evidence.token_before = tokens[0];
+  }
+  // A record that the relay itself would have written.
+  void kafka_has(const Uuid& token, bool known, std::optional<Uuid> previous = std::nullopt) {
+    evidence.progress = Progress{{42, 2}, 3, 7, token, previous};
+    evidence.progress_known = known;
+  }
+  void expect(Action action, Finding finding = Finding::nothing_unusual) {
+    const Verdict v = decide(evidence);
+    EXPECT_EQ(v.action, action);
+    EXPECT_EQ(v.finding, finding);
+    EXPECT_EQ(v.action == Action::refuse, v.refusal.has_value());
+    if (v.refusal) {
+      EXPECT_EQ(v.refusal->fault, Fault::refused);
+      EXPECT_FALSE(v.refusal->hint.empty());
+    }
+  }
+
+  Evidence evidence;
+  const Uuid tokens[2] = {Uuid::random(), Uuid::random()};
+  const Uuid stranger = Uuid::random();
+};
+
+TEST_F(RecoveryTest, ANewRelayStarts) {
+  evidence.newest.reset();
+  evidence.token_before.reset();
+  expect(Action::go_on);
+}
+
+TEST_F(RecoveryTest, ARecordOfAnotherClusterIsRefused) {
+  kafka_has(tokens[1], true);
+  evidence.progress->identity.cluster = 43;
+  expect(Action::refuse);
+}
+
+TEST_F(RecoveryTest, ARecordOfANewerTimelineIsRefused) {
+  kafka_has(tokens[1], true);
+  evidence.progress->identity.timeline = 3;
+  expect(Action::refuse);
+}
+
+TEST_F(RecoveryTest, ARecordOfAnOlderTimelineIsOurOwnPast) {
+  kafka_has(tokens[1], true);
+  evidence.progress->identity.timeline = 1;
+  expect(Action::mark);
+}
+
+TEST_F(RecoveryTest, AServerThatHidesItsIdentityIsNotCompared) {
+  kafka_has(tokens[1], true);
+  evidence.here = {0, 0};
+  expect(Action::mark);
+}
+
+TEST_F(RecoveryTest, TheTokenOfTheBatchMeansDelivered) {
+  kafka_has(tokens[1], true);
+  expect(Action::mark);
+  evidence.newest->delivered = true;
+  expect(Action::go_on);
+}
+
+TEST_F(RecoveryTest, TheTokenOfThePreviousBatchMeansNotDelivered) {
+  kafka_has(tokens[0], true);
+  expect(Action::resend);
+}
+
+TEST_F(RecoveryTest, NoRecordAndNoPreviousBatchMeansNotDelivered) {
+  evidence.token_before.reset();
+  expect(Action::resend);
+}
+
+TEST_F(RecoveryTest, AnOlderRecordOrNoneMeansThatKafkaLostSome) {
+  kafka_has(stranger, true);
+  expect(Action::resend, Finding::progress_lost);
+  evidence.progress.reset();
+  expect(Action::resend, Finding::progress_lost);
+  evidence.newest->delivered = true;
+  expect(Action::go_on, Finding::progress_lost);
+  kafka_has(tokens[0], true);
+  expect(Action::go_on, Finding::progress_lost);
+}
+
+TEST_F(RecoveryTest, AnUnknownRecordAfterWeConfirmedIsAnotherDatabaseUnderOurName) {
+  kafka_has(stranger, false);
+  evidence.confirmed_since_take = true;
+  expect(Action::refuse);
+}
+
+TEST_F(RecoveryTest, AnUnknownRecordOtherwiseMeansTheDatabaseWentBack) {
+  kafka_has(stranger, false);
+  expect(Action::resend, Finding::database_went_back);
+  evidence.newest->delivered = true;
+  expect(Action::go_on, Finding::database_went_back);
+  evidence.newest.reset();
+  expect(Action::go_on, Finding::database_went_back);
+}
+
+TEST_F(RecoveryTest, AnUnknownRecordThatFollowsTheBatchInDoubtMeansThatItWasDelivered) {
+  kafka_has(stranger, false, tokens[1]);
+  expect(Action::mark, Finding::database_went_back);
+}
+
+TEST_F(RecoveryTest, ABatchOpenedAtLeastOnceIsSentAgainWhateverTheRecordSays) {
+  evidence.newest->mode = Mode::at_least_once;
+  kafka_has(tokens[1], true);
+  expect(Action::resend);
+  kafka_has(stranger, false, tokens[1]);
+  expect(Action::resend, Finding::database_went_back);
+}
+
+TEST_F(RecoveryTest, AtLeastOnceDoesNotWaitForItsRecord) {
+  evidence.newest->mode = Mode::at_least_once;
+  evidence.newest->delivered = true;
+  kafka_has(tokens[0], true);
+  expect(Action::go_on);
+}
+
+}  // namespace
+}  // namespace outbox
