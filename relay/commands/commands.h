@@ -2,6 +2,7 @@
 // The commands of outbox-relay. Each returns the exit code of the process.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <optional>
 #include <string>
@@ -24,6 +25,55 @@ int print_sql(const InitOptions& options);
 
 // The service. `at_phase` is for tests.
 int run(const Config& config, std::function<void(Phase)> at_phase = {});
+
+// Looks at everything that would break a promise; changes nothing.
+//   0 nothing would · 1 something would · 3, 4 not reachable · 5 `run` would refuse
+int check(const Config& config, bool json);
+
+struct StatusOptions {
+  bool json = false;
+  bool watch = false;  // every second, until SIGINT or SIGTERM
+};
+int status(const Config& config, const StatusOptions& options);
+
+// Which messages: exactly one of the three is set.
+struct TraceOptions {
+  std::optional<std::string> id;
+  std::optional<std::string> key;  // the deduplication key
+  std::optional<std::int64_t> seq;
+  bool json = false;
+};
+//   0 found · 1 no such message, or one that should be in Kafka and is not · 4 Kafka could not be asked
+int trace(const Config& config, const TraceOptions& options);
+
+struct ParkedListOptions {
+  std::string topic;        // empty: all
+  std::string error_class;  // empty: all
+  std::int64_t limit = 100;
+  bool json = false;
+};
+int parked_list(const Config& config, const ParkedListOptions& options);
+
+struct ParkedShowOptions {
+  std::string id;
+  bool payload = false;  // with key, headers and payload
+  bool json = false;
+};
+int parked_show(const Config& config, const ParkedShowOptions& options);
+
+// Does what retention does, while no relay runs.
+//   5 a relay is active, and does it itself · 6 the lease was lost on the way
+int prune(const Config& config, bool dry_run);
+
+// Prints the configuration in force, without secrets.
+int config_show(const Config& config);
+// Prints the annotated default file; needs no configuration.
+int config_defaults();
+// Says whether the relay could start with `file` and this environment.
+int config_check(const std::string& file);
+
+// Versions of the program, its libraries and the schema that it works with.
+int version(bool json);
 
 // Parses the command line and calls one of the others.
 int main_command(int argc, char** argv, std::function<void(Phase)> at_phase = {});

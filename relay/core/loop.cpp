@@ -188,6 +188,7 @@ Result<void> Loop::settle(const Identity& here) {
     auto known = journal_.knows(e.progress->token);
     if (!known) return known.error();
     e.progress_known = *known;
+    e.progress_is_ours = e.progress->token == confirmed_token_;
   }
 
   // 5
@@ -378,6 +379,7 @@ Result<void> Loop::confirm() {
   confirmed_ = Confirmed{flight_->batch.number, std::move(*offsets)};
   confirmed_at_ = Clock::now();
   confirmed_since_take_ = true;
+  confirmed_token_ = flight_->batch.token;
   if (SABOTAGED(mark_before_confirm)) confirmed_.reset();
   flight_.reset();
   trouble_.reset();

@@ -102,6 +102,7 @@ class Loop {
   bool session_fresh_ = false;        // nothing was read on it yet
   std::int64_t epoch_ = 0;
   bool confirmed_since_take_ = false;
+  std::optional<Uuid> confirmed_token_;  // of the last batch that this process confirmed
   std::int64_t number_ = 0;           // of the newest batch
   std::optional<Uuid> token_;         // of the newest batch
   std::optional<Uuid> token_before_;  // of the one before it

@@ -50,7 +50,7 @@ Verdict decide(const Evidence& e) {
     if (at_previous) return not_delivered(*e.newest, Finding::nothing_unusual);
     if (!e.progress || e.progress_known) return not_delivered(*e.newest, Finding::progress_lost);
   }
-  if (e.confirmed_since_take) {
+  if (e.confirmed_since_take && !e.progress_is_ours) {
     return {Action::refuse, Finding::nothing_unusual,
             Error{Fault::refused, "another relay writes progress records under our name, from another database",
                   "give each database a relay.name of its own"}};

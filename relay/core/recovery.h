@@ -16,6 +16,7 @@ struct Evidence {
   std::optional<Progress> progress;    // newest committed record
   bool progress_known = false;         // its token is in the journal
   bool confirmed_since_take = false;   // we confirmed a batch since we took the lease, without a break
+  bool progress_is_ours = false;       // this very process confirmed the batch of that record
 };
 
 struct Verdict {

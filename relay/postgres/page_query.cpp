@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "relay/base/sabotage.h"
 #include "relay/postgres/copy_rows.h"
 
 namespace outbox::postgres {
@@ -77,27 +78,30 @@ std::string fresh_from_sql(const Snapshot& base, const Snapshot& upto) {
 }
 
 std::string page_sql(const PageQuery& q) {
-  const Difference d = Difference::between(q.base, q.upto);
+  Difference d = Difference::between(q.base, q.upto);
+  if (SABOTAGED(position_is_highest_seq)) d.late.clear();
   std::string rows;
   if (!d.late.empty()) rows = "(" + late_rows(q, d) + ")";
   if (!d.fresh.empty()) {
     if (!rows.empty()) rows += " union all ";
     rows += "(" + (q.fresh_from ? many_fresh_rows(q) : few_fresh_rows(q, d)) + ")";
   }
+  if (rows.empty()) rows = "select " + all_columns + " from outbox.message m where false";
   std::string sql = "select " + all_columns + " from (" + rows + ") m";
   if (q.without_parked_for) {
     sql += " where not exists (select from outbox.parked p where p.parked_for = " + std::to_string(*q.without_parked_for) +
            " and p.seq = m.seq)";
   }
   sql += " order by m.seq limit " + std::to_string(q.limit);
+  const std::string order = SABOTAGED(order_by_txid) ? "(select x.txid from outbox.message x where x.seq = m.seq)" : "m.seq";
   if (q.bytes_max) {
     const std::string size = "case when octet_length(m.payload) <= " + std::to_string(q.message_bytes_max) +
                              " then octet_length(m.payload) else 0 end + coalesce(octet_length(m.key), 0)";
     sql = "select m.* from (select m.*, sum(m.size) over (order by m.seq rows unbounded preceding) - m.size as before "
           "from (select m.*, " + size + " as size from (" + sql + ") m) m) m where m.before < " + std::to_string(*q.bytes_max);
   }
-  return lock + "copy (select " + copied_columns(q.message_bytes_max) + " from (" + sql +
-         ") m order by m.seq) to stdout (format binary)";
+  return lock + "copy (select " + copied_columns(q.message_bytes_max) + " from (" + sql + ") m order by " + order +
+         ") to stdout (format binary)";
 }
 
 }  // namespace outbox::postgres

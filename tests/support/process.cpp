@@ -83,6 +83,14 @@ std::string Process::output() const {
   return text.str();
 }
 
+void Process::says(const std::string& text, Millis within) const {
+  try {
+    eventually(text, [&] { return output().find(text) != std::string::npos; }, within);
+  } catch (const std::runtime_error& e) {
+    throw std::runtime_error(std::string(e.what()) + "; process " + std::to_string(pid_) + " said:\n" + output());
+  }
+}
+
 Finished run_command(std::vector<std::string> command, const Process::Environment& environment, Millis within) {
   Process process(std::move(command), environment);
   const int code = process.wait(within);

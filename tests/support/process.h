@@ -31,6 +31,8 @@ class Process {
   // Waits for the end; the exit code, or -signal.
   int wait(Millis within = Millis{30'000});
   std::string output() const;
+  // Waits until the output contains `text`; throws with the whole output when it does not come.
+  void says(const std::string& text, Millis within = Millis{30'000}) const;
 
  private:
   pid_t pid_ = -1;

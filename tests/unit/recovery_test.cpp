@@ -105,6 +105,13 @@ TEST_F(RecoveryTest, AnUnknownRecordAfterWeConfirmedIsAnotherDatabaseUnderOurNam
   expect(Action::refuse);
 }
 
+TEST_F(RecoveryTest, AnUnknownRecordThatWeWroteOurselvesMeansThatTheDatabaseWentBackUnderUs) {
+  kafka_has(stranger, false);
+  evidence.confirmed_since_take = true;
+  evidence.progress_is_ours = true;
+  expect(Action::resend, Finding::database_went_back);
+}
+
 TEST_F(RecoveryTest, AnUnknownRecordOtherwiseMeansTheDatabaseWentBack) {
   kafka_has(stranger, false);
   expect(Action::resend, Finding::database_went_back);

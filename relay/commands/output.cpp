@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "relay/commands/output.h"
+
+#include <cstdio>
+
+namespace outbox {
+namespace {
+
+// Length of the UTF-8 sequence that begins with `lead`, and the bounds of its second byte; 0: cannot begin one.
+struct Sequence {
+  std::size_t length;
+  unsigned char low = 0x80;
+  unsigned char high = 0xBF;
+};
+
+Sequence sequence_of(unsigned char lead) {
+  if (lead < 0x80) return {1};
+  if (lead >= 0xC2 && lead <= 0xDF) return {2};
+  if (lead == 0xE0) return {3, 0xA0};
+  if (lead == 0xED) return {3, 0x80, 0x9F};
+  if (lead >= 0xE1 && lead <= 0xEF) return {3};
+  if (lead == 0xF0) return {4, 0x90};
+  if (lead == 0xF4) return {4, 0x80, 0x8F};
+  if (lead >= 0xF1 && lead <= 0xF3) return {4};
+  return {0};
+}
+
+}  // namespace
+
+Json json_answer() { return Json{{"schema", 1}}; }
+
+void print_json(const Json& answer, bool one_line) {
+  std::puts(answer.dump(one_line ? -1 : 2, ' ', false, Json::error_handler_t::replace).c_str());
+  std::fflush(stdout);
+}
+
+std::string utc(const std::string& column) {
+  return "to_char(" + column + " at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')";
+}
+
+Json text_or_null(const pqxx::field& field) { return field.is_null() ? Json() : Json(field.c_str()); }
+Json integer_or_null(const pqxx::field& field) { return field.is_null() ? Json() : Json(field.as<std::int64_t>()); }
+Json number_or_null(const pqxx::field& field) { return field.is_null() ? Json() : Json(field.as<double>()); }
+
+std::string shown(const pqxx::field& field) { return field.is_null() ? "-" : printable(field.c_str()); }
+
+std::string printable(std::string_view text, bool keep_lines) {
+  std::string out;
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    const bool kept = keep_lines && (c == '\n' || c == '\t');
+    if ((byte >= 0x20 && byte != 0x7F) || kept) {
+      out += c;
+    } else {
+      char escaped[5];
+      std::snprintf(escaped, sizeof escaped, "\\x%02x", byte);
+      out += escaped;
+    }
+  }
+  return out;
+}
+
+bool is_utf8(std::string_view bytes) {
+  for (std::size_t i = 0; i < bytes.size();) {
+    const Sequence s = sequence_of(static_cast<unsigned char>(bytes[i]));
+    if (s.length == 0 || i + s.length > bytes.size()) return false;
+    for (std::size_t k = 1; k < s.length; ++k) {
+      const auto byte = static_cast<unsigned char>(bytes[i + k]);
+      if (byte < (k == 1 ? s.low : 0x80) || byte > (k == 1 ? s.high : 0xBF)) return false;
+    }
+    i += s.length;
+  }
+  return true;
+}
+
+std::string shown_seconds(double seconds) {
+  char out[32];
+  if (seconds < 1) std::snprintf(out, sizeof out, "%.0f ms", seconds * 1000);
+  else if (seconds < 120) std::snprintf(out, sizeof out, "%.1f s", seconds);
+  else if (seconds < 7200) std::snprintf(out, sizeof out, "%.1f min", seconds / 60);
+  else std::snprintf(out, sizeof out, "%.1f h", seconds / 3600);
+  return out;
+}
+
+Error for_person(Error error, const char* role) {
+  if (error.what.find("permission denied") != std::string::npos) error.hint = std::string("grant the role ") + role + " to your login";
+  return error;
+}
+
+}  // namespace outbox

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+// prune: retention by hand, for an outbox whose relay does not run.
+#include <cstdio>
+#include <thread>
+
+#include "relay/commands/commands.h"
+#include "relay/commands/context.h"
+#include "relay/postgres/journal.h"
+#include "relay/postgres/lease.h"
+#include "relay/postgres/reader.h"
+#include "relay/postgres/upkeep.h"
+
+namespace outbox {
+namespace {
+
+constexpr std::int64_t page_rows = 2'000;
+
+// What prune_page() would delete in the end, by the same horizon. Reads only, so no lease is needed.
+int count(const Config& config) {
+  auto control = open_control(config);
+  if (!control) return report(control.error());
+  auto rows = (*control)->run("counting what retention would delete", R"(
+    with horizon as materialized (
+      select coalesce(
+        (select b.base from outbox.batch b where b.kind = 'stream' and b.opened_at > clock_timestamp() - $1::interval
+         order by b.number limit 1),
+        (select b.base from outbox.batch b where b.kind = 'stream' order by b.number desc limit 1)) as base),
+    oldest as materialized (
+      select coalesce((select outbox.batch_of(m.txid, m.seq) from outbox.message m cross join horizon h
+                       where not pg_visible_in_snapshot(m.txid, h.base) order by m.txid, m.seq limit 1),
+                      (select max(b.number) from outbox.batch b)) as number)
+    select (select count(*) from horizon h join outbox.message m
+            on m.txid < pg_snapshot_xmax(h.base) and pg_visible_in_snapshot(m.txid, h.base)),
+           (select count(*) from outbox.batch b cross join oldest o
+            where b.number < o.number and b.delivered_at is not null
+              and b.number < (select min(k.number) from (select s.number from outbox.batch s where s.kind = 'stream'
+                                                         order by s.number desc limit 2) k)
+              and b.opened_at <= clock_timestamp() - $1::interval
+              and not exists (select from outbox.parked p where p.parked_for = b.number)))",
+                              std::to_string(config.retention.keep.count()) + " ms");
+  if (!rows) return report(rows.error());
+  std::printf("would delete %s messages and %s batches\n", (*rows)[0][0].c_str(), (*rows)[0][1].c_str());
+  return 0;
+}
+
+// Page by page at the configured pace, until a page is not full.
+Result<postgres::Pruned> prune_all(const Config& config, const postgres::Options& options, postgres::Control& control,
+                                   postgres::PgLease& lease, std::int64_t epoch) {
+  postgres::Pruned all;
+  const Millis pace{1000 * page_rows / config.retention.prune_rows_per_second};
+  while (true) {
+    const auto began = Clock::now();
+    auto page = postgres::prune_page(control, options, config.retention.keep, epoch, page_rows);
+    if (!page) return page.error();
+    all.messages += page->messages;
+    all.batches += page->batches;
+    if (page->messages < page_rows) return all;
+    // A slow pace must not cost the lease.
+    do {
+      if (lease.due()) {
+        if (auto renewed = lease.renew(); !renewed) return renewed.error();
+      }
+      std::this_thread::sleep_for(std::min<Clock::duration>(began + pace - Clock::now(), options.lease_ttl / 4));
+    } while (Clock::now() < began + pace);
+  }
+}
+
+}  // namespace
+
+int prune(const Config& config, bool dry_run) {
+  if (dry_run) return count(config);
+  const postgres::Options options = postgres_options(config);
+  postgres::Reader reader(options);
+  postgres::PgJournal journal(options, reader);
+  auto identity = journal.connect();
+  if (!identity) return report(identity.error());
+
+  postgres::PgLease lease(options, journal);
+  const auto free = lease.available();
+  if (!free) return report(free.error());
+  auto taken = *free ? lease.take() : Result<std::optional<Lease::Taken>>(std::optional<Lease::Taken>{});
+  if (!taken) return report(taken.error());
+  if (!*taken) {
+    return report({Fault::refused, "a relay is active on this outbox, and it prunes by itself",
+                   "to prune more or faster, set retention.keep or retention.prune_rows_per_second and restart it; "
+                   "`outbox-relay status` says which process it is"});
+  }
+  auto pruned = prune_all(config, options, journal.control(), lease, (*taken)->epoch);
+  const auto released = lease.release();
+  if (!pruned) return report(pruned.error());
+  std::printf("deleted %lld messages and %lld batches\n", static_cast<long long>(pruned->messages),
+              static_cast<long long>(pruned->batches));
+  return released ? 0 : report(released.error());
+}
+
+}  // namespace outbox

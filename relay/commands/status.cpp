@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+// status: how far the relay is, as the database shows it.
+#include <signal.h>
+#include <unistd.h>
+
+#include <cstdio>
+
+#include "relay/commands/commands.h"
+#include "relay/commands/context.h"
+#include "relay/commands/output.h"
+
+namespace outbox {
+namespace {
+
+// One statement, so that all figures belong to one moment. Pending is everything visible that the newest batch does not cover:
+// rows of transactions that were running in its position, and rows of later ones, both along the index (txid, seq).
+std::string status_sql() {
+  return R"(
+  with newest as materialized (
+    select b.base, b.upto, b.upto_seq, b.exhausted from outbox.batch b order by b.number desc limit 1),
+  place as materialized (
+    select case when n.exhausted then n.upto else n.base end as base, case when not n.exhausted then n.upto end as upto,
+           n.upto_seq from newest n
+    union all select '3:3:'::pg_snapshot, null, 0 where not exists (select from newest)),
+  pending as materialized (
+    select count(*) as messages, min(u.seq) as first_seq
+    from place p cross join lateral (
+      select m.seq + 0 as seq, m.txid from pg_snapshot_xip(p.base) as x(id) join outbox.message m on m.txid = x.id
+      union all
+      select m.seq + 0, m.txid from outbox.message m where m.txid >= pg_snapshot_xmax(p.base)) u
+    where p.upto is null or not pg_visible_in_snapshot(u.txid, p.upto) or u.seq > p.upto_seq),
+  open_batch as materialized (
+    select b.number, b.epoch, b.opened_at, b.messages from outbox.batch b where b.delivered_at is null
+    order by b.number desc limit 1),
+  holder as materialized (
+    select l.relay, l.holder, l.epoch, l.holder is not null and l.expires_at > clock_timestamp() as held,
+           case when isfinite(l.expires_at) then extract(epoch from l.expires_at - clock_timestamp()) end as expires_in
+    from outbox.lease l)
+  select h.relay, h.holder, h.epoch, h.held, h.expires_in, p.messages,
+         (select extract(epoch from clock_timestamp() - m.created_at) from outbox.message m where m.seq = p.first_seq),
+         o.number, )" + utc("o.opened_at") + R"(, o.messages, h.held and h.epoch = o.epoch,
+         (select )" + utc("b.delivered_at") + R"( from outbox.batch b where b.delivered_at is not null
+          order by b.number desc limit 1),
+         (select jsonb_object_agg(k.error_class, k.messages)::text from (
+            select q.error_class, count(*) as messages from outbox.parked q where q.released_in is null
+            group by q.error_class) k),
+         (select count(s.id) from outbox.scheduled s)
+  from holder h cross join pending p left join open_batch o on true)";
+}
+
+Result<Json> look(postgres::Control& control) {
+  auto rows = control.run("looking at the outbox", status_sql());
+  if (!rows) return for_person(rows.error(), "outbox_observer");
+  if (rows->empty()) return Error{Fault::refused, "outbox.lease has no row", "run `outbox-relay init` in this database"};
+  const auto row = (*rows)[0];
+  const bool held = row[3].as<bool>();
+  const auto pending = row[5].as<std::int64_t>();
+  const Json batch = row[7].is_null() ? Json()
+                                      : Json{{"number", row[7].as<std::int64_t>()},
+                                             {"opened_at", row[8].c_str()},
+                                             {"messages", row[9].as<std::int64_t>()}};
+  const bool sending = !batch.is_null() && row[10].as<bool>();
+  const Json parked = row[12].is_null() ? Json::object() : Json::parse(row[12].c_str());
+  std::int64_t parked_total = 0;
+  for (const auto& [error_class, messages] : parked.items()) parked_total += messages.get<std::int64_t>();
+
+  Json j = json_answer();
+  j["relay"] = text_or_null(row[0]);
+  j["state"] = !held ? "no relay" : pending > 0 || !batch.is_null() ? "streaming" : "idle";
+  j["pending"] = pending;
+  j["oldest_pending_seconds"] = number_or_null(row[6]);
+  j["batch_sending"] = sending ? batch : Json();
+  j["batch_in_doubt"] = sending ? Json() : batch;
+  j["last_delivered_at"] = text_or_null(row[11]);
+  j["lease_holder"] = held ? text_or_null(row[1]) : Json();
+  j["epoch"] = row[2].as<std::int64_t>();
+  j["lease_expires_in_seconds"] = number_or_null(row[4]);
+  j["parked"] = parked;
+  j["parked_total"] = parked_total;
+  j["scheduled"] = row[13].as<std::int64_t>();
+  return j;
+}
+
+std::string batch_line(const Json& batch) {
+  if (batch.is_null()) return "none";
+  return "batch " + batch["number"].dump() + ", " + batch["messages"].dump() + " messages, opened " +
+         batch["opened_at"].get<std::string>();
+}
+
+std::string text_of(const Json& value) { return value.is_null() ? "-" : printable(value.get<std::string>()); }
+
+void print_lines(const Json& s) {
+  const auto line = [](const char* name, const std::string& value) { std::printf("%-14s%s\n", name, value.c_str()); };
+  line("relay", text_of(s["relay"]));
+  line("state", s["state"].get<std::string>());
+  line("pending", s["pending"].dump() + (s["oldest_pending_seconds"].is_null()
+                                              ? ""
+                                              : ", oldest " + shown_seconds(s["oldest_pending_seconds"].get<double>())));
+  line("sending", batch_line(s["batch_sending"]));
+  line("in doubt", batch_line(s["batch_in_doubt"]));
+  line("last delivery", text_of(s["last_delivered_at"]));
+  std::string lease = "free";
+  if (!s["lease_holder"].is_null()) {
+    lease = text_of(s["lease_holder"]) + ", expires in " + shown_seconds(s["lease_expires_in_seconds"].get<double>());
+  }
+  line("lease", lease + ", epoch " + s["epoch"].dump());
+  std::string parked = s["parked_total"].dump();
+  for (const auto& [error_class, messages] : s["parked"].items()) {
+    parked += (parked.find('(') == std::string::npos ? " (" : ", ") + messages.dump() + " " + error_class;
+  }
+  line("parked", parked + (s["parked"].empty() ? "" : ")"));
+  line("scheduled", s["scheduled"].dump());
+  std::fflush(stdout);
+}
+
+void print_status(const Json& status, const StatusOptions& options) {
+  if (options.json) return print_json(status, options.watch);
+  if (options.watch && isatty(STDOUT_FILENO) != 0) std::fputs("\x1b[H\x1b[2J", stdout);
+  print_lines(status);
+  if (options.watch && isatty(STDOUT_FILENO) == 0) std::puts("");
+}
+
+// Goes on through outages: whoever watches wants to see them end.
+int watch(const Config& config, const StatusOptions& options) {
+  sigset_t stop;
+  sigemptyset(&stop);
+  sigaddset(&stop, SIGINT);
+  sigaddset(&stop, SIGTERM);
+  sigprocmask(SIG_BLOCK, &stop, nullptr);
+  std::unique_ptr<postgres::Control> control;
+  const timespec second{1, 0};
+  do {
+    if (!control) {
+      auto opened = open_control(config);
+      if (opened) control = std::move(*opened);
+      else if (opened.error().fault == Fault::usage) return report(opened.error());
+      else report(opened.error());
+    }
+    if (!control) continue;
+    auto status = look(*control);
+    if (status) {
+      print_status(*status, options);
+    } else {
+      report(status.error());
+      control.reset();
+    }
+  } while (sigtimedwait(&stop, nullptr, &second) < 0);
+  return 0;
+}
+
+}  // namespace
+
+int status(const Config& config, const StatusOptions& options) {
+  if (options.watch) return watch(config, options);
+  auto control = open_control(config);
+  if (!control) return report(control.error());
+  auto status = look(**control);
+  if (!status) return report(status.error());
+  print_status(*status, options);
+  return 0;
+}
+
+}  // namespace outbox
