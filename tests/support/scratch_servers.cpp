@@ -130,6 +130,22 @@ void ScratchPostgres::stop(Stop how) { folder_.scratch("stop-postgres", {how == 
 
 ScratchKafka::ScratchKafka(const std::vector<std::string>& properties) { folder_.scratch("kafka", properties); }
 
+void ScratchKafka::alter_topic(const std::string& name, const std::vector<std::string>& config) const {
+  const Client client = connect(brokers());
+  const Owned<rd_kafka_queue_t, rd_kafka_queue_destroy> queue(rd_kafka_queue_new(client.get()));
+  const Owned<rd_kafka_ConfigResource_t, rd_kafka_ConfigResource_destroy> resource(
+      rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_TOPIC, name.c_str()));
+  for (const std::string& entry : config) {
+    const auto equals = entry.find('=');
+    rd_kafka_ConfigResource_set_config(resource.get(), entry.substr(0, equals).c_str(), entry.substr(equals + 1).c_str());
+  }
+  rd_kafka_ConfigResource_t* resources = resource.get();
+  rd_kafka_AlterConfigs(client.get(), &resources, 1, nullptr, queue.get());
+  const Owned<rd_kafka_event_t, rd_kafka_event_destroy> event(rd_kafka_queue_poll(queue.get(), 15'000));
+  if (!event) throw std::runtime_error("no answer to a change of topic " + name);
+  if (rd_kafka_event_error(event.get()) != RD_KAFKA_RESP_ERR_NO_ERROR) throw std::runtime_error(rd_kafka_event_error_string(event.get()));
+}
+
 void ScratchKafka::create_topic(const std::string& name, int partitions, const std::vector<std::string>& config) const {
   const Client client = connect(brokers());
   const Owned<rd_kafka_queue_t, rd_kafka_queue_destroy> queue(rd_kafka_queue_new(client.get()));

@@ -64,6 +64,9 @@ class ScratchKafka {
   // Creates a topic and returns when each partition has a leader. Each config is name=value.
   void create_topic(const std::string& name, int partitions, const std::vector<std::string>& config = {}) const;
 
+  // Changes these, each name=value, and resets every other setting of the topic.
+  void alter_topic(const std::string& name, const std::vector<std::string>& config) const;
+
   void pause() const { folder_.scratch("pause-kafka"); }    // SIGSTOP
   void resume() const { folder_.scratch("resume-kafka"); }  // SIGCONT
   void kill() const { folder_.scratch("stop-kafka", {"KILL"}); }

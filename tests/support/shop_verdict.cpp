@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/support/shop_verdict.h"
 
+#include <algorithm>
 #include <iomanip>
+#include <map>
 #include <ostream>
 #include <pqxx/pqxx>
 #include <tuple>
 #include <unordered_map>
-#include <map>
 
 #include "tests/support/kafka_log.h"
 
@@ -47,7 +48,7 @@ class Judge {
     ++verdict_.arrived;
     std::int64_t& last = last_[{record.topic, record.partition, effect.key}];
     if (effect.nth <= last) count(verdict_.reordered, "reordered", id, record);
-    last = effect.nth;
+    last = std::max(last, effect.nth);
   }
 
   void finish() {
@@ -70,7 +71,7 @@ class Judge {
 
   Effects& effects_;
   ShopVerdict& verdict_;
-  std::map<std::tuple<std::string, std::int32_t, std::string>, std::int64_t> last_;  // nth of the last first copy
+  std::map<std::tuple<std::string, std::int32_t, std::string>, std::int64_t> last_;  // the highest nth seen
 };
 
 }  // namespace

@@ -23,7 +23,8 @@ struct ShopVerdict {
   std::vector<std::string> examples;  // of what is wrong, the first few
   std::vector<std::string> unread;    // see KafkaLog; if there are any, nothing can be said for sure
 
-  bool good() const { return repeated == 0 && lost == 0 && ghosts == 0 && reordered == 0 && unread.empty(); }
+  // A run in which nothing was committed shows nothing, and is not good.
+  bool good() const { return committed > 0 && repeated == 0 && lost == 0 && ghosts == 0 && reordered == 0 && unread.empty(); }
 };
 
 // Call it when the shop has ended and the relay has nothing left to send. Throws when a server does not answer.

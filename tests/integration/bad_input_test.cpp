@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+// A database in which a promise could not be kept is refused, each with its own clear error, and nothing is sent.
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include "tests/support/judge.h"
+
+namespace outbox {
+namespace {
+
+using test::World;
+
+class BadInputTest : public ::testing::Test {
+ protected:
+  BadInputTest() : topic(world.topic("t")) { world.sql("insert into outbox.message (topic, payload) values ('" + topic + "', 'x')"); }
+
+  void refused(const std::string& why, const std::string& remedy, int code = 5) {
+    auto relay = world.relay();
+    EXPECT_EQ(relay.wait(), code) << relay.output();
+    EXPECT_NE(relay.output().find(why), std::string::npos) << relay.output();
+    EXPECT_NE(relay.output().find("HINT: "), std::string::npos) << relay.output();
+    EXPECT_NE(relay.output().find(remedy), std::string::npos) << relay.output();
+    EXPECT_TRUE(test::read_log(world.kafka().brokers(), {topic}, test::Isolation::read_uncommitted).records.empty());
+  }
+
+  World world;
+  std::string topic;
+};
+
+TEST_F(BadInputTest, ADatabaseWithoutTheSchema) {
+  world.sql("drop schema outbox cascade");
+  refused("no outbox schema", "outbox-relay init");
+}
+
+TEST_F(BadInputTest, AnOlderSchema) {
+  world.sql("delete from outbox.schema_version");
+  refused("has version 0", "outbox-relay init");
+}
+
+TEST_F(BadInputTest, ANewerSchema) {
+  world.sql("insert into outbox.schema_version (number, name) values (77, 'future')");
+  refused("has version 77", "newer outbox-relay");
+}
+
+TEST_F(BadInputTest, MissingRights) {
+  world.sql("create role \"" + world.name() + "\" login");
+  world.environment["OUTBOX_RELAY_POSTGRES_DSN"] = world.postgres().dsn(world.database(), world.name());
+  refused("", "grant");
+  world.sql("grant usage on schema outbox to \"" + world.name() + "\"");
+  world.sql("grant select on outbox.schema_version to \"" + world.name() + "\"");
+  refused("lacks rights", "grant the role outbox_relay");
+}
+
+TEST_F(BadInputTest, RowLevelSecurity) {
+  world.sql("alter table outbox.message enable row level security");
+  refused("row-level security is enabled on outbox.message", "disable row level security");
+}
+
+TEST_F(BadInputTest, ASequenceThatBreaksTheOrderOfKeys) {
+  world.sql("alter sequence outbox.message_seq_seq cache 20");
+  refused("CACHE 1", "alter sequence");
+}
+
+TEST_F(BadInputTest, ASequenceThatWentBack) {
+  world.sql("alter sequence outbox.message_seq_seq restart with 1");
+  refused("behind the newest message", "rebase");
+}
+
+TEST_F(BadInputTest, AnotherCluster) {
+  world.sql("update outbox.lease set cluster = 1");
+  refused("another cluster", "rebase");
+}
+
+TEST_F(BadInputTest, TransactionIdsFromTheFuture) {
+  world.sql("alter table outbox.message drop constraint own_txid");
+  world.sql("update outbox.message set txid = '999999999'");
+  refused("from the future", "rebase");
+}
+
+TEST_F(BadInputTest, ASecondRelayName) {
+  world.sql("update outbox.lease set relay = 'somebody-else'");
+  refused("somebody-else", "relay.name");
+}
+
+TEST_F(BadInputTest, AProgressTopicWithSeveralPartitions) {
+  world.environment["OUTBOX_RELAY_KAFKA_PROGRESS_TOPIC"] = world.topic("progress", 3);
+  refused("3 partitions", "create it anew");
+}
+
+TEST_F(BadInputTest, AMissingProgressTopic) {
+  world.environment["OUTBOX_RELAY_KAFKA_PROGRESS_TOPIC"] = world.name() + ".nowhere";
+  refused("does not exist", "init --kafka");
+}
+
+TEST_F(BadInputTest, AProgressTopicOfAnotherRelay) {
+  World other;
+  const std::string t = other.topic("t");
+  other.sql("insert into outbox.message (topic, payload) values ('" + t + "', 'x')");
+  auto relay = other.relay();
+  other.settled();
+  world.environment["OUTBOX_RELAY_KAFKA_PROGRESS_TOPIC"] = "outbox-progress." + other.name();
+  refused("another relay", "progress topic of its own");
+}
+
+TEST_F(BadInputTest, RowsThatSomebodyDeletedFromABatchInDoubt) {
+  world.sql("insert into outbox.message (topic, payload) values ('" + topic + "', 'y')");
+  {
+    auto doomed = world.relay({{"OUTBOX_CRASH_AT", "opened"}}, "relay-with-crash-points");
+    EXPECT_EQ(doomed.wait(), -SIGKILL);
+  }
+  world.sql("delete from outbox.message where seq = 1");
+  refused("deleted or hid rows", "outbox.message");
+}
+
+}  // namespace
+}  // namespace outbox

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+// A relay that is paused, loses its lease and wakes up again: it may write nothing visible any more.
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include "relay/core/loop.h"
+#include "tests/support/judge.h"
+
+namespace outbox {
+namespace {
+
+using test::Judgement;
+using test::World;
+
+// The first relay stops itself at `phase`, a second takes over and delivers, then the first wakes up.
+Judgement zombie_at(const std::string& phase, Mode mode) {
+  World world;
+  world.environment["OUTBOX_RELAY_RELAY_MODE"] = to_string(mode);
+  const std::string topic = world.topic("t");
+  test::create_counters(world);
+  test::write(world, topic, 30);
+  auto first = world.relay({{"OUTBOX_STOP_AT", phase}}, "relay-with-crash-points");
+  const auto stopped = [&] {
+    return test::run_command({"/usr/bin/grep", "-q", "State:.T", "/proc/" + std::to_string(first.pid()) + "/status"}, {}).code == 0;
+  };
+  test::eventually("the first relay stops at " + phase, stopped);
+  auto second = world.relay();
+  second.says("to=streaming");
+  test::write(world, topic, 10);
+  world.settled();
+  first.signal(SIGCONT);
+  first.says("to=standby epoch=1");
+  test::write(world, topic, 10);
+  world.settled();
+  // The one that woke up is a good standby: it takes over at once when the second hands over.
+  second.signal(SIGTERM);
+  EXPECT_EQ(second.wait(), 0) << second.output();
+  test::write(world, topic, 10);
+  world.settled();
+  first.signal(SIGTERM);
+  EXPECT_EQ(first.wait(), 0) << first.output();
+  EXPECT_EQ(world.value("select count(*) from outbox.batch b where exists (select from outbox.batch x where x.number < b.number and "
+                        "x.epoch > b.epoch)"), "0");
+  return test::judge(world, {topic});
+}
+
+class ZombieTest : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(ZombieTest, ExactlyOnceNothingItDoesBecomesVisible) {
+  const auto verdict = zombie_at(GetParam(), Mode::exactly_once);
+  EXPECT_TRUE(verdict.exactly_once()) << verdict;
+}
+
+TEST_P(ZombieTest, AtLeastOnceItRepeatsAtMostItsOpenBatch) {
+  const auto verdict = zombie_at(GetParam(), Mode::at_least_once);
+  EXPECT_TRUE(verdict.at_least_once()) << verdict;
+  EXPECT_LE(verdict.repeated, 90) << verdict;
+}
+
+INSTANTIATE_TEST_SUITE_P(StoppedAt, ZombieTest, ::testing::Values("opening", "opened", "begun", "sent", "reported", "confirmed"),
+                         [](const auto& point) { return std::string(point.param); });
+
+TEST(HandOver, AStandbyWaitsAndTakesOverWhenTheHolderStops) {
+  World world;
+  world.environment["OUTBOX_RELAY_LEASE_TTL"] = "20s";
+  const std::string topic = world.topic("t");
+  test::create_counters(world);
+  auto first = world.relay();
+  first.says("to=streaming");
+  auto second = world.relay();
+  second.says("to=standby");
+  test::write(world, topic, 20);
+  world.settled();
+  EXPECT_EQ(second.output().find("to=streaming"), std::string::npos);
+  first.signal(SIGTERM);
+  EXPECT_EQ(first.wait(), 0);
+  second.says("to=streaming", Millis{5'000});  // long before the lease would run out
+  test::write(world, topic, 20);
+  world.settled();
+  second.signal(SIGTERM);
+  EXPECT_EQ(second.wait(), 0);
+  const auto verdict = test::judge(world, {topic});
+  EXPECT_TRUE(verdict.exactly_once()) << verdict;
+}
+
+TEST(HandOver, SigtermUnderLoadFinishesTheBatchAndLeavesNoneOpen) {
+  World world;
+  const std::string topic = world.topic("t");
+  test::create_counters(world);
+  for (int round = 0; round < 5; ++round) {
+    auto relay = world.relay();
+    relay.says("to=streaming");
+    test::write(world, topic, 40);
+    relay.signal(SIGTERM);
+    EXPECT_EQ(relay.wait(Millis{5'000}), 0) << relay.output();
+    EXPECT_EQ(world.value("select count(*) from outbox.batch where delivered_at is null"), "0");
+  }
+  auto relay = world.relay();
+  world.settled();
+  relay.signal(SIGTERM);
+  EXPECT_EQ(relay.wait(), 0);
+  const auto verdict = test::judge(world, {topic});
+  EXPECT_TRUE(verdict.exactly_once()) << verdict;
+}
+
+}  // namespace
+}  // namespace outbox

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+// Kafka or PostgreSQL away, at the start or at any time: stalled, one probe at a time, back by itself; nothing is parked.
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include <algorithm>
+
+#include "tests/support/judge.h"
+
+namespace outbox {
+namespace {
+
+using test::ScratchKafka;
+using test::ScratchPostgres;
+using test::World;
+
+class OutageTest : public ::testing::Test {
+ protected:
+  OutageTest() : world(postgres, &kafka), topic(world.topic("t")) { test::create_counters(world); }
+
+  void finish(test::Process& relay) {
+    world.settled();
+    relay.signal(SIGTERM);
+    EXPECT_EQ(relay.wait(), 0) << relay.output();
+    EXPECT_EQ(world.value("select count(*) from outbox.parked"), "0");
+    const auto verdict = test::judge(world, {topic});
+    EXPECT_TRUE(verdict.exactly_once()) << verdict;
+    const std::string log = relay.output();
+    EXPECT_LT(std::count(log.begin(), log.end(), '\n'), 40) << log;
+  }
+
+  ScratchPostgres postgres;
+  ScratchKafka kafka;
+  World world;
+  std::string topic;
+};
+
+TEST_F(OutageTest, KafkaAwayAtTheStartAndLaterIsWaitedFor) {
+  kafka.kill();
+  auto relay = world.relay();
+  relay.says("to=stalled");
+  test::write(world, topic, 20);
+  kafka.start();
+  relay.says("to=streaming");
+  world.settled();
+  for (int round = 0; round < 2; ++round) {
+    kafka.kill();
+    test::write(world, topic, 20);
+    test::eventually("the outage is noticed", [&] {
+      const std::string log = relay.output();
+      return log.rfind("to=stalled") != std::string::npos && log.rfind("to=stalled") > log.rfind("to=streaming");
+    });
+    kafka.start();
+    world.settled();
+  }
+  finish(relay);
+}
+
+TEST_F(OutageTest, APausedBrokerIsWaitedFor) {
+  auto relay = world.relay();
+  relay.says("to=streaming");
+  kafka.pause();
+  test::write(world, topic, 20);
+  relay.says("to=stalled");
+  kafka.resume();
+  finish(relay);
+}
+
+TEST_F(OutageTest, PostgresAwayAtTheStartAndLaterIsWaitedFor) {
+  postgres.stop(ScratchPostgres::Stop::fast);
+  auto relay = world.relay();
+  relay.says("to=stalled");
+  postgres.start();
+  relay.says("to=streaming");
+  for (int round = 0; round < 3; ++round) {
+    test::write(world, topic, 20);
+    postgres.stop(round % 2 == 0 ? ScratchPostgres::Stop::immediate : ScratchPostgres::Stop::fast);
+    postgres.start();
+    test::write(world, topic, 20);
+    world.settled();
+  }
+  finish(relay);
+}
+
+TEST_F(OutageTest, ABackendThatIsTerminatedCostsNothing) {
+  auto relay = world.relay();
+  relay.says("to=streaming");
+  for (int round = 0; round < 10; ++round) {
+    test::write(world, topic, 5);
+    world.sql("select pg_terminate_backend(a.pid) from pg_stat_activity a where a.application_name like 'outbox-relay%'");
+  }
+  world.settled();
+  finish(relay);
+}
+
+TEST_F(OutageTest, AReadOnlyStandbyIsNotWrittenTo) {
+  world.sql("alter system set default_transaction_read_only = on");
+  world.sql("select pg_reload_conf()");
+  auto relay = world.relay();  // a mere default does not hinder it
+  relay.says("to=streaming");
+  test::Process::Environment quiet;
+  pqxx::connection c(world.dsn());
+  pqxx::nontransaction tx(c);
+  tx.exec("set default_transaction_read_only = off");
+  tx.exec("alter system reset default_transaction_read_only");
+  tx.exec("select pg_reload_conf()");
+  test::write(world, topic, 5);
+  finish(relay);
+}
+
+}  // namespace
+}  // namespace outbox

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+// What cannot be sent is parked with its reason; everything else flows, and keys keep their order.
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include "tests/support/judge.h"
+
+namespace outbox {
+namespace {
+
+using test::World;
+
+class ParkingTest : public ::testing::Test {
+ protected:
+  ParkingTest() : topic(world.topic("t", 2)) { world.environment["OUTBOX_RELAY_TOPICS_MISSING_AFTER"] = "1s"; }
+
+  // Inserts one message; columns beside topic and key as SQL.
+  void put(const std::string& to, const std::string& key, const std::string& payload_sql, const std::string& headers_sql = "null") {
+    world.sql("insert into outbox.message (topic, key, payload, headers) values ('" + to + "', " + key + ", " + payload_sql + ", " + headers_sql + ")");
+  }
+  static std::string text(const std::string& s) { return "convert_to('" + s + "', 'UTF8')"; }
+  // Runs a relay until everything is delivered or parked.
+  void deliver() {
+    auto relay = world.relay();
+    relay.says("to=streaming");
+    world.settled();
+    relay.signal(SIGTERM);
+    ASSERT_EQ(relay.wait(), 0) << relay.output();
+  }
+  std::string parked() {
+    return world.value("select string_agg(convert_from(coalesce(p.key, 'null'), 'UTF8') || ':' || p.error_class, ' ' order by p.seq) "
+                       "from outbox.parked p");
+  }
+
+  World world;
+  std::string topic;
+};
+
+TEST_F(ParkingTest, EachKindOfBadMessageIsParkedWithItsReasonAndTheOthersFlow) {
+  world.environment["OUTBOX_RELAY_DELIVERY_MESSAGE_BYTES_MAX"] = "10KiB";
+  const std::string small = world.topic("small", 1, {"max.message.bytes=2000"});
+  world.environment["OUTBOX_RELAY_TOPICS_ALLOW"] = world.name() + "*";
+  put(topic, "'ok1'", text("ok1 1"));
+  put(topic, "'large'", "convert_to(repeat('x', 10241), 'UTF8')");
+  put(small, "'medium'", "convert_to(repeat('x', 3000), 'UTF8')");
+  put(small, "'fits'", text("fits 1"));
+  put(topic, "'list'", text("x"), "'[1]'");
+  put(topic, "'number'", text("x"), "'{\"a\": 1}'");
+  put(topic, "'reserved'", text("x"), "'{\"outbox-a\": \"1\"}'");
+  put("not/a topic", "'name'", text("x"));
+  put("elsewhere", "'notallowed'", text("x"));
+  put("__consumer_offsets", "'internal'", text("x"));
+  put("outbox-progress." + world.name(), "'progress'", text("x"));
+  put(world.name() + ".missing", "'missing'", text("x"));
+  put(topic, "'ok2'", text("ok2 1"), "'{\"trace\": \"1\"}'");
+  deliver();
+  EXPECT_EQ(parked(), "large:too_large medium:too_large list:bad_headers number:bad_headers reserved:bad_headers name:topic_invalid "
+                      "notallowed:topic_not_allowed internal:topic_not_allowed progress:topic_not_allowed missing:topic_missing");
+  const auto verdict = test::judge(world, {topic, small});
+  EXPECT_TRUE(verdict.exactly_once()) << verdict;
+  EXPECT_EQ(verdict.arrived, 3) << verdict;
+  EXPECT_EQ(world.value("select count(*) from outbox.parked where error_text = '' or payload is null"), "0");
+  EXPECT_EQ(world.value("select octet_length(payload) from outbox.parked where key = 'large'"), "10241");
+}
+
+TEST_F(ParkingTest, OrderKeyHoldsBackTheLaterMessagesOfTheKeyAcrossBatchesAndRestarts) {
+  put(topic, "'a'", text("a 1"));
+  put(topic, "'a'", text("a 2"), "'[]'");
+  put(topic, "'a'", text("a 3"));
+  put(topic, "'b'", text("b 1"));
+  put(topic, "null", text("free"), "'[]'");
+  put(topic, "null", text("free"));
+  deliver();
+  EXPECT_EQ(parked(), "a:bad_headers a:key_blocked null:bad_headers");
+  put(topic, "'a'", text("a 4"));
+  put(topic, "'b'", text("b 2"));
+  put(world.topic("other"), "'a'", text("a 1"));  // another topic is another key
+  deliver();
+  EXPECT_EQ(parked(), "a:bad_headers a:key_blocked null:bad_headers a:key_blocked");
+  const auto verdict = test::judge(world, {topic, world.name() + ".other"});
+  EXPECT_TRUE(verdict.exactly_once()) << verdict;
+  EXPECT_EQ(verdict.arrived, 5) << verdict;
+}
+
+TEST_F(ParkingTest, OrderMessageParksNothingButTheBadOne) {
+  world.environment["OUTBOX_RELAY_DELIVERY_ORDER"] = "message";
+  put(topic, "'a'", text("a 1"), "'[]'");
+  put(topic, "'a'", text("a 2"));
+  deliver();
+  put(topic, "'a'", text("a 3"));
+  deliver();
+  EXPECT_EQ(parked(), "a:bad_headers");
+  EXPECT_EQ(test::judge(world, {topic}).arrived, 2);
+}
+
+TEST_F(ParkingTest, ATopicThatAppearsInTimeIsNotMissing) {
+  world.environment["OUTBOX_RELAY_TOPICS_MISSING_AFTER"] = "3s";
+  const std::string late = world.name() + ".late";
+  put(late, "'a'", text("a 1"));
+  auto relay = world.relay();
+  relay.says("to=streaming");
+  world.topic("late");
+  world.settled();
+  EXPECT_EQ(world.value("select count(*) from outbox.parked"), "0");
+  EXPECT_EQ(test::judge(world, {late}).arrived, 1);
+}
+
+TEST_F(ParkingTest, AMessageThatTheBrokerRefusesIsParkedAndTheRestOfItsBatchArrivesOnce) {
+  const std::string strict = world.topic("strict", 1);
+  auto relay = world.relay();
+  put(strict, "'a'", text("a 1"));
+  world.settled();
+  // The relay has learnt the old limit; now the broker will refuse what it would send.
+  world.kafka().alter_topic(strict, {"max.message.bytes=2000"});
+  world.sql("insert into outbox.message (topic, key, payload) select '" + strict + "', convert_to('k' || g, 'UTF8'), convert_to(case when g = 7 then "
+            "repeat('x', 5000) else 'k' || g || ' 1' end, 'UTF8') from generate_series(1, 20) g");
+  world.settled();
+  relay.signal(SIGTERM);
+  EXPECT_EQ(relay.wait(), 0) << relay.output();
+  EXPECT_EQ(world.value("select count(*) from outbox.parked"), "1");
+  EXPECT_EQ(world.value("select octet_length(payload) from outbox.parked"), "5000");
+  const auto verdict = test::judge(world, {strict});
+  EXPECT_TRUE(verdict.exactly_once()) << verdict;
+}
+
+TEST_F(ParkingTest, MillionsOfBytesOfLargeMessagesStayWithinTheMemoryBound) {
+  const std::string big = world.topic("big", 2, {"max.message.bytes=2000000"});
+  world.sql("insert into outbox.message (topic, key, payload) select '" + big + "', 'k', convert_to(repeat(md5(g::text), 31250), 'UTF8') "
+            "from generate_series(1, 120) g");
+  auto relay = world.relay();
+  world.settled();
+  const auto peak = test::run_command({"/bin/sh", "-c", "grep VmHWM /proc/" + std::to_string(relay.pid()) + "/status | tr -dc 0-9"}, {});
+  EXPECT_LT(std::stoll(peak.output), 80'000) << "kB";  // two pages of 8 MiB, and what librdkafka copies of one to send it
+  relay.signal(SIGTERM);
+  EXPECT_EQ(relay.wait(), 0) << relay.output();
+  EXPECT_EQ(test::judge(world, {big}).lost, 0);
+}
+
+}  // namespace
+}  // namespace outbox

@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+// The rows of recovery's table that need other servers than the usual ones: a promoted standby, another cluster, a database that
+// went back, a progress topic that is gone.
+#include <gtest/gtest.h>
+#include <librdkafka/rdkafka.h>
+#include <signal.h>
+
+#include "relay/kafka/progress.h"
+#include "tests/support/judge.h"
+
+namespace outbox {
+namespace {
+
+using test::ScratchPostgres;
+using test::World;
+
+kafka::Options kafka_of(World& world) {
+  kafka::Options o;
+  o.brokers = world.kafka().brokers();
+  o.relay = world.name();
+  o.progress_topic = "outbox-progress." + world.name();
+  return o;
+}
+
+// Appends a progress record as some other relay process would have.
+void append_progress(World& world, const Progress& progress) {
+  const auto options = kafka_of(world);
+  auto client = kafka::make_client(RD_KAFKA_PRODUCER, std::move(*kafka::make_conf(options, {})));
+  ASSERT_TRUE(client);
+  const std::string value = kafka::progress_json(progress);
+  rd_kafka_producev(client->get(), RD_KAFKA_V_TOPIC(options.progress_topic.c_str()), RD_KAFKA_V_PARTITION(0),
+                    RD_KAFKA_V_KEY(options.relay.data(), options.relay.size()),
+                    RD_KAFKA_V_VALUE(const_cast<char*>(value.data()), value.size()), RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
+                    RD_KAFKA_V_END);
+  ASSERT_EQ(rd_kafka_flush(client->get(), 10'000), RD_KAFKA_RESP_ERR_NO_ERROR);
+}
+
+Progress newest_progress(World& world) {
+  const auto found = kafka::read_progress(kafka_of(world), true, Deadline(Millis{10'000}));
+  if (!found || !*found) throw std::runtime_error("no progress record");
+  return **found;
+}
+
+void deliver(World& world, const std::string& topic, int transactions) {
+  test::write(world, topic, transactions);
+  auto relay = world.relay();
+  relay.says("to=streaming");
+  world.settled();
+  relay.signal(SIGTERM);
+  EXPECT_EQ(relay.wait(), 0) << relay.output();
+}
+
+// A relay that must refuse, and say why, before it has fenced or changed anything.
+void refuses(World& world, const std::string& why) {
+  const std::string before = world.value("select epoch from outbox.lease");
+  auto relay = world.relay();
+  EXPECT_EQ(relay.wait(), 5) << relay.output();
+  EXPECT_NE(relay.output().find(why), std::string::npos) << relay.output();
+  EXPECT_NE(relay.output().find("HINT: "), std::string::npos) << relay.output();
+  EXPECT_EQ(world.value("select epoch from outbox.lease"), before);
+}
+
+class RecoveryServersTest : public ::testing::Test {
+ protected:
+  RecoveryServersTest() : topic(world.topic("t")) { test::create_counters(world); }
+  World world;
+  std::string topic;
+};
+
+TEST_F(RecoveryServersTest, ARecordOfAnotherClusterIsRefusedAndNobodyIsFenced) {
+  deliver(world, topic, 5);
+  Progress p = newest_progress(world);
+  p.identity.cluster += 1;
+  append_progress(world, p);
+  refuses(world, "another database cluster");
+}
+
+TEST_F(RecoveryServersTest, ARecordOfANewerTimelineIsRefusedAndNobodyIsFenced) {
+  deliver(world, topic, 5);
+  Progress p = newest_progress(world);
+  p.identity.timeline = 0x0A;  // as a number, not as text
+  append_progress(world, p);
+  refuses(world, "no longer the primary");
+}
+
+TEST_F(RecoveryServersTest, AnUnknownRecordIsReportedAndTheRelayGoesOnAboveIt) {
+  deliver(world, topic, 5);
+  Progress p = newest_progress(world);
+  p.token = Uuid::random();
+  p.number += 40;
+  append_progress(world, p);
+  test::write(world, topic, 5);
+  auto relay = world.relay();
+  relay.says("database_went_back");
+  world.settled();
+  relay.signal(SIGTERM);
+  EXPECT_EQ(relay.wait(), 0) << relay.output();
+  EXPECT_GT(std::stoll(world.value("select max(number) from outbox.batch")), p.number);
+  const auto verdict = test::judge(world, {topic});
+  EXPECT_TRUE(verdict.exactly_once()) << verdict;
+}
+
+TEST_F(RecoveryServersTest, ADeletedProgressTopicIsRefusedWithItsRemedyAndAnEmptyOneIsReported) {
+  test::write(world, topic, 10);
+  auto doomed = world.relay({{"OUTBOX_CRASH_AT", "opened"}}, "relay-with-crash-points");
+  EXPECT_EQ(doomed.wait(), -SIGKILL);
+  const std::string progress_topic = "outbox-progress." + world.name();
+  deliver(world, topic, 5);
+  auto again = world.relay({{"OUTBOX_CRASH_AT", "opened"}}, "relay-with-crash-points");
+  test::write(world, topic, 5);
+  EXPECT_EQ(again.wait(), -SIGKILL);
+
+  auto client = kafka::make_client(RD_KAFKA_PRODUCER, std::move(*kafka::make_conf(kafka_of(world), {})));
+  ASSERT_TRUE(client);
+  rd_kafka_DeleteTopic_t* topics[] = {rd_kafka_DeleteTopic_new(progress_topic.c_str())};
+  const kafka::Queue queue(rd_kafka_queue_new(client->get()));
+  rd_kafka_DeleteTopics(client->get(), topics, 1, nullptr, queue.get());
+  const kafka::Event event(rd_kafka_queue_poll(queue.get(), 10'000));
+  rd_kafka_DeleteTopic_destroy(topics[0]);
+  ASSERT_TRUE(event);
+  // The broker forgets the topic a moment after it has answered.
+  test::eventually("the progress topic is gone", [&] {
+    const auto found = kafka::read_progress(kafka_of(world), false, Deadline(Millis{5'000}));
+    return !found && found.error().fault == Fault::refused;
+  });
+  refuses(world, "does not exist");
+
+  // Created again it is empty: nobody can know what became of the batch in doubt.
+  EXPECT_EQ(world.command({"init", "--kafka"}).code, 0);
+  {
+    auto relay = world.relay({{"OUTBOX_RELAY_DELIVERY_ON_LOST_PROGRESS", "stop"}});
+    EXPECT_EQ(relay.wait(), 5) << relay.output();
+    EXPECT_NE(relay.output().find("lost the progress record"), std::string::npos) << relay.output();
+  }
+  auto relay = world.relay();
+  relay.says("progress_lost");
+  world.settled();
+  relay.signal(SIGTERM);
+  EXPECT_EQ(relay.wait(), 0) << relay.output();
+  const auto verdict = test::judge(world, {topic});
+  EXPECT_TRUE(verdict.exactly_once()) << verdict;  // it had not been delivered, and was sent now
+}
+
+// A physical copy of the database, as a standby that is promoted while the old primary is still up.
+TEST(Promotion, ThePromotedServerGoesOnAndTheOldPrimaryIsRefused) {
+  ScratchPostgres primary({"wal_level=replica", "max_wal_senders=4"});
+  World world(primary);
+  const std::string topic = world.topic("t");
+  test::create_counters(world);
+  deliver(world, topic, 10);
+
+  const std::string standby_data = (primary.folder() / "standby").string();
+  const std::string socket_dir = primary.folder().string();
+  const std::string bin = test::run_command({"/bin/bash", "-c", "printf %s \"$(ls -d /usr/lib/postgresql/*/bin | sort -V | tail -n 1)\""}, {}).output;
+  const int port = primary.port() + 1;
+  const std::string as_postgres = "runuser=''; [ $(id -u) -ne 0 ] || runuser='setpriv --reuid=postgres --regid=postgres --clear-groups'; ";
+  const auto shell = [&](const std::string& script) { return test::run_command({"/bin/bash", "-c", as_postgres + script}, {}, Millis{90'000}); };
+  const auto copied = shell("mkdir -m 700 " + standby_data + " && { [ -z \"$runuser\" ] || chown postgres " + standby_data + "; } && $runuser " + bin + "/pg_basebackup -h 127.0.0.1 -p " + std::to_string(primary.port()) +
+                            " -U postgres -D " + standby_data + " -R -X stream -c fast && echo 'port=" + std::to_string(port) + "' >> " +
+                            standby_data + "/postgresql.conf && $runuser " + bin + "/pg_ctl -D " + standby_data + " -l " + standby_data +
+                            "/log -w start </dev/null >/dev/null 2>&1 && $runuser " + bin + "/pg_ctl -D " + standby_data + " -w promote >/dev/null");
+  ASSERT_EQ(copied.code, 0) << copied.output;
+  struct Stop {
+    std::function<void()> stop;
+    ~Stop() { stop(); }
+  } const stop{[&] { shell("$runuser " + bin + "/pg_ctl -D " + standby_data + " -m immediate -w stop >/dev/null"); }};
+
+  const std::string promoted_dsn = "host=127.0.0.1 port=" + std::to_string(port) + " user=postgres dbname=" + world.database();
+  {
+    pqxx::connection c(promoted_dsn);
+    pqxx::work tx(c);
+    tx.exec_params("insert into outbox.message (topic, key, payload) values ($1, 'p', 'p 1')", topic);
+    tx.commit();
+  }
+  test::Process::Environment there = world.environment;
+  there["OUTBOX_RELAY_POSTGRES_DSN"] = promoted_dsn;
+  test::Process promoted({test::program_path("outbox-relay"), "run"}, there);
+  promoted.says("to=streaming");
+  test::eventually("the promoted server's message is delivered", [&] {
+    for (const auto& r : test::read_log(world.kafka().brokers(), {topic}, test::Isolation::read_committed).records) {
+      if (r.payload == "p 1") return true;
+    }
+    return false;
+  });
+  refuses(world, "no longer the primary");
+  promoted.signal(SIGTERM);
+  EXPECT_EQ(promoted.wait(), 0) << promoted.output();
+}
+
+TEST(TwoDatabases, UnderOneNameAreNoticedAndStopped) {
+  // Two databases of one cluster: neither cluster nor timeline tells them apart, only tokens do.
+  World world;
+  World other;
+  const std::string topic = world.topic("t");
+  test::create_counters(world);
+  test::create_counters(other);
+  other.environment["OUTBOX_RELAY_RELAY_NAME"] = world.name();
+  other.environment["OUTBOX_RELAY_KAFKA_PROGRESS_TOPIC"] = "outbox-progress." + world.name();
+  auto first = world.relay();
+  first.says("to=streaming");
+  test::write(world, topic, 5);
+  world.settled();
+  auto second = other.relay();
+  second.says("to=streaming");
+  test::write(other, topic, 5);
+  other.settled();
+  test::write(world, topic, 5);
+  EXPECT_EQ(first.wait(), 5) << first.output();
+  EXPECT_NE(first.output().find("under our name"), std::string::npos) << first.output();
+  second.signal(SIGTERM);
+  EXPECT_EQ(second.wait(), 0) << second.output();
+}
+
+}  // namespace
+}  // namespace outbox
