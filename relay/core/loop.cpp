@@ -148,8 +148,7 @@ Result<void> Loop::recover() {
     enter(State::standby);
     return {};
   }
-  CHECK(taken->epoch > epoch_);
-  epoch_ = taken->epoch;
+  epoch_ = taken->epoch;  // after a fail-over that lost the tail it may be one that we had before
   if (!taken->continued) confirmed_since_take_ = false;
   at(Phase::leased);
   if (auto r = settle(*here_); !r) return r;

@@ -15,6 +15,7 @@ constexpr Millis call_deadline{10'000};      // of one transactional call; less 
 constexpr Millis report_deadline{8'000};     // without a single delivery report
 constexpr Millis metadata_deadline{5'000};
 constexpr Millis progress_deadline{10'000};
+constexpr Millis last_record_deadline{500};
 constexpr std::int64_t record_overhead = 128;  // of a record and its batch beside key, value and headers, generously
 
 std::int64_t header_bytes(const Message& m, const Page& page) {
@@ -74,6 +75,8 @@ Result<std::optional<Progress>> Producer::newest_progress(bool settled) {
 }
 
 void Producer::abandon() {
+  // At-least-once, nobody has waited for the last progress record: it tells whose records these are.
+  if (clean_ && !transactional()) rd_kafka_flush(client_.get(), static_cast<int>(last_record_deadline.count()));
   topics_.detach();
   progress_topic_.reset();
   client_.reset();

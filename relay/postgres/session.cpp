@@ -211,6 +211,16 @@ Result<void> Control::script(const char* doing, const std::vector<std::string>& 
   }
 }
 
+// libpqxx 6 leaves the code out where it throws a class of its own.
+static std::string sqlstate_of(const pqxx::sql_error& e) {
+  if (!e.sqlstate().empty()) return e.sqlstate();
+  if (dynamic_cast<const pqxx::insufficient_privilege*>(&e) != nullptr) return "42501";
+  if (dynamic_cast<const pqxx::undefined_table*>(&e) != nullptr) return "42P01";
+  if (dynamic_cast<const pqxx::undefined_column*>(&e) != nullptr) return "42703";
+  if (dynamic_cast<const pqxx::undefined_function*>(&e) != nullptr) return "42883";
+  return {};
+}
+
 Error Control::translate(const char* doing, const std::exception& e) {
   if (dynamic_cast<const pqxx::in_doubt_error*>(&e) != nullptr) {
     Error error = error_of(doing, e.what(), "", true);
@@ -218,8 +228,8 @@ Error Control::translate(const char* doing, const std::exception& e) {
     return error;
   }
   if (const auto* sql = dynamic_cast<const pqxx::sql_error*>(&e)) {
-    const bool lost = sql->sqlstate().starts_with("57P") || sql->sqlstate().starts_with("08");
-    return error_of(doing, e.what(), sql->sqlstate(), lost);
+    const std::string state = sqlstate_of(*sql);
+    return error_of(doing, e.what(), state, state.starts_with("57P") || state.starts_with("08"));
   }
   Error error = error_of(doing, e.what(), "", true);
   error.in_doubt = true;  // a statement outside a block may have been committed before the connection broke

@@ -26,6 +26,7 @@ class OutageTest : public ::testing::Test {
     const auto verdict = test::judge(world, {topic});
     EXPECT_TRUE(verdict.exactly_once()) << verdict;
     const std::string log = relay.output();
+    std::printf("%s", log.c_str());
     EXPECT_LT(std::count(log.begin(), log.end(), '\n'), 40) << log;
   }
 
@@ -93,12 +94,40 @@ TEST_F(OutageTest, ABackendThatIsTerminatedCostsNothing) {
   finish(relay);
 }
 
-TEST_F(OutageTest, AReadOnlyStandbyIsNotWrittenTo) {
+// PostgreSQL commits, but warns that it did not wait: the batch may be lost with this server. Nothing may be sent until a later
+// commit has waited.
+TEST_F(OutageTest, ACancelledWaitForTheSynchronousStandbyIsInDoubt) {
+  auto relay = world.relay({{"OUTBOX_RELAY_LEASE_TTL", "60s"}});
+  relay.says("to=streaming");
+  world.sql("insert into outbox.message (topic, key, payload) values ('" + topic + "', 'w', 'w 1')");
+  world.settled();
+  pqxx::connection c(world.dsn());
+  pqxx::nontransaction tx(c);
+  tx.exec("set synchronous_commit = local");
+  tx.exec("alter system set synchronous_standby_names = 'nobody'");
+  tx.exec("select pg_reload_conf()");
+  test::eventually("the setting is in force", [&] { return tx.exec("show synchronous_standby_names")[0][0].as<std::string>() == "nobody"; });
+  tx.exec_params("insert into outbox.message (topic, key, payload) values ($1, 'w', 'w 2')", topic);
+  const auto records = [&] { return test::read_log(world.kafka().brokers(), {topic}, test::Isolation::read_uncommitted).records.size(); };
+  const std::string waiting = "select a.pid from pg_stat_activity a where a.wait_event = 'SyncRep' and a.query like '%outbox.batch%'";
+  test::eventually("the open waits for the standby", [&] { return !tx.exec(waiting).empty(); });
+  tx.exec("select pg_cancel_backend(w.pid) from (" + waiting + ") w");
+  relay.says("canceling wait for synchronous replication");
+  // The next commit of recovery waits as well; what is sent by then must be nothing.
+  test::eventually("recovery waits for the standby", [&] {
+    return !tx.exec("select from pg_stat_activity a where a.wait_event = 'SyncRep' and a.query like '%outbox.lease%'").empty();
+  });
+  EXPECT_EQ(records(), 1u);
+  tx.exec("alter system reset synchronous_standby_names");
+  tx.exec("select pg_reload_conf()");
+  finish(relay);
+}
+
+TEST_F(OutageTest, AServerThatIsReadOnlyByDefaultIsWrittenToAllTheSame) {
   world.sql("alter system set default_transaction_read_only = on");
   world.sql("select pg_reload_conf()");
-  auto relay = world.relay();  // a mere default does not hinder it
+  auto relay = world.relay();
   relay.says("to=streaming");
-  test::Process::Environment quiet;
   pqxx::connection c(world.dsn());
   pqxx::nontransaction tx(c);
   tx.exec("set default_transaction_read_only = off");

@@ -73,7 +73,11 @@ bool Process::running() {
 }
 
 int Process::wait(Millis within) {
-  eventually("the end of process " + std::to_string(pid_) + "; it said:\n" + output(), [this] { return !running(); }, within);
+  try {
+    eventually("the end of process " + std::to_string(pid_), [this] { return !running(); }, within);
+  } catch (const std::runtime_error& e) {
+    throw std::runtime_error(std::string(e.what()) + "; it said:\n" + output());
+  }
   return *status_;
 }
 
