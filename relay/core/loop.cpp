@@ -2,7 +2,6 @@
 #include "relay/core/loop.h"
 
 #include <algorithm>
-#include <set>
 
 #include "relay/base/check.h"
 #include "relay/base/log.h"
@@ -20,13 +19,6 @@ constexpr Millis busy_wait_max{50};        // an upper bound only: what is waite
 constexpr Millis summary_interval{60'000};
 constexpr Millis calm_after{5'000};        // streaming for so long, a trouble is over even if there was nothing to send
 constexpr std::size_t read_ahead_from = 1'000;  // messages in flight
-
-std::string key_of(const Message& m) {
-  std::string key(m.topic);
-  key += '\0';
-  key += *m.key;
-  return key;
-}
 
 }  // namespace
 
@@ -214,9 +206,7 @@ Result<void> Loop::settle(const Identity& here) {
                                                 {"found", verdict.action == Verdict::Action::mark ? "delivered" : "not_delivered"}});
   }
   source_.reset(e.newest ? e.newest->next() : Cursor{Snapshot::nothing(), std::nullopt, std::nullopt, 0});
-  auto topics = journal_.topics_with_blocked_keys();
-  if (!topics) return topics.error();
-  blocked_topics_ = {topics->begin(), topics->end()};
+  if (auto r = blocks_.reload(); !r) return r;
 
   if (verdict.action == Verdict::Action::mark) {
     const bool ours = confirmed_ && confirmed_->number == e.newest->number;
@@ -244,18 +234,14 @@ Result<void> Loop::resend(const Batch& batch) {
       if (auto renewed = lease_.renew(); !renewed) return renewed;
     }
   }
-  auto rejected = rejections(*page, std::move(vetted.rejected));
+  auto rejected = blocks_.extend(*page, std::move(vetted.rejected));
   if (!rejected) return rejected.error();
   flight_ = Flight{batch, std::move(*page), {}};
   if (!rejected->empty()) {
     if (auto r = journal_.park(epoch_, batch.number, *rejected); !r) return r;
     at(Phase::parked);
-    std::set<std::int64_t> seqs;
-    for (const Rejection& r : *rejected) seqs.insert(r.seq);
-    for (std::size_t i = 0; i < flight_->page.messages.size(); ++i) {
-      if (seqs.contains(flight_->page.messages[i].seq)) flight_->skip.push_back(i);
-    }
-    remember_blocked(flight_->page, flight_->skip);
+    flight_->skip = indexes_of(flight_->page, *rejected);
+    blocks_.parked(flight_->page, flight_->skip);
   }
   at(Phase::settled);
   return publish();
@@ -318,6 +304,7 @@ void Loop::pause() const {
 }
 
 Result<void> Loop::open_next() {
+  CHECK(!flight_ && (!confirmed_ || confirmed_->number == number_));  // at most one batch is in doubt
   if (!publisher_.clean(options_.mode) && !SABOTAGED(incarnation_rule_off)) {
     log::event(Level::info, "incarnation_renewed", {{"batch", number_}});
     if (auto r = publisher_.renew(options_.mode); !r) return r;
@@ -328,7 +315,7 @@ Result<void> Loop::open_next() {
     wakeup_.wait(topic_doubt_interval);
     return lease_.due() ? lease_.renew() : Result<void>{};
   }
-  auto rejected = rejections(*next_, std::move(vetted->rejected));
+  auto rejected = blocks_.extend(*next_, std::move(vetted->rejected));
   if (!rejected) return rejected.error();
 
   Flight flight{{}, std::move(*next_), {}};
@@ -338,12 +325,7 @@ Result<void> Loop::open_next() {
   b = Batch{number_ + 1,   epoch_,        Uuid::random(),  false,          options_.mode,
             page.base,     page.upto,     page.fresh_from, page.after_seq, page.upto_seq,
             page.exhausted, static_cast<std::int64_t>(page.messages.size()), page.bytes, {}, false};
-  std::size_t i = 0;
-  for (const Rejection& r : *rejected) {
-    while (page.messages[i].seq < r.seq) ++i;
-    CHECK(page.messages[i].seq == r.seq);
-    flight.skip.push_back(i);
-  }
+  flight.skip = indexes_of(page, *rejected);
   at(Phase::opening);
   const bool renews = lease_.due();
   const auto sent = Clock::now();
@@ -353,7 +335,7 @@ Result<void> Loop::open_next() {
   number_ = b.number;
   token_before_ = std::exchange(token_, b.token);
   flight_ = std::move(flight);
-  remember_blocked(flight_->page, flight_->skip);
+  blocks_.parked(flight_->page, flight_->skip);
   at(Phase::opened);
   if (auto r = look_for_work(); !r) return r;  // the server reads while we produce
   return publish();
@@ -406,7 +388,7 @@ Result<void> Loop::park_refused() {
     enter(State::recovering);
     return {};
   }
-  auto rejected = rejections(flight_->page, std::move(refused));
+  auto rejected = blocks_.extend(flight_->page, std::move(refused));
   if (!rejected) return rejected.error();
   if (auto r = journal_.park(epoch_, flight_->batch.number, *rejected); !r) return r;
   log::event(Level::warn, "messages_refused", {{"batch", flight_->batch.number}, {"parked", rejected->size()}});
@@ -423,44 +405,6 @@ Result<void> Loop::finish() {
   }
   enter(State::stopped);
   return {};
-}
-
-// Order of keys --------------------------------------------------------------------------------------------------------
-
-// The vetted rejections and, where keys keep their order, all messages whose key a parked message blocks. Ascending by seq.
-Result<std::vector<Rejection>> Loop::rejections(const Page& page, std::vector<Rejection> vetted) {
-  if (options_.order == KeyOrder::message || (vetted.empty() && blocked_topics_.empty())) return vetted;
-  std::vector<const Message*> suspects;
-  if (!blocked_topics_.empty()) {
-    for (const Message& m : page.messages) {
-      if (m.key && blocked_topics_.contains(std::string(m.topic))) suspects.push_back(&m);
-    }
-  }
-  std::set<std::int64_t> blocked_seqs;
-  if (!suspects.empty()) {
-    auto blocked = journal_.blocked(suspects);
-    if (!blocked) return blocked.error();
-    for (const std::size_t i : *blocked) blocked_seqs.insert(suspects[i]->seq);
-  }
-  std::vector<Rejection> all;
-  std::unordered_set<std::string> blocked_keys;
-  auto next = vetted.begin();
-  for (const Message& m : page.messages) {
-    if (next != vetted.end() && next->seq == m.seq) {
-      all.push_back(std::move(*next++));
-      if (m.key) blocked_keys.insert(key_of(m));
-    } else if (m.key && (blocked_seqs.contains(m.seq) || (!blocked_keys.empty() && blocked_keys.contains(key_of(m))))) {
-      all.push_back({m.seq, "key_blocked", "an earlier message of the same topic and key is parked"});
-    }
-  }
-  return all;
-}
-
-void Loop::remember_blocked(const Page& page, const std::vector<std::size_t>& parked) {
-  if (options_.order == KeyOrder::message) return;
-  for (const std::size_t i : parked) {
-    if (page.messages[i].key) blocked_topics_.emplace(page.messages[i].topic);
-  }
 }
 
 // Trouble --------------------------------------------------------------------------------------------------------------

@@ -5,9 +5,9 @@
 #include <functional>
 #include <optional>
 #include <string>
-#include <unordered_set>
 
 #include "relay/core/backoff.h"
+#include "relay/core/key_order.h"
 #include "relay/core/ports.h"
 #include "relay/core/recovery.h"
 
@@ -49,7 +49,7 @@ class Loop {
  public:
   Loop(Source& source, Journal& journal, Lease& lease, Publisher& publisher, Upkeep& upkeep, Wakeup& wakeup, LoopOptions options)
       : source_(source), journal_(journal), lease_(lease), publisher_(publisher), upkeep_(upkeep), wakeup_(wakeup),
-        options_(std::move(options)) {}
+        options_(std::move(options)), blocks_(options_.order, journal) {}
 
   // Returns when it was asked to stop and has handed over, or with the error for which it must not go on.
   Result<void> run();
@@ -78,8 +78,6 @@ class Loop {
   Result<void> probe();
   Result<void> on_error(const Error& error);
 
-  Result<std::vector<Rejection>> rejections(const Page& page, std::vector<Rejection> vetted);
-  void remember_blocked(const Page& page, const std::vector<std::size_t>& parked);
   void enter(State state, const std::string& why = {});
   void stall(const Error& error);
   void pause() const;
@@ -94,6 +92,7 @@ class Loop {
   Upkeep& upkeep_;
   Wakeup& wakeup_;
   const LoopOptions options_;
+  KeyBlocks blocks_;
 
   State state_ = State::stopped;
   State shown_ = State::stopped;      // the last one that was logged
@@ -114,7 +113,6 @@ class Loop {
   Clock::time_point confirmed_at_{};
   Clock::time_point look_again_at_{};
   Millis idle_{1};
-  std::unordered_set<std::string> blocked_topics_;  // topics with keys that a parked message blocks
 
   std::optional<Error> trouble_;  // why we are stalled
   Backoff backoff_{Millis{50}, Millis{1500}};

@@ -4,6 +4,7 @@
 #include <poll.h>
 
 #include <algorithm>
+#include <limits>
 
 #include "relay/base/check.h"
 #include "relay/base/sabotage.h"
@@ -60,7 +61,8 @@ Result<void> Reader::want() {
 
 Result<void> Reader::start_copy() {
   PageQuery q{cursor_.base, *cursor_.upto, cursor_.fresh_from, cursor_.after_seq, {}, {}, limit_, {}, options_.message_bytes_max};
-  if (metered()) q.bytes_max = options_.batch_bytes_max;
+  bytes_max_ = options_.batch_bytes_max;
+  if (metered()) q.bytes_max = bytes_max_;
   page_.emplace();
   page_->base = cursor_.base;
   page_->upto = *cursor_.upto;
@@ -99,6 +101,7 @@ Result<bool> Reader::advance() {
     return error_of("reading messages", PQerrorMessage(session_->raw()), "", true);
   }
   if (step_ == Step::copying) return on_copy();
+  if (step_ == Step::ending) return on_end();
   auto finished = finish_statement();
   if (!finished || !*finished) return finished;
   if (auto r = step_ == Step::polling ? on_poll() : on_seek(); !r) return r.error();
@@ -134,7 +137,8 @@ Result<void> Reader::on_seek() {
 
 // Takes the rows that have arrived; true when the COPY has come to its end. Rows behind the byte bound are discarded:
 // cancelling could hit the next statement.
-Result<bool> Reader::read_rows(Page& page, std::int64_t bytes_max) {
+Result<bool> Reader::read_rows() {
+  Page& page = *page_;
   PGconn* const c = session_->raw();
   while (true) {
     char* data = nullptr;
@@ -143,7 +147,7 @@ Result<bool> Reader::read_rows(Page& page, std::int64_t bytes_max) {
     if (size == -1) return true;
     if (size < -1) return error_of("reading messages", PQerrorMessage(c), "", true);
     OwnedBytes owned(data, &free_copy_data);
-    if (page.bytes >= bytes_max) {
+    if (page.bytes >= bytes_max_) {
       discarded_bytes_ += size;
       continue;
     }
@@ -152,7 +156,7 @@ Result<bool> Reader::read_rows(Page& page, std::int64_t bytes_max) {
     if (!*row) continue;
     const Message& m = **row;
     CHECK(page.messages.empty() || m.seq > page.messages.back().seq || SABOTAGED(order_by_txid));
-    page.bytes += static_cast<std::int64_t>(owned ? size : 0);
+    page.bytes += size;
     page.messages.push_back(m);
     page.owned.push_back(std::move(owned));
   }
@@ -163,27 +167,26 @@ Result<bool> Reader::on_copy() {
     if (auto r = finish_statement(); !r) return r;
     if (!answer_ || PQresultStatus(answer_.get()) != PGRES_COPY_OUT) return false;
   }
-  auto ended = read_rows(*page_, options_.batch_bytes_max);
+  auto ended = read_rows();
   if (!ended) return ended;
   if (!*ended) {
-    if (discarded_bytes_ <= discard_pages_max * options_.batch_bytes_max) return false;
+    if (discarded_bytes_ <= discard_pages_max * bytes_max_) return false;
     bytes_per_message_ = metered_above_bytes + 1;
     return Error{Fault::postgres, "PostgreSQL, reading messages: sizes grew suddenly; starting anew with smaller pages", {},
                  false, true};
   }
   answer_.reset();
-  while (true) {  // COPY's end is followed by its completion, which has arrived with it or is about to
-    auto finished = finish_statement();
-    if (!finished) return finished;
-    if (*finished) break;
-    pollfd p{session_->fd(), POLLIN, 0};
-    if (::poll(&p, 1, 5'000) != 1 || PQconsumeInput(session_->raw()) != 1) {
-      return error_of("reading messages", "no end of COPY", "", true);
-    }
-  }
+  step_ = Step::ending;
+  return on_end();
+}
+
+// Behind the last row comes the completion of the COPY.
+Result<bool> Reader::on_end() {
+  auto finished = finish_statement();
+  if (!finished || !*finished) return finished;
   Page& page = *page_;
   const auto rows = static_cast<std::int64_t>(page.messages.size());
-  page.exhausted = rows < limit_ && page.bytes < options_.batch_bytes_max;
+  page.exhausted = rows < limit_ && page.bytes < bytes_max_;
   if (rows == 0) {
     nothing_found(page.upto);
     return true;
@@ -201,6 +204,18 @@ std::optional<Page> Reader::take() {
   return std::exchange(page_, std::nullopt);
 }
 
+// Blocks until the statement under way has ended.
+Result<void> Reader::wait(Deadline deadline) {
+  while (true) {
+    auto news = advance();
+    if (!news) return news.error();
+    if (*news) return {};
+    if (deadline.passed()) return error_of("reading messages", "no answer in time", "", true);
+    pollfd p{session_->fd(), POLLIN, 0};
+    ::poll(&p, 1, std::max(1, deadline.left_ms()));
+  }
+}
+
 Result<Page> Reader::reread(const Batch& batch) {
   CHECK(!busy());
   const Deadline deadline(reread_deadline);
@@ -208,29 +223,20 @@ Result<Page> Reader::reread(const Batch& batch) {
   if (!parked) return parked.error();
   const std::int64_t expected = batch.messages - std::stoll(PQgetvalue(parked->get(), 0, 0));
 
-  PageQuery q{batch.base, batch.upto, batch.fresh_from, batch.after_seq, batch.upto_seq, batch.number, batch.messages, {},
-              options_.message_bytes_max};
-  Page page{batch.base, batch.upto, batch.fresh_from, batch.after_seq, batch.upto_seq, batch.exhausted, 0, {}, {}, {}};
-  if (expected > 0) {
-    if (auto r = send(Step::copying, page_sql(q)); !r) return r.error();
-    bool ended = false;
-    while (!ended) {
-      if (PQconsumeInput(session_->raw()) != 1) return error_of("reading a batch again", PQerrorMessage(session_->raw()), "", true);
-      const bool rows_follow = answer_ && PQresultStatus(answer_.get()) == PGRES_COPY_OUT;
-      auto r = rows_follow ? read_rows(page, std::numeric_limits<std::int64_t>::max()) : finish_statement();
-      if (!r) return r.error();
-      ended = rows_follow ? *r : false;
-      if (!rows_follow && answer_ && PQresultStatus(answer_.get()) == PGRES_COPY_OUT) continue;
-      if (ended) break;
-      if (deadline.passed()) return error_of("reading a batch again", "no answer in time", "", true);
-      pollfd p{session_->fd(), POLLIN, 0};
-      ::poll(&p, 1, std::max(1, deadline.left_ms()));
-    }
-    answer_.reset();
-    for (PgResult rest(PQgetResult(session_->raw())); rest; rest.reset(PQgetResult(session_->raw()))) {
-    }
-    step_ = Step::idle;
-  }
+  const Cursor kept = cursor_;
+  page_ = Page{batch.base, batch.upto, batch.fresh_from, batch.after_seq, batch.upto_seq, batch.exhausted, 0, {}, {}, {}};
+  limit_ = batch.messages;
+  bytes_max_ = std::numeric_limits<std::int64_t>::max() / discard_pages_max;  // a re-read is never cut
+  const PageQuery q{batch.base,   batch.upto,     batch.fresh_from, batch.after_seq,           batch.upto_seq,
+                    batch.number, batch.messages, {},               options_.message_bytes_max};
+  if (auto r = send(Step::copying, page_sql(q)); !r) return r.error();
+  if (auto r = wait(deadline); !r) return r.error();
+  Page page = page_ ? std::move(*page_) : Page{};
+  page.exhausted = batch.exhausted;
+  page.upto_seq = batch.upto_seq;
+  page_.reset();
+  cursor_ = kept;
+  step_ = Step::idle;
   if (static_cast<std::int64_t>(page.messages.size()) != expected) {
     return Error{Fault::refused,
                  "batch " + std::to_string(batch.number) + " had " + std::to_string(expected) + " messages to send, and now " +

@@ -31,15 +31,17 @@ class Reader : public Source {
   bool busy() const { return step_ != Step::idle && step_ != Step::done; }
 
  private:
-  enum class Step { idle, polling, seeking, copying, done };
+  enum class Step { idle, polling, seeking, copying, ending, done };
 
   Result<void> send(Step step, const std::string& sql);
   Result<void> start_copy();
   Result<bool> finish_statement();
   Result<void> on_poll();
   Result<void> on_seek();
-  Result<bool> read_rows(Page& page, std::int64_t bytes_max);
+  Result<bool> read_rows();
   Result<bool> on_copy();
+  Result<bool> on_end();
+  Result<void> wait(Deadline deadline);
   void nothing_found(const Snapshot& upto);
   std::int64_t row_limit() const;
   bool metered() const;
@@ -51,6 +53,7 @@ class Reader : public Source {
   PgResult answer_;           // of the statement under way
   std::optional<Page> page_;  // being read, or read
   std::int64_t limit_ = 0;    // row limit of the statement under way
+  std::int64_t bytes_max_ = 0;  // and its byte bound
   std::int64_t discarded_bytes_ = 0;
   std::int64_t bytes_per_message_ = 0;  // average seen; 0: not known yet
 };

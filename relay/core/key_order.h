@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <string>
+#include <unordered_set>
+#include <vector>
+
+#include "relay/core/ports.h"
+
+namespace outbox {
+
+// Which messages a parked one holds back: with KeyOrder::key, the later ones of its (topic, key), in its page and in every later
+// page, until it is released. The truth is outbox.parked; what is remembered here only spares questions.
+//
+// All parking is done by the holder of the lease, so between two recoveries nobody else changes what is blocked.
+class KeyBlocks {
+ public:
+  KeyBlocks(KeyOrder order, Journal& journal) : order_(order), journal_(journal) {}
+
+  // Asks the journal anew; at each recovery.
+  Result<void> reload();
+  // `vetted` and, where keys keep their order, every message whose key is blocked. Both ascending by seq.
+  Result<std::vector<Rejection>> extend(const Page& page, std::vector<Rejection> vetted);
+  // The messages with these indexes were parked.
+  void parked(const Page& page, const std::vector<std::size_t>& indexes);
+
+ private:
+  Result<std::unordered_set<std::int64_t>> blocked_before(const Page& page);
+
+  const KeyOrder order_;
+  Journal& journal_;
+  std::unordered_set<std::string> topics_;  // topics with keys that a parked message blocks
+};
+
+// Indexes of the rejected messages in the page. REQUIRES: all of them are in it.
+std::vector<std::size_t> indexes_of(const Page& page, const std::vector<Rejection>& rejected);
+
+}  // namespace outbox
