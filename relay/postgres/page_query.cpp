@@ -65,9 +65,10 @@ std::string many_fresh_rows(const PageQuery& q) {
 
 }  // namespace
 
-std::string poll_sql(const Snapshot& base, std::int64_t limit) {
-  return lock + "select pg_current_snapshot()::text, (select count(*) from (select from outbox.message m where m.txid >= '" +
-         std::to_string(base.xmax()) + "'::xid8 limit " + std::to_string(limit + 1) + ") f)";
+std::string count_fresh_sql(const Snapshot& base, const Snapshot& upto, std::int64_t limit) {
+  const Difference d = Difference::between(base, upto);
+  return lock + "select count(*) from (select from " + ranges(d.fresh) +
+         " cross join lateral (select from outbox.message m where m.txid >= r.lo and m.txid < r.hi) m limit " + std::to_string(limit + 1) + ") f";
 }
 
 std::string fresh_from_sql(const Snapshot& base, const Snapshot& upto) {

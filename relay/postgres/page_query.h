@@ -24,9 +24,12 @@ struct PageQuery {
   std::int64_t message_bytes_max = 0;
 };
 
-// Takes the next snapshot and says in the same statement how many fresh rows it shows, counting no further than `limit` + 1.
-// The lock comes first, so that the snapshot is younger than any rewrite of the table.
-std::string poll_sql(const Snapshot& base, std::int64_t limit);
+// Takes the next snapshot. Touches no table: what an empty poll costs depends on nothing that anybody keeps or holds open.
+inline constexpr const char* poll_sql = "select pg_current_snapshot()::text";
+
+// How many fresh rows there are, counting no further than `limit` + 1. Rows of running transactions are not looked at: an
+// open one may have written any number. REQUIRES: transactions were begun since base and are finished in upto.
+std::string count_fresh_sql(const Snapshot& base, const Snapshot& upto, std::int64_t limit);
 
 // Smallest seq of the fresh rows less one, by an index-only scan of (txid, seq).
 std::string fresh_from_sql(const Snapshot& base, const Snapshot& upto);

@@ -56,7 +56,7 @@ Result<void> Reader::want() {
   if (step_ != Step::idle) return {};
   limit_ = row_limit();
   if (cursor_.upto) return start_copy();
-  return send(Step::polling, poll_sql(cursor_.base, limit_));
+  return send(Step::polling, poll_sql);
 }
 
 Result<void> Reader::start_copy() {
@@ -104,8 +104,16 @@ Result<bool> Reader::advance() {
   if (step_ == Step::ending) return on_end();
   auto finished = finish_statement();
   if (!finished || !*finished) return finished;
-  if (auto r = step_ == Step::polling ? on_poll() : on_seek(); !r) return r.error();
+  if (auto r = on_answer(); !r) return r.error();
   return step_ == Step::done;
+}
+
+Result<void> Reader::on_answer() {
+  switch (step_) {
+    case Step::polling: return on_poll();
+    case Step::counting: return on_count();
+    default: return on_seek();
+  }
 }
 
 void Reader::nothing_found(const Snapshot& upto) {
@@ -117,16 +125,23 @@ void Reader::nothing_found(const Snapshot& upto) {
 Result<void> Reader::on_poll() {
   auto upto = Snapshot::parse(PQgetvalue(answer_.get(), 0, 0));
   if (!upto) return Error{Fault::refused, "PostgreSQL printed a snapshot that this relay cannot read"};
-  const std::int64_t fresh_rows = std::stoll(PQgetvalue(answer_.get(), 0, 1));
   const Difference difference = Difference::between(cursor_.base, *upto);
-  if (difference.late.empty() && fresh_rows == 0) {
+  if (difference.empty()) {
     nothing_found(*upto);
     return {};
   }
-  cursor_.upto = std::move(upto);
-  cursor_.fresh_from.reset();
-  cursor_.after_seq = 0;
+  cursor_ = Cursor{cursor_.base, std::move(upto), std::nullopt, 0};
+  if (difference.fresh.empty()) return start_copy();
+  return send(Step::counting, count_fresh_sql(cursor_.base, *cursor_.upto, limit_));
+}
+
+Result<void> Reader::on_count() {
+  const std::int64_t fresh_rows = std::stoll(PQgetvalue(answer_.get(), 0, 0));
   if (fresh_rows > limit_) return send(Step::seeking, fresh_from_sql(cursor_.base, *cursor_.upto));
+  if (fresh_rows == 0 && Difference::between(cursor_.base, *cursor_.upto).late.empty()) {
+    nothing_found(*cursor_.upto);
+    return {};
+  }
   return start_copy();
 }
 

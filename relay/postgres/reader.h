@@ -31,12 +31,14 @@ class Reader : public Source {
   bool busy() const { return step_ != Step::idle && step_ != Step::done; }
 
  private:
-  enum class Step { idle, polling, seeking, copying, ending, done };
+  enum class Step { idle, polling, counting, seeking, copying, ending, done };
 
   Result<void> send(Step step, const std::string& sql);
   Result<void> start_copy();
   Result<bool> finish_statement();
+  Result<void> on_answer();
   Result<void> on_poll();
+  Result<void> on_count();
   Result<void> on_seek();
   Result<bool> read_rows();
   Result<bool> on_copy();
