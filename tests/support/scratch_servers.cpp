@@ -171,6 +171,17 @@ void ScratchKafka::create_topic(const std::string& name, int partitions, const s
   }
 }
 
+void ScratchKafka::delete_topic(const std::string& name) const {
+  const Client client = connect(brokers());
+  const Owned<rd_kafka_queue_t, rd_kafka_queue_destroy> queue(rd_kafka_queue_new(client.get()));
+  const Owned<rd_kafka_DeleteTopic_t, rd_kafka_DeleteTopic_destroy> topic(rd_kafka_DeleteTopic_new(name.c_str()));
+  rd_kafka_DeleteTopic_t* topics = topic.get();
+  rd_kafka_DeleteTopics(client.get(), &topics, 1, nullptr, queue.get());
+  const Owned<rd_kafka_event_t, rd_kafka_event_destroy> event(rd_kafka_queue_poll(queue.get(), 15'000));
+  if (!event) throw std::runtime_error("no answer to the deletion of topic " + name);
+  if (rd_kafka_event_error(event.get()) != RD_KAFKA_RESP_ERR_NO_ERROR) throw std::runtime_error(rd_kafka_event_error_string(event.get()));
+}
+
 ScratchPostgres& shared_postgres() {
   static ScratchPostgres server;
   return server;

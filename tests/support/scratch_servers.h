@@ -45,6 +45,7 @@ class ScratchPostgres {
   void start() const { folder_.scratch("start-postgres"); }
 
   int port() const { return std::stoi(folder_.value("PGPORT")); }
+  int pid() const { return std::stoi(folder_.value("PG_PID")); }  // of the server's first process
   const std::filesystem::path& folder() const { return folder_.path(); }
 
  private:
@@ -64,6 +65,9 @@ class ScratchKafka {
   // Creates a topic and returns when each partition has a leader. Each config is name=value.
   void create_topic(const std::string& name, int partitions, const std::vector<std::string>& config = {}) const;
 
+  // Returns when the broker has agreed; it forgets the topic a moment later.
+  void delete_topic(const std::string& name) const;
+
   // Changes these, each name=value, and resets every other setting of the topic.
   void alter_topic(const std::string& name, const std::vector<std::string>& config) const;
 
@@ -74,6 +78,7 @@ class ScratchKafka {
   // Starts a stopped or killed broker again: same port, same data.
   void start() const { folder_.scratch("start-kafka"); }
 
+  int pid() const { return std::stoi(folder_.value("KAFKA_PID")); }
   const std::filesystem::path& folder() const { return folder_.path(); }
 
  private:

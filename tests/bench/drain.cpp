@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+// How fast the relay delivers a backlog, beside a bare librdkafka producer on the same broker in the same minutes.
+//
+//   drain [--messages 3000000] [--pairs 5] [--mode exactly-once] [--kept 0] [--open-transaction] [--beside bare|retention|nothing]
+//
+// Starts its own servers. Each round drains the same rows anew: the journal is emptied and the relay gets a new name. A drain
+// is timed from the relay's state `streaming` to the journal's last delivery; PostgreSQL's time is that of all its processes.
+#include <signal.h>
+
+#include <CLI/CLI.hpp>
+#include <iostream>
+
+#include "tests/support/judge.h"
+#include "tests/support/usage.h"
+
+namespace {
+
+using namespace outbox;
+using namespace outbox::test;
+
+struct Options {
+  std::int64_t messages = 3'000'000;
+  int bytes = 200;
+  int rows_per_transaction = 10;
+  int partitions = 6;
+  int pairs = 5;
+  std::string mode = "exactly-once";
+  std::int64_t kept = 0;            // delivered rows that are already there
+  bool open_transaction = false;    // one that has written, open for the whole run
+  std::string beside = "bare";      // what each drain is compared with
+  std::map<std::string, std::string> relay;  // further options of the relay, as environment
+};
+
+struct Figures {
+  double per_second;
+  double relay_us;
+  double postgres_us;
+  double peak_mb;
+};
+
+// Committed by an application in small transactions, as fast as one connection can.
+void load(World& world, const std::string& topic, std::int64_t messages, const Options& o, bool small_transactions) {
+  const std::string insert =
+      "insert into outbox.message (topic, key, payload) select '" + topic + "', convert_to('k' || (g % 1000), 'UTF8'), "
+      "convert_to(rpad(g::text, " + std::to_string(o.bytes) + ", 'x'), 'UTF8') from generate_series(";
+  pqxx::connection connection(world.dsn());
+  pqxx::nontransaction tx(connection);
+  tx.exec("set synchronous_commit = off");
+  if (!small_transactions) {
+    tx.exec(insert + "1, " + std::to_string(messages) + ") g");
+    return;
+  }
+  const std::string rows = std::to_string(o.rows_per_transaction);
+  tx.exec("do $$ begin for i in 0 .. " + std::to_string(messages / o.rows_per_transaction - 1) + " loop " + insert + "i::bigint * " + rows +
+          ", i::bigint * " + rows + " + " + std::to_string(o.rows_per_transaction - 1) + ") g; commit; end loop; end $$");
+}
+
+void settle_server(World& world) {
+  world.sql("vacuum (analyze) outbox.message");
+  world.sql("checkpoint");
+}
+
+// A relay that has never run: the backlog is everything above `kept_base`. If the rows below it were delivered long ago, retention
+// deletes them; if just now, it leaves them.
+void forget_deliveries(World& world, const std::string& kept_base, bool long_ago) {
+  static int round = 0;
+  world.sql("truncate outbox.batch");
+  world.sql("update outbox.lease set relay = null, holder = null, expires_at = '-infinity'");
+  if (!kept_base.empty()) {
+    world.sql("insert into outbox.batch (number, epoch, token, kind, mode, base, upto, after_seq, upto_seq, exhausted, messages, bytes, opened_at, "
+              "delivered_at) values (1, 0, gen_random_uuid(), 'stream', 'exactly-once', '3:3:', '" + kept_base + "', 0, 0, true, 0, 0, now() - interval '" +
+              (long_ago ? "2 days" : "0") + "', now())");
+  }
+  world.environment["OUTBOX_RELAY_RELAY_NAME"] = world.name() + "-" + std::to_string(++round);
+  if (world.command({"init", "--kafka"}).code != 0) throw std::runtime_error("init failed");
+}
+
+Figures drain(World& world, pid_t postgres, std::int64_t messages, const Options& o) {
+  auto relay = world.relay(o.relay);
+  relay.says("to=streaming");
+  const auto began = Clock::now();
+  const double relay_before = cpu_seconds(relay.pid());
+  const double postgres_before = cpu_seconds_with_children(postgres);
+  pqxx::connection connection(world.dsn());
+  pqxx::nontransaction tx(connection);
+  eventually("the backlog is delivered", [&] {
+    usleep(20'000);  // the look itself must not cost the server much
+    return tx.exec("select coalesce(sum(messages), 0) >= " + std::to_string(messages) + " and count(*) = count(delivered_at) from outbox.batch")[0][0]
+        .as<bool>();
+  }, Millis{600'000});
+  const double seconds = std::chrono::duration<double>(Clock::now() - began).count();
+  const double n = static_cast<double>(messages);
+  const Figures f{n / seconds, (cpu_seconds(relay.pid()) - relay_before) * 1e6 / n,
+                  (cpu_seconds_with_children(postgres) - postgres_before) * 1e6 / n, static_cast<double>(peak_memory_kb(relay.pid())) / 1024};
+  relay.signal(SIGTERM);
+  if (relay.wait() != 0) throw std::runtime_error(relay.output());
+  return f;
+}
+
+double bare_producer(const ScratchKafka& kafka, const std::string& topic, const Options& o) {
+  const auto done = run_command({program_path("tests/bare_producer"), kafka.brokers(), topic, std::to_string(o.messages), "20000", std::to_string(o.bytes)}, {},
+                                Millis{300'000});
+  if (done.code != 0) throw std::runtime_error(done.output);
+  kafka.delete_topic(topic);
+  std::cout << "  bare: " << done.output << std::flush;
+  return std::stod(done.output);
+}
+
+void report(const char* name, const std::vector<Figures>& all, double Figures::*field, const char* unit) {
+  std::vector<double> values;
+  for (const Figures& f : all) values.push_back(f.*field);
+  std::printf("%-34s %12.2f %s\n", name, median(values), unit);
+}
+
+void bench(const Options& o) {
+  ScratchPostgres postgres;
+  ScratchKafka kafka;
+  World world(postgres, &kafka);
+  world.environment["OUTBOX_RELAY_RELAY_MODE"] = o.mode;
+  world.environment["OUTBOX_RELAY_LEASE_TTL"] = "5s";
+  const pid_t server = postgres.pid();
+  std::string kept_base;
+  if (o.kept > 0) {
+    std::cout << "loading " << o.kept << " rows that count as delivered\n" << std::flush;
+    load(world, "kept", o.kept, o, false);
+    kept_base = world.value("select pg_current_snapshot()");
+  }
+  const std::string loaded = world.topic("drained", o.partitions);
+  std::cout << "loading " << o.messages << " messages\n" << std::flush;
+  load(world, loaded, o.messages, o, true);
+  settle_server(world);
+  pqxx::connection other(world.dsn());
+  std::unique_ptr<pqxx::work> open;
+  if (o.open_transaction) {
+    open = std::make_unique<pqxx::work>(other);
+    open->exec("insert into outbox.message (topic, payload) values ('" + loaded + "', 'open')");
+  }
+  std::vector<Figures> drains;
+  std::vector<double> others;
+  std::vector<double> ratios;
+  const auto drain_once = [&](const char* name, bool prunes) {
+    forget_deliveries(world, kept_base, prunes);
+    const Figures f = drain(world, server, o.messages, o);
+    std::printf("  %s: %.0f msg/s, relay %.2f us, PostgreSQL %.2f us, peak %.0f MB\n", name, f.per_second, f.relay_us, f.postgres_us, f.peak_mb);
+    std::fflush(stdout);
+    return f;
+  };
+  for (int round = 1; round <= o.pairs; ++round) {
+    drains.push_back(drain_once("relay", false));
+    if (o.beside == "nothing") continue;
+    others.push_back(o.beside == "bare" ? bare_producer(kafka, world.topic("bare" + std::to_string(round), o.partitions), o)
+                                        : drain_once("with retention", true).per_second);
+    ratios.push_back(o.beside == "bare" ? drains.back().per_second / others.back() : others.back() / drains.back().per_second);
+  }
+  if (open) open->abort();
+  report("drain", drains, &Figures::per_second, "msg/s");
+  report("relay processor time", drains, &Figures::relay_us, "us/message");
+  report("PostgreSQL processor time", drains, &Figures::postgres_us, "us/message");
+  report("peak memory of the relay", drains, &Figures::peak_mb, "MB");
+  if (o.beside == "nothing") return;
+  std::printf("%-34s %12.2f msg/s\n%-34s %12.2f\n", o.beside.c_str(), median(others),
+              o.beside == "bare" ? "drain / bare, median of pairs" : "with / without, median of pairs", median(ratios));
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Options o;
+  CLI::App app("Drains a backlog, beside a bare producer.", "drain");
+  app.add_option("--messages", o.messages)->capture_default_str();
+  app.add_option("--bytes", o.bytes, "Payload")->capture_default_str();
+  app.add_option("--rows-per-transaction", o.rows_per_transaction)->capture_default_str();
+  app.add_option("--partitions", o.partitions)->capture_default_str();
+  app.add_option("--pairs", o.pairs)->capture_default_str();
+  app.add_option("--mode", o.mode)->capture_default_str();
+  app.add_option("--kept", o.kept, "Delivered rows that are kept besides")->capture_default_str();
+  app.add_flag("--open-transaction", o.open_transaction, "With a transaction open that has written, for the whole run");
+  app.add_option("--beside", o.beside, "Compare with a bare producer, or with a drain while retention deletes --kept rows")
+      ->check(CLI::IsMember({"bare", "retention", "nothing"}))->capture_default_str();
+  app.add_option("--relay", o.relay, "Further options of the relay, as OUTBOX_RELAY_… VALUE");
+  CLI11_PARSE(app, argc, argv);
+  try {
+    bench(o);
+  } catch (const std::exception& e) {
+    std::cerr << "drain: " << e.what() << '\n';
+    return 1;
+  }
+  return 0;
+}

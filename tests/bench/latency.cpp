@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+// How long a message takes from the return of COMMIT to a read_committed consumer, both by one monotonic clock.
+//
+//   latency [--mode exactly-once] [--rate 1000] [--seconds 60] [--warm-up 10]
+//
+// Open loop: each message has its time, one row per transaction, and is committed then, or as soon after as its connection is
+// free. Also prints the relay's processor share, and its share when nothing comes (--idle seconds).
+#include <librdkafka/rdkafka.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <atomic>
+#include <iostream>
+#include <thread>
+
+#include "tests/support/usage.h"
+#include "tests/support/world.h"
+
+namespace {
+
+using namespace outbox;
+using namespace outbox::test;
+using std::chrono::nanoseconds;
+
+struct Options {
+  std::string mode = "exactly-once";
+  int rate = 1'000;
+  int seconds = 60;
+  int warm_up = 10;
+  int connections = 4;
+  int partitions = 6;
+  int idle = 0;
+};
+
+std::int64_t now_ns() { return std::chrono::duration_cast<nanoseconds>(Clock::now().time_since_epoch()).count(); }
+
+using Times = std::vector<std::atomic<std::int64_t>>;  // by message; 0: not yet
+
+void commit_in_time(const std::string& dsn, const std::string& topic, const Options& o, int first, Clock::time_point start, Times& committed) {
+  pqxx::connection connection(dsn);
+  const std::string filler(200, 'x');
+  connection.prepare("put", "insert into outbox.message (topic, key, payload) values ('" + topic + "', convert_to('k' || ($1::bigint % 100), 'UTF8'), "
+                     "convert_to(rpad($1::bigint::text || ' ', 200, 'x'), 'UTF8'))");
+  for (std::size_t i = static_cast<std::size_t>(first); i < committed.size(); i += static_cast<std::size_t>(o.connections)) {
+    std::this_thread::sleep_until(start + nanoseconds(1'000'000'000LL * static_cast<std::int64_t>(i) / o.rate));
+    pqxx::work tx(connection);
+    tx.exec_prepared0("put", static_cast<std::int64_t>(i));
+    tx.commit();
+    committed[i] = now_ns();
+  }
+}
+
+// Consumes from the beginning of the topic, without a group.
+class Consumer {
+ public:
+  Consumer(const std::string& brokers, const std::string& topic, int partitions) {
+    rd_kafka_conf_t* const conf = rd_kafka_conf_new();
+    char why[256];
+    for (const auto& [name, value] : std::map<std::string, std::string>{{"bootstrap.servers", brokers},
+                                                                        {"group.id", "latency"},
+                                                                        {"enable.auto.commit", "false"},
+                                                                        {"isolation.level", "read_committed"},
+                                                                        {"socket.nagle.disable", "true"}}) {
+      rd_kafka_conf_set(conf, name.c_str(), value.c_str(), why, sizeof why);
+    }
+    client_ = rd_kafka_new(RD_KAFKA_CONSUMER, conf, why, sizeof why);
+    rd_kafka_poll_set_consumer(client_);
+    rd_kafka_topic_partition_list_t* const list = rd_kafka_topic_partition_list_new(partitions);
+    for (int p = 0; p < partitions; ++p) rd_kafka_topic_partition_list_add(list, topic.c_str(), p)->offset = 0;
+    rd_kafka_assign(client_, list);
+    rd_kafka_topic_partition_list_destroy(list);
+  }
+  ~Consumer() { rd_kafka_destroy(client_); }
+  Consumer(const Consumer&) = delete;
+  Consumer& operator=(const Consumer&) = delete;
+
+  void consume(Times& received, const std::atomic<bool>& stop) {
+    for (std::size_t missing = received.size(); missing > 0 && !stop;) {
+      rd_kafka_message_t* const m = rd_kafka_consumer_poll(client_, 100);
+      if (m == nullptr) continue;
+      if (m->err == RD_KAFKA_RESP_ERR_NO_ERROR) {
+        received[std::stoul(std::string(static_cast<const char*>(m->payload), m->len))] = now_ns();
+        --missing;
+      }
+      rd_kafka_message_destroy(m);
+    }
+  }
+
+ private:
+  rd_kafka_t* client_;
+};
+
+double share_over(pid_t pid, double cpu_before, Clock::time_point since) {
+  return 100 * (cpu_seconds(pid) - cpu_before) / std::chrono::duration<double>(Clock::now() - since).count();
+}
+
+void measure_idle(const Process& relay, pid_t postgres, int seconds) {
+  const double before = cpu_seconds(relay.pid());
+  const double postgres_before = cpu_seconds_with_children(postgres);
+  const auto since = Clock::now();
+  std::this_thread::sleep_for(std::chrono::seconds(seconds));
+  const double share = share_over(relay.pid(), before, since);
+  std::printf("idle for %d s: relay %.2f %% of a core, PostgreSQL %.2f %%\n", seconds, share,
+              100 * (cpu_seconds_with_children(postgres) - postgres_before) / seconds);
+}
+
+void bench(const Options& o) {
+  ScratchPostgres postgres;
+  ScratchKafka kafka;
+  World world(postgres, &kafka);
+  world.environment["OUTBOX_RELAY_RELAY_MODE"] = o.mode;
+  world.environment["OUTBOX_RELAY_LEASE_TTL"] = "5s";
+  const std::string topic = world.topic("t", o.partitions);
+  auto relay = world.relay();
+  relay.says("to=streaming");
+  if (o.idle > 0) measure_idle(relay, postgres.pid(), o.idle);
+
+  const auto messages = static_cast<std::size_t>(o.rate * (o.warm_up + o.seconds));
+  const auto warm = static_cast<std::size_t>(o.rate * o.warm_up);
+  Times committed(messages);
+  Times received(messages);
+  Consumer consumer(kafka.brokers(), topic, o.partitions);
+  std::atomic<bool> stop{false};
+  std::thread reader([&] { consumer.consume(received, stop); });
+  const auto start = Clock::now() + Millis{200};
+  const double cpu_before = cpu_seconds(relay.pid());
+  {
+    std::vector<std::jthread> writers;
+    for (int c = 0; c < o.connections; ++c) writers.emplace_back([&, c] { commit_in_time(world.dsn(), topic, o, c, start, committed); });
+  }
+  const double share = share_over(relay.pid(), cpu_before, start);
+  eventually("every message is consumed", [&] { return std::all_of(received.begin(), received.end(), [](auto& t) { return t != 0; }); });
+  stop = true;
+  reader.join();
+
+  std::vector<double> ms;
+  std::vector<double> behind;  // of the open loop's schedule
+  for (std::size_t i = warm; i < messages; ++i) {
+    ms.push_back(static_cast<double>(received[i] - committed[i]) / 1e6);
+    const auto due = start + nanoseconds(1'000'000'000LL * static_cast<std::int64_t>(i) / o.rate);
+    behind.push_back(static_cast<double>(committed[i] - std::chrono::duration_cast<nanoseconds>(due.time_since_epoch()).count()) / 1e6);
+  }
+  std::printf("%s, %d msg/s for %d s, librdkafka %s: p50 %.2f, p90 %.2f, p99 %.2f, most %.2f ms; relay %.1f %% of a core; batches %s; "
+              "commits done p50 %.2f, p99 %.2f ms after their time\n",
+              o.mode.c_str(), o.rate, o.seconds, rd_kafka_version_str(), quantile(ms, 0.5), quantile(ms, 0.9), quantile(ms, 0.99), quantile(ms, 1.0),
+              share, world.value("select count(*) from outbox.batch").c_str(), quantile(behind, 0.5), quantile(behind, 0.99));
+  relay.signal(SIGTERM);
+  if (relay.wait() != 0) throw std::runtime_error(relay.output());
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Options o;
+  CLI::App app("Measures commit to consumer.", "latency");
+  app.add_option("--mode", o.mode)->capture_default_str();
+  app.add_option("--rate", o.rate, "Messages a second")->capture_default_str();
+  app.add_option("--seconds", o.seconds)->capture_default_str();
+  app.add_option("--warm-up", o.warm_up, "Seconds that do not count")->capture_default_str();
+  app.add_option("--connections", o.connections)->capture_default_str();
+  app.add_option("--idle", o.idle, "Measure so many idle seconds first")->capture_default_str();
+  CLI11_PARSE(app, argc, argv);
+  try {
+    bench(o);
+  } catch (const std::exception& e) {
+    std::cerr << "latency: " << e.what() << '\n';
+    return 1;
+  }
+  return 0;
+}

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+// What reading costs where it could be dear: beside many kept rows, behind a late committer, beside a large open transaction.
+//
+//   pages [--kept 3000000] [--open 300000] [--times 21]
+//
+// Prints medians of the time from asking for a page to having it, as the relay's reader does it.
+#include <CLI/CLI.hpp>
+#include <iostream>
+
+#include "relay/postgres/reader.h"
+#include "tests/support/usage.h"
+#include "tests/support/world.h"
+
+namespace {
+
+using namespace outbox;
+using namespace outbox::test;
+
+struct Options {
+  int kept = 3'000'000;
+  int open = 300'000;
+  int times = 21;
+};
+
+std::string rows(int count) {
+  return "insert into outbox.message (topic, key, payload) select 't', convert_to('k' || g % 1000, 'UTF8'), convert_to(rpad(g::text, 200, 'x'), 'UTF8') "
+         "from generate_series(1, " + std::to_string(count) + ") g";
+}
+
+class Bench {
+ public:
+  explicit Bench(const Options& o) : o_(o), world_(shared_postgres(), nullptr), reader_(options_) {
+    options_.dsn = Secret(world_.dsn());
+    session_ = std::move(*postgres::Session::connect(world_.dsn()));
+    reader_.attach(session_.get());
+  }
+
+  void run() {
+    pqxx::connection early(world_.dsn());
+    pqxx::work late(early);
+    late.exec(rows(2));
+    std::cout << "loading " << o_.kept << " rows\n" << std::flush;
+    world_.sql(rows(o_.kept));
+    world_.sql("vacuum (analyze) outbox.message");
+    const Snapshot base = *Snapshot::parse(world_.value("select pg_current_snapshot()::text"));
+    late.commit();
+    const Cursor behind{base, std::nullopt, std::nullopt, 0};
+    std::optional<Page> two;
+    print("page of two rows of a late committer", [&] { two = page(behind); });
+    if (!two || two->messages.size() != 2) throw std::runtime_error("the page should have two rows");
+    const Batch batch{1, 1, Uuid::random(), false, Mode::exactly_once, two->base, two->upto, two->fresh_from, two->after_seq, two->upto_seq,
+                      two->exhausted, 2, two->bytes, {}, false};
+    print("re-read of that batch", [&] {
+      reader_.reset(behind);
+      if (auto again = reader_.reread(batch); !again) throw std::runtime_error(again.error().text());
+    });
+    world_.sql(rows(20'000));
+    print("page of 20,000 fresh rows, and those", [&] { two = page(behind); });
+    if (!two || two->messages.size() < 10'000) throw std::runtime_error("the page should be full");
+
+    pqxx::connection writer(world_.dsn());
+    pqxx::work open(writer);
+    open.exec(rows(o_.open));
+    const Cursor now{*Snapshot::parse(world_.value("select pg_current_snapshot()::text")), std::nullopt, std::nullopt, 0};
+    print("empty poll beside the open transaction", [&] {
+      if (page(now)) throw std::runtime_error("nothing should be visible");
+    });
+    print("empty poll whose base is older than it", [&] {
+      if (!page(behind)) throw std::runtime_error("there should be rows");
+    });
+  }
+
+ private:
+  std::optional<Page> page(const Cursor& cursor) {
+    reader_.reset(cursor);
+    if (auto r = reader_.want(); !r) throw std::runtime_error(r.error().text());
+    while (true) {
+      auto news = reader_.advance();
+      if (!news) throw std::runtime_error(news.error().text());
+      if (*news) return reader_.take();
+    }
+  }
+
+  template <class F>
+  void print(const char* name, F&& once) {
+    std::vector<double> ms;
+    for (int i = 0; i < o_.times; ++i) {
+      const auto began = Clock::now();
+      once();
+      ms.push_back(std::chrono::duration<double, std::milli>(Clock::now() - began).count());
+    }
+    std::printf("%-42s %9.3f ms\n", name, median(ms));
+    std::fflush(stdout);
+  }
+
+  const Options o_;
+  World world_;
+  postgres::Options options_;
+  postgres::Reader reader_;
+  std::unique_ptr<postgres::Session> session_;
+};
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Options o;
+  CLI::App app("Times the reader's pages.", "pages");
+  app.add_option("--kept", o.kept, "Delivered rows that are kept")->capture_default_str();
+  app.add_option("--open", o.open, "Rows of the open transaction")->capture_default_str();
+  app.add_option("--times", o.times, "Repetitions of each")->capture_default_str();
+  CLI11_PARSE(app, argc, argv);
+  try {
+    Bench(o).run();
+  } catch (const std::exception& e) {
+    std::cerr << "pages: " << e.what() << '\n';
+    return 1;
+  }
+  return 0;
+}

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+// How long delivery pauses when the active relay dies or is stopped while another one stands by.
+//
+//   takeover [--rounds 7] [--ttl 5s]
+//
+// From the signal to the first batch that the other one has delivered, with 200 messages a second coming in.
+#include <signal.h>
+
+#include <CLI/CLI.hpp>
+#include <atomic>
+#include <iostream>
+#include <thread>
+
+#include "tests/support/usage.h"
+#include "tests/support/world.h"
+
+namespace {
+
+using namespace outbox;
+using namespace outbox::test;
+
+void keep_writing(const std::string& dsn, const std::string& topic, const std::atomic<bool>& stop) {
+  pqxx::connection connection(dsn);
+  while (!stop) {
+    pqxx::nontransaction tx(connection);
+    tx.exec("insert into outbox.message (topic, key, payload) values ('" + topic + "', 'k', 'x')");
+    std::this_thread::sleep_for(Millis{5});
+  }
+}
+
+double pause_after(World& world, int signal) {
+  auto active = world.relay();
+  active.says("to=streaming");
+  auto other = world.relay();
+  other.says("to=standby");
+  const std::string epoch = world.value("select epoch from outbox.lease");
+  pqxx::connection connection(world.dsn());
+  pqxx::nontransaction tx(connection);
+  const auto delivered = [&](const char* than) {
+    return tx.exec("select exists (select from outbox.batch b where b.epoch " + std::string(than) + epoch + " and b.delivered_at is not null)")[0][0]
+        .as<bool>();
+  };
+  eventually("the active relay delivers", [&] { return delivered(" = "); });
+  const auto began = Clock::now();
+  active.signal(signal);
+  eventually("the other relay delivers", [&] { return delivered(" > "); });
+  const double seconds = std::chrono::duration<double>(Clock::now() - began).count();
+  active.wait();
+  other.signal(SIGTERM);
+  other.wait();
+  return seconds;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  int rounds = 7;
+  std::string ttl = "5s";
+  CLI::App app("Times a take-over.", "takeover");
+  app.add_option("--rounds", rounds)->capture_default_str();
+  app.add_option("--ttl", ttl, "lease.ttl")->capture_default_str();
+  CLI11_PARSE(app, argc, argv);
+  try {
+    World world;
+    world.environment["OUTBOX_RELAY_LEASE_TTL"] = ttl;
+    const std::string topic = world.topic("t");
+    std::atomic<bool> stop{false};
+    std::jthread writer([&] { keep_writing(world.dsn(), topic, stop); });
+    for (const auto& [name, signal] : {std::pair{"kill -9", SIGKILL}, {"SIGTERM", SIGTERM}}) {
+      std::vector<double> seconds;
+      for (int i = 0; i < rounds; ++i) seconds.push_back(pause_after(world, signal));
+      std::printf("%-8s median %.3f s, longest %.3f s\n", name, median(seconds), quantile(seconds, 1));
+      std::fflush(stdout);
+    }
+    stop = true;
+  } catch (const std::exception& e) {
+    std::cerr << "takeover: " << e.what() << '\n';
+    return 1;
+  }
+  return 0;
+}

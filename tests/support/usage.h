@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+// What processes use of processor and memory, as /proc tells; for benchmarks.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <vector>
+
+namespace outbox::test {
+
+// User and system time of one process, all its threads included, in seconds. Throws when the process is gone.
+double cpu_seconds(pid_t pid);
+
+// The same of a server and its children, those that have ended included.
+double cpu_seconds_with_children(pid_t server);
+
+// The most memory that the process has had resident, in kB.
+std::int64_t peak_memory_kb(pid_t pid);
+
+// Middle value; the mean of the two middle ones if their number is even. REQUIRES: !values.empty().
+double median(std::vector<double> values);
+
+// The value below which this share of them lies, 0 to 1. REQUIRES: !values.empty().
+double quantile(std::vector<double> values, double share);
+
+}  // namespace outbox::test
