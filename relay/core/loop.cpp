@@ -144,6 +144,7 @@ Result<void> Loop::recover() {
   if (!taken->continued) confirmed_since_take_ = false;
   at(Phase::leased);
   if (auto r = settle(*here_); !r) return r;
+  if (state_ == State::stopped) return {};
 
   if (auto r = lease_.renew(); !r) return r;
   upkeep_.start(epoch_);
@@ -228,7 +229,8 @@ Result<void> Loop::resend(const Batch& batch) {
     auto r = publisher_.vet(*page);
     if (!r) return r.error();
     vetted = std::move(*r);
-    if (vetted.settled || wakeup_.stop_requested()) break;
+    if (vetted.settled) break;
+    if (wakeup_.stop_requested()) return finish();  // in doubt it is as well kept by the journal
     wakeup_.wait(topic_doubt_interval);
     if (lease_.due()) {
       if (auto renewed = lease_.renew(); !renewed) return renewed;

@@ -120,7 +120,7 @@ Result<Identity> PgJournal::connect() {
   control_.reset();
   auto connection = connection_string(options_.dsn, options_.password, "outbox-relay " + options_.relay);
   if (!connection) return connection.error();
-  auto control = Control::connect(*connection);
+  auto control = Control::connect(*connection, options_.statement_limit());
   if (!control) return control.error();
   auto identity = guard_database(**control, options_);
   if (!identity) return identity;

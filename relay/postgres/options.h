@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <string>
@@ -22,6 +23,9 @@ struct Options {
   std::int64_t batch_bytes_max = 8 << 20;
   std::int64_t message_bytes_max = 1 << 20;
   bool allow_unguarded = false;
+
+  // Of one statement of the holder of the lease, beside the hot path: after three times the lease it could not act on the answer.
+  std::chrono::milliseconds statement_limit() const { return std::max<std::chrono::milliseconds>(3 * lease_ttl, std::chrono::seconds(10)); }
 };
 
 }  // namespace outbox::postgres

@@ -174,7 +174,7 @@ class Control::Notices : public pqxx::errorhandler {
   std::string first;
 };
 
-Result<std::unique_ptr<Control>> Control::connect(const std::string& connection) {
+Result<std::unique_ptr<Control>> Control::connect(const std::string& connection, std::optional<Millis> limit) {
   std::unique_ptr<Control> control(new Control);
   try {
     control->conn_ = std::make_unique<pqxx::connection>(connection);
@@ -185,6 +185,8 @@ Result<std::unique_ptr<Control>> Control::connect(const std::string& connection)
 #pragma GCC diagnostic pop
 #endif
     control->notices_ = std::make_shared<Notices>(*control->conn_);
+    if (limit) control->watchdog_ = std::make_unique<Watchdog>(control->conn_->sock(), *limit);
+    const Watchdog::Call bounded(control->watchdog_.get());
     pqxx::nontransaction tx(*control->conn_);
     tx.exec(session_settings());
   } catch (const std::exception& e) {

@@ -15,6 +15,7 @@
 #include "relay/base/clock.h"
 #include "relay/base/error.h"
 #include "relay/base/secret.h"
+#include "relay/postgres/watchdog.h"
 
 namespace outbox::postgres {
 
@@ -72,7 +73,8 @@ class Session {
 // One libpqxx session for the cold paths. Not thread safe.
 class Control {
  public:
-  static Result<std::unique_ptr<Control>> connect(const std::string& connection);
+  // With a limit, a statement that takes longer costs the connection, and its outcome is in doubt.
+  static Result<std::unique_ptr<Control>> connect(const std::string& connection, std::optional<Millis> limit = std::nullopt);
 
   // Runs one statement outside a transaction block; `doing` names it in errors.
   template <class... Args>
@@ -95,6 +97,7 @@ class Control {
   template <class F>
   Result<pqxx::result> guarded(const char* doing, F&& f) {
     try {
+      const Watchdog::Call bounded(watchdog_.get());
       return f();
     } catch (const std::exception& e) {
       return translate(doing, e);
@@ -104,6 +107,7 @@ class Control {
 
   std::unique_ptr<pqxx::connection> conn_;
   std::shared_ptr<Notices> notices_;
+  std::unique_ptr<Watchdog> watchdog_;  // null: no limit
 };
 
 }  // namespace outbox::postgres

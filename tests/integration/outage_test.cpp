@@ -26,7 +26,6 @@ class OutageTest : public ::testing::Test {
     const auto verdict = test::judge(world, {topic});
     EXPECT_TRUE(verdict.exactly_once()) << verdict;
     const std::string log = relay.output();
-    std::printf("%s", log.c_str());
     EXPECT_LT(std::count(log.begin(), log.end(), '\n'), 40) << log;
   }
 
@@ -81,6 +80,24 @@ TEST_F(OutageTest, PostgresAwayAtTheStartAndLaterIsWaitedFor) {
     world.settled();
   }
   finish(relay);
+}
+
+// Such a server answers TCP and nothing else: only a bound of our own notices it.
+TEST_F(OutageTest, APausedDatabaseIsWaitedForAndDoesNotKeepTheRelayFromEnding) {
+  auto relay = world.relay();
+  relay.says("to=streaming");
+  postgres.pause();
+  relay.says("to=stalled", Millis{60'000});
+  postgres.resume();
+  test::write(world, topic, 20);
+  finish(relay);
+  auto another = world.relay();
+  another.says("to=streaming");
+  postgres.pause();
+  another.signal(SIGTERM);
+  const int code = another.wait(Millis{60'000});
+  postgres.resume();
+  EXPECT_EQ(code, 0) << another.output();
 }
 
 TEST_F(OutageTest, ABackendThatIsTerminatedCostsNothing) {

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <librdkafka/rdkafka.h>
+#include <signal.h>
 #include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -14,6 +15,8 @@
 #include <memory>
 #include <pqxx/pqxx>
 #include <stdexcept>
+
+#include "tests/support/usage.h"
 
 namespace outbox::test {
 namespace {
@@ -127,6 +130,16 @@ std::string ScratchPostgres::create_database(const std::string& name) {
 }
 
 void ScratchPostgres::stop(Stop how) { folder_.scratch("stop-postgres", {how == Stop::fast ? "fast" : "immediate"}); }
+
+void ScratchPostgres::pause() const {
+  ::kill(pid(), SIGSTOP);  // first, so that no child is born behind our back
+  for (const pid_t child : children_of(pid())) ::kill(child, SIGSTOP);
+}
+
+void ScratchPostgres::resume() const {
+  for (const pid_t child : children_of(pid())) ::kill(child, SIGCONT);
+  ::kill(pid(), SIGCONT);
+}
 
 ScratchKafka::ScratchKafka(const std::vector<std::string>& properties) { folder_.scratch("kafka", properties); }
 

@@ -44,6 +44,9 @@ class ScratchPostgres {
   // Starts a stopped server again: same port, same data.
   void start() const { folder_.scratch("start-postgres"); }
 
+  void pause() const;   // SIGSTOP to every process of the server: connections stay open, and nothing answers
+  void resume() const;  // SIGCONT
+
   int port() const { return std::stoi(folder_.value("PGPORT")); }
   int pid() const { return std::stoi(folder_.value("PG_PID")); }  // of the server's first process
   const std::filesystem::path& folder() const { return folder_.path(); }

@@ -36,17 +36,28 @@ Stat read_stat(const std::filesystem::path& process) {
 
 double cpu_seconds(pid_t pid) { return read_stat("/proc/" + std::to_string(pid)).own; }
 
-double cpu_seconds_with_children(pid_t server) {
-  const Stat root = read_stat("/proc/" + std::to_string(server));
-  double sum = root.own + root.reaped;
+std::vector<pid_t> children_of(pid_t parent) {
+  std::vector<pid_t> children;
   for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
     const std::string name = entry.path().filename();
     if (name.find_first_not_of("0123456789") != std::string::npos) continue;
     try {
-      const Stat child = read_stat(entry.path());
-      if (child.parent == server) sum += child.own;
+      if (read_stat(entry.path()).parent == parent) children.push_back(std::stoi(name));
     } catch (const std::runtime_error&) {
       continue;  // it ended meanwhile
+    }
+  }
+  return children;
+}
+
+double cpu_seconds_with_children(pid_t server) {
+  const Stat root = read_stat("/proc/" + std::to_string(server));
+  double sum = root.own + root.reaped;
+  for (const pid_t child : children_of(server)) {
+    try {
+      sum += cpu_seconds(child);
+    } catch (const std::runtime_error&) {
+      continue;
     }
   }
   return sum;

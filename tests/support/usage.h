@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What processes use of processor and memory, as /proc tells; for benchmarks.
+// Processes, and what they use of processor and memory, as /proc tells.
 #pragma once
 
 #include <sys/types.h>
@@ -8,6 +8,9 @@
 #include <vector>
 
 namespace outbox::test {
+
+// The processes whose parent this is.
+std::vector<pid_t> children_of(pid_t parent);
 
 // User and system time of one process, all its threads included, in seconds. Throws when the process is gone.
 double cpu_seconds(pid_t pid);
