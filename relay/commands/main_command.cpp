@@ -1,51 +1,255 @@
 // SPDX-License-Identifier: Apache-2.0
+// The command line: which commands there are, what they take, and what their help says.
 #include <CLI/CLI.hpp>
+#include <algorithm>
 
 #include "relay/commands/commands.h"
 #include "relay/commands/context.h"
+#include "relay/commands/help.h"
+#include "relay/config/reference.h"
+#include "relay/config/value.h"
 
 namespace outbox {
+namespace {
+
+class CommandLine {
+ public:
+  explicit CommandLine(std::function<void(Phase)> at_phase);
+  int run(int argc, char** argv);
+
+ private:
+  CLI::App* add(CLI::App& parent, const char* name, const char* description, const char* exit_codes);
+  // A command that is called with the configuration, or not at all. `instead` looks at the options when all are parsed: it may
+  // throw, or choose what needs no configuration.
+  CLI::App* add_configured(CLI::App& parent, const char* name, const char* description, const char* exit_codes,
+                           std::function<int(const Config&)> command, std::function<std::function<int()>()> instead = {});
+  void add_init();
+  void add_trace();
+  void add_parked();
+  void add_config();
+  std::optional<Error> unknown_command(int argc, char** argv) const;
+  std::string chosen_path() const;
+
+  CLI::App app_{"Publishes the messages of a PostgreSQL outbox to Kafka, once.", "outbox-relay"};
+  std::string file_;
+  std::function<int()> chosen_;  // run when the whole line was understood
+
+  InitOptions init_;
+  bool no_roles_ = false;
+  bool json_ = false;
+  StatusOptions status_;
+  TraceOptions trace_;
+  ParkedListOptions parked_list_;
+  ParkedShowOptions parked_show_;
+  bool prune_dry_run_ = false;
+  bool config_defaults_ = false;
+  std::string config_check_;
+};
+
+CLI::App* CommandLine::add(CLI::App& parent, const char* name, const char* description, const char* exit_codes) {
+  CLI::App* const command = parent.add_subcommand(name, description);
+  command->footer(std::string("Exit codes: ") + exit_codes + ".");
+  return command;
+}
+
+CLI::App* CommandLine::add_configured(CLI::App& parent, const char* name, const char* description, const char* exit_codes,
+                                      std::function<int(const Config&)> command, std::function<std::function<int()>()> instead) {
+  CLI::App* const added = add(parent, name, description, exit_codes);
+  added->add_option("--config", file_, "The configuration. Defaults to /etc/outbox-relay/relay.toml, else ./relay.toml.")
+      ->type_name("FILE");
+  added->callback([this, command = std::move(command), instead = std::move(instead)] {
+    if (instead) chosen_ = instead();
+    if (chosen_) return;
+    chosen_ = [this, command] {
+      auto config = config::load(file_.empty() ? std::nullopt : std::optional(file_), config::process_environment());
+      return config ? command(*config) : report(config.error());
+    };
+  });
+  return added;
+}
+
+void CommandLine::add_init() {
+  CLI::App* const init_command = add_configured(
+      app_, "init",
+      "Creates the schema outbox and its roles, or upgrades them.\n"
+      "It can be repeated: what is there is kept, and the rights of the roles are renewed. Run it as a role that may create roles "
+      "and schemas, not as the relay's user.",
+      "0 done, 2 usage or configuration, 3 PostgreSQL, 4 Kafka, 5 refused: the schema is newer than this program, or a right is missing",
+      [this](const Config& c) { return init(c, init_); },
+      [this]() -> std::function<int()> {
+        init_.roles = !no_roles_;
+        if (!init_.print_sql) return {};
+        return [this] { return print_sql(init_); };
+      });
+  CLI::Option* const dry_run = init_command->add_flag("--dry-run", init_.dry_run, "Only say what would be done.");
+  CLI::Option* const kafka = init_command->add_flag("--kafka", init_.kafka, "Create the progress topic as well.");
+  init_command->add_flag("--no-roles", no_roles_, "Create no roles: everything is owned by the current user.");
+  init_command
+      ->add_flag("--print-sql", init_.print_sql, "Print the SQL instead, for Flyway, Liquibase or psql. Needs no configuration.")
+      ->excludes(dry_run)
+      ->excludes(kafka);
+}
+
+void CommandLine::add_trace() {
+  CLI::App* const command = add_configured(
+      app_, "trace",
+      "Says where one message is: whether it was committed, in which batch it was sent, and where Kafka has it.\n"
+      "What was delivered is read back from its topic each time. Give exactly one of ID, --key and --seq. It needs the role "
+      "outbox_observer in the database, and the rights Read and Describe on the topic.",
+      "0 found, 1 no such message, or one that should be in Kafka and is not, 2 usage or configuration, 3 PostgreSQL, 4 Kafka could not be "
+      "asked, 5 refused: a right is missing in PostgreSQL",
+      [this](const Config& c) { return trace(c, trace_); },
+      [this]() -> std::function<int()> {
+        if (int{trace_.id.has_value()} + int{trace_.key.has_value()} + int{trace_.seq.has_value()} == 1) return {};
+        throw CLI::ValidationError("trace", "exactly one of ID, --key and --seq is needed");
+      });
+  command->add_option("ID", trace_.id, "The id of the message, as outbox.enqueue() returned it.");
+  command->add_option("--key", trace_.key, "The deduplication key, as consumers see it in the header dedup-key.")->type_name("DEDUP_KEY");
+  command->add_option("--seq", trace_.seq, "The seq of the message in outbox.message.")->type_name("N");
+  command->add_flag("--json", trace_.json, "Print JSON.");
+}
+
+void CommandLine::add_parked() {
+  CLI::App* const parked = app_.add_subcommand(
+      "parked", "Lists or shows parked messages: those that could not be sent, and wait for a decision, each with its reason.");
+  parked->require_subcommand(0, 1);
+  parked->footer("Exit codes: see the commands.");
+  const char* const exit_codes = "0 done, 1 not found, 2 usage or configuration, 3 PostgreSQL, 5 refused: a right is missing";
+
+  CLI::App* const list = add_configured(*parked, "list", "Lists the messages that are parked, oldest first.", exit_codes,
+                                        [this](const Config& c) { return parked_list(c, parked_list_); });
+  list->add_option("--topic", parked_list_.topic, "Only of this topic. Defaults to all.")->type_name("TOPIC");
+  list->add_option("--class", parked_list_.error_class, "Only those parked for this reason, such as too_large. Defaults to all.")
+      ->type_name("CLASS");
+  list->add_option("--limit", parked_list_.limit, "The most that are listed. Defaults to 100.")
+      ->type_name("N")
+      ->check([](const std::string& n) { return n.starts_with('-') || n == "0" ? "must be 1 or more" : ""; });
+  list->add_flag("--json", parked_list_.json, "Print JSON.");
+
+  CLI::App* const show = add_configured(*parked, "show", "Shows one parked message and the decision about it.", exit_codes,
+                                        [this](const Config& c) { return parked_show(c, parked_show_); });
+  show->add_option("ID", parked_show_.id, "The id of the message, as `parked list` prints it.")->required();
+  show->add_flag("--payload", parked_show_.payload, "With key, headers and payload. Needs the role outbox_operator.");
+  show->add_flag("--json", parked_show_.json, "Print JSON.");
+}
+
+void CommandLine::add_config() {
+  CLI::App* const command = add_configured(
+      app_, "config", "Prints the configuration in force, without secrets.", "", [](const Config& c) { return config_show(c); },
+      [this]() -> std::function<int()> {
+        if (config_defaults_) return [] { return config_defaults(); };
+        if (config_check_.empty()) return {};
+        return [this] { return config_check(config_check_); };
+      });
+  command->footer("Exit codes: 0 done, 2 usage or configuration.\n\n" + config::help_text());
+  CLI::Option* const defaults =
+      command->add_flag("--defaults", config_defaults_, "Print the annotated file instead, every option at its default.");
+  command->add_option("--check", config_check_, "Say instead whether the relay could start with this file and this environment.")
+      ->type_name("FILE")
+      ->excludes(defaults)
+      ->excludes(command->get_option("--config"));
+  defaults->excludes(command->get_option("--config"));
+}
+
+// In the order in which a person meets them.
+CommandLine::CommandLine(std::function<void(Phase)> at_phase) {
+  app_.formatter(std::make_shared<HelpFormatter>());
+  app_.set_help_flag("-h,--help", "Print this help.");
+  app_.require_subcommand(0, 1);
+  app_.set_version_flag("--version", OUTBOX_VERSION, "Print the version of the program.");
+  app_.footer(
+      "`outbox-relay COMMAND --help` tells more; `outbox-relay config --help` explains every option of the configuration.\n\n"
+      "Exit codes: 0 done, 1 finding or not found, 2 usage or configuration, 3 PostgreSQL, 4 Kafka, 5 refused, because a promise could not "
+      "be kept, 6 fenced by another relay.");
+  add_init();
+  CLI::App* const check_command = add_configured(
+      app_, "check",
+      "Looks at everything that would break a promise: configuration, connections, rights, topics, settings of broker and database.\n"
+      "It changes nothing, and disturbs no running relay. Run it with the relay's own configuration.",
+      "0 nothing would, 1 something would, 2 usage or configuration, 3 PostgreSQL is not reachable, 4 Kafka is not reachable, 5 `run` would "
+      "refuse",
+      [this](const Config& c) { return check(c, json_); });
+  check_command->add_flag("--json", json_, "Print JSON.");
+  add_configured(app_, "run",
+                 "Runs the relay until SIGTERM or SIGINT.\n"
+                 "It then delivers what is in flight and hands over. Of several that run for one outbox, one is active and the others "
+                 "stand by. While PostgreSQL or Kafka is away, it waits.",
+                 "0 ended as asked, 2 usage or configuration, 5 refused, because a promise could not be kept",
+                 [at_phase = std::move(at_phase)](const Config& c) { return outbox::run(c, at_phase); });
+  CLI::App* const status_command = add_configured(
+      app_, "status",
+      "Shows how far the relay is: pending messages, the oldest of them, the batch in doubt, the lease, parked and scheduled messages.\n"
+      "It asks the database alone, and needs the role outbox_observer.",
+      "0 done, 2 usage or configuration, 3 PostgreSQL, 5 refused: no schema, or a right is missing",
+      [this](const Config& c) { return status(c, status_); });
+  status_command->add_flag("--json", status_.json, "Print JSON; with --watch, one line each time.");
+  status_command->add_flag("--watch", status_.watch, "Show it anew every second, until SIGINT.");
+  add_trace();
+  add_parked();
+  CLI::App* const prune_command = add_configured(
+      app_, "prune",
+      "Deletes what retention.keep no longer keeps, while no relay runs; a running relay does it by itself.\n"
+      "Only what was delivered is ever deleted; a parked message is kept until it was released.",
+      "0 done, 2 usage or configuration, 3 PostgreSQL, 5 refused: a relay is active, 6 a relay took the lease meanwhile",
+      [this](const Config& c) { return prune(c, prune_dry_run_); });
+  prune_command->add_flag("--dry-run", prune_dry_run_, "Only count what would be deleted.");
+  add_config();
+  CLI::App* const version_command =
+      add(app_, "version", "Prints the versions of the program, its libraries, and the schema that it works with.", "0 done, 2 usage");
+  version_command->add_flag("--json", json_, "Print JSON.");
+  version_command->callback([this] { chosen_ = [this] { return version(json_); }; });
+}
+
+// The parser would only say that an argument was not expected.
+std::optional<Error> CommandLine::unknown_command(int argc, char** argv) const {
+  const CLI::App* at = &app_;
+  std::string path = "outbox-relay";
+  for (int i = 1; i < argc && argv[i][0] != '-'; ++i) {
+    std::vector<std::string> names;
+    const CLI::App* next = nullptr;
+    for (const CLI::App* command : at->get_subcommands([](const CLI::App*) { return true; })) {
+      names.push_back(command->get_name());
+      if (command->get_name() == argv[i]) next = command;
+    }
+    if (names.empty()) break;
+    if (next == nullptr) {
+      const auto meant = config::nearest(argv[i], names);
+      return Error{Fault::usage, "there is no command " + config::in_quotes(argv[i]),
+                   (meant ? "did you mean " + *meant + "? " : "") + "`" + path + " --help` lists the commands"};
+    }
+    at = next;
+    path += std::string(" ") + argv[i];
+  }
+  return std::nullopt;
+}
+
+int CommandLine::run(int argc, char** argv) {
+  if (auto error = unknown_command(argc, argv)) return report(*error);
+  try {
+    app_.parse(argc, argv);
+  } catch (const CLI::Success& help) {
+    return app_.exit(help);
+  } catch (const CLI::ParseError& e) {
+    return report({Fault::usage, e.what(), "`" + chosen_path() + " --help` says what it takes"});
+  }
+  if (chosen_) return chosen_();
+  return report({Fault::usage, "a command is missing", "`" + chosen_path() + " --help` lists the commands"});
+}
+
+// The words of the command as far as it was parsed.
+std::string CommandLine::chosen_path() const {
+  std::string path = "outbox-relay";
+  for (const CLI::App* at = &app_; !at->get_subcommands().empty();) {
+    at = at->get_subcommands().front();
+    path += " " + at->get_name();
+  }
+  return path;
+}
+
+}  // namespace
 
 int main_command(int argc, char** argv, std::function<void(Phase)> at_phase) {
-  CLI::App app{"Publishes the messages of a PostgreSQL outbox to Kafka, once.", "outbox-relay"};
-  app.require_subcommand(1);
-  std::string file;
-  int code = 0;
-
-  // Every command that needs the configuration is called with it, or not at all.
-  const auto configured = [&](std::function<int(const Config&)> command) {
-    return [&file, &code, command = std::move(command)] {
-      auto config = config::load(file.empty() ? std::nullopt : std::optional(file), config::process_environment());
-      code = config ? command(*config) : report(config.error());
-    };
-  };
-  const auto add = [&](const char* name, const char* description) {
-    CLI::App* const sub = app.add_subcommand(name, description);
-    sub->add_option("--config", file, "Configuration file. Defaults to /etc/outbox-relay/relay.toml, else ./relay.toml");
-    return sub;
-  };
-
-  add("run", "Runs the relay until SIGTERM")->callback(configured([&](const Config& c) { return run(c, at_phase); }));
-
-  InitOptions init_options;
-  bool no_roles = false;
-  CLI::App* const init_command = add("init", "Creates or upgrades the schema");
-  init_command->add_flag("--dry-run", init_options.dry_run, "Only say what would be done");
-  init_command->add_flag("--print-sql", init_options.print_sql, "Print the SQL instead, for Flyway, Liquibase or psql");
-  init_command->add_flag("--no-roles", no_roles, "Create no roles; everything is owned by the current user");
-  init_command->add_flag("--kafka", init_options.kafka, "Create the progress topic as well");
-  init_command->callback([&] {
-    init_options.roles = !no_roles;
-    if (init_options.print_sql) code = print_sql(init_options);
-    else configured([&](const Config& c) { return init(c, init_options); })();
-  });
-
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? 0 : exit_code(Fault::usage);
-  }
-  return code;
+  return CommandLine(std::move(at_phase)).run(argc, argv);
 }
 
 }  // namespace outbox

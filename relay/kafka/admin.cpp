@@ -26,6 +26,13 @@ Result<Event> answer(rd_kafka_queue_t* queue, const char* doing, Deadline deadli
 
 }  // namespace
 
+static Error cannot_describe(const std::string& name, rd_kafka_resp_err_t code) {
+  if (code == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED || code == RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED) {
+    return {Fault::absent, "the user may not describe " + name, "allow DescribeConfigs on it, or ask as somebody who may"};
+  }
+  return error_of("describing " + name, code);
+}
+
 Result<std::map<std::string, std::string>> describe_config(rd_kafka_t* client, ConfigOf kind, const std::string& name,
                                                            Deadline deadline) {
   const std::string doing = "describing " + name;
@@ -42,7 +49,7 @@ Result<std::map<std::string, std::string>> describe_config(rd_kafka_t* client, C
       rd_kafka_DescribeConfigs_result_resources(rd_kafka_event_DescribeConfigs_result(event->get()), &count);
   if (count != 1) return error_of(doing, RD_KAFKA_RESP_ERR__BAD_MSG);
   const auto code = rd_kafka_ConfigResource_error(found[0]);
-  if (code != RD_KAFKA_RESP_ERR_NO_ERROR) return error_of(doing, code);
+  if (code != RD_KAFKA_RESP_ERR_NO_ERROR) return cannot_describe(name, code);
   const auto* const entries = rd_kafka_ConfigResource_configs(found[0], &count);
   std::map<std::string, std::string> out;
   for (std::size_t i = 0; i < count; ++i) {

@@ -12,7 +12,10 @@ namespace outbox::kafka {
 enum class ConfigOf { topic, broker };
 
 // Effective configuration of a topic, or of the broker with this id.
-//   topic, kafka, refused   missing, unreachable, or not authorised to describe it.
+//   absent    the user may not describe it.
+//   topic     it does not exist.
+//   kafka     not reachable.
+//   refused   the broker is too old to describe anything, and to do transactions.
 Result<std::map<std::string, std::string>> describe_config(rd_kafka_t* client, ConfigOf kind, const std::string& name, Deadline deadline);
 
 // Creates the progress topic as the protocol needs it: one partition, compacted, never deleted by time.

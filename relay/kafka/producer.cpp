@@ -71,7 +71,12 @@ Error Producer::failed(const char* doing, KafkaError error, bool in_doubt) {
 }
 
 Result<std::optional<Progress>> Producer::newest_progress(bool settled) {
-  return read_progress(options_, settled && transactional(), Deadline(progress_deadline));
+  auto progress = read_progress(options_, settled && transactional(), Deadline(progress_deadline));
+  if (progress && !progress_topic_guarded_) {
+    if (auto r = guard_progress_topic(options_, Deadline(progress_deadline)); !r) return r.error();
+    progress_topic_guarded_ = true;
+  }
+  return progress;
 }
 
 void Producer::abandon() {

@@ -49,6 +49,7 @@ class Producer : public Publisher {
   Topics topics_;
   RequestBalance balance_;  // outlives client_
   TopicHandle progress_topic_;
+  bool progress_topic_guarded_ = false;  // once in the life of the process
   Client client_;
   Mode mode_ = Mode::exactly_once;  // of this incarnation
   bool clean_ = false;

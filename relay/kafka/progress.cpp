@@ -5,6 +5,8 @@
 #include <charconv>
 #include <nlohmann/json.hpp>
 
+#include "relay/kafka/admin.h"
+
 namespace outbox::kafka {
 namespace {
 
@@ -132,6 +134,23 @@ std::optional<Progress> parse_progress(std::string_view json) {
   p.token = *token;
   p.previous = Uuid::parse(text("previous"));
   return p;
+}
+
+Result<void> require_compaction(const Options& options, const std::map<std::string, std::string>& topic_config) {
+  const auto policy = topic_config.find("cleanup.policy");
+  if (policy == topic_config.end() || policy->second.find("compact") != std::string::npos) return {};
+  return Error{Fault::refused, "the progress topic \"" + options.progress_topic + "\" is not compacted (cleanup.policy=" + policy->second +
+                                   "): it would forget how far the relay is",
+               "set cleanup.policy=compact on it"};
+}
+
+Result<void> guard_progress_topic(const Options& options, Deadline deadline) {
+  auto client = make_reader(options, "read_committed");
+  if (!client) return client.error();
+  const auto config = describe_config(client->get(), ConfigOf::topic, options.progress_topic, deadline);
+  if (config) return require_compaction(options, *config);
+  if (config.error().fault == Fault::kafka) return config.error();
+  return {};
 }
 
 Result<std::optional<Progress>> read_progress(const Options& options, bool to_the_end, Deadline deadline) {

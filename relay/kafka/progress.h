@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -22,5 +23,14 @@ std::optional<Progress> parse_progress(std::string_view json);
 //   kafka     not reachable, or not decided in time: unknown, ask again.
 //   refused   the progress topic is missing, has several partitions, or holds another relay's record.
 Result<std::optional<Progress>> read_progress(const Options& options, bool to_the_end, Deadline deadline);
+
+// Refuses a progress topic that is not compacted, by its configuration: the newest record would be deleted in time.
+Result<void> require_compaction(const Options& options, const std::map<std::string, std::string>& topic_config);
+
+// The same for the topic as it is in the cluster. A relay that may not describe the topic goes on: `check`, run by somebody who
+// may, tells.
+//   kafka     not reachable.
+//   refused   not compacted.
+Result<void> guard_progress_topic(const Options& options, Deadline deadline);
 
 }  // namespace outbox::kafka

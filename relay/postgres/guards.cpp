@@ -90,20 +90,26 @@ Result<void> guard_sequence(Control& control) {
   return {};
 }
 
+// Whether the relay may go on with this answer: also without one, where a managed server forbids the function behind a guard
+// and the user accepted that.
+Result<void> excused(const Result<pqxx::result>& answer, const Options& options) {
+  if (answer) return {};
+  Error e = answer.error();
+  const bool forbidden = e.fault == Fault::refused;
+  if (forbidden && options.allow_unguarded) return {};
+  if (forbidden) e.hint = "if this managed server forbids it, set postgres.allow_unguarded = true and know what you give up";
+  return e;
+}
+
 // Transaction ids belong to one cluster; ids or snapshots from its future come from another one, or from a restore.
 Result<Identity> guard_lineage(Control& control, const Options& options) {
   Identity identity;
-  auto ids = control.run("identifying the cluster",
-                         "select (select c.system_identifier from pg_control_system() c), "
-                         "substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)");
-  if (ids) {
-    identity.cluster = (*ids)[0][0].as<std::int64_t>();
-    identity.timeline = static_cast<std::uint32_t>(std::stoul((*ids)[0][1].c_str(), nullptr, 16));
-  } else if (ids.error().connection_lost || !options.allow_unguarded) {
-    Error e = ids.error();
-    if (!e.connection_lost) e.hint = "if this managed server forbids it, set postgres.allow_unguarded = true and know what you give up";
-    return e;
-  }
+  auto cluster = control.run("identifying the cluster", "select c.system_identifier from pg_control_system() c");
+  if (auto r = excused(cluster, options); !r) return r.error();
+  if (cluster) identity.cluster = (*cluster)[0][0].as<std::int64_t>();
+  auto timeline = control.run("identifying the timeline", "select substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)");
+  if (auto r = excused(timeline, options); !r) return r.error();
+  if (timeline) identity.timeline = static_cast<std::uint32_t>(std::stoul((*timeline)[0][0].c_str(), nullptr, 16));
   auto rows = control.run("comparing the position with the server", R"(
     select l.relay, l.cluster,
            exists (select from outbox.message m where m.txid >= pg_snapshot_xmax(pg_current_snapshot())),

@@ -87,6 +87,11 @@ TEST_F(BadInputTest, AProgressTopicWithSeveralPartitions) {
   refused("3 partitions", "create it anew");
 }
 
+TEST_F(BadInputTest, AProgressTopicThatIsNotCompacted) {
+  world.environment["OUTBOX_RELAY_KAFKA_PROGRESS_TOPIC"] = world.topic("progress", 1);
+  refused("is not compacted", "cleanup.policy=compact");
+}
+
 TEST_F(BadInputTest, AMissingProgressTopic) {
   world.environment["OUTBOX_RELAY_KAFKA_PROGRESS_TOPIC"] = world.name() + ".nowhere";
   refused("does not exist", "init --kafka");

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <string>
+
+namespace outbox {
+
+// Something that `check` has to say, complete in itself like an Error.
+enum class Severity {
+  note,         // good to know; breaks no promise
+  finding,      // would break a promise, or park messages
+  unreachable,  // could not be looked at
+  refused,      // `run` would refuse
+};
+
+struct Finding {
+  Severity severity;
+  std::string about;  // PostgreSQL, Kafka, or "topic NAME"
+  std::string what;
+  std::string hint;
+};
+
+}  // namespace outbox

@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "relay/kafka/inspect.h"
+
+#include <algorithm>
+
+#include "relay/kafka/admin.h"
+#include "relay/kafka/progress.h"
+#include "relay/kafka/topics.h"
+
+namespace outbox::kafka {
+namespace {
+
+constexpr Millis first_answer_max{10'000};
+constexpr std::size_t topics_max = 500;  // that a pattern of topics.allow adds; each costs a request
+
+class Inspection {
+ public:
+  Inspection(rd_kafka_t* client, const Options& options, const Demands& demands, Deadline deadline)
+      : client_(client), options_(options), demands_(demands), deadline_(deadline) {}
+
+  Result<void> fetch();
+  void look_at_brokers();
+  void look_at_topics();
+  void look_at_progress_topic();
+
+  std::vector<Finding> findings;
+
+ private:
+  void add(Severity severity, const std::string& about, std::string what, std::string hint) {
+    findings.push_back({severity, about, std::move(what), std::move(hint)});
+  }
+  void add(std::vector<Finding> more) { findings.insert(findings.end(), more.begin(), more.end()); }
+  const rd_kafka_metadata_topic_t* known(const std::string& topic) const;
+  std::vector<std::string> matching(std::string_view prefix) const;
+  void look_at_named_topic(const std::string& name);
+  void look_at_topic(const rd_kafka_metadata_topic_t& topic);
+  std::optional<TopicFacts> facts_of(const rd_kafka_metadata_topic_t& topic);
+
+  rd_kafka_t* client_;
+  const Options& options_;
+  const Demands& demands_;
+  Deadline deadline_;
+  Metadata all_;
+};
+
+Result<void> Inspection::fetch() {
+  const rd_kafka_metadata_t* raw = nullptr;
+  const auto wait = std::clamp(deadline_.left(), Millis{1}, first_answer_max);
+  const auto code = rd_kafka_metadata(client_, 1, nullptr, &raw, static_cast<int>(wait.count()));
+  all_.reset(raw);
+  if (code == RD_KAFKA_RESP_ERR_NO_ERROR) return {};
+  Error e = error_of("asking for the brokers and topics", code);
+  if (e.hint.empty()) e.hint = "is kafka.brokers right, and does the cluster run?";
+  return e;
+}
+
+void Inspection::look_at_brokers() {
+  if (all_->broker_cnt == 1) {
+    add(Severity::note, "Kafka", "the cluster has one broker: what that loses is lost", "use three brokers where messages matter");
+  }
+  for (int i = 0; i < all_->broker_cnt; ++i) {
+    const std::string name = std::to_string(all_->brokers[i].id);
+    const auto settings = describe_config(client_, ConfigOf::broker, name, deadline_);
+    if (settings) {
+      add(judge_broker(name, *settings, demands_));
+      continue;
+    }
+    const Error& e = settings.error();
+    if (e.fault == Fault::absent) {
+      add(Severity::note, "Kafka", "the user may not describe the brokers: their settings were not looked at",
+          "allow DescribeConfigs on the cluster, or run check as somebody who may");
+      return;
+    }
+    const bool too_old = e.fault == Fault::refused && demands_.mode == Mode::exactly_once;
+    add(too_old ? Severity::refused : e.fault == Fault::kafka ? Severity::unreachable : Severity::note, "broker " + name, e.what, e.hint);
+  }
+}
+
+const rd_kafka_metadata_topic_t* Inspection::known(const std::string& topic) const {
+  for (int i = 0; i < all_->topic_cnt; ++i) {
+    if (all_->topics[i].topic == topic) return &all_->topics[i];
+  }
+  return nullptr;
+}
+
+std::vector<std::string> Inspection::matching(std::string_view prefix) const {
+  std::vector<std::string> names;
+  for (int i = 0; i < all_->topic_cnt; ++i) {
+    const std::string_view name = all_->topics[i].topic;
+    if (name.starts_with(prefix) && !forbidden_topic(name, options_)) names.emplace_back(name);
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+void Inspection::look_at_topics() {
+  std::vector<std::string> names;
+  for (const std::string& pattern : options_.allow) {
+    if (!pattern.ends_with('*')) {
+      names.push_back(pattern);
+      continue;
+    }
+    auto found = matching(std::string_view(pattern).substr(0, pattern.size() - 1));
+    if (found.empty()) {
+      add(Severity::note, "Kafka", "no topic matches \"" + pattern + "\" of topics.allow", "create the topics before messages name them");
+    } else if (found.size() > topics_max) {
+      add(Severity::note, "Kafka",
+          "\"" + pattern + "\" of topics.allow matches " + std::to_string(found.size()) + " topics; only the first " +
+              std::to_string(topics_max) + " were looked at",
+          "narrow topics.allow");
+      found.resize(topics_max);
+    }
+    names.insert(names.end(), found.begin(), found.end());
+  }
+  std::sort(names.begin(), names.end());
+  names.erase(std::unique(names.begin(), names.end()), names.end());
+  for (const std::string& name : names) look_at_named_topic(name);
+}
+
+void Inspection::look_at_named_topic(const std::string& name) {
+  const std::string about = "topic " + name;
+  if (const auto why = forbidden_topic(name, options_)) {
+    return add(Severity::finding, about, "is in topics.allow, but " + why->second, "remove it from topics.allow");
+  }
+  if (const auto* topic = known(name); topic != nullptr) return look_at_topic(*topic);
+  // Topics that the user may not see are left out of the list of all; only a question for this one tells.
+  const TopicHandle handle(rd_kafka_topic_new(client_, name.c_str(), nullptr));
+  const rd_kafka_metadata_t* raw = nullptr;
+  const auto code = rd_kafka_metadata(client_, 0, handle.get(), &raw, std::max(1, deadline_.left_ms()));
+  const Metadata metadata(raw);
+  if (code != RD_KAFKA_RESP_ERR_NO_ERROR) {
+    const Error e = error_of("looking up the topic", code);
+    return add(Severity::unreachable, about, e.what, e.hint);
+  }
+  look_at_topic(metadata->topics[0]);
+}
+
+void Inspection::look_at_topic(const rd_kafka_metadata_topic_t& topic) {
+  const std::string about = std::string("topic ") + topic.topic;
+  switch (topic.err) {
+    case RD_KAFKA_RESP_ERR_NO_ERROR:
+    case RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE: break;
+    case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
+      return add(Severity::finding, about, "does not exist: messages for it are parked", "create it, or remove it from topics.allow");
+    case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
+      return add(Severity::finding, about, "the relay's user may not use it: messages for it are parked", "allow Write and Describe on it");
+    default: return add(Severity::finding, about, std::string("Kafka says: ") + rd_kafka_err2str(topic.err), "see the log of the brokers");
+  }
+  if (const auto facts = facts_of(topic)) add(judge_topic(*facts, demands_));
+}
+
+std::optional<TopicFacts> Inspection::facts_of(const rd_kafka_metadata_topic_t& topic) {
+  auto settings = describe_config(client_, ConfigOf::topic, topic.topic, deadline_);
+  if (settings) {
+    return TopicFacts{topic.topic, topic.partition_cnt > 0 ? topic.partitions[0].replica_cnt : 0, all_->broker_cnt, std::move(*settings)};
+  }
+  add(settings.error().fault == Fault::kafka ? Severity::unreachable : Severity::note, std::string("topic ") + topic.topic,
+      "its settings were not looked at: " + settings.error().what, "allow DescribeConfigs on it, or run check as somebody who may");
+  return std::nullopt;
+}
+
+void Inspection::look_at_progress_topic() {
+  const auto* const topic = known(options_.progress_topic);
+  if (topic == nullptr || topic->err != RD_KAFKA_RESP_ERR_NO_ERROR) return;  // reading the progress record says it better
+  if (const auto facts = facts_of(*topic)) add(judge_progress_topic(options_, *facts));
+}
+
+}  // namespace
+
+std::vector<Finding> inspect_cluster(const Options& options, const Demands& demands, Deadline deadline) {
+  // A consumer: a producer's questions about a topic would create it where the brokers allow that.
+  auto conf = make_conf(options, {{"allow.auto.create.topics", "false"}});
+  auto client = conf ? make_client(RD_KAFKA_CONSUMER, std::move(*conf)) : Result<Client>(conf.error());
+  if (!client) return {{Severity::refused, "Kafka", client.error().what, client.error().hint}};
+  Inspection inspection(client->get(), options, demands, deadline);
+  if (auto r = inspection.fetch(); !r) return {{Severity::unreachable, "Kafka", r.error().what, r.error().hint}};
+  inspection.look_at_brokers();
+  inspection.look_at_progress_topic();
+  inspection.look_at_topics();
+  return std::move(inspection.findings);
+}
+
+}  // namespace outbox::kafka

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+// What `check` says of the Kafka cluster.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "relay/base/clock.h"
+#include "relay/base/finding.h"
+#include "relay/kafka/handle.h"
+
+namespace outbox::kafka {
+
+using Settings = std::map<std::string, std::string>;
+
+// What the relay asks of a topic and of the brokers.
+struct Demands {
+  Mode mode = Mode::exactly_once;
+  Millis retention_keep{0};
+  std::int64_t message_bytes_max = 0;
+};
+
+struct TopicFacts {
+  std::string name;
+  int replicas = 0;
+  int brokers = 0;  // in the cluster
+  Settings settings;
+};
+
+// Findings about one broker, one topic for messages, the progress topic: by their settings alone, nothing is asked.
+std::vector<Finding> judge_broker(const std::string& name, const Settings& settings, const Demands& demands);
+std::vector<Finding> judge_topic(const TopicFacts& topic, const Demands& demands);
+std::vector<Finding> judge_progress_topic(const Options& options, const TopicFacts& topic);
+
+// Asks the cluster for its brokers, the allowed topics and the progress topic, and judges them. Changes nothing, creates no
+// topic, fences nobody. What the user may not describe becomes a note.
+std::vector<Finding> inspect_cluster(const Options& options, const Demands& demands, Deadline deadline);
+
+}  // namespace outbox::kafka

@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <vector>
+
+#include "relay/base/finding.h"
+#include "relay/core/ports.h"
+#include "relay/postgres/options.h"
+#include "relay/postgres/session.h"
+
+namespace outbox::postgres {
+
+// What `check` says of the database: all that guard_database() refuses, and settings that would break a promise without being
+// refused. Changes nothing. `here` is filled as far as the guards found out.
+std::vector<Finding> inspect_database(Control& control, const Options& options, Identity& here);
+
+}  // namespace outbox::postgres

@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: Apache-2.0
+// `check` finds what would break a promise, says how to mend it, and changes nothing.
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include <nlohmann/json.hpp>
+
+#include "tests/support/judge.h"
+#include "tests/support/kafka_admin.h"
+
+namespace outbox {
+namespace {
+
+using nlohmann::json;
+using test::ScratchKafka;
+using test::ScratchPostgres;
+using test::World;
+
+bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+
+// What check answers for a world.
+json check(World& world, int code) {
+  const auto done = world.command({"check", "--json"});
+  EXPECT_EQ(done.code, code) << done.output;
+  const auto answer = json::parse(done.output, nullptr, false);
+  EXPECT_TRUE(answer.is_object()) << done.output;
+  if (!answer.is_object()) return {{"findings", json::array()}};
+  EXPECT_EQ(answer["schema"], 1);
+  for (const auto& f : answer["findings"]) EXPECT_FALSE(f["hint"].get<std::string>().empty()) << f;
+  return answer;
+}
+
+bool says(const json& answer, const std::string& severity, const std::string& about, const std::string& what) {
+  for (const auto& f : answer["findings"]) {
+    if (f["severity"] == severity && f["about"] == about && contains(f["what"], what)) return true;
+  }
+  return false;
+}
+
+int count(const json& answer, const std::string& severity) {
+  int n = 0;
+  for (const auto& f : answer["findings"]) n += f["severity"] == severity ? 1 : 0;
+  return n;
+}
+
+class CheckTest : public ::testing::Test {
+ protected:
+  // Only this world's own topics, whatever else is on the broker.
+  CheckTest() { world.environment["OUTBOX_RELAY_TOPICS_ALLOW"] = world.name() + ".*"; }
+
+  json expect_refused(const std::string& what) {
+    const json answer = check(world, 5);
+    EXPECT_FALSE(answer["would_run"].get<bool>()) << answer;
+    EXPECT_TRUE(says(answer, "refused", "PostgreSQL", what) || says(answer, "refused", "Kafka", what)) << answer;
+    auto relay = world.relay();
+    EXPECT_EQ(relay.wait(), 5) << "check and run must agree: " << relay.output();
+    return answer;
+  }
+
+  World world;
+};
+
+TEST_F(CheckTest, ASoundWorldHasNothingButNotesAndARunningRelayIsNotDisturbed) {
+  const std::string topic = world.topic("t");
+  auto relay = world.relay();
+  relay.says("to=streaming");
+  world.sql("insert into outbox.message (topic, payload) values ('" + topic + "', 'x')");
+  world.settled();
+  const std::string epoch = world.value("select epoch from outbox.lease");
+  const json answer = check(world, 0);
+  EXPECT_TRUE(answer["would_run"] && answer["postgres_reached"] && answer["kafka_reached"]) << answer;
+  EXPECT_EQ(count(answer, "note"), static_cast<int>(answer["findings"].size())) << answer;
+  EXPECT_TRUE(says(answer, "note", "Kafka", "one broker")) << answer;
+  const auto text = world.command({"check"});
+  EXPECT_EQ(text.code, 0);
+  EXPECT_TRUE(contains(text.output, "nothing was found")) << text.output;
+
+  world.sql("insert into outbox.message (topic, payload) values ('" + topic + "', 'y')");
+  world.settled();
+  EXPECT_EQ(world.value("select epoch from outbox.lease"), epoch);
+  EXPECT_FALSE(contains(relay.output(), "fenced") || contains(relay.output(), "stalled")) << relay.output();
+  EXPECT_EQ(test::read_log(world.kafka().brokers(), {topic}, test::Isolation::read_committed).records.size(), 2U);
+}
+
+TEST_F(CheckTest, SettingsOfTopicsThatBreakPromises) {
+  world.topic("append", 1, {"message.timestamp.type=LogAppendTime"});
+  world.topic("short", 1, {"retention.ms=3600000"});
+  world.topic("small", 1, {"max.message.bytes=2000"});
+  world.topic("unclean", 1, {"unclean.leader.election.enable=true"});
+  world.topic("compact", 1, {"cleanup.policy=compact"});
+  world.topic("fine");
+  const std::string all = world.name() + ".";
+  world.environment["OUTBOX_RELAY_TOPICS_ALLOW"] = all + "*," + all + "missing,nothing-like-this.*,__consumer_offsets";
+  const json answer = check(world, 1);
+  EXPECT_TRUE(says(answer, "finding", "topic " + all + "append", "LogAppendTime")) << answer;
+  EXPECT_TRUE(says(answer, "finding", "topic " + all + "short", "keeps records for 1.0 h, the outbox keeps its messages for 24.0 h")) << answer;
+  EXPECT_TRUE(says(answer, "finding", "topic " + all + "small", "max.message.bytes = 2000")) << answer;
+  EXPECT_TRUE(says(answer, "finding", "topic " + all + "unclean", "unclean.leader.election")) << answer;
+  EXPECT_TRUE(says(answer, "note", "topic " + all + "compact", "is compacted")) << answer;
+  EXPECT_TRUE(says(answer, "finding", "topic " + all + "missing", "does not exist")) << answer;
+  EXPECT_TRUE(says(answer, "note", "Kafka", "no topic matches \"nothing-like-this.*\"")) << answer;
+  EXPECT_TRUE(says(answer, "finding", "topic __consumer_offsets", "internal topics")) << answer;
+  EXPECT_EQ(count(answer, "finding"), 6) << answer;
+  EXPECT_FALSE(contains(answer.dump(), all + "fine")) << answer;
+  const auto text = world.command({"check"});
+  EXPECT_TRUE(contains(text.output, "findings: 6") && contains(text.output, "HINT: raise retention.ms")) << text.output;
+}
+
+TEST_F(CheckTest, AProgressTopicThatCannotKeepProgress) {
+  const auto use = [&](const std::string& topic) { world.environment["OUTBOX_RELAY_KAFKA_PROGRESS_TOPIC"] = topic; };
+  use(world.topic("deleting", 1));
+  expect_refused("is not compacted");
+  use(world.topic("both", 1, {"cleanup.policy=compact,delete"}));
+  EXPECT_TRUE(says(check(world, 1), "finding", "topic " + world.name() + ".both", "deletes by time"));
+  use(world.topic("several", 3, {"cleanup.policy=compact"}));
+  expect_refused("has 3 partitions");
+  use(world.name() + ".nowhere");
+  expect_refused("does not exist");
+
+  World other;
+  other.sql("insert into outbox.message (topic, payload) values ('" + other.topic("t") + "', 'x')");
+  {
+    auto relay = other.relay();
+    relay.says("to=streaming");
+    other.settled();
+  }
+  use("outbox-progress." + other.name());
+  expect_refused("another relay");
+}
+
+TEST_F(CheckTest, WhatRunRefusesInTheDatabase) {
+  world.sql("alter sequence outbox.message_seq_seq cache 20");
+  expect_refused("CACHE 1");
+  world.sql("alter sequence outbox.message_seq_seq cache 1");
+  world.sql("alter table outbox.message enable row level security");
+  expect_refused("row-level security");
+  world.sql("alter table outbox.message disable row level security");
+  world.sql("update outbox.lease set relay = 'somebody-else'");
+  expect_refused("somebody-else");
+  world.sql("drop schema outbox cascade");
+  expect_refused("no outbox schema");
+}
+
+TEST_F(CheckTest, AnotherClustersProgressIsRefused) {
+  ScratchPostgres elsewhere;
+  World first(elsewhere);
+  first.sql("insert into outbox.message (topic, payload) values ('" + first.topic("t") + "', 'x')");
+  {
+    auto relay = first.relay();
+    relay.says("to=streaming");
+    first.settled();
+  }
+  world.environment["OUTBOX_RELAY_RELAY_NAME"] = first.name();
+  expect_refused("another database cluster");
+}
+
+TEST_F(CheckTest, TablesThatACrashWouldEmptyAndAMissingConstraint) {
+  world.sql("alter table outbox.scheduled set unlogged");
+  world.sql("alter table outbox.message drop constraint own_txid");
+  const json answer = check(world, 1);
+  EXPECT_TRUE(says(answer, "finding", "PostgreSQL", "outbox.scheduled is unlogged")) << answer;
+  EXPECT_TRUE(says(answer, "finding", "PostgreSQL", "own_txid is missing")) << answer;
+}
+
+TEST_F(CheckTest, AGuardThatIsOffIsNamed) {
+  world.sql("create role \"" + world.name() + "\" login in role outbox_relay");
+  world.environment["OUTBOX_RELAY_POSTGRES_DSN"] = world.postgres().dsn(world.database(), world.name());
+  EXPECT_EQ(count(check(world, 0), "refused"), 0);
+  world.sql("revoke execute on function pg_control_system() from public");
+  expect_refused("pg_control_system");
+  world.environment["OUTBOX_RELAY_POSTGRES_ALLOW_UNGUARDED"] = "true";
+  json answer = check(world, 0);
+  EXPECT_TRUE(says(answer, "note", "PostgreSQL", "the guard against another cluster is off")) << answer;
+  EXPECT_FALSE(says(answer, "note", "PostgreSQL", "abandoned primary")) << answer;
+  world.sql("revoke execute on function pg_walfile_name(pg_lsn) from public");
+  answer = check(world, 0);
+  EXPECT_TRUE(says(answer, "note", "PostgreSQL", "the guard against an abandoned primary is off")) << answer;
+}
+
+TEST_F(CheckTest, WhatIsNotReachableIsSaidAndTheRestIsStillLookedAt) {
+  const std::string dsn = world.environment["OUTBOX_RELAY_POSTGRES_DSN"];
+  world.topic("append", 1, {"message.timestamp.type=LogAppendTime"});
+  world.environment["OUTBOX_RELAY_POSTGRES_DSN"] = "host=127.0.0.1 port=1 dbname=x user=x";
+  json answer = check(world, 3);
+  EXPECT_FALSE(answer["postgres_reached"].get<bool>());
+  EXPECT_TRUE(says(answer, "finding", "topic " + world.name() + ".append", "LogAppendTime")) << answer;
+  world.environment["OUTBOX_RELAY_POSTGRES_DSN"] = dsn;
+  world.environment["OUTBOX_RELAY_KAFKA_BROKERS"] = "127.0.0.1:1";
+  world.sql("alter table outbox.scheduled set unlogged");
+  answer = check(world, 4);
+  EXPECT_FALSE(answer["kafka_reached"].get<bool>());
+  EXPECT_TRUE(says(answer, "finding", "PostgreSQL", "unlogged")) << answer;
+  world.environment["OUTBOX_RELAY_LEASE_TTL"] = "never";
+  const auto wrong = world.command({"check"});
+  EXPECT_EQ(wrong.code, 2);
+  EXPECT_TRUE(contains(wrong.output, "OUTBOX_RELAY_LEASE_TTL") && contains(wrong.output, "HINT: ")) << wrong.output;
+}
+
+TEST(CheckServers, AServerThatDoesNotKeepWhatItAcknowledges) {
+  ScratchPostgres careless({"fsync=off", "full_page_writes=off"});
+  World world(careless);
+  world.environment["OUTBOX_RELAY_TOPICS_ALLOW"] = world.name() + ".*";
+  const json answer = check(world, 1);
+  EXPECT_TRUE(says(answer, "finding", "PostgreSQL", "fsync is off")) << answer;
+  EXPECT_TRUE(says(answer, "finding", "PostgreSQL", "full_page_writes is off")) << answer;
+  EXPECT_EQ(count(answer, "finding"), 2) << answer;
+}
+
+TEST(CheckServers, ABrokerWithCarelessSettingsAndRightsThatAreMissing) {
+  ScratchKafka careless({"auto.create.topics.enable=true", "transaction.partition.verification.enable=false",
+                         "unclean.leader.election.enable=true", "allow.everyone.if.no.acl.found=true",
+                         "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer"});
+  World world(test::shared_postgres(), &careless);
+  const std::string secret = world.topic("secret");
+  const std::string opaque = world.topic("opaque");
+  const std::string missing = world.name() + ".missing";
+  test::deny(careless.brokers(), secret, test::Denied::describe);
+  test::deny(careless.brokers(), opaque, test::Denied::describe_configs);
+  world.environment["OUTBOX_RELAY_TOPICS_ALLOW"] = secret + "," + opaque + "," + missing;
+  json answer;
+  // The rights take a moment to reach the broker.
+  test::eventually("the rights are in force", [&] {
+    answer = json::parse(world.command({"check", "--json"}).output);
+    return says(answer, "finding", "topic " + secret, "may not use it") && says(answer, "note", "topic " + opaque, "may not describe");
+  });
+  EXPECT_TRUE(says(answer, "finding", "broker 1", "auto.create.topics.enable")) << answer;
+  EXPECT_TRUE(says(answer, "finding", "broker 1", "transaction.partition.verification.enable = false")) << answer;
+  EXPECT_TRUE(says(answer, "finding", "broker 1", "unclean.leader.election.enable")) << answer;
+  // Looking for a topic does not create it.
+  EXPECT_TRUE(says(answer, "finding", "topic " + missing, "does not exist")) << answer;
+  EXPECT_TRUE(says(check(world, 1), "finding", "topic " + missing, "does not exist"));
+  world.environment["OUTBOX_RELAY_RELAY_MODE"] = "at-least-once";
+  EXPECT_FALSE(says(check(world, 1), "finding", "broker 1", "transaction.partition.verification.enable = false"));
+}
+
+}  // namespace
+}  // namespace outbox

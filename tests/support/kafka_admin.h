@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+// What tests change in a Kafka cluster beside creating topics. Each throws std::runtime_error when the cluster does not do it.
+#pragma once
+
+#include <string>
+
+namespace outbox::test {
+
+// Deletes every record of the partition that is there now.
+void delete_records(const std::string& brokers, const std::string& topic, int partition);
+void delete_topic(const std::string& brokers, const std::string& topic);
+
+// Denies an operation on a topic to every user; needs a broker with an authorizer.
+enum class Denied { describe, write, describe_configs };
+void deny(const std::string& brokers, const std::string& topic, Denied operation);
+
+}  // namespace outbox::test
