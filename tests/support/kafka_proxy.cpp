@@ -116,7 +116,8 @@ struct KafkaProxy::Link {
     close(client);
     close(broker);
   }
-  void cut() const {
+  void cut() {
+    ended_by_client = true;
     shutdown(client, SHUT_RDWR);
     shutdown(broker, SHUT_RDWR);
   }
@@ -124,7 +125,8 @@ struct KafkaProxy::Link {
   const int client;
   const int broker;
   int unanswered = 0;
-  bool keeps_broker = false;  // although the client is gone
+  bool keeps_broker = false;     // although the client is gone
+  bool ended_by_client = false;  // or by us
   std::weak_ptr<Held> held;
   int threads = 2;            // still at work
   std::thread requests;
@@ -191,6 +193,7 @@ void KafkaProxy::pass_requests(const std::shared_ptr<Link>& link) {
     if (!pass_request(link, {std::move(*frame)})) break;
   }
   const std::lock_guard lock(mutex_);
+  link->ended_by_client = true;
   if (!link->keeps_broker) shutdown(link->broker, SHUT_RDWR);
   --link->threads;
 }
@@ -225,23 +228,24 @@ bool KafkaProxy::pass_request(const std::shared_ptr<Link>& link, KafkaRequest re
 }
 
 void KafkaProxy::pass_answers(const std::shared_ptr<Link>& link) {
+  bool lost = false;
   while (const auto frame = receive_frame(link->broker)) {
-    bool lose = false;
     {
       const std::lock_guard lock(mutex_);
       --link->unanswered;
       if (const auto held = link->held.lock(); held && number_at<std::int32_t>(*frame, 0) == held->request_->id()) {
         held->answer_ = *frame;
-        lose = held->then_ == Then::lose_answer;
+        lost = held->then_ == Then::lose_answer;
         link->keeps_broker = false;
       }
       changed_.notify_all();
     }
-    if (lose) break;
+    if (lost) break;
     send_frame(link->client, *frame);  // whether or not it is still there
   }
-  shutdown(link->client, SHUT_RDWR);
   const std::lock_guard lock(mutex_);
+  if (!lost && !link->ended_by_client) ++closed_by_broker_;
+  shutdown(link->client, SHUT_RDWR);
   --link->threads;
   changed_.notify_all();
 }
@@ -257,6 +261,11 @@ std::shared_ptr<KafkaProxy::Held> KafkaProxy::hold(KafkaApi api, Then then, std:
 int KafkaProxy::count(KafkaApi api) {
   const std::lock_guard lock(mutex_);
   return counts_[api];
+}
+
+int KafkaProxy::closed_by_broker() {
+  const std::lock_guard lock(mutex_);
+  return closed_by_broker_;
 }
 
 void KafkaProxy::cut() {

@@ -92,6 +92,8 @@ class KafkaProxy {
   std::shared_ptr<Held> hold(KafkaApi api, Then then, std::function<bool(const KafkaRequest&)> filter = {});
   // Requests of this api that came from clients.
   int count(KafkaApi api);
+  // Connections that the broker ended.
+  int closed_by_broker();
   // Closes every connection on both sides.
   void cut();
 
@@ -109,6 +111,7 @@ class KafkaProxy {
   std::condition_variable changed_;
   std::list<std::shared_ptr<Held>> waiting_;
   std::map<KafkaApi, int> counts_;
+  int closed_by_broker_ = 0;
   std::list<std::shared_ptr<Link>> links_;
   bool closing_ = false;
   std::thread acceptor_;
