@@ -10,7 +10,11 @@ thread_local bool in_broker_thread = false;
 
 }  // namespace
 
-void RequestBalance::attach(rd_kafka_conf_t* conf) { rd_kafka_conf_interceptor_add_on_new(conf, interceptor, &on_new, this); }
+void RequestBalance::attach(rd_kafka_conf_t* conf) {
+  for (auto& n : sent_) n = 0;
+  for (auto& n : answered_) n = 0;
+  rd_kafka_conf_interceptor_add_on_new(conf, interceptor, &on_new, this);
+}
 
 bool RequestBalance::even() const {
   for (std::size_t i = 0; i < counted.size(); ++i) {

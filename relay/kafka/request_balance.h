@@ -12,10 +12,12 @@ namespace outbox::kafka {
 // Counts the requests of one client that can change a transaction, sent against answered.
 //
 // A request that was sent and never answered may still act, late, on a later transaction of the same producer epoch; the API
-// says OK throughout. Request interceptors are the only exact signal (see docs/late-requests in the design of the protocol).
+// says OK throughout. Request interceptors are the only exact signal.
 // Must outlive the client whose configuration it was attached to. Written by librdkafka's broker threads.
 class RequestBalance {
  public:
+  // Begins to count the requests of the client that will be made of `conf`, from nothing: what an older client left unanswered
+  // is of an older epoch. REQUIRES: every client that was counted before is destroyed.
   void attach(rd_kafka_conf_t* conf);
   // Whether every request that was sent has been answered. Settled when commit_transaction() has returned.
   bool even() const;
