@@ -18,6 +18,11 @@ class Differences {
  public:
   explicit Differences(const std::string& dsn) : connection_(dsn) {}
 
+  // The difference by its definition.
+  static std::vector<std::int64_t> defined(const std::string& dsn, const Snapshot& base, const Snapshot& upto) {
+    return Differences(dsn).defined(base, upto);
+  }
+
   // The next page that the reader gave.
   void page(const Page& p) {
     if (p.after_seq == 0) begin(p);
