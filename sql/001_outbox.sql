@@ -141,6 +141,8 @@ create table outbox.parked (
 );
 create index parked_id on outbox.parked (id);
 create index parked_seq on outbox.parked (seq);
+create index parked_dedup_key on outbox.parked (dedup_key) where dedup_key is not null;
+create index parked_released on outbox.parked (released_in, seq) where released_in is not null;
 create index parked_key on outbox.parked (topic, pg_catalog.sha256(key)) where released_in is null and key is not null;
 create index parked_unreleased on outbox.parked (topic, error_class) where released_in is null;
 
@@ -285,29 +287,39 @@ $$;
 comment on function outbox.batch_of(xid8, bigint) is
   'The batch that a message belongs to, found by bisecting the journal; null: not read yet.';
 
-create function outbox.status_of_seq(message_seq bigint)
-returns setof outbox.message_state language sql stable as $$
-  select m.id, m.seq, m.topic, m.dedup_key,
-         case when p.seq is not null then 'parked'
-              when b.number is null then 'pending'
+create function outbox.batch_state(b outbox.batch, l outbox.lease)
+returns text language sql stable as $$
+  select case when b.number is null then 'pending'
               when b.delivered_at is not null then 'delivered'
               when l.epoch = b.epoch and l.expires_at > pg_catalog.clock_timestamp() then 'sending'
-              else 'in_doubt' end,
-         b.number, b.opened_at, b.delivered_at, p.error_class || ': ' || p.error_text
-  from outbox.message m
-  left join lateral (select k.seq, k.released_in, k.error_class, k.error_text from outbox.parked k
-                     where k.seq = m.seq and k.released_in is null limit 1) p on true
-  left join lateral (select r.released_in from outbox.parked r
-                     where r.seq = m.seq and r.released_in is not null order by r.released_in desc limit 1) r on true
-  left join outbox.batch b on b.number = coalesce(r.released_in, outbox.batch_of(m.txid, m.seq))
-  cross join outbox.lease l
-  where m.seq = message_seq
+              else 'in_doubt' end
 $$;
-comment on function outbox.status_of_seq(bigint) is 'The state of the message with this seq; no row: no committed message has it.';
+comment on function outbox.batch_state(outbox.batch, outbox.lease) is
+  'The state of the messages of this batch; no batch: pending.';
+
+-- A parked message is answered for by its newest parking, also when retention has removed its row of outbox.message: what a
+-- person has to decide about does not fall into oblivion.
+create function outbox.status_of_seq(message_seq bigint)
+returns setof outbox.message_state language sql stable as $$
+  select coalesce(m.id, p.id), message_seq, coalesce(m.topic, p.topic), coalesce(m.dedup_key, p.dedup_key),
+         case when p.seq is not null and p.released_in is null then 'parked' else outbox.batch_state(b, l) end,
+         b.number, b.opened_at, b.delivered_at,
+         case when p.released_in is null then p.error_class || ': ' || p.error_text end
+  from outbox.lease l
+  left join (select w.id, w.txid, w.topic, w.dedup_key from outbox.message w where w.seq = message_seq) m on true
+  left join (select k.seq, k.id, k.topic, k.dedup_key, k.parked_for, k.released_in, k.error_class, k.error_text from outbox.parked k
+             where k.seq = message_seq order by k.parked_for desc limit 1) p on true
+  left join outbox.batch b on b.number = coalesce(p.released_in, p.parked_for, outbox.batch_of(m.txid, message_seq))
+  where m.id is not null or p.id is not null
+$$;
+comment on function outbox.status_of_seq(bigint) is
+  'The state of the message with this seq; no row: no committed message has it, or retention removed it.';
 
 create function outbox.status_of(message_id uuid)
 returns setof outbox.message_state language sql stable as $$
-  select s.* from outbox.message m cross join lateral outbox.status_of_seq(m.seq) s where m.id = message_id
+  select s.* from (select m.seq from outbox.message m where m.id = message_id
+                   union select p.seq from outbox.parked p where p.id = message_id) f
+  cross join lateral outbox.status_of_seq(f.seq) s
   union all
   select w.id, null, w.topic, w.dedup_key, 'scheduled', null, null, null,
          'due at ' || w.deliver_at::text from outbox.scheduled w where w.id = message_id
@@ -316,7 +328,9 @@ comment on function outbox.status_of(uuid) is 'The state of the message with thi
 
 create function outbox.status_of_key(message_dedup_key text)
 returns setof outbox.message_state language sql stable as $$
-  select s.* from outbox.message m cross join lateral outbox.status_of_seq(m.seq) s where m.dedup_key = message_dedup_key
+  select s.* from (select m.seq from outbox.message m where m.dedup_key = message_dedup_key
+                   union select p.seq from outbox.parked p where p.dedup_key = message_dedup_key) f
+  cross join lateral outbox.status_of_seq(f.seq) s
   union all
   select w.id, null, w.topic, w.dedup_key, 'scheduled', null, null, null,
          'due at ' || w.deliver_at::text from outbox.scheduled w where w.dedup_key = message_dedup_key

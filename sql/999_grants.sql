@@ -15,7 +15,7 @@ begin
       ('outbox_writer', 'insert (deliver_at, topic, key, payload, headers, dedup_key) on outbox.scheduled'),
       ('outbox_writer', 'select (id, topic, dedup_key, deliver_at) on outbox.scheduled'),
       ('outbox_writer', 'select on outbox.batch, outbox.lease'),
-      ('outbox_writer', 'select (parked_for, seq, released_in, error_class, error_text) on outbox.parked'),
+      ('outbox_writer', 'select (parked_for, seq, id, topic, dedup_key, released_in, error_class, error_text) on outbox.parked'),
       ('outbox_writer', 'execute on all functions in schema outbox'),
 
       ('outbox_relay', 'usage on schema outbox'),
@@ -36,14 +36,14 @@ begin
       ('outbox_observer', 'select (parked_for, seq, id, topic, dedup_key, created_at, released_in, error_class, '
                           'error_text, parked_at, resolution, decided_by, decided_at, decided_why) on outbox.parked'),
       ('outbox_observer', 'execute on function outbox.batch_covers(outbox.batch, xid8, bigint), '
-                          'outbox.batch_of(xid8, bigint), outbox.status_of_seq(bigint), outbox.status_of(uuid), '
+                          'outbox.batch_of(xid8, bigint), outbox.batch_state(outbox.batch, outbox.lease), outbox.status_of_seq(bigint), outbox.status_of(uuid), '
                           'outbox.status_of_key(text)'),
 
       ('outbox_operator', 'usage on schema outbox'),
       ('outbox_operator', 'select on all tables in schema outbox'),
       ('outbox_operator', 'update (resolution, decided_by, decided_at, decided_why) on outbox.parked'),
       ('outbox_operator', 'execute on function outbox.batch_covers(outbox.batch, xid8, bigint), '
-                          'outbox.batch_of(xid8, bigint), outbox.status_of_seq(bigint), outbox.status_of(uuid), '
+                          'outbox.batch_of(xid8, bigint), outbox.batch_state(outbox.batch, outbox.lease), outbox.status_of_seq(bigint), outbox.status_of(uuid), '
                           'outbox.status_of_key(text)')
     ) as g(role, privilege)
     where exists (select from pg_catalog.pg_roles r where r.rolname = g.role)

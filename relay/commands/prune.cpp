@@ -19,24 +19,11 @@ constexpr std::int64_t page_rows = 2'000;
 int count(const Config& config) {
   auto control = open_control(config);
   if (!control) return report(control.error());
-  auto rows = (*control)->run("counting what retention would delete", R"(
-    with horizon as materialized (
-      select coalesce(
-        (select b.base from outbox.batch b where b.kind = 'stream' and b.opened_at > clock_timestamp() - $1::interval
-         order by b.number limit 1),
-        (select b.base from outbox.batch b where b.kind = 'stream' order by b.number desc limit 1)) as base),
-    oldest as materialized (
-      select coalesce((select outbox.batch_of(m.txid, m.seq) from outbox.message m cross join horizon h
-                       where not pg_visible_in_snapshot(m.txid, h.base) order by m.txid, m.seq limit 1),
-                      (select max(b.number) from outbox.batch b)) as number)
+  auto rows = (*control)->run("counting what retention would delete",
+                              "with horizon as materialized (" + postgres::horizon_sql("$1") + R"()
     select (select count(*) from horizon h join outbox.message m
             on m.txid < pg_snapshot_xmax(h.base) and pg_visible_in_snapshot(m.txid, h.base)),
-           (select count(*) from outbox.batch b cross join oldest o
-            where b.number < o.number and b.delivered_at is not null
-              and b.number < (select min(k.number) from (select s.number from outbox.batch s where s.kind = 'stream'
-                                                         order by s.number desc limit 2) k)
-              and b.opened_at <= clock_timestamp() - $1::interval
-              and not exists (select from outbox.parked p where p.parked_for = b.number)))",
+           (select count(*) from horizon h join outbox.batch b on )" + postgres::unneeded_batches_sql("h.number") + ")",
                               std::to_string(config.retention.keep.count()) + " ms");
   if (!rows) return report(rows.error());
   std::printf("would delete %s messages and %s batches\n", (*rows)[0][0].c_str(), (*rows)[0][1].c_str());

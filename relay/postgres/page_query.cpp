@@ -46,11 +46,12 @@ std::string late_rows(const PageQuery& q, const Difference& d) {
          std::to_string(q.limit) + ") m";
 }
 
-// Few fresh rows: by transaction id. seq + 0 hides the primary key from the planner.
+// Few fresh rows: by transaction id. seq + 0 hides the primary key from the planner, offset 0 the order that is wanted above: it
+// would walk the primary key from its beginning, for the sake of a sort of a few rows.
 std::string few_fresh_rows(const PageQuery& q, const Difference& d) {
   return "select m.* from " + ranges(d.fresh) + " cross join lateral (select " + all_columns +
          " from outbox.message m where m.txid >= r.lo and m.txid < r.hi and " +
-         seq_bounds("m.seq + 0", q, q.after_seq) + ") m";
+         seq_bounds("m.seq + 0", q, q.after_seq) + " offset 0) m";
 }
 
 // Many fresh rows: along the primary key. coalesce() hides txid from the planner, which must not choose the other index.

@@ -17,44 +17,49 @@ const std::string guard =
 
 }  // namespace
 
+std::string horizon_sql(const std::string& keep) {
+  // The oldest young stream batch, or if none is young, the newest.
+  return "select h.number, h.base from outbox.batch h where h.number = coalesce("
+         "(select b.number from outbox.batch b where b.kind = 'stream' and b.opened_at > clock_timestamp() - " + keep +
+         "::interval order by b.number limit 1), "
+         "(select b.number from outbox.batch b where b.kind = 'stream' order by b.number desc limit 1))";
+}
+
+std::string unneeded_batches_sql(const std::string& horizon) {
+  return "b.number < " + horizon + " and b.delivered_at is not null and b.number < (select min(k.number) from (select s.number "
+         "from outbox.batch s where s.kind = 'stream' order by s.number desc limit 2) k) "
+         "and not exists (select from outbox.parked p where p.parked_for = b.number or p.released_in = b.number)";
+}
+
 Result<Pruned> prune_page(Control& control, const Options& options, std::chrono::milliseconds keep, std::int64_t epoch,
                           std::int64_t rows) {
-  // The oldest young batch, or if none is young, the newest: its base is the horizon.
-  auto deleted = control.run("pruning messages", "with " + guard + R"(,
-    horizon as materialized (
-      select coalesce(
-        (select b.base from outbox.batch b where b.kind = 'stream' and b.opened_at > clock_timestamp() - $3::interval
-         order by b.number limit 1),
-        (select b.base from outbox.batch b where b.kind = 'stream' order by b.number desc limit 1)) as base from guard),
+  auto deleted = control.run("pruning messages", "with " + guard + ", horizon as materialized (" + horizon_sql("$3") + R"(),
     old as materialized (
-      select m.seq, m.txid from horizon h cross join lateral (
-        select m.seq, m.txid from outbox.message m
-        where h.base is not null and m.txid < pg_snapshot_xmax(h.base) and pg_visible_in_snapshot(m.txid, h.base)
+      select m.seq from guard cross join horizon h cross join lateral (
+        select m.seq from outbox.message m
+        where m.txid < pg_snapshot_xmax(h.base) and pg_visible_in_snapshot(m.txid, h.base)
         order by m.txid, m.seq limit $4) m),
     gone as (
-      delete from outbox.message m using old o where m.seq = o.seq returning 1),
-    unparked as (
-      delete from outbox.parked p using old o where p.seq = o.seq and p.released_in is not null returning 1)
-    select (select count(*) from gone), (select count(*) from guard))",
+      delete from outbox.message m using old o where m.seq = o.seq returning 1)
+    select (select count(*) from gone), (select count(*) from guard), (select h.number from horizon h))",
                              epoch, options.holder, std::to_string(keep.count()) + " ms", rows);
   if (!deleted) return deleted.error();
-  if ((*deleted)[0][1].as<int>() == 0) return Error{Fault::fenced, "another relay holds the lease; nothing was pruned"};
-  Pruned pruned{(*deleted)[0][0].as<std::int64_t>(), 0};
-  if (pruned.messages == rows) return pruned;
+  const auto row = (*deleted)[0];
+  if (row[1].as<int>() == 0) return Error{Fault::fenced, "another relay holds the lease; nothing was pruned"};
+  Pruned pruned{row[0].as<std::int64_t>(), 0};
+  if (pruned.messages == rows || row[2].is_null()) return pruned;
+  const auto horizon = row[2].as<std::int64_t>();
 
-  // Journal rows that no kept message needs: those before the batch of the oldest kept message. The newest two stream batches
-  // and every open one stay; so does what an unreleased parked message points at.
-  auto journal = control.run("pruning the journal", "with " + guard + R"(,
-    oldest as materialized (
-      select coalesce((select outbox.batch_of(m.txid, m.seq) from outbox.message m order by m.txid, m.seq limit 1),
-                      (select max(b.number) from outbox.batch b)) as number from guard)
-    delete from outbox.batch b using oldest o
-    where b.number < o.number and b.delivered_at is not null
-      and b.number < (select min(k.number) from (select s.number from outbox.batch s where s.kind = 'stream'
-                                                 order by s.number desc limit 2) k)
-      and b.opened_at <= clock_timestamp() - $3::interval
-      and not exists (select from outbox.parked p where p.parked_for = b.number))",
-                             epoch, options.holder, std::to_string(keep.count()) + " ms");
+  // No kept message is visible in the base of the horizon, so none is of a batch before it. The number is that of the statement
+  // above: found anew, the horizon could lie later than the messages that were deleted.
+  auto released = control.run("pruning released messages", "with " + guard + R"(
+    delete from outbox.parked p using guard where p.released_in < $3 and not exists (
+      select from outbox.batch b where b.number = p.released_in and b.opened_at > clock_timestamp() - $4::interval))",
+                              epoch, options.holder, horizon, std::to_string(keep.count()) + " ms");
+  if (!released) return released.error();
+  auto journal = control.run("pruning the journal", "with " + guard + " delete from outbox.batch b using guard where " +
+                                                        unneeded_batches_sql("$3"),
+                             epoch, options.holder, horizon);
   if (!journal) return journal.error();
   pruned.batches = static_cast<std::int64_t>(journal->affected_rows());
   return pruned;

@@ -23,9 +23,17 @@ struct Pruned {
   std::int64_t batches = 0;
 };
 
-// Deletes one page of what retention does not keep: messages visible in the base of the oldest stream batch younger than
-// `keep` (everything visible in a base is delivered or parked), then the journal rows that no kept message needs. It cannot
-// delete an undelivered message, whatever the clock says. `epoch` and options.holder must hold the lease (Fault::fenced).
+// The batch (number, base) up to whose base messages are not kept: the oldest stream batch younger than `keep`, a parameter; if
+// none is younger, the newest. Everything visible in a base is delivered or parked, so that whatever the clock says, no
+// undelivered message is deleted.
+std::string horizon_sql(const std::string& keep);
+
+// The condition on outbox.batch b that no message kept behind `horizon`, a number or parameter, needs it. The newest two stream
+// batches, every open one, and those that parked messages point at are needed.
+std::string unneeded_batches_sql(const std::string& horizon);
+
+// Deletes one page of messages before the horizon; when none is left, parked messages that were released before it and the
+// journal rows that are not needed. `epoch` and options.holder must hold the lease (Fault::fenced).
 Result<Pruned> prune_page(Control& control, const Options& options, std::chrono::milliseconds keep, std::int64_t epoch,
                           std::int64_t rows);
 

@@ -1,58 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // The reader against a real PostgreSQL: no committed message is missed, none is read twice, keys keep their order.
-#include "relay/postgres/reader.h"
-
-#include <gtest/gtest.h>
-
-#include <map>
-#include <random>
-#include <set>
-#include <thread>
-
-#include "tests/support/world.h"
+#include "tests/support/reader_fixture.h"
 
 namespace outbox {
 namespace {
 
-using test::World;
-
-class ReaderTest : public ::testing::Test {
- protected:
-  ReaderTest() : world(test::shared_postgres(), nullptr), reader(options) {
-    options.dsn = Secret(world.dsn());
-    session = std::move(*postgres::Session::connect(world.dsn()));
-    reader.attach(session.get());
-    reader.reset(Cursor{Snapshot::nothing(), std::nullopt, std::nullopt, 0});
-  }
-
-  // The next page, or nullopt if nothing new is visible.
-  std::optional<Page> page() {
-    auto wanted = reader.want();
-    EXPECT_TRUE(wanted) << wanted.error().text();
-    test::eventually("a page", [&] {
-      auto news = reader.advance();
-      if (!news) throw std::runtime_error(news.error().text());
-      return *news;
-    });
-    return reader.take();
-  }
-  // Everything there is to read now, as payloads.
-  std::vector<std::string> drain() {
-    std::vector<std::string> out;
-    while (auto p = page()) {
-      for (const Message& m : p->messages) out.emplace_back(m.payload.value_or("(null)"));
-    }
-    return out;
-  }
-  static std::string insert(const std::string& payload, const std::string& key = "k") {
-    return "insert into outbox.message (topic, key, payload) values ('t', '" + key + "', '" + payload + "')";
-  }
-
-  World world;
-  postgres::Options options;
-  postgres::Reader reader;
-  std::unique_ptr<postgres::Session> session;
-};
+using test::ReaderTest;
 
 using Texts = std::vector<std::string>;
 
@@ -231,19 +184,6 @@ TEST_F(ReaderTest, AMillionRowTransactionIsReadInPagesAndInOrder) {
   EXPECT_EQ(count, 1'000'001);
 }
 
-Batch batch_of(const Page& page, std::int64_t number) {
-  Batch b;
-  b.number = number;
-  b.base = page.base;
-  b.upto = page.upto;
-  b.fresh_from = page.fresh_from;
-  b.after_seq = page.after_seq;
-  b.upto_seq = page.upto_seq;
-  b.exhausted = page.exhausted;
-  b.messages = static_cast<std::int64_t>(page.messages.size());
-  return b;
-}
-
 TEST_F(ReaderTest, ARereadGivesTheSameRowsAndStopsWhenOneIsGone) {
   options.batch_messages_max = 50;
   pqxx::connection c(world.dsn());
@@ -257,86 +197,15 @@ TEST_F(ReaderTest, ARereadGivesTheSameRowsAndStopsWhenOneIsGone) {
   while (auto p = page()) pages.push_back(std::move(*p));
   ASSERT_GE(pages.size(), 3u);
   for (const Page& p : pages) {
-    const auto again = reader.reread(batch_of(p, 1));
+    const auto again = reader.reread(test::batch_of(p, 1));
     ASSERT_TRUE(again) << again.error().text();
     ASSERT_EQ(again->messages.size(), p.messages.size());
     for (std::size_t i = 0; i < p.messages.size(); ++i) EXPECT_EQ(again->messages[i].seq, p.messages[i].seq);
   }
   world.sql("delete from outbox.message where seq = " + std::to_string(pages[1].messages[7].seq));
-  const auto gone = reader.reread(batch_of(pages[1], 1));
+  const auto gone = reader.reread(test::batch_of(pages[1], 1));
   ASSERT_FALSE(gone);
   EXPECT_EQ(gone.error().fault, Fault::refused);
-}
-
-// Writers of every kind at once, read while they write: the reader must give each committed row once, and the rows of a key,
-// whose lock is held to commit, in the order in which they were enqueued.
-TEST_F(ReaderTest, UnderEveryKindOfWriterNothingIsLostRepeatedOrReordered) {
-  const unsigned seed = std::random_device{}();
-  std::printf("seed %u\n", seed);
-  options.batch_messages_max = 37;
-  world.sql("create table counter (key text primary key, n bigint not null default 0)");
-  world.sql("insert into counter select 'k' || g from generate_series(1, 12) g");
-  std::atomic<bool> writing{true};
-  std::vector<std::thread> writers;
-  for (unsigned w = 0; w < 8; ++w) {
-    writers.emplace_back([&, w] {
-      std::mt19937 random(seed + w);
-      pqxx::connection c(world.dsn());
-      for (int i = 0; i < 150; ++i) {
-        pqxx::nontransaction tx(c);
-        tx.exec("begin");
-        if (random() % 4 == 0) tx.exec("select pg_current_xact_id()");
-        const std::string key = "k" + std::to_string(1 + random() % 12);
-        const auto rows = 1 + random() % 5;
-        for (unsigned r = 0; r < rows; ++r) {
-          const auto n = tx.exec("update counter set n = n + 1 where key = '" + key + "' returning n")[0][0].as<std::string>();
-          tx.exec(insert(key + " " + n, key));
-          if (random() % 8 == 0) {
-            tx.exec("savepoint s");
-            tx.exec(insert("undone", key));
-            tx.exec("rollback to savepoint s");
-          }
-        }
-        if (random() % 10 == 0) tx.exec("select pg_sleep(0.01)");
-        const auto end = random() % 20;
-        const std::string gid = world.name() + "-" + std::to_string(w);
-        if (end == 0) tx.exec("rollback");
-        else if (end == 1) {
-          tx.exec("prepare transaction '" + gid + "'");
-          tx.exec("commit prepared '" + gid + "'");
-        } else tx.exec("commit");
-      }
-    });
-  }
-  std::thread done([&] {
-    for (auto& w : writers) w.join();
-    writing = false;
-  });
-  std::set<std::int64_t> seen;
-  std::map<std::string, std::int64_t> newest;
-  std::int64_t repeated = 0;
-  std::int64_t reordered = 0;
-  bool last_round = false;
-  while (true) {
-    const bool finished = !writing;
-    while (auto p = page()) {
-      for (const Message& m : p->messages) {
-        repeated += seen.insert(m.seq).second ? 0 : 1;
-        const std::string payload(*m.payload);
-        const auto n = std::stoll(payload.substr(payload.find(' ') + 1));
-        auto& before = newest[std::string(*m.key)];
-        reordered += n <= before ? 1 : 0;
-        before = n;
-      }
-    }
-    if (last_round) break;
-    last_round = finished;
-  }
-  done.join();
-  EXPECT_EQ(repeated, 0);
-  EXPECT_EQ(reordered, 0);
-  EXPECT_EQ(std::to_string(seen.size()), world.value("select count(*) from outbox.message"));
-  EXPECT_GT(seen.size(), 1'000u);
 }
 
 }  // namespace

@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: Apache-2.0
+// Retention deletes what is delivered and old, and nothing else, whatever the clock says; and scheduled messages fall due.
+//
+// Time passes by changing opened_at, so that no test waits for it.
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include "relay/postgres/journal.h"
+#include "relay/postgres/lease.h"
+#include "relay/postgres/reader.h"
+#include "relay/postgres/upkeep.h"
+#include "tests/support/judge.h"
+
+namespace outbox {
+namespace {
+
+using test::World;
+using Texts = std::vector<std::string>;
+
+class Retention : public ::testing::Test {
+ protected:
+  Retention() : topic(world.topic("t", 1)) {}
+
+  void enqueue(const std::string& payload) { world.sql("insert into outbox.message (topic, payload) values ('" + topic + "', '" + payload + "')"); }
+  // One batch per message, after one for what is there already.
+  void deliver(const Texts& payloads) {
+    auto relay = world.relay();
+    world.settled();
+    for (const auto& payload : payloads) {
+      enqueue(payload);
+      world.settled();
+    }
+    stop(relay);
+  }
+  void deliver_the_rest() {
+    auto relay = world.relay();
+    world.settled();
+    stop(relay);
+  }
+  static void stop(test::Process& relay) {
+    relay.signal(SIGTERM);
+    EXPECT_EQ(relay.wait(), 0) << relay.output();
+  }
+  // The batches up to this number were opened `by` earlier than they were.
+  void age(const std::string& by = "2 hours", const std::string& up_to = "9999") {
+    world.sql("update outbox.batch set opened_at = opened_at - '" + by + "'::interval where number <= " + up_to);
+  }
+  // All that retention would, with the lease in hand.
+  void prune() {
+    postgres::Options options;
+    options.dsn = Secret(world.dsn());
+    options.relay = world.name();
+    options.holder = "pruner";
+    postgres::Reader reader(options);
+    postgres::PgJournal journal(options, reader);
+    ASSERT_TRUE(journal.connect());
+    postgres::PgLease lease(options, journal);
+    test::eventually("the lease of a relay that was killed runs out", [&] {
+      const auto available = lease.available();
+      return available && *available;
+    });
+    const auto taken = lease.take();
+    ASSERT_TRUE(taken && *taken);
+    constexpr std::int64_t rows = 2;
+    for (std::int64_t deleted = rows; deleted == rows;) {
+      const auto page = postgres::prune_page(journal.control(), options, Millis{60'000}, (*taken)->epoch, rows);
+      ASSERT_TRUE(page) << page.error().text();
+      deleted = page->messages;
+    }
+    ASSERT_TRUE(lease.release());
+  }
+  Texts column(const std::string& statement) {
+    Texts out;
+    for (const auto& row : world.sql(statement)) out.push_back(row[0].as<std::string>());
+    return out;
+  }
+  Texts kept() { return column("select convert_from(payload, 'UTF8') from outbox.message order by seq"); }
+  Texts batches() { return column("select number from outbox.batch order by number"); }
+  Texts arrived() {
+    Texts out;
+    for (const auto& r : test::read_log(world.kafka().brokers(), {topic}, test::Isolation::read_committed).records) {
+      out.push_back(r.payload.value_or("(null)"));
+    }
+    return out;
+  }
+  std::string state(const std::string& payload) {
+    return world.value("select s.state || ' in ' || coalesce(s.batch::text, 'none') from outbox.message m, outbox.status_of(m.id) s "
+                       "where m.payload = '" + payload + "'");
+  }
+
+  World world;
+  std::string topic;
+};
+
+TEST_F(Retention, WhatIsDeliveredAndOldGoesAndTheRestCanStillBeAskedFor) {
+  deliver({"1", "2", "3", "4", "5"});
+  prune();
+  EXPECT_EQ(kept(), (Texts{"1", "2", "3", "4", "5"}));
+  age("2 hours", "3");
+  prune();
+  EXPECT_EQ(kept(), (Texts{"4", "5"}));
+  EXPECT_EQ(batches(), (Texts{"4", "5"}));
+  EXPECT_EQ(state("4"), "delivered in 4");
+  EXPECT_EQ(state("5"), "delivered in 5");
+  age();
+  prune();
+  EXPECT_EQ(kept(), Texts{"5"});  // all that the newest base does not show
+  EXPECT_EQ(batches(), (Texts{"4", "5"}));
+  EXPECT_EQ(state("5"), "delivered in 5");
+  EXPECT_EQ(world.value("select count(*) from outbox.status_of_seq(1)"), "0");
+  deliver({"6"});
+  EXPECT_EQ(arrived(), (Texts{"1", "2", "3", "4", "5", "6"}));
+}
+
+// The message of the oldest transaction is the last to be delivered, so the journal cannot be cut by transaction id.
+TEST_F(Retention, TheJournalIsKeptForMessagesBesideALateOne) {
+  deliver({"1", "2"});
+  pqxx::connection c(world.dsn());
+  pqxx::work late(c);
+  late.exec("insert into outbox.message (topic, payload) values ('" + topic + "', 'late')");
+  deliver({"3", "4"});
+  late.commit();
+  deliver({"5"});  // the late one before it
+  ASSERT_EQ(state("late"), "delivered in 5");
+  age("2 hours", "2");
+  prune();
+  EXPECT_EQ(kept(), (Texts{"late", "3", "4", "5"}));
+  EXPECT_EQ(batches(), (Texts{"3", "4", "5", "6"}));
+  EXPECT_EQ(state("3"), "delivered in 3");
+  EXPECT_EQ(state("late"), "delivered in 5");
+}
+
+// Ages by which everything, or nothing, looks old.
+class RetentionByAnyClock : public Retention, public ::testing::WithParamInterface<const char*> {};
+
+TEST_P(RetentionByAnyClock, KeepsAnOpenTransaction) {
+  pqxx::connection c(world.dsn());
+  pqxx::work late(c);
+  late.exec("insert into outbox.message (topic, payload) values ('" + topic + "', 'late')");
+  deliver({"1", "2", "3"});
+  age(GetParam());
+  prune();
+  late.commit();
+  prune();
+  EXPECT_EQ(world.value("select count(*) from outbox.message where payload = 'late'"), "1");
+  deliver_the_rest();
+  EXPECT_EQ(arrived(), (Texts{"1", "2", "3", "late"}));
+}
+
+TEST_P(RetentionByAnyClock, KeepsABatchInDoubtAndWhatIsLeftOfItsDifference) {
+  deliver({"1", "2"});
+  Texts all = {"1", "2"};
+  world.sql("insert into outbox.message (topic, payload) select '" + topic + "', convert_to(g::text, 'UTF8') from generate_series(3, 37) g");
+  for (int i = 3; i <= 37; ++i) all.push_back(std::to_string(i));
+  {
+    auto doomed = world.relay({{"OUTBOX_CRASH_AT", "opened:2"}, {"OUTBOX_RELAY_DELIVERY_BATCH_MESSAGES_MAX", "10"}}, "relay-with-crash-points");
+    EXPECT_EQ(doomed.wait(), -SIGKILL) << doomed.output();
+  }
+  ASSERT_EQ(world.value("select exhausted or delivered_at is not null from outbox.batch order by number desc limit 1"), "f");
+  age(GetParam());
+  prune();
+  EXPECT_GE(std::stoi(world.value("select count(*) from outbox.message")), 35);
+  world.sql("update outbox.batch set opened_at = clock_timestamp()");  // Kafka refuses records from the future
+  deliver_the_rest();
+  EXPECT_EQ(arrived(), all);
+}
+
+INSTANTIATE_TEST_SUITE_P(Opened, RetentionByAnyClock, ::testing::Values("10 years", "-10 years"),
+                         [](const auto& by) { return std::string(by.param[0] == '-' ? "in_the_future" : "long_ago"); });
+
+TEST_F(Retention, AParkedMessageAndItsReasonOutliveItsRow) {
+  world.sql("insert into outbox.message (topic, key, payload, dedup_key) values ('no topic', 'k', 'bad', 'bad-1')");
+  const std::string id = world.value("select id from outbox.message");
+  deliver({"1", "2", "3"});
+  age();
+  prune();
+  EXPECT_EQ(kept(), Texts{"3"});
+  EXPECT_EQ(batches(), (Texts{"1", "3", "4"}));  // the first is what the parked message belongs to
+  for (const auto& by : Texts{"status_of('" + id + "')", "status_of_key('bad-1')", "status_of_seq(1)"}) {
+    EXPECT_EQ(column("select concat_ws(' ', s.id, s.seq, s.topic, s.dedup_key, s.state, s.batch, split_part(s.reason, ':', 1)) from outbox." +
+                     by + " s"), Texts{id + " 1 no topic bad-1 parked 1 topic_invalid"}) << by;
+  }
+}
+
+TEST_F(Retention, AReleasedMessageGoesWhenItsReleaseIsOld) {
+  world.sql("insert into outbox.message (topic, payload) values ('no topic', 'bad')");
+  deliver({"1"});
+  // As a release does it: a batch of its own, which repeats the position of the stream batch before it.
+  world.sql("insert into outbox.batch select number + 1, epoch, gen_random_uuid(), 'release', mode, base, upto, fresh_from, after_seq, upto_seq, "
+            "exhausted, 1, 3, clock_timestamp(), clock_timestamp() from outbox.batch where number = 2");
+  world.sql("update outbox.parked set released_in = 3");
+  EXPECT_EQ(world.value("select state || ' in ' || batch from outbox.status_of_seq(1)"), "delivered in 3");
+  deliver({"2", "3"});
+  age("2 hours", "2");
+  prune();
+  // The release is young: its message can be asked for, though its row is gone.
+  EXPECT_EQ(kept(), (Texts{"2", "3"}));
+  EXPECT_EQ(world.value("select state || ' in ' || batch from outbox.status_of_seq(1)"), "delivered in 3");
+  age();
+  prune();
+  EXPECT_EQ(world.value("select count(*) from outbox.parked"), "0");
+  EXPECT_EQ(world.value("select count(*) from outbox.status_of_seq(1)"), "0");
+  EXPECT_EQ(batches(), (Texts{"4", "5"}));
+}
+
+TEST_F(Retention, NothingIsPrunedWithoutTheLease) {
+  deliver({"1", "2", "3"});
+  age();
+  postgres::Options options;
+  options.holder = "nobody";
+  auto control = postgres::Control::connect(world.dsn());
+  ASSERT_TRUE(control);
+  const auto pruned = postgres::prune_page(**control, options, Millis{60'000}, std::stoll(world.value("select epoch from outbox.lease")), 1000);
+  ASSERT_FALSE(pruned);
+  EXPECT_EQ(pruned.error().fault, Fault::fenced);
+  EXPECT_EQ(kept(), (Texts{"1", "2", "3"}));
+}
+
+TEST_F(Retention, TheRunningRelayPrunesByItself) {
+  deliver({"1", "2", "3"});
+  age();
+  auto relay = world.relay({{"OUTBOX_RELAY_RETENTION_KEEP", "1m"}});
+  test::eventually("the old messages are gone", [&] { return kept() == Texts{"3"}; });
+  test::eventually("the old batches are gone", [&] { return batches() == (Texts{"2", "3"}); });
+  stop(relay);
+}
+
+TEST_F(Retention, ScheduledMessagesAreDeliveredWhenTheyAreDueByTheirTimeAndKeepTheirIdentity) {
+  const auto schedule = [&](const std::string& payload, const std::string& at) {
+    return world.value("select outbox.enqueue('" + topic + "', 'k', '" + payload + "', '{\"h\": \"" + payload + "\"}', 'dedup-" + payload + "', " +
+                       "date_trunc('day', now()) - interval '1 day' + interval '" + at + "')");
+  };
+  schedule("third", "3 hours");
+  schedule("first", "1 hour");
+  const std::string second = schedule("second", "2 hours");
+  schedule("also third", "3 hours");
+  const std::string later = schedule("later", "9 days");
+  auto relay = world.relay();
+  test::eventually("what is due is moved", [&] { return world.value("select count(*) from outbox.scheduled") == "1"; });
+  world.settled();
+  EXPECT_EQ(arrived(), (Texts{"first", "second", "third", "also third"}));
+  for (const auto& r : test::read_log(world.kafka().brokers(), {topic}, test::Isolation::read_committed).records) {
+    EXPECT_EQ(r.header("dedup-key"), "dedup-" + *r.payload);
+    EXPECT_EQ(r.header("h"), r.payload);
+    EXPECT_EQ(r.key, "k");
+  }
+  EXPECT_EQ(world.value("select dedup_key || ' ' || state from outbox.status_of('" + second + "')"), "dedup-second delivered");
+  EXPECT_EQ(world.value("select dedup_key || ' ' || state from outbox.status_of('" + later + "')"), "dedup-later scheduled");
+  EXPECT_EQ(column("select state from outbox.status_of_key('dedup-later')"), Texts{"scheduled"});
+  stop(relay);
+}
+
+}  // namespace
+}  // namespace outbox

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+// The relay's reader on an outbox of its own, without a relay around it.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "relay/postgres/reader.h"
+#include "tests/support/world.h"
+
+namespace outbox::test {
+
+class ReaderTest : public ::testing::Test {
+ protected:
+  ReaderTest() : world(shared_postgres(), nullptr), reader(options) {
+    options.dsn = Secret(world.dsn());
+    session = std::move(*postgres::Session::connect(world.dsn()));
+    reader.attach(session.get());
+    reader.reset(Cursor{Snapshot::nothing(), std::nullopt, std::nullopt, 0});
+  }
+
+  // The next page, or nullopt if nothing new is visible.
+  std::optional<Page> page() {
+    auto wanted = reader.want();
+    EXPECT_TRUE(wanted) << wanted.error().text();
+    eventually("a page", [&] {
+      auto news = reader.advance();
+      if (!news) throw std::runtime_error(news.error().text());
+      return *news;
+    });
+    return reader.take();
+  }
+  // Everything there is to read now, as payloads.
+  std::vector<std::string> drain() {
+    std::vector<std::string> out;
+    while (auto p = page()) {
+      for (const Message& m : p->messages) out.emplace_back(m.payload.value_or("(null)"));
+    }
+    return out;
+  }
+  static std::string insert(const std::string& payload, const std::string& key = "k") {
+    return "insert into outbox.message (topic, key, payload) values ('t', '" + key + "', '" + payload + "')";
+  }
+
+  World world;
+  postgres::Options options;
+  postgres::Reader reader;
+  std::unique_ptr<postgres::Session> session;
+};
+
+// What the journal would know of the page.
+inline Batch batch_of(const Page& page, std::int64_t number) {
+  Batch b;
+  b.number = number;
+  b.base = page.base;
+  b.upto = page.upto;
+  b.fresh_from = page.fresh_from;
+  b.after_seq = page.after_seq;
+  b.upto_seq = page.upto_seq;
+  b.exhausted = page.exhausted;
+  b.messages = static_cast<std::int64_t>(page.messages.size());
+  return b;
+}
+
+inline std::vector<std::int64_t> seqs_of(const Page& page) {
+  std::vector<std::int64_t> seqs;
+  for (const Message& m : page.messages) seqs.push_back(m.seq);
+  return seqs;
+}
+
+}  // namespace outbox::test
