@@ -10,6 +10,9 @@ create table outbox.schema_version (
   applied_at timestamptz not null default pg_catalog.clock_timestamp()
 );
 comment on table outbox.schema_version is 'Migrations that have been applied; outbox-relay refuses a number that it does not know.';
+comment on column outbox.schema_version.number is 'Number of the migration.';
+comment on column outbox.schema_version.name is 'Its name.';
+comment on column outbox.schema_version.applied_at is 'When it was applied.';
 
 -- PostgreSQL 18 has a version 7 generator of its own; before it, the time goes into the first 48 bits of a random UUID.
 do $uuid7$
@@ -89,7 +92,8 @@ comment on column outbox.batch.kind is 'stream: read from outbox.message by snap
 comment on column outbox.batch.mode is 'The mode in which the batch was opened decides how it is recovered.';
 comment on column outbox.batch.base is 'Everything visible in this snapshot is delivered or parked.';
 comment on column outbox.batch.upto is 'The batch holds rows visible in this snapshot and not in base.';
-comment on column outbox.batch.fresh_from is 'Smallest seq of the fresh rows of the difference, less one; null where they are few and found by transaction id.';
+comment on column outbox.batch.fresh_from is
+  'Smallest seq of the fresh rows of the difference, less one; null where they are few and found by transaction id.';
 comment on column outbox.batch.after_seq is 'The batch holds rows of the difference with a seq above this.';
 comment on column outbox.batch.upto_seq is 'Seq of the last row of the batch.';
 comment on column outbox.batch.exhausted is 'True: nothing of the difference is left; the next base is upto.';
@@ -158,7 +162,8 @@ comment on column outbox.parked.headers is 'As in outbox.message.';
 comment on column outbox.parked.dedup_key is 'As in outbox.message.';
 comment on column outbox.parked.created_at is 'As in outbox.message.';
 comment on column outbox.parked.released_in is 'Number of the release batch that carried it out; the row is immutable from then on.';
-comment on column outbox.parked.error_class is 'too_large, bad_headers, topic_invalid, topic_not_allowed, topic_missing, topic_unauthorized, refused or key_blocked.';
+comment on column outbox.parked.error_class is
+  'too_large, bad_headers, topic_invalid, topic_not_allowed, topic_missing, topic_unauthorized, refused or key_blocked.';
 comment on column outbox.parked.error_text is 'What happened, for a person.';
 comment on column outbox.parked.parked_at is 'When it was parked.';
 comment on column outbox.parked.resolution is 'The decision of an operator.';

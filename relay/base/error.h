@@ -23,7 +23,7 @@ enum class Fault {
 
 const char* to_string(Fault fault);
 
-// The exit code of a command that ends with this fault (see docs/reference.md).
+// The exit code of a command that ends with this fault (see docs/commands.md).
 int exit_code(Fault fault);
 
 // An error is complete in itself: `what` names the place, `hint` the remedy.

@@ -106,7 +106,7 @@ Result<void> Loop::stand_by() {
 
 // Recovery -------------------------------------------------------------------------------------------------------------
 
-// The steps are those of the design page, in its order. Whatever was under way before is forgotten: what counts is what
+// The steps are those of docs/protocol.md, "Recovery", in its order. Whatever was under way before is forgotten: what counts is what
 // PostgreSQL and Kafka remember.
 Result<void> Loop::recover() {
   upkeep_.stop();

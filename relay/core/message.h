@@ -16,7 +16,7 @@
 
 namespace outbox {
 
-// Where the relay stands in the stream of messages; see docs/design: base, upto and after_seq decide which rows are next.
+// Where the relay stands in the stream of messages; see docs/protocol.md: base, upto and after_seq decide which rows are next.
 struct Cursor {
   Snapshot base;
   std::optional<Snapshot> upto;           // nullopt: the difference is exhausted, the next one begins at base

@@ -12,7 +12,7 @@ namespace outbox::kafka {
 // Counts the requests of one client that can change a transaction, sent against answered.
 //
 // A request that was sent and never answered may still act, late, on a later transaction of the same producer epoch; the API
-// says OK throughout. Request interceptors are the only exact signal.
+// says OK throughout. Request interceptors are the only exact signal (see "Late requests" in docs/protocol.md).
 // Must outlive the client whose configuration it was attached to. Written by librdkafka's broker threads.
 class RequestBalance {
  public:

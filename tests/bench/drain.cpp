@@ -68,7 +68,8 @@ void forget_deliveries(World& world, const std::string& kept_base, bool long_ago
   world.sql("update outbox.lease set relay = null, holder = null, expires_at = '-infinity'");
   if (!kept_base.empty()) {
     world.sql("insert into outbox.batch (number, epoch, token, kind, mode, base, upto, after_seq, upto_seq, exhausted, messages, bytes, opened_at, "
-              "delivered_at) values (1, 0, gen_random_uuid(), 'stream', 'exactly-once', '3:3:', '" + kept_base + "', 0, 0, true, 0, 0, now() - interval '" +
+              "delivered_at) values (1, 0, gen_random_uuid(), 'stream', 'exactly-once', '3:3:', '" + kept_base +
+              "', 0, 0, true, 0, 0, now() - interval '" +
               (long_ago ? "2 days" : "0") + "', now())");
   }
   world.environment["OUTBOX_RELAY_RELAY_NAME"] = world.name() + "-" + std::to_string(++round);
@@ -98,7 +99,8 @@ Figures drain(World& world, pid_t postgres, std::int64_t messages, const Options
 }
 
 double bare_producer(const ScratchKafka& kafka, const std::string& topic, const Options& o) {
-  const auto done = run_command({program_path("tests/bare_producer"), kafka.brokers(), topic, std::to_string(o.messages), "20000", std::to_string(o.bytes)}, {},
+  const auto done = run_command({program_path("tests/bare_producer"), kafka.brokers(), topic, std::to_string(o.messages), "20000",
+                                 std::to_string(o.bytes)}, {},
                                 Millis{300'000});
   if (done.code != 0) throw std::runtime_error(done.output);
   kafka.delete_topic(topic);

@@ -28,9 +28,11 @@ void load(World& world, const Options& o) {
   // One transaction and one batch for each run of rows, opened two days ago.
   const std::string rows = std::to_string(o.rows / o.batches);
   tx.exec("do $$ declare base pg_snapshot := '3:3:'; upto pg_snapshot; begin for i in 1 .. " + std::to_string(o.batches) + " loop "
-          "insert into outbox.message (topic, key, payload) select 't', convert_to('k' || g % 1000, 'UTF8'), convert_to(rpad(g::text, 200, 'x'), 'UTF8') "
+          "insert into outbox.message (topic, key, payload) "
+          "select 't', convert_to('k' || g % 1000, 'UTF8'), convert_to(rpad(g::text, 200, 'x'), 'UTF8') "
           "from generate_series(1, " + rows + ") g; commit; upto := pg_current_snapshot(); "
-          "insert into outbox.batch (number, epoch, token, kind, mode, base, upto, after_seq, upto_seq, exhausted, messages, bytes, opened_at, delivered_at) "
+          "insert into outbox.batch (number, epoch, token, kind, mode, base, upto, after_seq, upto_seq, exhausted, messages, bytes, "
+          "opened_at, delivered_at) "
           "values (i, 0, gen_random_uuid(), 'stream', 'exactly-once', base, upto, 0, i::bigint * " + rows + ", true, " + rows +
           ", 0, now() - interval '2 days', now() - interval '2 days'); commit; base := upto; end loop; end $$");
   tx.exec("vacuum (analyze) outbox.message");

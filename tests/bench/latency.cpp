@@ -40,7 +40,8 @@ using Times = std::vector<std::atomic<std::int64_t>>;  // by message; 0: not yet
 void commit_in_time(const std::string& dsn, const std::string& topic, const Options& o, int first, Clock::time_point start, Times& committed) {
   pqxx::connection connection(dsn);
   const std::string filler(200, 'x');
-  connection.prepare("put", "insert into outbox.message (topic, key, payload) values ('" + topic + "', convert_to('k' || ($1::bigint % 100), 'UTF8'), "
+  connection.prepare("put", "insert into outbox.message (topic, key, payload) values ('" + topic +
+                                "', convert_to('k' || ($1::bigint % 100), 'UTF8'), "
                      "convert_to(rpad($1::bigint::text || ' ', 200, 'x'), 'UTF8'))");
   for (std::size_t i = static_cast<std::size_t>(first); i < committed.size(); i += static_cast<std::size_t>(o.connections)) {
     std::this_thread::sleep_until(start + nanoseconds(1'000'000'000LL * static_cast<std::int64_t>(i) / o.rate));

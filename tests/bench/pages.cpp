@@ -23,7 +23,8 @@ struct Options {
 };
 
 std::string rows(int count) {
-  return "insert into outbox.message (topic, key, payload) select 't', convert_to('k' || g % 1000, 'UTF8'), convert_to(rpad(g::text, 200, 'x'), 'UTF8') "
+  return "insert into outbox.message (topic, key, payload) "
+         "select 't', convert_to('k' || g % 1000, 'UTF8'), convert_to(rpad(g::text, 200, 'x'), 'UTF8') "
          "from generate_series(1, " + std::to_string(count) + ") g";
 }
 

@@ -16,7 +16,8 @@ class ParkingTest : public ::testing::Test {
 
   // Inserts one message; columns beside topic and key as SQL.
   void put(const std::string& to, const std::string& key, const std::string& payload_sql, const std::string& headers_sql = "null") {
-    world.sql("insert into outbox.message (topic, key, payload, headers) values ('" + to + "', " + key + ", " + payload_sql + ", " + headers_sql + ")");
+    world.sql("insert into outbox.message (topic, key, payload, headers) values ('" + to + "', " + key + ", " + payload_sql + ", " +
+              headers_sql + ")");
   }
   static std::string text(const std::string& s) { return "convert_to('" + s + "', 'UTF8')"; }
   // Runs a relay until everything is delivered or parked.

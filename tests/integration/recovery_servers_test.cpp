@@ -155,7 +155,8 @@ TEST(Promotion, ThePromotedServerGoesOnAndTheOldPrimaryIsRefused) {
   const int port = primary.port() + 1;
   const std::string as_postgres = "runuser=''; [ $(id -u) -ne 0 ] || runuser='setpriv --reuid=postgres --regid=postgres --clear-groups'; ";
   const auto shell = [&](const std::string& script) { return test::run_command({"/bin/bash", "-c", as_postgres + script}, {}, Millis{90'000}); };
-  const auto copied = shell("mkdir -m 700 " + standby_data + " && { [ -z \"$runuser\" ] || chown postgres " + standby_data + "; } && $runuser " + bin + "/pg_basebackup -h 127.0.0.1 -p " + std::to_string(primary.port()) +
+  const auto copied = shell("mkdir -m 700 " + standby_data + " && { [ -z \"$runuser\" ] || chown postgres " + standby_data +
+                            "; } && $runuser " + bin + "/pg_basebackup -h 127.0.0.1 -p " + std::to_string(primary.port()) +
                             " -U postgres -D " + standby_data + " -R -X stream -c fast && echo 'port=" + std::to_string(port) + "' >> " +
                             standby_data + "/postgresql.conf && $runuser " + bin + "/pg_ctl -D " + standby_data + " -l " + standby_data +
                             "/log -w start </dev/null >/dev/null 2>&1 && $runuser " + bin + "/pg_ctl -D " + standby_data + " -w promote >/dev/null");

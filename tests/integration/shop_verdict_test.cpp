@@ -39,7 +39,8 @@ class Sender {
   void commit() { require(rd_kafka_commit_transaction(client_.get(), timeout_ms)); }
   void abort() { require(rd_kafka_abort_transaction(client_.get(), timeout_ms)); }
   void send(const std::string& id, const std::string& topic = "shop.emails", const std::string& key = "anna") {
-    const auto code = rd_kafka_producev(client_.get(), RD_KAFKA_V_TOPIC(topic.c_str()), RD_KAFKA_V_PARTITION(0), RD_KAFKA_V_KEY(key.data(), key.size()),
+    const auto code = rd_kafka_producev(client_.get(), RD_KAFKA_V_TOPIC(topic.c_str()), RD_KAFKA_V_PARTITION(0),
+                                        RD_KAFKA_V_KEY(key.data(), key.size()),
                                         RD_KAFKA_V_HEADER("dedup-key", id.data(), id.size()), RD_KAFKA_V_END);
     if (code != RD_KAFKA_RESP_ERR_NO_ERROR || rd_kafka_flush(client_.get(), timeout_ms) != RD_KAFKA_RESP_ERR_NO_ERROR) {
       throw std::runtime_error("cannot send " + id);

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every example in the documentation works: `sql` blocks are run by psql against a PostgreSQL with the schema, page by page and
+// in their order; `toml` blocks pass as configuration.
+//
+// The words behind `sql` say who runs it: `owner` (who also ran init), `duty`, or by default the application's login `shop`. A
+// page creates its logins itself. `wrong` marks what runs, and must not be copied.
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <regex>
+#include <sstream>
+
+#include "relay/config/config.h"
+#include "tests/support/process.h"
+#include "tests/support/world.h"
+
+namespace outbox {
+namespace {
+
+struct Block {
+  std::string page;
+  int line = 0;
+  std::string language;
+  std::string words;
+  std::string text;
+
+  std::string place() const { return page + ":" + std::to_string(line); }
+  bool says(const std::string& word) const { return (" " + words + " ").find(" " + word + " ") != std::string::npos; }
+};
+
+std::string contents(const std::filesystem::path& file) {
+  std::ifstream in(file);
+  std::ostringstream text;
+  text << in.rdbuf();
+  return text.str();
+}
+
+std::vector<std::filesystem::path> pages() {
+  std::vector<std::filesystem::path> all = {std::filesystem::path(OUTBOX_SOURCE_DIR) / "README.md"};
+  for (const auto& entry : std::filesystem::directory_iterator(std::filesystem::path(OUTBOX_SOURCE_DIR) / "docs")) all.push_back(entry.path());
+  return all;
+}
+
+// The fenced blocks of one language, of all pages.
+std::map<std::string, std::vector<Block>> blocks(const std::string& language) {
+  static const std::regex fence("```(\\w*) *(.*)");
+  std::map<std::string, std::vector<Block>> found;
+  for (const auto& page : pages()) {
+    std::istringstream lines(contents(page));
+    std::string line;
+    std::optional<Block> open;
+    for (int number = 1; std::getline(lines, line); ++number) {
+      std::smatch match;
+      if (!std::regex_match(line, match, fence)) {
+        if (open) open->text += line + "\n";
+      } else if (open) {
+        if (open->language == language) found[open->page].push_back(*open);
+        open.reset();
+      } else {
+        open = Block{page.filename().string(), number, match[1], match[2], ""};
+      }
+    }
+    EXPECT_FALSE(open) << open->place() << " is never closed";
+  }
+  return found;
+}
+
+TEST(DocsTest, EverySqlExampleRuns) {
+  const auto all = blocks("sql");
+  ASSERT_GE(all.size(), 3U);
+  for (const auto& [page, examples] : all) {
+    test::ScratchPostgres postgres;  // of its own: logins are the whole server's
+    test::World world(postgres, nullptr);
+    for (const Block& block : examples) {
+      const std::string user = block.says("owner") ? "postgres" : block.says("duty") ? "duty" : "shop";
+      const auto done = test::run_command({"/usr/bin/env", "psql", "-X", "-v", "ON_ERROR_STOP=1", "-c", "set lock_timeout = '10s'", "-c", block.text,
+                                           postgres.dsn(world.database(), user)}, {});
+      EXPECT_EQ(done.code, 0) << block.place() << " as " << user << ":\n" << block.text << done.output;
+      EXPECT_EQ(done.output.find("WARNING"), std::string::npos) << block.place() << ":\n" << done.output;
+    }
+    EXPECT_NE(world.value("select count(*) from outbox.message") == "0", page != "operations.md") << page << " enqueues nothing";
+  }
+}
+
+TEST(DocsTest, EveryConfigurationIsComplete) {
+  const auto all = blocks("toml");
+  ASSERT_GE(all.size(), 1U);
+  const std::filesystem::path file = std::filesystem::path(testing::TempDir()) / ("docs-test-" + std::to_string(getpid()) + ".toml");
+  for (const auto& [page, examples] : all) {
+    for (const Block& block : examples) {
+      std::ofstream(file) << block.text;
+      const auto config = config::load(file.string(), {});
+      EXPECT_TRUE(config) << block.place() << ":\n" << (config ? "" : config.error().text());
+    }
+  }
+  std::filesystem::remove(file);
+}
+
+// How a heading is named in a link: small letters, hyphens for blanks, nothing else.
+std::string anchor(const std::string& heading) {
+  std::string out;
+  for (const char c : heading) {
+    if (std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '-' || c == '_') out += static_cast<char>(std::tolower(c));
+    if (c == ' ') out += '-';
+  }
+  return out;
+}
+
+bool has_section(const std::filesystem::path& page, const std::string& wanted) {
+  std::istringstream lines(contents(page));
+  for (std::string line; std::getline(lines, line);) {
+    const auto text = line.find_first_not_of('#');
+    if (text != 0 && text != std::string::npos && line[text] == ' ' && anchor(line.substr(text + 1)) == wanted) return true;
+  }
+  return false;
+}
+
+TEST(DocsTest, EveryLinkLeadsSomewhere) {
+  static const std::regex link("\\]\\(([^)#:]*)#?([^)]*)\\)");  // [text](page.md#section)
+  int links = 0;
+  for (const auto& page : pages()) {
+    const std::string text = contents(page);
+    for (std::sregex_iterator it(text.begin(), text.end(), link), end; it != end; ++it, ++links) {
+      const auto target = (*it)[1].length() == 0 ? page : page.parent_path() / (*it)[1].str();
+      const std::string section = (*it)[2];
+      EXPECT_TRUE(std::filesystem::exists(target)) << page.filename() << " links to " << (*it)[0];
+      EXPECT_TRUE(section.empty() || has_section(target, section)) << page.filename() << " links to " << (*it)[0];
+    }
+  }
+  EXPECT_GT(links, 10);
+}
+
+}  // namespace
+}  // namespace outbox

@@ -1,0 +1,236 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""House rules that a compiler does not check.
+
+    tidy.py [FOLDER]     looks at every file below FOLDER (default: this repository); exits 1 if a rule is broken
+
+Each finding is `file:line: what`. A place that may break a rule stands in EXCEPTIONS, with its reason; an exception that
+nothing needs any more is a finding as well.
+"""
+import os
+import re
+import sys
+from collections import Counter
+
+LINE_MAX = 150
+FUNCTION_MAX = 70
+FILE_MAX = 600
+PRODUCTION_FILE_MAX = 400  # more is allowed where the code is better so: printed, not counted
+
+SKIPPED_FOLDERS = {".git", "build", ".scratch", "__pycache__"}
+LICENSED = (".cpp", ".h", ".sql", ".py", ".sh", ".cmake", ".xml", ".yaml", ".service", "CMakeLists.txt", "Dockerfile")
+
+# (rule, file, the text that is found): why it may be there.
+EXCEPTIONS = {
+    ("sleep", "tests/support/process.cpp", "usleep("): "the pause of eventually(), which polls a condition",
+    ("owner", "relay/config/dsn.cpp", "PQfreemem("): "an out parameter of libpq, freed in the next line",
+    ("owner", "relay/postgres/session.cpp", "PQfreemem("): "an out parameter of libpq, freed in the next line",
+    ("owner", "relay/postgres/reader.cpp", "PQfreemem("): "the deleter of OwnedBytes",
+    ("owner", "relay/kafka/handle.h", "rd_kafka_metadata_destroy("): "is the owner",
+    ("owner", "relay/kafka/topics.cpp", "rd_kafka_topic_conf_destroy("): "rd_kafka_topic_new() takes it only if it succeeds",
+    ("owner", "examples/shop/print_consumer.cpp", "rd_kafka_destroy("): "is the owner",
+    ("owner", "examples/shop/print_consumer.cpp", "rd_kafka_message_destroy("): "is the owner",
+    ("owner", "examples/shop/print_consumer.cpp", "rd_kafka_topic_partition_list_destroy("): "is the owner",
+}
+
+# Which layers a layer may include. `core` defines the words (modes, snapshots) that a configuration is made of.
+LAYERS = {
+    "base": {"base"},
+    "core": {"base", "core"},
+    "config": {"base", "core", "config"},
+    "postgres": {"base", "core", "postgres"},
+    "kafka": {"base", "core", "kafka"},
+    "commands": {"base", "core", "config", "postgres", "kafka", "commands"},
+}
+# The loop is driven by `commands` alone; what it needs of the others is in ports.h.
+LOOP_USERS = {"core", "commands"}
+FOREIGN_HEADERS = {
+    "base": ("libpq", "pqxx", "librdkafka"),
+    "core": ("libpq", "pqxx", "librdkafka"),
+    "config": ("pqxx",),  # parses connection strings and checks properties with the libraries that will take them
+    "postgres": ("librdkafka",),
+    "kafka": ("libpq", "pqxx"),
+    "commands": (),
+}
+
+# A signature, at the start of a line and up to the brace of its body; what begins with a keyword is a statement.
+CPP_FUNCTION = (r"^( {0,6})(?!//|(?:public|protected|private|case|if|for|while|switch|else|catch|do|return|namespace|class|struct|enum)\b)"
+                r"[^\s;{}#][^;{}]*\)(?: const| noexcept| override| mutable| -> [^;{}]+| : [^;{}]+)* ?\{$")
+
+# (rule, files, pattern, what to do instead). Built from pieces where this file would otherwise find itself.
+BANNED = [
+    ("sleep", r"tests/(?!bench/|tidy/).*", r"\b(?:sleep_for|sleep_until|usleep|nanosleep|sleep)\(",
+     "wait for a condition: test::eventually()"),
+    ("thread", r".*\.(?:cpp|h)", r"\bthread\b[^;]*\bdetach\(", "join threads"),
+    ("select", r".*\.(?:cpp|h|sql)", r"(?i)select\s+\*\s+from\s+(?!\(\s*values)", "name the columns"),
+    ("dump", r"(?!tests/tidy/).*", r"rd_kafka_conf_" + "dump", "it prints secrets"),
+    ("reveal", r"(?:relay|examples)/.*", r"(?:print\w*\(|puts\(|<<|log::event\(|format\w*\().*\breveal\(\)", "a secret is never printed"),
+    ("owner", r"(?:relay|examples)/.*\.(?:cpp|h)", r"(?<![\w:.>])(?:PQclear|PQfinish|PQfreemem|rd_kafka_\w*destroy|free)\(",
+     "give it to its owner type"),
+    ("word", r".*", r"(?<![\w.$/}])/" + r"work\b|\.\./" + "shared", "the repository stands alone"),
+]
+
+
+class Tidy:
+    def __init__(self, root):
+        self.root = root
+        self.findings = []
+        self.notes = []
+        self.used = set()
+        self.texts = {}
+        for folder, names, files in os.walk(root):
+            names[:] = sorted(n for n in names if n not in SKIPPED_FOLDERS)
+            for name in sorted(files):
+                path = os.path.join(folder, name)
+                with open(path, encoding="utf-8") as f:
+                    self.texts[os.path.relpath(path, root)] = f.read()
+
+    def found(self, path, line, what):
+        self.findings.append(f"{path}:{line}: {what}")
+
+    def run(self):
+        for path, text in self.texts.items():
+            self.look_at_lines(path, text)
+            self.look_at_functions(path, text)
+            self.look_for_banned(path, text)
+            self.look_at_includes(path, text)
+            if path.endswith(".sql"):
+                self.look_for_comments(path, text)
+        self.look_at_events()
+        self.look_for_dead_files()
+        for rule, path, text in EXCEPTIONS.keys() - self.used:
+            if path in self.texts:
+                self.found("tests/tidy/tidy.py", 1, f"nothing needs the exception ({rule}, {path}, {text}) any more")
+        return sorted(self.findings)
+
+    # --- One file ---------------------------------------------------------------------------------------------------------
+
+    def look_at_lines(self, path, text):
+        lines = text.splitlines()
+        shell = text.startswith("#!")
+        if (path.endswith(LICENSED) or shell) and not any("SPDX-License-Identifier: Apache-2.0" in l for l in lines[:2]):
+            self.found(path, 1, "has no SPDX line")
+        if text and not text.endswith("\n"):
+            self.found(path, len(lines), "does not end with a line feed")
+        if path.endswith((".cpp", ".h", ".py", ".sql")) and len(lines) > FILE_MAX:
+            self.found(path, 1, f"has {len(lines)} lines, more than {FILE_MAX}")
+        elif path.startswith("relay/") and len(lines) > PRODUCTION_FILE_MAX:
+            self.notes.append(f"{path}: has {len(lines)} lines")
+        for number, line in enumerate(lines, 1):
+            table_row = path.endswith(".md") and line.startswith("|")
+            if len(line) > LINE_MAX and not table_row and path != "LICENSE":
+                self.found(path, number, f"line of {len(line)} characters, more than {LINE_MAX}")
+            if line != line.rstrip():
+                self.found(path, number, "blanks at the end of the line")
+            if "\t" in line:
+                self.found(path, number, "a tab")
+
+    def look_at_functions(self, path, text):
+        """A function begins with a signature that ends in a brace, and ends with a brace (Python: a line) no deeper than that."""
+        if path.endswith((".cpp", ".h")):
+            begin, end = CPP_FUNCTION, r"^{}\}}"
+        elif path.endswith(".py"):
+            begin, end = r"^( *)def ", r"^(?!{} )\s*\S"
+        elif path.startswith("scripts/"):
+            begin, end = r"^()\w+\(\) \{$", r"^{}\}}"
+        else:
+            return
+        for match in re.finditer(begin, text, re.M):
+            over = re.compile(end.format(match.group(1)), re.M).search(text, match.end())
+            if not over and not path.endswith(".py"):
+                continue  # a lambda, passed on
+            lines = text.count("\n", match.start(), over.start() if over else len(text)) + (not path.endswith(".py"))
+            if lines > FUNCTION_MAX:
+                self.found(path, text.count("\n", 0, match.start()) + 1, f"function of {lines} lines, more than {FUNCTION_MAX}")
+
+    def look_for_banned(self, path, text):
+        for rule, files, pattern, instead in BANNED:
+            if not re.fullmatch(files, path):
+                continue
+            for number, line in enumerate(text.splitlines(), 1):
+                for match in re.finditer(pattern, line):
+                    if (rule, path, match.group()) in EXCEPTIONS:
+                        self.used.add((rule, path, match.group()))
+                    else:
+                        self.found(path, number, f"banned: {match.group()} ({instead})")
+
+    def look_at_includes(self, path, text):
+        parts = path.split("/")
+        if parts[0] != "relay" or len(parts) < 3:
+            return
+        layer = parts[1]
+        for number, line in enumerate(text.splitlines(), 1):
+            match = re.match(r'#include ["<]([^">]+)[">]', line)
+            if not match:
+                continue
+            header = match.group(1)
+            if header.startswith(("tests/", "examples/")):
+                self.found(path, number, f"the relay does not include {header}")
+            elif header.startswith("relay/") and header.split("/")[1] not in LAYERS.get(layer, ()):
+                self.found(path, number, f"layer {layer} does not include {header}")
+            elif header == "relay/core/loop.h" and layer not in LOOP_USERS:
+                self.found(path, number, f"layer {layer} does not know the loop")
+            elif header.startswith(FOREIGN_HEADERS.get(layer, ())):
+                self.found(path, number, f"layer {layer} does not know <{header}>")
+
+    def look_for_comments(self, path, text):
+        """Every schema object is commented: what `\\d+` shows is the reference of whoever has no other."""
+        commented = Counter(re.sub(r"\s", "", c) for c in re.findall(r"comment on ((?:table|column|function|type) .*?)\s+is\b", text, re.S))
+
+        def expect(match, kind, name):
+            if not commented[re.sub(r"\s", "", f"{kind} {name}")]:
+                self.found(path, text.count("\n", 0, match.start()) + 1, f"no comment on {kind} {name}")
+
+        for table in re.finditer(r"create table (?:if not exists )?([\w.]+) \(\n(.*?)^\)", text, re.S | re.M):
+            expect(table, "table", table.group(1))
+            for column in re.findall(r"^  (\w+) ", table.group(2), re.M):
+                if column not in ("primary", "unique", "check", "constraint", "foreign"):
+                    expect(table, "column", f"{table.group(1)}.{column}")
+        for function in re.finditer(r"create (?:or replace )?(?:function|procedure) ([\w.]+)\s*\((.*?)\)\s*returns", text, re.S):
+            arguments = [re.sub(r"\s+default .*", "", a.strip(), flags=re.S) for a in function.group(2).split(",") if a.strip()]
+            expect(function, "function", f"{function.group(1)}({','.join(a.split(' ', 1)[-1] for a in arguments)})")
+        for kind in re.finditer(r"create type ([\w.]+)", text):
+            expect(kind, "type", kind.group(1))
+
+    # --- The whole tree ---------------------------------------------------------------------------------------------------
+
+    def look_at_events(self):
+        page = "docs/operations.md"
+        table = re.search(r"^## Log events$(.*?)(?=^## |\Z)", self.texts.get(page, ""), re.S | re.M)
+        documented = set(re.findall(r"^\| `(\w+)` \|", table.group(1), re.M)) if table else set()
+        logged = set()
+        for path, text in self.texts.items():
+            if not path.startswith("relay/") or path.startswith("relay/base/log."):
+                continue
+            for match in re.finditer(r'log::event\([^;]*?"(\w+)"', text):
+                logged.add(match.group(1))
+                if match.group(1) not in documented:
+                    self.found(path, text.count("\n", 0, match.start()) + 1, f"event {match.group(1)} is not documented in {page}")
+        for event in sorted(documented - logged):
+            self.found(page, 1, f"event {event} is documented and never logged")
+
+    def look_for_dead_files(self):
+        included = set(h for t in self.texts.values() for h in re.findall(r'#include "([^"]+)"', t))
+        for path in self.texts:
+            others = lambda: (t for p, t in self.texts.items() if p != path)
+            name = os.path.basename(path)
+            if path.endswith(".h") and not path.startswith("include/") and path not in included:
+                self.found(path, 1, "is never included")
+            elif path.startswith(("scripts/", "docs/", "config/", ".ci/")) and path != ".ci/run" and not any(name in t for t in others()):
+                self.found(path, 1, "is named nowhere")
+
+
+def main():
+    root = sys.argv[1] if len(sys.argv) > 1 else os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
+    tidy = Tidy(os.path.normpath(root))
+    findings = tidy.run()
+    for note in tidy.notes:
+        print(f"note: {note}")
+    for finding in findings:
+        print(finding)
+    print(f"{len(tidy.texts)} files, {len(findings)} findings")
+    return 1 if findings else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

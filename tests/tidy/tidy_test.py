@@ -1,0 +1,131 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""A rule that finds nothing is no rule: plants each violation in a tidy tree and expects it to be found, and nothing else."""
+import os
+import sys
+import tempfile
+import unittest
+
+sys.dont_write_bytecode = True
+from tidy import Tidy  # noqa: E402
+
+CPP = "// SPDX-License-Identifier: Apache-2.0\n"
+SQL = "-- SPDX-License-Identifier: Apache-2.0\n"
+PYTHON = "# SPDX-License-Identifier: Apache-2.0\n"
+TIDY_TREE = {
+    "relay/core/loop.h": CPP + "#pragma once\n",
+    "relay/core/loop.cpp": CPP + '#include "relay/core/loop.h"\n\nvoid f() {\n  log::event(Level::info, "started", {});\n}\n',
+    "docs/operations.md": "# Operations\n\n## Log events\n\n| event | means |\n| --- | --- |\n| `started` | it began |\n",
+    "README.md": "See docs/operations.md.\n",
+}
+
+
+def function(lines, head="void g() {", foot="}"):
+    return "\n".join([head] + ["  x();"] * (lines - 2) + [foot]) + "\n"
+
+
+class TidyTest(unittest.TestCase):
+    def findings(self, more=None, without=()):
+        with tempfile.TemporaryDirectory() as root:
+            for path, text in {**TIDY_TREE, **(more or {})}.items():
+                if path in without:
+                    continue
+                os.makedirs(os.path.dirname(os.path.join(root, path)) or root, exist_ok=True)
+                with open(os.path.join(root, path), "w", encoding="utf-8") as f:
+                    f.write(text)
+            return Tidy(root).run()
+
+    def expect(self, path, text, *whats):
+        found = self.findings({path: text})
+        self.assertEqual(len(found), len(whats), found)
+        for what in whats:
+            self.assertTrue(any(f.startswith(path + ":") and what in f for f in found), found)
+
+    def test_a_tidy_tree_has_no_findings(self):
+        self.assertEqual(self.findings(), [])
+
+    def test_lines(self):
+        self.expect("relay/a.cpp", CPP + "x" * 151 + "\n", "line of 151")
+        self.expect("relay/a.cpp", CPP + "x" * 150 + "\n")
+        self.expect("relay/a.cpp", CPP + "x \n", "blanks")
+        self.expect("relay/a.cpp", CPP + "\tx\n", "a tab")
+        self.expect("relay/a.cpp", CPP + "x", "line feed")
+        self.expect("relay/a.cpp", "x\n", "SPDX")
+        self.expect("relay/a.cpp", CPP + "x\n" * 600, "has 601 lines")
+
+    def test_functions(self):
+        self.expect("relay/a.cpp", CPP + function(71), "function of 71 lines")
+        self.expect("relay/a.cpp", CPP + function(70))
+        method = function(71, "  int g(int a,\n        int b) const {", "  }")
+        self.expect("relay/a.cpp", CPP + "struct S {\n" + method + "};\n", "function of 72 lines")
+        self.expect("relay/a.cpp", CPP + function(71, "TEST_F(Fixture, DoesIt) {"), "function of 71 lines")
+        self.expect("relay/a.cpp", CPP + function(71, "namespace n {"))
+        self.expect("tests/a.py", PYTHON + function(71, "def g():", "  x()") + "\n\nf()\n", "function of")
+        self.expect("tests/a.py", PYTHON + function(60, "def g():", "  x()"))
+
+    def test_layers(self):
+        def include(header):
+            return CPP + f"#include {header}\n"
+        self.expect("relay/core/a.cpp", include('"relay/postgres/a.h"'), "layer core")
+        self.expect("relay/core/a.cpp", include("<libpq-fe.h>"), "does not know <libpq-fe.h>")
+        self.expect("relay/core/a.cpp", include("<librdkafka/rdkafka.h>"), "does not know <librdkafka")
+        self.expect("relay/base/a.cpp", include('"relay/core/loop.h"'), "layer base")
+        self.expect("relay/kafka/a.cpp", include("<pqxx/pqxx>"), "does not know <pqxx")
+        self.expect("relay/kafka/a.cpp", include('"relay/postgres/a.h"'), "layer kafka")
+        self.expect("relay/postgres/a.cpp", include('"relay/kafka/a.h"'), "layer postgres")
+        self.expect("relay/postgres/a.cpp", include('"relay/core/loop.h"'), "does not know the loop")
+        self.expect("relay/config/a.cpp", include('"relay/commands/a.h"'), "layer config")
+        self.expect("relay/commands/a.cpp", include('"tests/support/a.h"'), "does not include tests/support/a.h")
+        self.expect("relay/commands/a.cpp", include('"relay/core/loop.h"'))
+
+    def test_banned(self):
+        self.expect("tests/unit/a.cpp", CPP + "sleep_for(1s);\n", "sleep_for(")
+        self.expect("tests/unit/a.cpp", CPP + "  sleep(1);\n", "sleep(")
+        self.expect("tests/unit/a.cpp", CPP + "select pg_sleep(1)\n")
+        self.expect("tests/bench/a.cpp", CPP + "sleep_for(1s);\n")
+        self.expect("relay/core/a.cpp", CPP + "std::thread(f).detach();\n", "detach(")
+        self.expect("relay/core/a.cpp", CPP + "topics_.detach();\n")
+        self.expect("relay/core/a.cpp", CPP + 'run("select * from outbox.message");\n', "name the columns")
+        self.expect("sql/002_a.sql", SQL + "SELECT * FROM outbox.message;\n", "name the columns")
+        self.expect("sql/002_a.sql", SQL + "select * from (values (1)) as v(x);\n")
+        self.expect("relay/core/a.cpp", CPP + "rd_kafka_conf_dump(c, &n);\n", "secrets")
+        self.expect("relay/core/a.cpp", CPP + "out << dsn.reveal();\n", "never printed")
+        self.expect("relay/core/a.cpp", CPP + 'log::event(l, "started", {{"dsn", dsn.reveal()}});\n', "never printed")
+        self.expect("relay/core/a.cpp", CPP + "connect(dsn.reveal());\n")
+        self.expect("relay/core/a.cpp", CPP + "PQclear(r);\n", "owner type")
+        self.expect("relay/core/a.cpp", CPP + "  rd_kafka_topic_destroy(t);\n", "owner type")
+        self.expect("relay/core/a.cpp", CPP + "free(p);\n", "owner type")
+        self.expect("relay/core/a.cpp", CPP + "std::unique_ptr<T, Destroyer<PQclear>> r;\n")
+        self.expect("a.md", "built in /" + "work/a\n", "stands alone")
+        self.expect("a.md", "see .." + "/shared/a\n", "stands alone")
+        self.expect("a.md", "a framework/worker\n")
+
+    def test_comments_in_sql(self):
+        table = SQL + "create table outbox.t (\n  a integer primary key,\n  check (a > 0)\n);\n"
+        about = "comment on table outbox.t is 'x';\ncomment on column outbox.t.a is 'x';\n"
+        self.expect("sql/002_a.sql", table, "table outbox.t", "column outbox.t.a")
+        self.expect("sql/002_a.sql", table + about)
+        create = SQL + "create function outbox.f(a text, b jsonb default null) returns uuid language sql as 'x';\n"
+        self.expect("sql/002_a.sql", create, "function outbox.f(text,jsonb)")
+        self.expect("sql/002_a.sql", create + "comment on function outbox.f(text) is 'another';\n", "function outbox.f(text,jsonb)")
+        self.expect("sql/002_a.sql", create + "comment on function outbox.f(text, jsonb) is\n  'x';\n")
+        self.expect("sql/002_a.sql", SQL + "create type outbox.s as (a integer);\n", "type outbox.s")
+
+    def test_events(self):
+        self.expect("relay/core/a.cpp", CPP + 'log::event(b ? Level::info : Level::warn,\n    "surprise", {});\n', "event surprise")
+        self.assertEqual(len(self.findings(without=("relay/core/loop.cpp",))), 2)  # and the header is dead
+
+    def test_dead_files(self):
+        self.expect("relay/core/a.h", CPP, "never included")
+        self.expect("scripts/orphan", "#!/bin/sh\n" + PYTHON, "named nowhere")
+        self.expect("docs/a.md", "x\n", "named nowhere")
+
+    def test_an_exception_is_needed_or_found(self):
+        found = self.findings({"tests/support/process.cpp": CPP})
+        self.assertEqual(len(found), 1)
+        self.assertIn("nothing needs the exception", found[0])
+        self.expect("tests/support/process.cpp", CPP + "usleep(1);\n")
+
+
+if __name__ == "__main__":
+    unittest.main()
