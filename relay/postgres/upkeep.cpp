@@ -18,8 +18,10 @@ const std::string guard =
 }  // namespace
 
 std::string horizon_sql(const std::string& keep) {
-  // The oldest young stream batch, or if none is young, the newest.
-  return "select h.number, h.base from outbox.batch h where h.number = coalesce("
+  // The oldest young stream batch, or if none is young, the newest; then back to the first one of its difference, because
+  // the messages of a difference are kept together.
+  return "select coalesce((select p.number + 1 from outbox.batch p where p.number < h.number and p.base::text <> h.base::text "
+         "order by p.number desc limit 1), 0) as number, h.base from outbox.batch h where h.number = coalesce("
          "(select b.number from outbox.batch b where b.kind = 'stream' and b.opened_at > clock_timestamp() - " + keep +
          "::interval order by b.number limit 1), "
          "(select b.number from outbox.batch b where b.kind = 'stream' order by b.number desc limit 1))";

@@ -23,8 +23,8 @@ struct Pruned {
   std::int64_t batches = 0;
 };
 
-// The batch (number, base) up to whose base messages are not kept: the oldest stream batch younger than `keep`, a parameter; if
-// none is younger, the newest. Everything visible in a base is delivered or parked, so that whatever the clock says, no
+// The base up to which messages are not kept, and the number of the first batch that has it: of the oldest stream batch younger
+// than `keep`, a parameter; if none is younger, of the newest. Everything visible in a base is delivered or parked, so that whatever the clock says, no
 // undelivered message is deleted.
 std::string horizon_sql(const std::string& keep);
 

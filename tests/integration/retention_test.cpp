@@ -130,6 +130,19 @@ TEST_F(Retention, TheJournalIsKeptForMessagesBesideALateOne) {
   EXPECT_EQ(state("late"), "delivered in 5");
 }
 
+TEST_F(Retention, TheJournalOfADifferenceIsKeptWhole) {
+  deliver({"0"});
+  world.sql("insert into outbox.message (topic, payload) select '" + topic + "', convert_to(g::text, 'UTF8') from generate_series(1, 6) g");
+  world.environment["OUTBOX_RELAY_DELIVERY_BATCH_MESSAGES_MAX"] = "2";
+  deliver_the_rest();
+  ASSERT_EQ(state("1"), "delivered in 2");
+  age("2 hours", "3");
+  prune();
+  EXPECT_EQ(kept(), (Texts{"1", "2", "3", "4", "5", "6"}));
+  EXPECT_EQ(state("1"), "delivered in 2");
+  EXPECT_EQ(state("6"), "delivered in 4");
+}
+
 // Ages by which everything, or nothing, looks old.
 class RetentionByAnyClock : public Retention, public ::testing::WithParamInterface<const char*> {};
 
