@@ -25,6 +25,7 @@ class Producer : public Publisher {
 
   Result<std::optional<Progress>> newest_progress(bool settled) override;
   Result<void> renew(Mode mode) override;
+  void limit_record_batches(std::size_t messages_max) override;
   void abandon() override;
   bool clean(Mode mode) const override { return client_ && clean_ && mode == mode_; }
   Result<Vetted> vet(const Page& page) override;
@@ -36,6 +37,7 @@ class Producer : public Publisher {
   Result<void> probe() override;
 
  private:
+  void poll_for_reason();
   bool transactional() const { return mode_ == Mode::exactly_once; }
   Result<Conf> producer_conf();
   Error failed(const char* doing, KafkaError error, bool in_doubt);
@@ -53,6 +55,7 @@ class Producer : public Publisher {
   Client client_;
   Mode mode_ = Mode::exactly_once;  // of this incarnation
   bool clean_ = false;
+  std::size_t record_batch_max_ = 0;  // of the next incarnation; 0: no limit
 
   // The batch in flight.
   const Page* page_ = nullptr;

@@ -7,6 +7,8 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
+#include <atomic>
+
 #include "tests/support/judge.h"
 #include "tests/support/kafka_proxy.h"
 
@@ -234,6 +236,28 @@ TEST(LateRequest, ALateAbortLosesMessagesWithoutTheRule) {
   const auto broken = deliver(late, rule_off);
   EXPECT_EQ(broken.answer, 0);
   EXPECT_EQ(broken.verdict.lost, many) << broken.verdict;
+}
+
+// What is open when a message is refused is aborted by the coordinator, for the next incarnation.
+TEST(LateRequest, TheRelayItselfNeverSendsAnAbort) {
+  Stage stage;
+  const std::string strict = stage.world.topic("strict", 1, {"cleanup.policy=compact"});
+  std::atomic<int> commits = 0;
+  std::atomic<int> aborts = 0;
+  const auto count = [&](const KafkaRequest& r) {
+    ++(r.bytes.back() == '\0' ? aborts : commits);
+    return false;
+  };
+  const auto never = stage.network.proxy.hold(KafkaApi::end_txn, Then::stall, count);
+  auto relay = stage.start(intact);
+  stage.world.sql("insert into outbox.message (topic, payload) values ('" + strict + "', 'refused for want of a key')");
+  stage.write_batch();
+  const auto verdict = stage.finish(relay);
+  stage.network.proxy.forget(never);
+  EXPECT_TRUE(verdict.exactly_once()) << verdict;
+  EXPECT_EQ(verdict.parked, 1) << verdict;
+  EXPECT_GT(commits, 0);
+  EXPECT_EQ(aborts, 0);
 }
 
 TEST(LateRequest, ALateProduceOfACommittedBatchIsRefused) { expect_refused(deliver({KafkaApi::produce, Amid::reported}, intact)); }

@@ -258,6 +258,11 @@ std::shared_ptr<KafkaProxy::Held> KafkaProxy::hold(KafkaApi api, Then then, std:
   return held;
 }
 
+void KafkaProxy::forget(const std::shared_ptr<Held>& held) {
+  const std::lock_guard lock(mutex_);
+  waiting_.remove(held);
+}
+
 int KafkaProxy::count(KafkaApi api) {
   const std::lock_guard lock(mutex_);
   return counts_[api];
@@ -280,7 +285,11 @@ void KafkaProxy::wait(std::unique_lock<std::mutex>& lock, const std::string& wha
 void KafkaProxy::Held::caught() {
   std::unique_lock lock(proxy_.mutex_);
   proxy_.wait(lock, "a request to hold", [this] { return request_.has_value(); });
-  proxy_.wait(lock, "the answers before it", [this] { return link_->unanswered == 0; });
+  if (then_ == Then::lose_answer) {
+    proxy_.wait(lock, "the answer that is lost", [this] { return answer_.has_value(); });
+  } else {
+    proxy_.wait(lock, "the answers before it", [this] { return link_->unanswered == 0; });
+  }
 }
 
 int KafkaProxy::Held::release() { return release(request()); }
