@@ -15,6 +15,7 @@ constexpr Millis call_deadline{10'000};      // of one transactional call; less 
 constexpr Millis report_deadline{8'000};     // without a single delivery report
 constexpr Millis metadata_deadline{5'000};
 constexpr Millis progress_deadline{10'000};
+constexpr Millis guard_deadline{2'000};
 constexpr Millis last_record_deadline{500};
 constexpr Millis reason_deadline{1'000};     // until the client says why it takes no more messages
 constexpr std::int64_t record_overhead = 128;  // of a record and its batch beside key, value and headers, generously
@@ -81,8 +82,8 @@ Error Producer::failed(const char* doing, KafkaError error, bool in_doubt) {
 Result<std::optional<Progress>> Producer::newest_progress(bool settled) {
   auto progress = read_progress(options_, settled && transactional(), Deadline(progress_deadline));
   if (progress && !progress_topic_guarded_) {
-    if (auto r = guard_progress_topic(options_, Deadline(progress_deadline)); !r) return r.error();
     progress_topic_guarded_ = true;
+    if (auto r = guard_progress_topic(options_, Deadline(guard_deadline)); !r) return r.error();
   }
   return progress;
 }

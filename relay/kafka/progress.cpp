@@ -148,9 +148,7 @@ Result<void> guard_progress_topic(const Options& options, Deadline deadline) {
   auto client = make_reader(options, "read_committed");
   if (!client) return client.error();
   const auto config = describe_config(client->get(), ConfigOf::topic, options.progress_topic, deadline);
-  if (config) return require_compaction(options, *config);
-  if (config.error().fault == Fault::kafka) return config.error();
-  return {};
+  return config ? require_compaction(options, *config) : Result<void>{};
 }
 
 Result<std::optional<Progress>> read_progress(const Options& options, bool to_the_end, Deadline deadline) {

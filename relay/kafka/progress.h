@@ -27,10 +27,8 @@ Result<std::optional<Progress>> read_progress(const Options& options, bool to_th
 // Refuses a progress topic that is not compacted, by its configuration: the newest record would be deleted in time.
 Result<void> require_compaction(const Options& options, const std::map<std::string, std::string>& topic_config);
 
-// The same for the topic as it is in the cluster. A relay that may not describe the topic goes on: `check`, run by somebody who
-// may, tells.
-//   kafka     not reachable.
-//   refused   not compacted.
+// The same for the topic as it is in the cluster. Where nobody answers in time, or the relay may not describe the topic, it goes
+// on: that must not stop a relay that can read and write. `check` tells.
 Result<void> guard_progress_topic(const Options& options, Deadline deadline);
 
 }  // namespace outbox::kafka

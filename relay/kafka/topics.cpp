@@ -11,6 +11,8 @@ namespace {
 
 constexpr Millis look_up_timeout{5'000};
 constexpr Millis patience_max{60'000};
+constexpr Millis describe_timeout{1'000};   // shorter than a lease
+constexpr Millis describe_patience{60'000};  // after nobody answered: services exist that never do
 constexpr std::size_t topics_max = 10'000;  // of names seen; more would be a memory leak made of other people's mistakes
 
 bool valid_name(std::string_view name) {
@@ -122,8 +124,12 @@ void Topics::look_up(Topic& topic, rd_kafka_t* client, const rd_kafka_metadata_t
 
 // Too large and LogAppendTime are found before sending where the relay may describe the topic; else the broker tells.
 void Topics::learn_limits(Topic& topic, rd_kafka_t* client) {
-  const auto config = describe_config(client, ConfigOf::topic, topic.name, Deadline(look_up_timeout));
-  if (!config) return;
+  if (Clock::now() < describe_again_at_) return;
+  const auto config = describe_config(client, ConfigOf::topic, topic.name, Deadline(describe_timeout));
+  if (!config) {
+    if (config.error().fault == Fault::kafka) describe_again_at_ = Clock::now() + describe_patience;
+    return;
+  }
   if (const auto it = config->find("max.message.bytes"); it != config->end()) topic.bytes_max = std::stoll(it->second);
   if (const auto it = config->find("message.timestamp.type"); it != config->end()) topic.log_append_time = it->second == "LogAppendTime";
 }

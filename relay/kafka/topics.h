@@ -63,6 +63,7 @@ class Topics {
   void bar(Topic& topic, const char* error_class, std::string text);
 
   const Options& options_;
+  Clock::time_point describe_again_at_{};
   std::unordered_map<std::string_view, std::unique_ptr<Topic>> topics_;  // keys are views of Topic::name
 };
 

@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // A database in which a promise could not be kept is refused, each with its own clear error, and nothing is sent.
 #include <gtest/gtest.h>
+#include <librdkafka/rdkafka.h>
 #include <signal.h>
 
+#include <librdkafka/rdkafka_mock.h>  // wants the other one first
+
+#include "relay/kafka/handle.h"
 #include "tests/support/judge.h"
 
 namespace outbox {
@@ -106,6 +110,41 @@ TEST_F(BadInputTest, AProgressTopicOfAnotherRelay) {
   world.environment["OUTBOX_RELAY_KAFKA_PROGRESS_TOPIC"] = "outbox-progress." + other.name();
   refused("another relay", "progress topic of its own");
 }
+
+// No broker without transactions can be started any more; librdkafka's own stand-in can be told which requests it knows.
+class OldBroker {
+ public:
+  OldBroker(const std::string& progress_topic, const std::vector<std::int16_t>& unknown_requests) {
+    char why[256];
+    client_.reset(rd_kafka_new(RD_KAFKA_PRODUCER, rd_kafka_conf_new(), why, sizeof why));
+    cluster_.reset(rd_kafka_mock_cluster_new(client_.get(), 1));
+    rd_kafka_mock_topic_create(cluster_.get(), progress_topic.c_str(), 1, 1);
+    for (const auto request : unknown_requests) rd_kafka_mock_set_apiversion(cluster_.get(), request, -1, -1);
+  }
+  std::string brokers() const { return rd_kafka_mock_cluster_bootstraps(cluster_.get()); }
+  void create_topic(const std::string& name) { rd_kafka_mock_topic_create(cluster_.get(), name.c_str(), 1, 1); }
+
+ private:
+  kafka::Client client_;
+  kafka::Owned<rd_kafka_mock_cluster_t, rd_kafka_mock_cluster_destroy> cluster_;
+};
+
+class OldBrokerTest : public ::testing::TestWithParam<std::int16_t> {};
+
+TEST_P(OldBrokerTest, IsRefusedWithAHintToUseAtLeastOnce) {
+  World world(test::shared_postgres(), nullptr);
+  OldBroker broker("outbox-progress." + world.name(), {GetParam()});
+  broker.create_topic("t");
+  world.environment["OUTBOX_RELAY_KAFKA_BROKERS"] = broker.brokers();
+  world.sql("insert into outbox.message (topic, payload) values ('t', 'x')");
+  auto relay = world.relay();
+  EXPECT_EQ(relay.wait(), 5) << relay.output();
+  EXPECT_NE(relay.output().find("HINT: this broker cannot do transactions: set relay.mode = \"at-least-once\""), std::string::npos)
+      << relay.output();
+}
+
+INSTANTIATE_TEST_SUITE_P(WithoutOneRequestOfTransactions, OldBrokerTest, ::testing::Values(22, 26),
+                         [](const auto& request) { return "request_" + std::to_string(request.param); });
 
 TEST_F(BadInputTest, RowsThatSomebodyDeletedFromABatchInDoubt) {
   world.sql("insert into outbox.message (topic, payload) values ('" + topic + "', 'y')");
