@@ -49,10 +49,16 @@ Result<void> guard_rights(Control& control) {
                  ('outbox.parked', 'DELETE'), ('outbox.lease', 'SELECT')) as r(rel, priv)
     where not has_table_privilege(r.rel, r.priv)
     union all
-    select string_agg('UPDATE (' || c.col || ') on ' || c.rel, ', ')
-    from (values ('outbox.batch', 'delivered_at'), ('outbox.batch', 'offsets'), ('outbox.parked', 'released_in'),
-                 ('outbox.lease', 'holder'), ('outbox.lease', 'epoch'), ('outbox.lease', 'expires_at')) as c(rel, col)
-    where not has_column_privilege(c.rel, c.col, 'UPDATE'))");
+    select string_agg(c.priv || ' (' || c.col || ') on ' || c.rel, ', ')
+    from (values ('outbox.batch', 'delivered_at', 'UPDATE'), ('outbox.batch', 'offsets', 'UPDATE'),
+                 ('outbox.parked', 'released_in', 'UPDATE'), ('outbox.lease', 'relay', 'UPDATE'),
+                 ('outbox.lease', 'holder', 'UPDATE'), ('outbox.lease', 'epoch', 'UPDATE'),
+                 ('outbox.lease', 'expires_at', 'UPDATE'), ('outbox.lease', 'cluster', 'UPDATE'),
+                 ('outbox.message', 'topic', 'INSERT'), ('outbox.message', 'key', 'INSERT'),
+                 ('outbox.message', 'payload', 'INSERT'), ('outbox.message', 'headers', 'INSERT'),
+                 ('outbox.message', 'dedup_key', 'INSERT'), ('outbox.message', 'id', 'INSERT'),
+                 ('outbox.message', 'created_at', 'INSERT')) as c(rel, col, priv)
+    where not has_column_privilege(c.rel, c.col, c.priv))");
   if (!rows) return rows.error();
   for (const auto& row : *rows) {
     if (!row[0].is_null()) {

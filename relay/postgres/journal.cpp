@@ -129,6 +129,7 @@ Result<Identity> PgJournal::connect() {
   control_ = std::move(*control);
   hot_ = std::move(*hot);
   reader_.attach(hot_.get());
+  identity_ = *identity;
   return identity;
 }
 

@@ -32,6 +32,8 @@ class PgJournal : public Journal {
   // REQUIRES: connect() has succeeded.
   Control& control() { return *control_; }
   bool connected() const { return control_ != nullptr; }
+  // Of the database that connect() found last.
+  const Identity& identity() const { return identity_; }
   // The hot session's socket, or -1.
   int fd() const { return hot_ ? hot_->fd() : -1; }
 
@@ -42,6 +44,7 @@ class PgJournal : public Journal {
   Reader& reader_;
   std::unique_ptr<Session> hot_;
   std::unique_ptr<Control> control_;
+  Identity identity_;
 };
 
 // {"topic": {"partition": [first, last]}}

@@ -30,9 +30,10 @@ Result<std::optional<Lease::Taken>> PgLease::take() {
   auto rows = journal_.control().run(
       "taking the lease",
       "update outbox.lease l set epoch = l.epoch + 1, holder = $1, expires_at = pg_catalog.clock_timestamp() + $2::interval, "
-      "relay = $3, cluster = coalesce(l.cluster, (select c.system_identifier from pg_catalog.pg_control_system() c)) "
+      "relay = $3, cluster = coalesce(l.cluster, nullif($6::bigint, 0)) "
       "where l.epoch = $4 and l.expires_at = $5::timestamptz and coalesce(l.relay, $3) = $3 returning l.epoch",
-      options_.holder, std::to_string(options_.lease_ttl.count()) + " ms", options_.relay, seen_epoch_, seen_expiry_);
+      options_.holder, std::to_string(options_.lease_ttl.count()) + " ms", options_.relay, seen_epoch_, seen_expiry_,
+      journal_.identity().cluster);
   if (!rows) return rows.error();
   if (const auto warning = journal_.control().take_warning()) {
     return Error{Fault::postgres, "PostgreSQL, taking the lease: " + *warning, {}, true, true};

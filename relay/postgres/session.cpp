@@ -49,7 +49,9 @@ Result<std::string> connection_string(const Secret& dsn, const Secret& password,
 }
 
 const char* session_settings() {
-  return "set synchronous_commit = on; set row_security = off; set search_path = pg_catalog;"
+  // remote_apply is higher than on: it stays.
+  return "set search_path = pg_catalog; set row_security = off;"
+         "select set_config('synchronous_commit', 'on', false) where current_setting('synchronous_commit') <> 'remote_apply';"
          "set statement_timeout = '10min'; set lock_timeout = '30s'; set idle_in_transaction_session_timeout = '30s';"
          "set default_transaction_isolation = 'read committed'; set default_transaction_read_only = off;"
          "set bytea_output = 'hex'; set DateStyle = 'ISO, YMD'; set TimeZone = 'UTC'; set enable_seqscan = off;"
