@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # What the scripts share; sourced by them, after `set -euo pipefail`.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034  # used by those who source it
 
 OUTBOX_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 OUTBOX_CACHE=${OUTBOX_CACHE:-${XDG_CACHE_HOME:-${HOME:?}/.cache}/outbox-relay}

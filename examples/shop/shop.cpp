@@ -19,6 +19,16 @@ using Clock = std::chrono::steady_clock;
 
 namespace {
 
+// libpqxx 7.9 has another name for a statement with parameters.
+template <class... Args>
+pqxx::result run(pqxx::transaction_base& tx, const std::string& sql, const Args&... args) {
+#if PQXX_VERSION_MAJOR > 7 || (PQXX_VERSION_MAJOR == 7 && PQXX_VERSION_MINOR >= 9)
+  return tx.exec(sql, pqxx::params{args...});
+#else
+  return tx.exec_params(sql, args...);
+#endif
+}
+
 struct Options {
   std::string dsn;
   int seconds = 10;
@@ -49,16 +59,16 @@ class Till {
     const auto order = next_order();
     pqxx::work tx(connection_);
     // Lock the customer first, then enqueue: the messages of one customer arrive in the order of these transactions.
-    auto nth = tx.exec_params1("update shop.customer set effects = effects + 3 where id = $1 returning effects - 3", customer)[0].as<long>();
-    tx.exec_params0("insert into shop.orders (id, customer, cents) values ($1, $2, $3)", order, customer, cents);
+    auto nth = run(tx, "update shop.customer set effects = effects + 3 where id = $1 returning effects - 3", customer)[0][0].as<long>();
+    run(tx, "insert into shop.orders (id, customer, cents) values ($1, $2, $3)", order, customer, cents);
     const std::string key = "customer-" + std::to_string(customer);
     for (const char* kind : {"emails", "charges", "uploads"}) {
       const std::string id = "order-" + std::to_string(order) + "-" + kind;
       const std::string payload = R"({"order": )" + std::to_string(order) + R"(, "cents": )" + std::to_string(cents) + "}";
-      tx.exec_params1("select outbox.enqueue($1, $2, $3::jsonb, dedup_key => $4)", std::string("shop.") + kind, key, payload, id);
-      tx.exec_params0("insert into shop.effect (id, key, nth, kind) values ($1, $2, $3, $4)", id, key, ++nth, kind);
+      run(tx, "select outbox.enqueue($1, $2, $3::jsonb, dedup_key => $4)", std::string("shop.") + kind, key, payload, id);
+      run(tx, "insert into shop.effect (id, key, nth, kind) values ($1, $2, $3, $4)", id, key, ++nth, kind);
     }
-    if (hold_seconds > 0) tx.exec_params("select pg_sleep($1)", hold_seconds);
+    if (hold_seconds > 0) run(tx, "select pg_sleep($1)", hold_seconds);
     if (end == End::commit) {
       tx.commit();
     } else {
@@ -70,7 +80,7 @@ class Till {
   // Recorded on its own, at once, so that an order that is rolled back is known as well.
   long next_order() {
     pqxx::nontransaction tx(attempts_);
-    return tx.exec1("insert into shop.attempt (planned) values (3) returning id")[0].as<long>();
+    return tx.exec("insert into shop.attempt (planned) values (3) returning id")[0][0].as<long>();
   }
 
   pqxx::connection connection_;
@@ -80,9 +90,9 @@ class Till {
 void open_shop(const Options& options) {
   pqxx::connection connection(options.dsn);
   pqxx::work tx(connection);
-  tx.exec0("set local client_min_messages = warning");
-  tx.exec0(schema);
-  tx.exec_params0("insert into shop.customer (id) select generate_series(0, $1) on conflict do nothing", options.customers);
+  tx.exec("set local client_min_messages = warning");
+  tx.exec(schema);
+  run(tx, "insert into shop.customer (id) select generate_series(0, $1) on conflict do nothing", options.customers);
   tx.commit();
 }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "relay/kafka/admin.h"
 
+#include <algorithm>
+
 namespace outbox::kafka {
 namespace {
 

@@ -161,20 +161,43 @@ Result<PgResult> Session::finish(const char* doing, Deadline deadline) {
 
 // Control --------------------------------------------------------------------------------------------------------------
 
-// libpqxx hands every notice to this; kept apart from Control because it must not outlive the connection.
-class Control::Notices : public pqxx::errorhandler {
- public:
-  explicit Notices(pqxx::connection& c) : pqxx::errorhandler(c) {}
-  bool operator()(const char message[]) noexcept override {
+namespace {
+
+// The first warning that a connection got.
+struct FirstWarning {
+  void note(std::string_view message) noexcept {
     try {
-      if (std::string_view(message).starts_with("WARNING") && first.empty()) first = trimmed(message);
+      if (message.starts_with("WARNING") && first.empty()) first = trimmed(std::string(message));
     } catch (const std::exception&) {
       first.assign("W");  // short enough not to allocate
     }
-    return false;
   }
   std::string first;
 };
+
+}  // namespace
+
+// Kept apart from Control, because libpqxx before 7.9 knows its address as long as the connection lives, and later versions share it.
+#if OUTBOX_PQXX_SINCE_7_9
+class Control::Notices : public FirstWarning {
+ public:
+  static std::shared_ptr<Notices> of(pqxx::connection& c) {
+    auto notices = std::make_shared<Notices>();
+    c.set_notice_handler([notices](pqxx::zview message) { notices->note(message); });
+    return notices;
+  }
+};
+#else
+class Control::Notices : public FirstWarning, public pqxx::errorhandler {
+ public:
+  explicit Notices(pqxx::connection& c) : pqxx::errorhandler(c) {}
+  static std::shared_ptr<Notices> of(pqxx::connection& c) { return std::make_shared<Notices>(c); }
+  bool operator()(const char message[]) noexcept override {
+    note(message);
+    return false;
+  }
+};
+#endif
 
 Result<std::unique_ptr<Control>> Control::connect(const std::string& connection, std::optional<Millis> limit) {
   std::unique_ptr<Control> control(new Control);
@@ -186,7 +209,7 @@ Result<std::unique_ptr<Control>> Control::connect(const std::string& connection,
     control->conn_->inhibit_reactivation(true);  // a silent reconnect would lose the settings below
 #pragma GCC diagnostic pop
 #endif
-    control->notices_ = std::make_shared<Notices>(*control->conn_);
+    control->notices_ = Notices::of(*control->conn_);
     if (limit) control->watchdog_ = std::make_unique<Watchdog>(control->conn_->sock(), *limit);
     const Watchdog::Call bounded(control->watchdog_.get());
     pqxx::nontransaction tx(*control->conn_);

@@ -17,6 +17,9 @@
 #include "relay/base/secret.h"
 #include "relay/postgres/watchdog.h"
 
+// libpqxx 7.9 has new names for statements with parameters and for those who listen to notices, and deprecates the old ones.
+#define OUTBOX_PQXX_SINCE_7_9 (PQXX_VERSION_MAJOR > 7 || (PQXX_VERSION_MAJOR == 7 && PQXX_VERSION_MINOR >= 9))
+
 namespace outbox::postgres {
 
 template <auto destroy>
@@ -81,7 +84,11 @@ class Control {
   Result<pqxx::result> run(const char* doing, const std::string& sql, const Args&... args) {
     return guarded(doing, [&] {
       pqxx::nontransaction tx(*conn_);
+#if OUTBOX_PQXX_SINCE_7_9
+      return tx.exec(sql, pqxx::params{args...});
+#else
       return tx.exec_params(sql, args...);
+#endif
     });
   }
   // Runs a script of several statements in one transaction.

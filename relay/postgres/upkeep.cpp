@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "relay/postgres/upkeep.h"
 
+#include <algorithm>
+
 #include "relay/base/log.h"
 
 namespace outbox::postgres {

@@ -79,10 +79,11 @@ class Judge {
 ShopVerdict judge_shop(const std::string& dsn, const std::string& brokers, std::chrono::milliseconds timeout) {
   ShopVerdict verdict;
   pqxx::connection connection(dsn);
-  pqxx::transaction<pqxx::repeatable_read, pqxx::read_only> tx(connection);
+  pqxx::transaction<pqxx::repeatable_read> tx(connection);
+  tx.exec("set transaction read only");
   Effects effects = committed_effects(tx);
   verdict.committed = static_cast<std::int64_t>(effects.size());
-  verdict.rolled_back = tx.exec1("select coalesce(sum(planned), 0) from shop.attempt")[0].as<std::int64_t>() - verdict.committed;
+  verdict.rolled_back = tx.exec("select coalesce(sum(planned), 0) from shop.attempt")[0][0].as<std::int64_t>() - verdict.committed;
 
   const KafkaLog log = read_log(brokers, topics, Isolation::read_committed, timeout);
   verdict.unread = log.unread;
