@@ -33,6 +33,7 @@ struct Topic {
   std::chrono::milliseconds patience{};  // between two questions about a barred topic; doubles
   std::int64_t bytes_max = 0;            // max.message.bytes of the topic; 0: not known
   bool log_append_time = false;
+  bool refused = false;  // the broker would not let us write to it
   TopicHandle handle;
   std::vector<OffsetRange> delivered;  // per partition, of the batch in flight; last < first: none
 };
@@ -49,6 +50,8 @@ class Topics {
   void attach(rd_kafka_t* client);
   // The incarnation is about to be destroyed; what the cluster said about topics is no longer believed.
   void detach();
+  // Bars the topics that are marked as refused; returns how many. They are tried again after a minute.
+  int bar_refused();
   // Forgets which offsets were delivered, before a batch; and what was delivered, after it.
   void begin_batch();
   Offsets delivered() const;
