@@ -44,7 +44,8 @@ Result<std::optional<int>> count_partitions(rd_kafka_t* client, const std::strin
   const TopicHandle topic(rd_kafka_topic_new(client, name.c_str(), nullptr));
   if (!topic) return error_of("opening topic " + name, rd_kafka_last_error());
   const rd_kafka_metadata_t* raw = nullptr;
-  const auto code = rd_kafka_metadata(client, 0, topic.get(), &raw, static_cast<int>(std::clamp(deadline.left(), Millis{1}, first_answer_max).count()));
+  const auto wait = std::clamp(deadline.left(), Millis{1}, first_answer_max);
+  const auto code = rd_kafka_metadata(client, 0, topic.get(), &raw, static_cast<int>(wait.count()));
   const Metadata metadata(raw);
   if (code != RD_KAFKA_RESP_ERR_NO_ERROR) return error_of("looking up topic " + name, code);
   const auto& found = metadata->topics[0];

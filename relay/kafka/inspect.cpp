@@ -11,6 +11,7 @@ namespace outbox::kafka {
 namespace {
 
 constexpr Millis first_answer_max{10'000};
+constexpr Millis answer_max{5'000};
 constexpr std::size_t topics_max = 500;  // that a pattern of topics.allow adds; each costs a request
 
 class Inspection {
@@ -30,6 +31,7 @@ class Inspection {
     findings.push_back({severity, about, std::move(what), std::move(hint)});
   }
   void add(std::vector<Finding> more) { findings.insert(findings.end(), more.begin(), more.end()); }
+  Deadline one_answer() const { return Deadline(std::min(deadline_.left(), answer_max)); }
   const rd_kafka_metadata_topic_t* known(const std::string& topic) const;
   std::vector<std::string> matching(std::string_view prefix) const;
   void look_at_named_topic(const std::string& name);
@@ -60,7 +62,7 @@ void Inspection::look_at_brokers() {
   }
   for (int i = 0; i < all_->broker_cnt; ++i) {
     const std::string name = std::to_string(all_->brokers[i].id);
-    const auto settings = describe_config(client_, ConfigOf::broker, name, deadline_);
+    const auto settings = describe_config(client_, ConfigOf::broker, name, one_answer());
     if (settings) {
       add(judge_broker(name, *settings, demands_));
       continue;
@@ -126,7 +128,7 @@ void Inspection::look_at_named_topic(const std::string& name) {
   // Topics that the user may not see are left out of the list of all; only a question for this one tells.
   const TopicHandle handle(rd_kafka_topic_new(client_, name.c_str(), nullptr));
   const rd_kafka_metadata_t* raw = nullptr;
-  const auto code = rd_kafka_metadata(client_, 0, handle.get(), &raw, std::max(1, deadline_.left_ms()));
+  const auto code = rd_kafka_metadata(client_, 0, handle.get(), &raw, std::max(1, one_answer().left_ms()));
   const Metadata metadata(raw);
   if (code != RD_KAFKA_RESP_ERR_NO_ERROR) {
     const Error e = error_of("looking up the topic", code);
@@ -150,7 +152,7 @@ void Inspection::look_at_topic(const rd_kafka_metadata_topic_t& topic) {
 }
 
 std::optional<TopicFacts> Inspection::facts_of(const rd_kafka_metadata_topic_t& topic) {
-  auto settings = describe_config(client_, ConfigOf::topic, topic.topic, deadline_);
+  auto settings = describe_config(client_, ConfigOf::topic, topic.topic, one_answer());
   if (settings) {
     return TopicFacts{topic.topic, topic.partition_cnt > 0 ? topic.partitions[0].replica_cnt : 0, all_->broker_cnt, std::move(*settings)};
   }

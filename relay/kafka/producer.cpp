@@ -16,6 +16,7 @@ constexpr Millis report_deadline{8'000};     // without a single delivery report
 constexpr Millis metadata_deadline{5'000};
 constexpr Millis progress_deadline{10'000};
 constexpr Millis guard_deadline{2'000};
+constexpr Millis trial_deadline{2'000};  // shorter than a lease
 constexpr Millis last_record_deadline{500};
 constexpr Millis reason_deadline{1'000};     // until the client says why it takes no more messages
 constexpr std::int64_t record_overhead = 128;  // of a record and its batch beside key, value and headers, generously
@@ -256,6 +257,9 @@ void Producer::on_report(rd_kafka_t*, const rd_kafka_message_t* m, void* self) {
   --producer->unreported_;
   const auto index = reinterpret_cast<std::size_t>(m->_private);
   if (m->err != RD_KAFKA_RESP_ERR_NO_ERROR) {
+    if (m->err == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED && index != 0) {
+      static_cast<Topic*>(rd_kafka_topic_opaque(m->rkt))->refused = true;
+    }
     const bool permanent = error_of({}, m->err).fault == Fault::message;
     if (m->err == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE && index != 0) static_cast<Topic*>(rd_kafka_topic_opaque(m->rkt))->narrow = true;
     if (permanent && index != 0 && producer->page_ != nullptr) {
@@ -280,7 +284,9 @@ Result<bool> Producer::reported() {
   while (rd_kafka_poll(client_.get(), 0) > 0) last_report_ = Clock::now();
   if (is_purge(first_failure_)) poll_for_reason();
   if (first_failure_ != RD_KAFKA_RESP_ERR_NO_ERROR) {
-    Error e = failed("delivering messages", first_failure_);
+    const auto reason = reason_of_failure();
+    if (reason == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED) bar_unwritable_topics();
+    Error e = failed("delivering messages", reason);
     if (e.fault == Fault::topic) e.fault = Fault::kafka;
     return e;
   }
@@ -290,6 +296,41 @@ Result<bool> Producer::reported() {
   if (unreported_ == 0) return true;
   if (Clock::now() - last_report_ > report_deadline) return failed("delivering messages", RD_KAFKA_RESP_ERR__TIMED_OUT);
   return false;
+}
+
+// When the broker refuses one partition of a transaction, librdkafka gives the whole transaction up and purges its messages; the
+// reason shows only in the next transactional call. That cannot commit any more: messages of it have failed.
+rd_kafka_resp_err_t Producer::reason_of_failure() {
+  const bool purged = first_failure_ == RD_KAFKA_RESP_ERR__PURGE_QUEUE || first_failure_ == RD_KAFKA_RESP_ERR__PURGE_INFLIGHT;
+  if (!transactional() || !purged) return first_failure_;
+  const KafkaError error(rd_kafka_commit_transaction(client_.get(), 500));
+  return error ? rd_kafka_error_code(error.get()) : first_failure_;
+}
+
+// Metadata shows a topic to whoever may describe it; that we may not write to it shows only when we try. Delivery reports name
+// the topic. In a transaction nothing does, so one message of each topic is tried in a transaction that is never committed.
+// What is barred here is parked by recovery; what there was no time for, by the next attempt.
+void Producer::bar_unwritable_topics() {
+  if (topics_.bar_refused() > 0 || !transactional()) return;
+  CHECK(page_ != nullptr);
+  const Page& page = *page_;
+  const Deadline deadline(trial_deadline);
+  std::vector<Topic*> tried;
+  for (const Message& m : page.messages) {
+    if (deadline.passed() || !renew(mode_)) return;
+    const auto topic = topics_.get(m.topic, client_.get());
+    if (!topic) return;
+    if ((*topic)->state != Topic::State::ready || std::find(tried.begin(), tried.end(), *topic) != tried.end()) continue;
+    tried.push_back(*topic);
+    const KafkaError error(rd_kafka_begin_transaction(client_.get()));
+    first_failure_ = RD_KAFKA_RESP_ERR_NO_ERROR;
+    if (error || !send_message(**topic, m, page, 0, 0)) return;
+    while (unreported_ > 0 && !deadline.passed()) rd_kafka_poll(client_.get(), 50);
+    if (first_failure_ != RD_KAFKA_RESP_ERR_NO_ERROR) {
+      (*topic)->refused = reason_of_failure() == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
+    }
+  }
+  topics_.bar_refused();
 }
 
 Result<Offsets> Producer::commit() {

@@ -44,6 +44,8 @@ class Producer : public Publisher {
   Error failed(const char* doing, rd_kafka_resp_err_t code, const std::string& detail = {});
   Result<void> send_message(const Topic& topic, const Message& m, const Page& page, std::size_t index, std::int64_t timestamp_ms);
   Result<void> send_progress();
+  rd_kafka_resp_err_t reason_of_failure();
+  void bar_unwritable_topics();
   static void on_report(rd_kafka_t* client, const rd_kafka_message_t* m, void* self);
 
   const Options& options_;

@@ -2,6 +2,7 @@
 #include "relay/kafka/topics.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "relay/base/log.h"
 #include "relay/kafka/admin.h"
@@ -154,6 +155,17 @@ void Topics::detach() {
     topic->handle.reset();
     if (topic->state == Topic::State::ready) topic->state = Topic::State::unknown;
   }
+}
+
+int Topics::bar_refused() {
+  int barred = 0;
+  for (auto& [name, topic] : topics_) {
+    if (!std::exchange(topic->refused, false)) continue;
+    bar(*topic, "topic_unauthorized", "the relay may describe the topic, but not write to it: allow Write on it");
+    topic->ask_again_at = Clock::now() + patience_max;  // metadata will say again that it is there
+    ++barred;
+  }
+  return barred;
 }
 
 void Topics::begin_batch() {

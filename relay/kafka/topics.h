@@ -34,6 +34,7 @@ struct Topic {
   std::int64_t bytes_max = 0;            // max.message.bytes of the topic; 0: not known
   bool narrow = false;                   // has refused something for its size, which can be a record batch of small messages
   bool log_append_time = false;
+  bool refused = false;  // the broker would not let us write to it
   TopicHandle handle;
   std::vector<OffsetRange> delivered;  // per partition, of the batch in flight; last < first: none
 };
@@ -52,6 +53,8 @@ class Topics {
   std::optional<std::int64_t> narrowest() const;
   // The incarnation is about to be destroyed; what the cluster said about topics is no longer believed.
   void detach();
+  // Bars the topics that are marked as refused; returns how many. They are tried again after a minute.
+  int bar_refused();
   // Forgets which offsets were delivered, before a batch; and what was delivered, after it.
   void begin_batch();
   Offsets delivered() const;

@@ -146,6 +146,17 @@ TEST_P(OldBrokerTest, IsRefusedWithAHintToUseAtLeastOnce) {
 INSTANTIATE_TEST_SUITE_P(WithoutOneRequestOfTransactions, OldBrokerTest, ::testing::Values(22, 26),
                          [](const auto& request) { return "request_" + std::to_string(request.param); });
 
+TEST(OldBrokerCheck, SaysThatRunWouldRefuse) {
+  World world(test::shared_postgres(), nullptr);
+  OldBroker broker("outbox-progress." + world.name(), {22});
+  world.environment["OUTBOX_RELAY_KAFKA_BROKERS"] = broker.brokers();
+  world.environment["OUTBOX_RELAY_TOPICS_ALLOW"] = "none.*";
+  const auto done = world.command({"check"});
+  EXPECT_EQ(done.code, 5) << done.output;
+  EXPECT_NE(done.output.find("broker 1"), std::string::npos) << done.output;
+  EXPECT_NE(done.output.find("set relay.mode = \"at-least-once\""), std::string::npos) << done.output;
+}
+
 TEST_F(BadInputTest, RowsThatSomebodyDeletedFromABatchInDoubt) {
   world.sql("insert into outbox.message (topic, payload) values ('" + topic + "', 'y')");
   {

@@ -220,6 +220,7 @@ TEST_F(TraceTest, RecordsThatTheTopicHasRemovedAreExpired) {
   EXPECT_EQ(trace_one(id, 1)["kafka"]["verdict"], "no_topic");
   // Another topic of that name has fewer records than the journal says, and none was removed.
   world.topic("t");
+  test::eventually("the new topic is served", [&] { return contains(world.command({"trace", id, "--json"}).output, "\"absent\""); });
   EXPECT_EQ(trace_one(id, 1)["kafka"]["verdict"], "absent");
 }
 

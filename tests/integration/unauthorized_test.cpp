@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+// A topic that the relay may see, or not even see, and not write to: its messages are parked, and the others flow.
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include <set>
+
+#include "tests/support/judge.h"
+#include "tests/support/kafka_admin.h"
+
+namespace outbox {
+namespace {
+
+using test::ScratchKafka;
+using test::World;
+
+ScratchKafka& kafka_with_rights() {
+  static ScratchKafka server({"authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+                              "allow.everyone.if.no.acl.found=true"});
+  return server;
+}
+
+class UnauthorizedTest : public ::testing::TestWithParam<std::tuple<const char*, test::Denied>> {};
+
+TEST_P(UnauthorizedTest, MessagesOfTheTopicAreParkedAndTheOthersFlow) {
+  World world(test::shared_postgres(), &kafka_with_rights());
+  const bool exactly_once = std::get<0>(GetParam()) == std::string("exactly-once");
+  world.environment["OUTBOX_RELAY_RELAY_MODE"] = std::get<0>(GetParam());
+  world.environment["OUTBOX_RELAY_LEASE_TTL"] = "5s";
+  const std::string open = world.topic("open");
+  const std::string closed = world.topic("closed");
+  const std::string other = world.topic("other");
+  test::deny(world.kafka().brokers(), closed, std::get<1>(GetParam()));
+  for (const std::string& topic : {open, closed, other, closed, open}) {
+    world.sql("insert into outbox.message (topic, key, payload) values ('" + topic + "', 'k', 'x')");
+  }
+  auto relay = world.relay();
+  relay.says("to=streaming");
+  world.settled();
+  relay.signal(SIGTERM);
+  EXPECT_EQ(relay.wait(), 0) << relay.output();
+  EXPECT_EQ(world.value("select string_agg(p.topic || ' ' || p.error_class, ',' order by p.seq) from outbox.parked p"),
+            closed + " topic_unauthorized," + closed + " topic_unauthorized")
+      << relay.output();
+  std::set<std::string> arrived;
+  const auto log = test::read_log(world.kafka().brokers(), {open, other}, test::Isolation::read_committed);
+  for (const auto& record : log.records) arrived.insert(*record.header("dedup-key"));
+  EXPECT_EQ(arrived.size(), 3U);
+  if (exactly_once) {
+    EXPECT_EQ(log.records.size(), 3U);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Denied, UnauthorizedTest,
+                         ::testing::Combine(::testing::Values("exactly-once", "at-least-once"),
+                                            ::testing::Values(test::Denied::describe, test::Denied::write)),
+                         [](const auto& p) {
+                           return std::string(std::get<0>(p.param) == std::string("exactly-once") ? "exactly_once" : "at_least_once") +
+                                  (std::get<1>(p.param) == test::Denied::write ? "_write" : "_describe");
+                         });
+
+}  // namespace
+}  // namespace outbox
