@@ -163,6 +163,8 @@ Result<void> Loop::settle(const Identity& here) {
   const bool in_doubt = e.newest && !e.newest->delivered;
 
   // 3: the mode in which a batch was opened decides how it is recovered
+  if (!in_doubt) suspects_.clear();
+  publisher_.limit_record_batches(suspects_.record_batch_max());
   if (auto r = publisher_.renew(in_doubt ? e.newest->mode : options_.mode); !r) return r;
   at(Phase::initialised);
 
@@ -236,12 +238,16 @@ Result<void> Loop::resend(const Batch& batch) {
   }
   auto rejected = blocks_.extend(*page, std::move(vetted.rejected));
   if (!rejected) return rejected.error();
-  flight_ = Flight{batch, std::move(*page), {}};
+  flight_ = Flight{batch, std::move(*page), {}, false};
   if (!rejected->empty()) {
     if (auto r = journal_.park(epoch_, batch.number, *rejected); !r) return r;
     at(Phase::parked);
     flight_->skip = indexes_of(flight_->page, *rejected);
     blocks_.parked(flight_->page, flight_->skip);
+  }
+  if (auto others = suspects_.left_out(flight_->page, flight_->skip); !others.empty()) {
+    flight_->skip = std::move(others);
+    flight_->trial = true;
   }
   at(Phase::settled);
   return publish();
@@ -256,7 +262,12 @@ Result<void> Loop::stream() {
   if (auto r = look_for_work(); !r) return r;
   if (flight_) {
     auto reported = publisher_.reported();
-    if (!reported) return publisher_.refused().empty() ? reported.error() : park_refused();
+    if (!reported) return publisher_.refused().empty() ? reported.error() : on_refusal();
+    if (*reported && flight_->trial) {
+      suspects_.acquit();
+      enter(State::recovering);
+      return {};
+    }
     if (*reported) {
       at(Phase::reported);
       return confirm();
@@ -318,7 +329,7 @@ Result<void> Loop::open_next() {
   auto rejected = blocks_.extend(*next_, std::move(vetted->rejected));
   if (!rejected) return rejected.error();
 
-  Flight flight{{}, std::move(*next_), {}};
+  Flight flight{{}, std::move(*next_), {}, false};
   next_.reset();
   Batch& b = flight.batch;
   const Page& page = flight.page;
@@ -347,7 +358,8 @@ Result<void> Loop::publish() {
   at(Phase::begun);
   const Progress progress{*here_, epoch_, flight_->batch.number, flight_->batch.token, token_before_};
   if (auto r = publisher_.send(flight_->batch, flight_->page, flight_->skip, progress); !r) {
-    return publisher_.refused().empty() ? r : park_refused();
+    if (publisher_.refused().empty()) return r;
+    return {};  // reported() will say so as well: nobody but stream() answers a refusal
   }
   at(Phase::sent);
   if (SABOTAGED(mark_before_confirm)) return journal_.mark(epoch_, {flight_->batch.number, {}});
@@ -363,6 +375,8 @@ Result<void> Loop::confirm() {
   confirmed_token_ = flight_->batch.token;
   if (SABOTAGED(mark_before_confirm)) confirmed_.reset();
   flight_.reset();
+  suspects_.clear();
+  publisher_.limit_record_batches(0);
   trouble_.reset();
   backoff_.reset();
   at(Phase::confirmed);
@@ -378,16 +392,17 @@ Result<void> Loop::mark() {
 }
 
 // Kafka refused messages of the batch in flight. What it took of the rest is void or in doubt, so the batch goes through
-// recovery, which sends what is left of it under the same token.
-Result<void> Loop::park_refused() {
+// recovery, which sends what is left of it under the same token; or, while it is not known who is to blame, tries the suspects.
+Result<void> Loop::on_refusal() {
   std::vector<Rejection> refused = publisher_.refused();
   std::sort(refused.begin(), refused.end(), [](const auto& a, const auto& b) { return a.seq < b.seq; });
   publisher_.abandon();
-  if (refused.size() > 1 && std::exchange(refused_batch_, flight_->batch.number) != flight_->batch.number) {
-    // Kafka does not say which of them it is. Recovery looks up the limits of the topics anew, which mostly tells.
-    enter(State::recovering);
+  if (!suspects_.convicts(refused)) {
+    suspects_.narrow(refused);
+    enter(State::recovering, "Kafka refused " + std::to_string(refused.size()) + " messages together");
     return {};
   }
+  suspects_.clear();
   auto rejected = blocks_.extend(flight_->page, std::move(refused));
   if (!rejected) return rejected.error();
   if (auto r = journal_.park(epoch_, flight_->batch.number, *rejected); !r) return r;

@@ -10,6 +10,7 @@
 #include "relay/core/key_order.h"
 #include "relay/core/ports.h"
 #include "relay/core/recovery.h"
+#include "relay/core/suspects.h"
 
 namespace outbox {
 
@@ -59,7 +60,8 @@ class Loop {
   struct Flight {
     Batch batch;
     Page page;
-    std::vector<std::size_t> skip;  // indexes into page.messages that are parked
+    std::vector<std::size_t> skip;  // indexes into page.messages that are parked; in a trial, that are no suspects
+    bool trial = false;             // to find what Kafka refuses: never committed
   };
 
   Result<void> step();
@@ -73,7 +75,7 @@ class Loop {
   Result<void> publish();
   Result<void> confirm();
   Result<void> mark();
-  Result<void> park_refused();
+  Result<void> on_refusal();
   Result<void> finish();
   Result<void> probe();
   Result<void> on_error(const Error& error);
@@ -108,7 +110,7 @@ class Loop {
   std::optional<Page> next_;          // read ahead
   bool reading_ = false;              // the source was asked for a page and has not answered
   std::optional<Flight> flight_;
-  std::int64_t refused_batch_ = 0;      // the last one of which Kafka refused several messages
+  Suspects suspects_;                   // of the newest batch
   std::optional<Confirmed> confirmed_;  // delivered, but the journal does not know yet
   Clock::time_point confirmed_at_{};
   Clock::time_point look_again_at_{};

@@ -158,6 +158,9 @@ class Publisher {
   // Destroys the producer and makes a new incarnation for `mode`, which fences every older one. In exactly-once mode, what was
   // open in Kafka is settled when it returns.
   virtual Result<void> renew(Mode mode) = 0;
+  // From the next incarnation on, a record batch holds at most so many messages; 0: as many as fit. If that is a change, the
+  // present incarnation is no longer clean.
+  virtual void limit_record_batches(std::size_t messages_max) = 0;
   // Destroys the producer: nothing more of this batch is sent by this process.
   virtual void abandon() = 0;
   // Whether there is an incarnation for `mode` all of whose transactions were clean, so that another may begin on it.
@@ -171,7 +174,8 @@ class Publisher {
   virtual Result<Vetted> vet(const Page& page) = 0;
   virtual Result<void> begin() = 0;
   // Hands over all messages of the page but those with an index in `skip` (ascending), then the progress record. The page
-  // must live until abandon(), or until commit() has returned.
+  // must live until abandon(), or until commit() has returned. When it fails because Kafka has refused a message already,
+  // refused() names it, and reported() will fail as well.
   virtual Result<void> send(const Batch& batch, const Page& page, std::span<const std::size_t> skip,
                             const Progress& progress) = 0;
   // Serves delivery reports; true when all have come. `refused()` names what Kafka would not take.

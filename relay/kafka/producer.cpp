@@ -16,6 +16,7 @@ constexpr Millis report_deadline{8'000};     // without a single delivery report
 constexpr Millis metadata_deadline{5'000};
 constexpr Millis progress_deadline{10'000};
 constexpr Millis last_record_deadline{500};
+constexpr Millis reason_deadline{1'000};     // until the client says why it takes no more messages
 constexpr std::int64_t record_overhead = 128;  // of a record and its batch beside key, value and headers, generously
 
 std::int64_t header_bytes(const Message& m, const Page& page) {
@@ -30,6 +31,10 @@ std::int64_t record_bytes(const Message& m, const Page& page) {
   const auto key = m.key ? m.key->size() : 0;
   const auto dedup = m.dedup_key ? m.dedup_key->size() : 36;
   return m.payload_bytes + static_cast<std::int64_t>(key + dedup) + header_bytes(m, page) + record_overhead;
+}
+
+bool is_purge(rd_kafka_resp_err_t code) {
+  return code == RD_KAFKA_RESP_ERR__PURGE_QUEUE || code == RD_KAFKA_RESP_ERR__PURGE_INFLIGHT;
 }
 
 Rejection too_large(const Message& m, std::int64_t bytes, const std::string& limit) {
@@ -47,12 +52,15 @@ Result<Conf> Producer::producer_conf() {
                      {"queue.buffering.max.messages", std::to_string(messages)},
                      {"queue.buffering.max.kbytes", std::to_string(kbytes)},
                      {"message.max.bytes", std::to_string(std::max<std::int64_t>(1'000'000, options_.message_bytes_max + 256 * 1024))}};
+  if (const auto bytes = topics_.narrowest()) ours.emplace_back("batch.size", std::to_string(*bytes));
+  if (record_batch_max_ != 0) ours.emplace_back("batch.num.messages", std::to_string(record_batch_max_));
   if (transactional()) {
     ours.emplace_back("transactional.id", options_.transactional_id());
     ours.emplace_back("transaction.timeout.ms", std::to_string(transaction_timeout_ms));
   } else {
     ours.emplace_back("message.timeout.ms", "0");  // a timed-out message would leave the next one of its key delivered
-    if (options_.order == KeyOrder::key) ours.emplace_back("enable.gapless.guarantee", "true");
+    // What follows a refused record batch must wait: its other messages are good, and come before.
+    ours.emplace_back("enable.gapless.guarantee", "true");
   }
   return make_conf(options_, ours);
 }
@@ -88,6 +96,7 @@ void Producer::abandon() {
 Result<void> Producer::renew(Mode mode) {
   abandon();
   mode_ = mode;
+  record_batch_max_ = wanted_record_batch_max_;
   auto conf = producer_conf();
   if (!conf) return conf.error();
   balance_.attach(conf->get());
@@ -176,7 +185,10 @@ Result<void> Producer::send_message(const Topic& topic, const Message& m, const 
     return {};
   }
   Error e = failed("sending a message", code);
-  if (e.fault == Fault::message) refused_.push_back({m.seq, "refused", rd_kafka_err2str(code)});
+  if (e.fault == Fault::message) {
+    refused_.push_back({m.seq, "refused", rd_kafka_err2str(code)});
+    first_failure_ = code;
+  }
   if (e.fault == Fault::topic) e.fault = Fault::kafka;  // looked up a moment ago: look it up again
   return e;
 }
@@ -212,10 +224,21 @@ Result<void> Producer::send(const Batch& batch, const Page& page, std::span<cons
       if (!found) return found.error();
       topic = *found;
     }
-    if (auto r = send_message(*topic, m, page, i, timestamp_ms); !r) return r;
+    if (auto r = send_message(*topic, m, page, i, timestamp_ms); !r) {
+      poll_for_reason();
+      return r;
+    }
   }
   if (transactional()) return send_progress();
   return {};
+}
+
+// Once Kafka has refused a message, the client takes no more and purges what it has; why, it may say later.
+void Producer::poll_for_reason() {
+  for (const Deadline deadline(reason_deadline); !deadline.passed();) {
+    if (first_failure_ != RD_KAFKA_RESP_ERR_NO_ERROR && !is_purge(first_failure_)) return;
+    rd_kafka_poll(client_.get(), deadline.left_ms());
+  }
 }
 
 void Producer::on_report(rd_kafka_t*, const rd_kafka_message_t* m, void* self) {
@@ -224,10 +247,12 @@ void Producer::on_report(rd_kafka_t*, const rd_kafka_message_t* m, void* self) {
   const auto index = reinterpret_cast<std::size_t>(m->_private);
   if (m->err != RD_KAFKA_RESP_ERR_NO_ERROR) {
     const bool permanent = error_of({}, m->err).fault == Fault::message;
+    if (m->err == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE && index != 0) static_cast<Topic*>(rd_kafka_topic_opaque(m->rkt))->narrow = true;
     if (permanent && index != 0 && producer->page_ != nullptr) {
       producer->refused_.push_back({producer->page_->messages[index - 1].seq, "refused", rd_kafka_err2str(m->err)});
     }
-    if (producer->first_failure_ == RD_KAFKA_RESP_ERR_NO_ERROR || permanent) producer->first_failure_ = m->err;
+    auto& first = producer->first_failure_;
+    if (first == RD_KAFKA_RESP_ERR_NO_ERROR || permanent || is_purge(first)) first = m->err;
     return;
   }
   if (index == 0 || m->offset < 0) return;
@@ -241,7 +266,9 @@ void Producer::on_report(rd_kafka_t*, const rd_kafka_message_t* m, void* self) {
 }
 
 Result<bool> Producer::reported() {
+  CHECK(client_);
   while (rd_kafka_poll(client_.get(), 0) > 0) last_report_ = Clock::now();
+  if (is_purge(first_failure_)) poll_for_reason();
   if (first_failure_ != RD_KAFKA_RESP_ERR_NO_ERROR) {
     Error e = failed("delivering messages", first_failure_);
     if (e.fault == Fault::topic) e.fault = Fault::kafka;

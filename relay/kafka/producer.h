@@ -25,8 +25,11 @@ class Producer : public Publisher {
 
   Result<std::optional<Progress>> newest_progress(bool settled) override;
   Result<void> renew(Mode mode) override;
+  void limit_record_batches(std::size_t messages_max) override { wanted_record_batch_max_ = messages_max; }
   void abandon() override;
-  bool clean(Mode mode) const override { return client_ && clean_ && mode == mode_; }
+  bool clean(Mode mode) const override {
+    return client_ && clean_ && mode == mode_ && record_batch_max_ == wanted_record_batch_max_;
+  }
   Result<Vetted> vet(const Page& page) override;
   Result<void> begin() override;
   Result<void> send(const Batch& batch, const Page& page, std::span<const std::size_t> skip, const Progress& progress) override;
@@ -36,6 +39,7 @@ class Producer : public Publisher {
   Result<void> probe() override;
 
  private:
+  void poll_for_reason();
   bool transactional() const { return mode_ == Mode::exactly_once; }
   Result<Conf> producer_conf();
   Error failed(const char* doing, KafkaError error, bool in_doubt);
@@ -52,6 +56,8 @@ class Producer : public Publisher {
   Client client_;
   Mode mode_ = Mode::exactly_once;  // of this incarnation
   bool clean_ = false;
+  std::size_t record_batch_max_ = 0;         // of this incarnation; 0: no limit
+  std::size_t wanted_record_batch_max_ = 0;  // of the next one
 
   // The batch in flight.
   const Page* page_ = nullptr;

@@ -135,6 +135,14 @@ void Topics::attach(rd_kafka_t* client) {
   }
 }
 
+std::optional<std::int64_t> Topics::narrowest() const {
+  std::optional<std::int64_t> bytes;
+  for (const auto& [name, topic] : topics_) {
+    if (topic->narrow && topic->bytes_max > 0) bytes = std::min(bytes.value_or(topic->bytes_max), topic->bytes_max);
+  }
+  return bytes;
+}
+
 void Topics::detach() {
   for (auto& [name, topic] : topics_) {
     topic->handle.reset();

@@ -32,6 +32,7 @@ struct Topic {
   Clock::time_point ask_again_at{};
   std::chrono::milliseconds patience{};  // between two questions about a barred topic; doubles
   std::int64_t bytes_max = 0;            // max.message.bytes of the topic; 0: not known
+  bool narrow = false;                   // has refused something for its size, which can be a record batch of small messages
   bool log_append_time = false;
   TopicHandle handle;
   std::vector<OffsetRange> delivered;  // per partition, of the batch in flight; last < first: none
@@ -47,6 +48,8 @@ class Topics {
   Result<Topic*> get(std::string_view name, rd_kafka_t* client);
   // Makes handles for all known topics in a new incarnation, so that their metadata is there before the first transaction.
   void attach(rd_kafka_t* client);
+  // The lowest limit of a record batch's size among the topics that have refused something for its size; nullopt: none has.
+  std::optional<std::int64_t> narrowest() const;
   // The incarnation is about to be destroyed; what the cluster said about topics is no longer believed.
   void detach();
   // Forgets which offsets were delivered, before a batch; and what was delivered, after it.

@@ -123,6 +123,67 @@ TEST_F(ParkingTest, AMessageThatTheBrokerRefusesIsParkedAndTheRestOfItsBatchArri
   EXPECT_TRUE(verdict.exactly_once()) << verdict;
 }
 
+// The broker refuses a record without a key in a compacted topic, which no look at the message can foresee, and says so of the
+// whole record batch.
+class RefusalTest : public ParkingTest, public ::testing::WithParamInterface<std::tuple<const char*, const char*>> {
+ protected:
+  RefusalTest() : compacted(world.topic("compacted", 1, {"cleanup.policy=compact"})) {
+    world.environment["OUTBOX_RELAY_RELAY_MODE"] = std::get<0>(GetParam());
+    world.environment["OUTBOX_RELAY_DELIVERY_ORDER"] = std::get<1>(GetParam());
+  }
+  // Commits messages with keys, but those at `bad` without, all as one batch.
+  void put_all(int messages, const std::string& bad) {
+    world.sql("insert into outbox.message (topic, key, payload) select '" + compacted + "', case when not g = any ('" + bad +
+              "') then convert_to('k' || g % 7, 'UTF8') end, convert_to('k' || g % 7 || ' ' || g, 'UTF8') from generate_series(1, " +
+              std::to_string(messages) + ") g");
+  }
+  void expect_parked(const std::string& bad) {
+    EXPECT_EQ(world.value("select '{' || string_agg(substring(convert_from(p.payload, 'UTF8') from ' (.*)'), ',' order by p.seq) || '}' from "
+                          "outbox.parked p"), bad);
+    const auto verdict = test::judge(world, {compacted});
+    EXPECT_TRUE(verdict.at_least_once()) << verdict;
+    if (std::get<0>(GetParam()) == std::string("exactly-once")) {
+      EXPECT_EQ(verdict.repeated, 0) << verdict;
+    }
+  }
+
+  std::string compacted;
+};
+
+TEST_P(RefusalTest, OnlyTheBadMessageAmongHundredsOfItsRecordBatchIsParked) {
+  put_all(700, "{333}");
+  deliver();
+  expect_parked("{333}");
+}
+
+// The broker refuses it while the relay still hands over the rest.
+TEST_P(RefusalTest, ABadMessageEarlyInALargeBatchIsParkedAndNoOther) {
+  put_all(15'000, "{3}");
+  deliver();
+  expect_parked("{3}");
+}
+
+TEST_P(RefusalTest, EachOfSeveralBadMessagesIsParkedAndNoOther) {
+  put_all(300, "{1,2,150,300}");
+  deliver();
+  expect_parked("{1,2,150,300}");
+}
+
+// The limit of a topic is one of record batches, and small messages can exceed it together.
+TEST_P(RefusalTest, ATopicThatTakesOnlySmallRecordBatchesGetsThem) {
+  compacted = world.topic("narrow", 1, {"max.message.bytes=3000"});
+  put_all(2'000, "{}");
+  deliver();
+  expect_parked("");
+  EXPECT_EQ(test::judge(world, {compacted}).arrived, 2'000);
+}
+
+INSTANTIATE_TEST_SUITE_P(EachModeAndOrder, RefusalTest,
+                         ::testing::Combine(::testing::Values("exactly-once", "at-least-once"), ::testing::Values("key", "message")),
+                         [](const auto& point) {
+                           return std::string(std::get<0>(point.param)[0] == 'e' ? "exactly_once_" : "at_least_once_") + std::get<1>(point.param);
+                         });
+
 TEST_F(ParkingTest, MillionsOfBytesOfLargeMessagesStayWithinTheMemoryBound) {
   const std::string big = world.topic("big", 2, {"max.message.bytes=2000000"});
   world.sql("insert into outbox.message (topic, key, payload) select '" + big + "', 'k', convert_to(repeat(md5(g::text), 31250), 'UTF8') "
