@@ -2,6 +2,7 @@
 #include "relay/kafka/producer.h"
 
 #include <algorithm>
+#include <unordered_set>
 
 #include "relay/base/check.h"
 #include "relay/base/log.h"
@@ -108,6 +109,7 @@ void Producer::abandon() {
 Result<void> Producer::renew(Mode mode) {
   abandon();
   mode_ = mode;
+  record_batch_max_ = wanted_record_batch_max_;
   auto conf = producer_conf();
   if (!conf) return conf.error();
   balance_.attach(conf->get());
@@ -282,11 +284,13 @@ void Producer::on_report(rd_kafka_t*, const rd_kafka_message_t* m, void* self) {
 Result<bool> Producer::reported() {
   CHECK(client_);
   while (rd_kafka_poll(client_.get(), 0) > 0) last_report_ = Clock::now();
-  if (is_purge(first_failure_)) poll_for_reason();
+  if (is_purge(first_failure_)) {
+    if (transaction_error() == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED) first_failure_ = RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
+    else poll_for_reason();
+  }
   if (first_failure_ != RD_KAFKA_RESP_ERR_NO_ERROR) {
-    const auto reason = reason_of_failure();
-    if (reason == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED) bar_unwritable_topics();
-    Error e = failed("delivering messages", reason);
+    Error e = failed("delivering messages", first_failure_);
+    if (first_failure_ == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED) bar_unwritable_topics();
     if (e.fault == Fault::topic) e.fault = Fault::kafka;
     return e;
   }
@@ -298,13 +302,12 @@ Result<bool> Producer::reported() {
   return false;
 }
 
-// When the broker refuses one partition of a transaction, librdkafka gives the whole transaction up and purges its messages; the
-// reason shows only in the next transactional call. That cannot commit any more: messages of it have failed.
-rd_kafka_resp_err_t Producer::reason_of_failure() {
-  const bool purged = first_failure_ == RD_KAFKA_RESP_ERR__PURGE_QUEUE || first_failure_ == RD_KAFKA_RESP_ERR__PURGE_INFLIGHT;
-  if (!transactional() || !purged) return first_failure_;
-  const KafkaError error(rd_kafka_commit_transaction(client_.get(), 500));
-  return error ? rd_kafka_error_code(error.get()) : first_failure_;
+// Why librdkafka gave up the transaction: where the broker refused a partition of it, messages are only purged. A transaction cannot
+// begin in that state, and the refusal to begin one carries the reason.
+rd_kafka_resp_err_t Producer::transaction_error() {
+  if (!transactional()) return RD_KAFKA_RESP_ERR_NO_ERROR;
+  const KafkaError error(rd_kafka_begin_transaction(client_.get()));
+  return error ? rd_kafka_error_code(error.get()) : RD_KAFKA_RESP_ERR_NO_ERROR;
 }
 
 // Metadata shows a topic to whoever may describe it; that we may not write to it shows only when we try. Delivery reports name
@@ -315,21 +318,20 @@ void Producer::bar_unwritable_topics() {
   CHECK(page_ != nullptr);
   const Page& page = *page_;
   const Deadline deadline(trial_deadline);
-  std::vector<Topic*> tried;
+  std::unordered_set<std::string_view> tried;
   for (const Message& m : page.messages) {
-    if (deadline.passed() || !renew(mode_)) return;
+    if (m.oversize || !tried.insert(m.topic).second) continue;
+    if (deadline.passed() || !renew(mode_)) break;
     const auto topic = topics_.get(m.topic, client_.get());
-    if (!topic) return;
-    if ((*topic)->state != Topic::State::ready || std::find(tried.begin(), tried.end(), *topic) != tried.end()) continue;
-    tried.push_back(*topic);
+    if (!topic) break;
+    if ((*topic)->state != Topic::State::ready) continue;
     const KafkaError error(rd_kafka_begin_transaction(client_.get()));
     first_failure_ = RD_KAFKA_RESP_ERR_NO_ERROR;
-    if (error || !send_message(**topic, m, page, 0, 0)) return;
+    if (error || !send_message(**topic, m, page, 0, 0)) break;
     while (unreported_ > 0 && !deadline.passed()) rd_kafka_poll(client_.get(), 50);
-    if (first_failure_ != RD_KAFKA_RESP_ERR_NO_ERROR) {
-      (*topic)->refused = reason_of_failure() == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
-    }
+    if (is_purge(first_failure_)) (*topic)->refused = transaction_error() == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
   }
+  abandon();
   topics_.bar_refused();
 }
 

@@ -25,9 +25,11 @@ class Producer : public Publisher {
 
   Result<std::optional<Progress>> newest_progress(bool settled) override;
   Result<void> renew(Mode mode) override;
-  void limit_record_batches(std::size_t messages_max) override;
+  void limit_record_batches(std::size_t messages_max) override { wanted_record_batch_max_ = messages_max; }
   void abandon() override;
-  bool clean(Mode mode) const override { return client_ && clean_ && mode == mode_; }
+  bool clean(Mode mode) const override {
+    return client_ && clean_ && mode == mode_ && record_batch_max_ == wanted_record_batch_max_;
+  }
   Result<Vetted> vet(const Page& page) override;
   Result<void> begin() override;
   Result<void> send(const Batch& batch, const Page& page, std::span<const std::size_t> skip, const Progress& progress) override;
@@ -44,7 +46,7 @@ class Producer : public Publisher {
   Error failed(const char* doing, rd_kafka_resp_err_t code, const std::string& detail = {});
   Result<void> send_message(const Topic& topic, const Message& m, const Page& page, std::size_t index, std::int64_t timestamp_ms);
   Result<void> send_progress();
-  rd_kafka_resp_err_t reason_of_failure();
+  rd_kafka_resp_err_t transaction_error();
   void bar_unwritable_topics();
   static void on_report(rd_kafka_t* client, const rd_kafka_message_t* m, void* self);
 
@@ -57,7 +59,8 @@ class Producer : public Publisher {
   Client client_;
   Mode mode_ = Mode::exactly_once;  // of this incarnation
   bool clean_ = false;
-  std::size_t record_batch_max_ = 0;  // of the next incarnation; 0: no limit
+  std::size_t record_batch_max_ = 0;         // of this incarnation; 0: no limit
+  std::size_t wanted_record_batch_max_ = 0;  // of the next one
 
   // The batch in flight.
   const Page* page_ = nullptr;

@@ -315,7 +315,7 @@ TEST(LateRequest, ConnectionsThatTheBrokerClosesWhenIdleCostNoIncarnation) {
   auto relay = stage.start(intact);
   stage.write_batch();
   stage.world.settled();
-  for (int pause = 0; pause < 3; ++pause) {
+  for (int pause = 0; pause < 2; ++pause) {
     const int closed = network.proxy.closed_by_broker();
     test::eventually("the broker closes idle connections", [&] { return network.proxy.closed_by_broker() >= closed + 2; });
     stage.write_batch();
@@ -350,8 +350,9 @@ TEST(LateRequest, AtLeastOnceADeathBeforeTheAnswerRepeatsOnlyTheBatchInDoubt) {
   auto dead = stage.start(intact);
   stage.write_batch();
   stage.world.settled();
-  const auto lost = stage.network.proxy.hold(KafkaApi::produce, Then::lose_answer);
-  const auto repeated = stage.network.proxy.hold(KafkaApi::produce, Then::stall);
+  const auto to_first = [&stage](const KafkaRequest& r) { return r.contains(stage.first); };
+  const auto lost = stage.network.proxy.hold(KafkaApi::produce, Then::lose_answer, to_first);
+  const auto repeated = stage.network.proxy.hold(KafkaApi::produce, Then::stall, to_first);
   stage.write_batch();
   lost->caught();
   repeated->caught();

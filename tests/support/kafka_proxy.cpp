@@ -10,6 +10,7 @@
 #include <cstring>
 #include <stdexcept>
 #include <utility>
+#include <vector>
 
 namespace outbox::test {
 namespace {
@@ -127,7 +128,7 @@ struct KafkaProxy::Link {
   int unanswered = 0;
   bool keeps_broker = false;     // although the client is gone
   bool ended_by_client = false;  // or by us
-  std::weak_ptr<Held> held;
+  std::vector<std::weak_ptr<Held>> held;
   int threads = 2;            // still at work
   std::thread requests;
   std::thread answers;
@@ -206,7 +207,7 @@ bool KafkaProxy::pass_request(const std::shared_ptr<Link>& link, KafkaRequest re
     const auto held = *it;
     if (!held->wanted_(request)) continue;
     waiting_.erase(it);
-    link->held = held;
+    link->held.push_back(held);
     link->keeps_broker = true;
     held->link_ = link;
     held->request_ = std::move(request);
@@ -233,7 +234,9 @@ void KafkaProxy::pass_answers(const std::shared_ptr<Link>& link) {
     {
       const std::lock_guard lock(mutex_);
       --link->unanswered;
-      if (const auto held = link->held.lock(); held && number_at<std::int32_t>(*frame, 0) == held->request_->id()) {
+      for (const auto& order : link->held) {
+        const auto held = order.lock();
+        if (!held || number_at<std::int32_t>(*frame, 0) != held->request_->id()) continue;
         held->answer_ = *frame;
         lost = held->then_ == Then::lose_answer;
         link->keeps_broker = false;
