@@ -17,7 +17,6 @@ Fault fault_of(rd_kafka_resp_err_t code) {
     case RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE:
     case RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE:
     case RD_KAFKA_RESP_ERR_INVALID_RECORD:
-    case RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP:
     case RD_KAFKA_RESP_ERR_POLICY_VIOLATION: return Fault::message;
     case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
     case RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION:
@@ -42,6 +41,9 @@ const char* hint_of(rd_kafka_resp_err_t code) {
     case RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED:
       return "allow Write and Describe on the transactional id outbox-relay.<name>";
     case RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED: return "allow IdempotentWrite on the cluster";
+    // All records of a batch carry the time at which it was opened: it is a clock that is wrong, not a message.
+    case RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP:
+      return "compare the clocks of PostgreSQL and of the brokers, and look at message.timestamp.*.max.ms of the topic";
     case RD_KAFKA_RESP_ERR__AUTHENTICATION:
     case RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED: return "check the user and the password file";
     default: return "";

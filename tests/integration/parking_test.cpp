@@ -185,6 +185,26 @@ INSTANTIATE_TEST_SUITE_P(EachModeAndOrder, RefusalTest,
                            return std::string(std::get<0>(point.param)[0] == 'e' ? "exactly_once_" : "at_least_once_") + std::get<1>(point.param);
                          });
 
+// The database's clock was a day ahead when the batch was opened.
+TEST_F(ParkingTest, AClockThatTheBrokerRefusesParksNothing) {
+  put(topic, "'k'", text("k 1"));
+  {
+    auto doomed = world.relay({{"OUTBOX_CRASH_AT", "opened"}}, "relay-with-crash-points");
+    EXPECT_EQ(doomed.wait(), -SIGKILL) << doomed.output();
+  }
+  world.sql("update outbox.batch set opened_at = opened_at + interval '1 day'");
+  auto relay = world.relay();
+  relay.says("compare the clocks");
+  EXPECT_EQ(parked(), "");
+  world.sql("update outbox.batch set opened_at = clock_timestamp()");
+  world.settled();
+  relay.signal(SIGTERM);
+  EXPECT_EQ(relay.wait(), 0) << relay.output();
+  EXPECT_EQ(parked(), "");
+  const auto verdict = test::judge(world, {topic});
+  EXPECT_TRUE(verdict.exactly_once()) << verdict;
+}
+
 TEST_F(ParkingTest, MillionsOfBytesOfLargeMessagesStayWithinTheMemoryBound) {
   const std::string big = world.topic("big", 2, {"max.message.bytes=2000000"});
   world.sql("insert into outbox.message (topic, key, payload) select '" + big + "', 'k', convert_to(repeat(md5(g::text), 31250), 'UTF8') "
