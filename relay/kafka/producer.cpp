@@ -90,11 +90,6 @@ Result<std::optional<Progress>> Producer::newest_progress(bool settled) {
   return progress;
 }
 
-void Producer::limit_record_batches(std::size_t messages_max) {
-  if (messages_max != record_batch_max_) clean_ = false;
-  record_batch_max_ = messages_max;
-}
-
 void Producer::abandon() {
   // At-least-once, nobody has waited for the last progress record: it tells whose records these are.
   if (clean_ && !transactional()) rd_kafka_flush(client_.get(), static_cast<int>(last_record_deadline.count()));
