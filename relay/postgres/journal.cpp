@@ -39,14 +39,14 @@ std::string park_cte(const char* source, const char* number, const char* seqs, c
 }
 
 // $1 number $2 epoch $3 token $4 kind $5 mode $6 base $7 upto $8 fresh_from $9 after_seq $10 upto_seq $11 exhausted $12 messages
-// $13 bytes $14 holder $15 backend pid $16 confirmed number $17 offsets; if it parks $18 seqs $19 classes $20 texts; if it
+// $13 bytes $14 holder $15 session $16 confirmed number $17 offsets; if it parks $18 seqs $19 classes $20 texts; if it
 // renews, the ttl comes last.
 std::string open_sql(bool parks, bool renews) {
   std::string durable = "current_setting('synchronous_commit') in ('on', 'remote_apply')";
   if (SABOTAGED(synchronous_commit_off)) durable = "set_config('synchronous_commit', 'off', true) = 'off'";
   std::string sql = guard("$2", "$14", !renews ? nullptr : parks ? "$21" : "$18") +
                     ", sound as materialized (select g.epoch from guard g where " + durable +
-                    " and pg_backend_pid() = $15::integer)"
+                    " and current_setting('outbox_relay.session', true) = $15::text)"
                     ", marked as (update outbox.batch p set delivered_at = pg_catalog.clock_timestamp(), offsets = $17::jsonb"
                     " where p.number = $16::bigint and p.delivered_at is null and exists (select from sound) returning 1)";
   if (parks) sql += ", parked as (" + park_cte("sound", "$1", "$18", "$19", "$20") + ")";
@@ -176,7 +176,7 @@ Result<void> PgJournal::open(Batch& next, std::span<const Rejection> parked, con
                          std::to_string(next.messages),
                          std::to_string(next.bytes),
                          options_.holder,
-                         std::to_string(hot_->backend_pid()),
+                         hot_->marker(),
                          confirmed ? Text(std::to_string(confirmed->number)) : std::nullopt,
                          confirmed && !confirmed->offsets.empty() ? Text(offsets_json(confirmed->offsets)) : std::nullopt};
   if (parks) {

@@ -88,7 +88,8 @@ Result<std::unique_ptr<Session>> Session::connect(const std::string& connection)
   }
   std::unique_ptr<Session> session(new Session(std::move(conn)));
   PQsetNoticeReceiver(session->conn_.get(), &Session::on_notice, session.get());
-  if (auto r = session->query(session_settings(), Deadline(Millis{10'000})); !r) return r.error();
+  const std::string mark = "select pg_catalog.set_config('outbox_relay.session', '" + session->marker_ + "', false)";
+  if (auto r = session->query(session_settings() + (";" + mark), Deadline(Millis{10'000})); !r) return r.error();
   if (PQsetnonblocking(session->conn_.get(), 1) != 0) return session->lost("going non-blocking");
   return session;
 }

@@ -15,6 +15,7 @@
 #include "relay/base/clock.h"
 #include "relay/base/error.h"
 #include "relay/base/secret.h"
+#include "relay/base/uuid.h"
 #include "relay/postgres/watchdog.h"
 
 // libpqxx 7.9 has new names for statements with parameters and for those who listen to notices, and deprecates the old ones.
@@ -48,7 +49,9 @@ class Session {
   static Result<std::unique_ptr<Session>> connect(const std::string& connection);
 
   int fd() const { return PQsocket(conn_.get()); }
-  int backend_pid() const { return PQbackendPID(conn_.get()); }
+  // Names the backend behind this session: set there, as outbox_relay.session, it is gone with it. A process id would come
+  // again after a restart of the server, and the one that libpq knows may be a pooler's invention.
+  const std::string& marker() const { return marker_; }
   PGconn* raw() const { return conn_.get(); }
 
   // Runs a simple query to its end and returns the last result. An answer that does not come in time makes the session
@@ -69,6 +72,7 @@ class Session {
   static void on_notice(void* self, const PGresult* notice);
 
   PgConn conn_;
+  const std::string marker_ = Uuid::random().text();
   std::optional<std::string> warning_;
   std::vector<std::string> prepared_;
 };
