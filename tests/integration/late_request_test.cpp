@@ -7,6 +7,8 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
+#include <atomic>
+
 #include "tests/support/judge.h"
 #include "tests/support/kafka_proxy.h"
 
@@ -236,6 +238,28 @@ TEST(LateRequest, ALateAbortLosesMessagesWithoutTheRule) {
   EXPECT_EQ(broken.verdict.lost, many) << broken.verdict;
 }
 
+// What is open when a message is refused is aborted by the coordinator, for the next incarnation.
+TEST(LateRequest, TheRelayItselfNeverSendsAnAbort) {
+  Stage stage;
+  const std::string strict = stage.world.topic("strict", 1, {"cleanup.policy=compact"});
+  std::atomic<int> commits = 0;
+  std::atomic<int> aborts = 0;
+  const auto count = [&](const KafkaRequest& r) {
+    ++(r.bytes.back() == '\0' ? aborts : commits);
+    return false;
+  };
+  const auto never = stage.network.proxy.hold(KafkaApi::end_txn, Then::stall, count);
+  auto relay = stage.start(intact);
+  stage.world.sql("insert into outbox.message (topic, payload) values ('" + strict + "', 'refused for want of a key')");
+  stage.write_batch();
+  const auto verdict = stage.finish(relay);
+  stage.network.proxy.forget(never);
+  EXPECT_TRUE(verdict.exactly_once()) << verdict;
+  EXPECT_EQ(verdict.parked, 1) << verdict;
+  EXPECT_GT(commits, 0);
+  EXPECT_EQ(aborts, 0);
+}
+
 TEST(LateRequest, ALateProduceOfACommittedBatchIsRefused) { expect_refused(deliver({KafkaApi::produce, Amid::reported}, intact)); }
 
 TEST(LateRequest, ALateRegistrationOfAPartitionIsRefused) {
@@ -291,7 +315,7 @@ TEST(LateRequest, ConnectionsThatTheBrokerClosesWhenIdleCostNoIncarnation) {
   auto relay = stage.start(intact);
   stage.write_batch();
   stage.world.settled();
-  for (int pause = 0; pause < 3; ++pause) {
+  for (int pause = 0; pause < 2; ++pause) {
     const int closed = network.proxy.closed_by_broker();
     test::eventually("the broker closes idle connections", [&] { return network.proxy.closed_by_broker() >= closed + 2; });
     stage.write_batch();
@@ -326,8 +350,13 @@ TEST(LateRequest, AtLeastOnceADeathBeforeTheAnswerRepeatsOnlyTheBatchInDoubt) {
   auto dead = stage.start(intact);
   stage.write_batch();
   stage.world.settled();
-  const auto lost = stage.network.proxy.hold(KafkaApi::produce, Then::lose_answer);
-  const auto repeated = stage.network.proxy.hold(KafkaApi::produce, Then::stall);
+  std::string records;  // the end of the request whose answer is lost: its repetition has the same
+  const auto lost = stage.network.proxy.hold(KafkaApi::produce, Then::lose_answer, [&](const KafkaRequest& r) {
+    records = r.bytes.substr(r.bytes.size() - 40);
+    return true;
+  });
+  const auto repeated = stage.network.proxy.hold(KafkaApi::produce, Then::stall,
+                                                 [&](const KafkaRequest& r) { return !records.empty() && r.bytes.ends_with(records); });
   stage.write_batch();
   lost->caught();
   repeated->caught();
@@ -338,7 +367,7 @@ TEST(LateRequest, AtLeastOnceADeathBeforeTheAnswerRepeatsOnlyTheBatchInDoubt) {
   auto relay = stage.start(intact);
   const auto verdict = stage.finish(relay);
   EXPECT_TRUE(verdict.at_least_once()) << verdict;
-  EXPECT_GE(verdict.repeated, 10) << verdict;
+  EXPECT_GE(verdict.repeated, 1) << verdict;
   EXPECT_LE(verdict.repeated, 20) << verdict;
 }
 

@@ -10,6 +10,7 @@
 #include <cstring>
 #include <stdexcept>
 #include <utility>
+#include <vector>
 
 namespace outbox::test {
 namespace {
@@ -127,7 +128,7 @@ struct KafkaProxy::Link {
   int unanswered = 0;
   bool keeps_broker = false;     // although the client is gone
   bool ended_by_client = false;  // or by us
-  std::weak_ptr<Held> held;
+  std::vector<std::weak_ptr<Held>> held;
   int threads = 2;            // still at work
   std::thread requests;
   std::thread answers;
@@ -206,7 +207,7 @@ bool KafkaProxy::pass_request(const std::shared_ptr<Link>& link, KafkaRequest re
     const auto held = *it;
     if (!held->wanted_(request)) continue;
     waiting_.erase(it);
-    link->held = held;
+    link->held.push_back(held);
     link->keeps_broker = true;
     held->link_ = link;
     held->request_ = std::move(request);
@@ -233,7 +234,9 @@ void KafkaProxy::pass_answers(const std::shared_ptr<Link>& link) {
     {
       const std::lock_guard lock(mutex_);
       --link->unanswered;
-      if (const auto held = link->held.lock(); held && number_at<std::int32_t>(*frame, 0) == held->request_->id()) {
+      for (const auto& order : link->held) {
+        const auto held = order.lock();
+        if (!held || number_at<std::int32_t>(*frame, 0) != held->request_->id()) continue;
         held->answer_ = *frame;
         lost = held->then_ == Then::lose_answer;
         link->keeps_broker = false;
@@ -246,6 +249,7 @@ void KafkaProxy::pass_answers(const std::shared_ptr<Link>& link) {
   const std::lock_guard lock(mutex_);
   if (!lost && !link->ended_by_client) ++closed_by_broker_;
   shutdown(link->client, SHUT_RDWR);
+  link->unanswered = 0;  // no answer comes any more
   --link->threads;
   changed_.notify_all();
 }
@@ -256,6 +260,11 @@ std::shared_ptr<KafkaProxy::Held> KafkaProxy::hold(KafkaApi api, Then then, std:
   const std::lock_guard lock(mutex_);
   waiting_.push_back(held);
   return held;
+}
+
+void KafkaProxy::forget(const std::shared_ptr<Held>& held) {
+  const std::lock_guard lock(mutex_);
+  waiting_.remove(held);
 }
 
 int KafkaProxy::count(KafkaApi api) {
@@ -280,7 +289,11 @@ void KafkaProxy::wait(std::unique_lock<std::mutex>& lock, const std::string& wha
 void KafkaProxy::Held::caught() {
   std::unique_lock lock(proxy_.mutex_);
   proxy_.wait(lock, "a request to hold", [this] { return request_.has_value(); });
-  proxy_.wait(lock, "the answers before it", [this] { return link_->unanswered == 0; });
+  if (then_ == Then::lose_answer) {
+    proxy_.wait(lock, "the answer that is lost", [this] { return answer_.has_value(); });
+  } else {
+    proxy_.wait(lock, "the answers before it", [this] { return link_->unanswered == 0; });
+  }
 }
 
 int KafkaProxy::Held::release() { return release(request()); }

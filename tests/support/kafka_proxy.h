@@ -90,6 +90,8 @@ class KafkaProxy {
 
   // Holds the next request of `api` for which `filter` holds; of several such orders the oldest catches first.
   std::shared_ptr<Held> hold(KafkaApi api, Then then, std::function<bool(const KafkaRequest&)> filter = {});
+  // Ends an order to hold that has caught nothing.
+  void forget(const std::shared_ptr<Held>& held);
   // Requests of this api that came from clients.
   int count(KafkaApi api);
   // Connections that the broker ended.
