@@ -249,6 +249,7 @@ void KafkaProxy::pass_answers(const std::shared_ptr<Link>& link) {
   const std::lock_guard lock(mutex_);
   if (!lost && !link->ended_by_client) ++closed_by_broker_;
   shutdown(link->client, SHUT_RDWR);
+  link->unanswered = 0;  // no answer comes any more
   --link->threads;
   changed_.notify_all();
 }
