@@ -36,14 +36,16 @@ begin
       ('outbox_observer', 'select (parked_for, seq, id, topic, dedup_key, created_at, released_in, error_class, '
                           'error_text, parked_at, resolution, decided_by, decided_at, decided_why) on outbox.parked'),
       ('outbox_observer', 'execute on function outbox.batch_covers(outbox.batch, xid8, bigint), '
-                          'outbox.batch_of(xid8, bigint), outbox.batch_state(outbox.batch, outbox.lease), outbox.status_of_seq(bigint), outbox.status_of(uuid), '
+                          'outbox.batch_of(xid8, bigint), outbox.batch_state(outbox.batch, outbox.lease), '
+                          'outbox.status_of_seq(bigint), outbox.status_of(uuid), '
                           'outbox.status_of_key(text)'),
 
       ('outbox_operator', 'usage on schema outbox'),
       ('outbox_operator', 'select on all tables in schema outbox'),
       ('outbox_operator', 'update (resolution, decided_by, decided_at, decided_why) on outbox.parked'),
       ('outbox_operator', 'execute on function outbox.batch_covers(outbox.batch, xid8, bigint), '
-                          'outbox.batch_of(xid8, bigint), outbox.batch_state(outbox.batch, outbox.lease), outbox.status_of_seq(bigint), outbox.status_of(uuid), '
+                          'outbox.batch_of(xid8, bigint), outbox.batch_state(outbox.batch, outbox.lease), '
+                          'outbox.status_of_seq(bigint), outbox.status_of(uuid), '
                           'outbox.status_of_key(text)')
     ) as g(role, privilege)
     where exists (select from pg_catalog.pg_roles r where r.rolname = g.role)

@@ -24,8 +24,8 @@ struct Pruned {
 };
 
 // The base up to which messages are not kept, and the number of the first batch that has it: of the oldest stream batch younger
-// than `keep`, a parameter; if none is younger, of the newest. Everything visible in a base is delivered or parked, so that whatever the clock says, no
-// undelivered message is deleted.
+// than `keep`, a parameter; if none is younger, of the newest. Everything visible in a base is delivered or parked, so that
+// whatever the clock says, no undelivered message is deleted.
 std::string horizon_sql(const std::string& keep);
 
 // The condition on outbox.batch b that no message kept behind `horizon`, a number or parameter, needs it. The newest two stream

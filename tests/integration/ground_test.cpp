@@ -29,8 +29,8 @@ class Ground : public ::testing::Test {
   // Runs `statement`, which needs the table for itself, so that a reader that let_go() sets free waits for it.
   void while_the_reader_waits(const std::string& statement, const std::function<void()>& let_go) {
     const auto waiting = [&](const std::string& how_many) {
-      return world.value("select count(*) >= " + how_many + " from pg_locks l where l.relation = 'outbox.message'::regclass and not l.granted and l.database = "
-                         "(select d.oid from pg_database d where d.datname = current_database())") == "t";
+      return world.value("select count(*) >= " + how_many + " from pg_locks l where l.relation = 'outbox.message'::regclass "
+                         "and not l.granted and l.database = (select d.oid from pg_database d where d.datname = current_database())") == "t";
     };
     std::future<pqxx::result> running;  // ends after `holder`, also when something below throws
     pqxx::connection c(world.dsn());

@@ -54,7 +54,7 @@ FOREIGN_HEADERS = {
 }
 
 # A signature, at the start of a line and up to the brace of its body; what begins with a keyword is a statement.
-CPP_FUNCTION = (r"^( {0,6})(?!//|(?:public|protected|private|case|if|for|while|switch|else|catch|do|return|namespace|class|struct|enum)\b)"
+CPP_FUNCTION = (r"^( {0,4})(?!//|(?:public|protected|private|case|if|for|while|switch|else|catch|do|return|namespace|class|struct|enum)\b)"
                 r"[^\s;{}#][^;{}]*\)(?: const| noexcept| override| mutable| -> [^;{}]+| : [^;{}]+)* ?\{$")
 
 # (rule, files, pattern, what to do instead). Built from pieces where this file would otherwise find itself.

@@ -60,6 +60,8 @@ class TidyTest(unittest.TestCase):
         self.expect("relay/a.cpp", CPP + "struct S {\n" + method + "};\n", "function of 72 lines")
         self.expect("relay/a.cpp", CPP + function(71, "TEST_F(Fixture, DoesIt) {"), "function of 71 lines")
         self.expect("relay/a.cpp", CPP + function(71, "namespace n {"))
+        condition = "void g() {\n  if (a ||\n      b(c)) {\n    x();\n  }\n}\n"
+        self.expect("relay/a.cpp", CPP + condition + function(70))
         self.expect("tests/a.py", PYTHON + function(71, "def g():", "  x()") + "\n\nf()\n", "function of")
         self.expect("tests/a.py", PYTHON + function(60, "def g():", "  x()"))
 
