@@ -317,7 +317,7 @@ void Loop::pause() const {
 }
 
 Result<void> Loop::open_next() {
-  CHECK(!flight_ && (!confirmed_ || confirmed_->number == number_));  // at most one batch is in doubt
+  CHECK(!flight_ && (!confirmed_ || confirmed_->number <= number_));  // at most one batch is in doubt
   if (!publisher_.clean(options_.mode) && !SABOTAGED(incarnation_rule_off)) {
     log::event(Level::info, "incarnation_renewed", {{"batch", number_}});
     if (auto r = publisher_.renew(options_.mode); !r) return r;

@@ -104,7 +104,7 @@ class Loop {
   std::int64_t epoch_ = 0;
   bool confirmed_since_take_ = false;
   std::optional<Uuid> confirmed_token_;  // of the last batch that this process confirmed
-  std::int64_t number_ = 0;           // of the newest batch
+  std::int64_t number_ = 0;           // of the newest batch that the journal or Kafka knows
   std::optional<Uuid> token_;         // of the newest batch
   std::optional<Uuid> token_before_;  // of the one before it
   std::optional<Page> next_;          // read ahead

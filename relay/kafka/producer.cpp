@@ -280,8 +280,10 @@ Result<bool> Producer::reported() {
   CHECK(client_);
   while (rd_kafka_poll(client_.get(), 0) > 0) last_report_ = Clock::now();
   if (is_purge(first_failure_)) {
-    if (transaction_error() == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED) first_failure_ = RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
-    else poll_for_reason();
+    const auto why = transaction_error();
+    const Fault fault = error_of({}, why).fault;
+    if (fault == Fault::topic || fault == Fault::fenced) first_failure_ = why;
+    else poll_for_reason();  // a refused message is named by its report
   }
   if (first_failure_ != RD_KAFKA_RESP_ERR_NO_ERROR) {
     Error e = failed("delivering messages", first_failure_);

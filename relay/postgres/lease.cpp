@@ -26,7 +26,6 @@ Result<bool> PgLease::available() {
 // REQUIRES: available() was true just now. What it saw is the condition, so that of several standbys one wins.
 Result<std::optional<Lease::Taken>> PgLease::take() {
   const auto sent = Clock::now();
-  const bool ours_until_now = held();
   auto rows = journal_.control().run(
       "taking the lease",
       "update outbox.lease l set epoch = l.epoch + 1, holder = $1, expires_at = pg_catalog.clock_timestamp() + $2::interval, "
@@ -40,7 +39,7 @@ Result<std::optional<Lease::Taken>> PgLease::take() {
   }
   if (rows->empty()) return std::optional<Taken>{};
   const auto epoch = (*rows)[0][0].as<std::int64_t>();
-  const bool continued = ours_until_now && epoch == epoch_ + 1;
+  const bool continued = epoch_ != 0 && epoch == epoch_ + 1;  // each take-over counts, also of a lease that had run out
   epoch_ = epoch;
   sign_of_life_ = sent;
   return std::optional<Taken>(Taken{epoch, continued});

@@ -38,6 +38,7 @@ TEST_F(Privileges, TheRoleOfTheRelaySufficesForAllItDoes) {
   world.sql("update outbox.batch set opened_at = opened_at - interval '1 hour'");
   deliver();  // and prunes
   auto relay = world.relay({{"OUTBOX_RELAY_RETENTION_KEEP", "1m"}});
+  relay.says("to=streaming");
   test::eventually("what is old is pruned", [&] { return world.value("select min(seq) > 1 from outbox.message") == "t"; });
   relay.signal(SIGTERM);
   EXPECT_EQ(relay.wait(), 0) << relay.output();
