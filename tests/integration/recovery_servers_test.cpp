@@ -110,14 +110,7 @@ TEST_F(RecoveryServersTest, ADeletedProgressTopicIsRefusedWithItsRemedyAndAnEmpt
   test::write(world, topic, 5);
   EXPECT_EQ(again.wait(), -SIGKILL);
 
-  auto client = kafka::make_client(RD_KAFKA_PRODUCER, std::move(*kafka::make_conf(kafka_of(world), {})));
-  ASSERT_TRUE(client);
-  rd_kafka_DeleteTopic_t* topics[] = {rd_kafka_DeleteTopic_new(progress_topic.c_str())};
-  const kafka::Queue queue(rd_kafka_queue_new(client->get()));
-  rd_kafka_DeleteTopics(client->get(), topics, 1, nullptr, queue.get());
-  const kafka::Event event(rd_kafka_queue_poll(queue.get(), 10'000));
-  rd_kafka_DeleteTopic_destroy(topics[0]);
-  ASSERT_TRUE(event);
+  world.kafka().delete_topic(progress_topic);
   // The broker forgets the topic a moment after it has answered.
   test::eventually("the progress topic is gone", [&] {
     const auto found = kafka::read_progress(kafka_of(world), false, Deadline(Millis{5'000}));
