@@ -215,7 +215,7 @@ TEST_F(TraceTest, RecordsThatTheTopicHasRemovedAreExpired) {
   for (int p = 0; p < 3; ++p) test::delete_records(world.kafka().brokers(), topic, p);
   EXPECT_EQ(trace_one(id)["kafka"]["verdict"], "expired");
   EXPECT_TRUE(contains(trace_text(id), "expired from the topic")) << trace_text(id);
-  test::delete_topic(world.kafka().brokers(), topic);
+  world.kafka().delete_topic(topic);
   test::eventually("the topic is gone", [&] { return contains(world.command({"trace", id, "--json"}).output, "\"no_topic\""); });
   EXPECT_EQ(trace_one(id, 1)["kafka"]["verdict"], "no_topic");
   // Another topic of that name has fewer records than the journal says, and none was removed.

@@ -46,18 +46,6 @@ void delete_records(const std::string& brokers, const std::string& topic, int pa
   require(result->elems[0].err, doing);
 }
 
-void delete_topic(const std::string& brokers, const std::string& topic) {
-  const kafka::Client client = connect(brokers);
-  const kafka::Queue queue(rd_kafka_queue_new(client.get()));
-  const kafka::Owned<rd_kafka_DeleteTopic_t, rd_kafka_DeleteTopic_destroy> request(rd_kafka_DeleteTopic_new(topic.c_str()));
-  rd_kafka_DeleteTopic_t* requests = request.get();
-  rd_kafka_DeleteTopics(client.get(), &requests, 1, nullptr, queue.get());
-  const auto event = answer(queue.get(), "deleting topic " + topic);
-  std::size_t count = 0;
-  const auto* const results = rd_kafka_DeleteTopics_result_topics(rd_kafka_event_DeleteTopics_result(event.get()), &count);
-  require(rd_kafka_topic_result_error(results[0]), "deleting topic " + topic);
-}
-
 void deny(const std::string& brokers, const std::string& topic, Denied operation) {
   const std::string doing = "denying an operation on " + topic;
   const auto code = operation == Denied::describe ? RD_KAFKA_ACL_OPERATION_DESCRIBE

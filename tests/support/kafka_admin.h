@@ -8,7 +8,6 @@ namespace outbox::test {
 
 // Deletes every record of the partition that is there now.
 void delete_records(const std::string& brokers, const std::string& topic, int partition);
-void delete_topic(const std::string& brokers, const std::string& topic);
 
 // Denies an operation on a topic to every user; needs a broker with an authorizer.
 enum class Denied { describe, write, describe_configs };
