@@ -16,6 +16,7 @@
 #include <iostream>
 #include <thread>
 
+#include "relay/kafka/handle.h"
 #include "tests/support/usage.h"
 #include "tests/support/world.h"
 
@@ -48,7 +49,6 @@ Clock::time_point due_at(Clock::time_point start, std::size_t message, const Opt
 
 void commit_in_time(const std::string& dsn, const std::string& topic, const Options& o, int first, Clock::time_point start, Times& committed) {
   pqxx::connection connection(dsn);
-  const std::string filler(200, 'x');
   connection.prepare("put", "insert into outbox.message (topic, key, payload) values ('" + topic +
                                 "', convert_to('k' || ($1::bigint % 100), 'UTF8'), "
                      "convert_to(rpad($1::bigint::text || ' ', 200, 'x'), 'UTF8'))");
@@ -61,33 +61,28 @@ void commit_in_time(const std::string& dsn, const std::string& topic, const Opti
   }
 }
 
-rd_kafka_t* make_client(rd_kafka_type_t type, const std::map<std::string, std::string>& properties) {
-  rd_kafka_conf_t* const conf = rd_kafka_conf_new();
-  char why[256];
-  for (const auto& [name, value] : properties) rd_kafka_conf_set(conf, name.c_str(), value.c_str(), why, sizeof why);
-  return rd_kafka_new(type, conf, why, sizeof why);
+kafka::Client make_client(rd_kafka_type_t type, const std::string& brokers, const kafka::Properties& properties) {
+  kafka::Options options;
+  options.brokers = brokers;
+  auto conf = kafka::make_conf(options, properties);
+  if (!conf) throw std::runtime_error(conf.error().text());
+  auto client = kafka::make_client(type, std::move(*conf));
+  if (!client) throw std::runtime_error(client.error().text());
+  return std::move(*client);
 }
 
 // Puts what is due into one transaction after the other. A message counts from when it was due.
 class BareProducer {
  public:
   BareProducer(const std::string& brokers, const std::string& topic)
-      : client_(make_client(RD_KAFKA_PRODUCER, {{"bootstrap.servers", brokers},
-                                                {"transactional.id", "bare-latency"},
-                                                {"partitioner", "murmur2_random"},
-                                                {"linger.ms", "0"},
-                                                {"socket.nagle.disable", "true"}})),
-        topic_(rd_kafka_topic_new(client_, topic.c_str(), nullptr)) {
-    const rd_kafka_metadata_t* metadata = nullptr;
-    if (rd_kafka_metadata(client_, 0, topic_, &metadata, 10'000) == RD_KAFKA_RESP_ERR_NO_ERROR) rd_kafka_metadata_destroy(metadata);
-    check(rd_kafka_init_transactions(client_, 10'000));
+      : client_(make_client(RD_KAFKA_PRODUCER, brokers,
+                            {{"transactional.id", "bare-latency"}, {"partitioner", "murmur2_random"}, {"linger.ms", "0"}})),
+        topic_(rd_kafka_topic_new(client_.get(), topic.c_str(), nullptr)) {
+    const rd_kafka_metadata_t* raw = nullptr;
+    check(rd_kafka_metadata(client_.get(), 0, topic_.get(), &raw, 10'000));
+    const kafka::Metadata metadata(raw);
+    check(rd_kafka_init_transactions(client_.get(), 10'000));
   }
-  ~BareProducer() {
-    rd_kafka_topic_destroy(topic_);
-    rd_kafka_destroy(client_);
-  }
-  BareProducer(const BareProducer&) = delete;
-  BareProducer& operator=(const BareProducer&) = delete;
 
   // Returns how many transactions it took.
   int produce_in_time(const Options& o, Clock::time_point start, Times& committed) {
@@ -95,51 +90,48 @@ class BareProducer {
     for (std::size_t i = 0; i < committed.size(); ++transactions) {
       std::this_thread::sleep_until(std::max(due_at(start, i, o), Clock::now() + bare_gap));
       const auto now = Clock::now();
-      check(rd_kafka_begin_transaction(client_));
+      check(rd_kafka_begin_transaction(client_.get()));
       for (; i < committed.size() && due_at(start, i, o) <= now; ++i) {
         const std::string key = "k" + std::to_string(i % 100);
         std::string payload = std::to_string(i) + ' ';
         payload.resize(200, 'x');
         committed[i] = to_ns(due_at(start, i, o));
-        rd_kafka_producev(client_, RD_KAFKA_V_RKT(topic_), RD_KAFKA_V_KEY(key.data(), key.size()),
-                          RD_KAFKA_V_VALUE(payload.data(), payload.size()), RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_END);
+        check(rd_kafka_producev(client_.get(), RD_KAFKA_V_RKT(topic_.get()), RD_KAFKA_V_KEY(key.data(), key.size()),
+                                RD_KAFKA_V_VALUE(payload.data(), payload.size()), RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_END));
       }
-      check(rd_kafka_commit_transaction(client_, 30'000));
+      check(rd_kafka_commit_transaction(client_.get(), 30'000));
     }
     return transactions;
   }
 
  private:
-  static void check(rd_kafka_error_t* error) {
-    if (error != nullptr) throw std::runtime_error(rd_kafka_error_string(error));
+  static void check(rd_kafka_error_t* raw) {
+    if (const kafka::KafkaError error{raw}) throw std::runtime_error(rd_kafka_error_string(error.get()));
+  }
+  static void check(rd_kafka_resp_err_t code) {
+    if (code != RD_KAFKA_RESP_ERR_NO_ERROR) throw std::runtime_error(rd_kafka_err2str(code));
   }
 
-  rd_kafka_t* client_;
-  rd_kafka_topic_t* topic_;
+  kafka::Client client_;
+  kafka::TopicHandle topic_;
 };
 
 // Consumes from the beginning of the topic, without a group.
 class Consumer {
  public:
   Consumer(const std::string& brokers, const std::string& topic, int partitions)
-      : client_(make_client(RD_KAFKA_CONSUMER, {{"bootstrap.servers", brokers},
-                                                {"group.id", "latency"},
-                                                {"enable.auto.commit", "false"},
-                                                {"isolation.level", "read_committed"},
-                                                {"socket.nagle.disable", "true"}})) {
-    rd_kafka_poll_set_consumer(client_);
+      : client_(make_client(RD_KAFKA_CONSUMER, brokers,
+                            {{"group.id", "latency"}, {"enable.auto.commit", "false"}, {"isolation.level", "read_committed"}})) {
+    rd_kafka_poll_set_consumer(client_.get());
     rd_kafka_topic_partition_list_t* const list = rd_kafka_topic_partition_list_new(partitions);
     for (int p = 0; p < partitions; ++p) rd_kafka_topic_partition_list_add(list, topic.c_str(), p)->offset = 0;
-    rd_kafka_assign(client_, list);
+    rd_kafka_assign(client_.get(), list);
     rd_kafka_topic_partition_list_destroy(list);
   }
-  ~Consumer() { rd_kafka_destroy(client_); }
-  Consumer(const Consumer&) = delete;
-  Consumer& operator=(const Consumer&) = delete;
 
-  void consume(Times& received, const std::atomic<bool>& stop) {
-    for (std::size_t missing = received.size(); missing > 0 && !stop;) {
-      rd_kafka_message_t* const m = rd_kafka_consumer_poll(client_, 100);
+  void consume(Times& received, const std::stop_token& stop) {
+    for (std::size_t missing = received.size(); missing > 0 && !stop.stop_requested();) {
+      rd_kafka_message_t* const m = rd_kafka_consumer_poll(client_.get(), 100);
       if (m == nullptr) continue;
       if (m->err == RD_KAFKA_RESP_ERR_NO_ERROR) {
         received[std::stoul(std::string(static_cast<const char*>(m->payload), m->len))] = to_ns(Clock::now());
@@ -150,7 +142,7 @@ class Consumer {
   }
 
  private:
-  rd_kafka_t* client_;
+  kafka::Client client_;
 };
 
 double share_over(pid_t pid, double cpu_before, Clock::time_point since) {
@@ -175,12 +167,10 @@ void measure(const char* name, const std::string& brokers, const std::string& to
   Times committed(messages);
   Times received(messages);
   Consumer consumer(brokers, topic, o.partitions);
-  std::atomic<bool> stop{false};
-  std::thread reader([&] { consumer.consume(received, stop); });
+  std::jthread reader([&](const std::stop_token& stop) { consumer.consume(received, stop); });
   const auto start = Clock::now() + Millis{200};
   load(start, committed);
   eventually("every message is consumed", [&] { return std::all_of(received.begin(), received.end(), [](auto& t) { return t != 0; }); });
-  stop = true;
   reader.join();
 
   std::vector<double> ms;
@@ -240,7 +230,7 @@ int main(int argc, char** argv) {
   app.add_option("--warm-up", o.warm_up, "Seconds that do not count")->capture_default_str();
   app.add_option("--connections", o.connections)->capture_default_str();
   app.add_option("--idle", o.idle, "Measure so many idle seconds first")->capture_default_str();
-  app.add_flag("--bare", o.bare, "Then a bare librdkafka producer, for comparison");
+  app.add_flag("--bare", o.bare, "Then a bare librdkafka producer in transactions, whatever the mode, for comparison");
   CLI11_PARSE(app, argc, argv);
   try {
     bench(o);
