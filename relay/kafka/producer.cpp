@@ -2,11 +2,13 @@
 #include "relay/kafka/producer.h"
 
 #include <algorithm>
+#include <set>
 #include <unordered_set>
 
 #include "relay/base/check.h"
 #include "relay/base/log.h"
 #include "relay/base/sabotage.h"
+#include "relay/kafka/vet.h"
 
 namespace outbox::kafka {
 namespace {
@@ -20,28 +22,9 @@ constexpr Millis guard_deadline{2'000};
 constexpr Millis trial_deadline{2'000};  // shorter than a lease
 constexpr Millis last_record_deadline{500};
 constexpr Millis reason_deadline{1'000};     // until the client says why it takes no more messages
-constexpr std::int64_t record_overhead = 128;  // of a record and its batch beside key, value and headers, generously
-
-std::int64_t header_bytes(const Message& m, const Page& page) {
-  std::int64_t sum = 0;
-  for (auto i = m.headers_from; i < m.headers_to; ++i) {
-    sum += static_cast<std::int64_t>(page.headers[i].name.size() + page.headers[i].value.size()) + 8;
-  }
-  return sum;
-}
-
-std::int64_t record_bytes(const Message& m, const Page& page) {
-  const auto key = m.key ? m.key->size() : 0;
-  const auto dedup = m.dedup_key ? m.dedup_key->size() : 36;
-  return m.payload_bytes + static_cast<std::int64_t>(key + dedup) + header_bytes(m, page) + record_overhead;
-}
 
 bool is_purge(rd_kafka_resp_err_t code) {
   return code == RD_KAFKA_RESP_ERR__PURGE_QUEUE || code == RD_KAFKA_RESP_ERR__PURGE_INFLIGHT;
-}
-
-Rejection too_large(const Message& m, std::int64_t bytes, const std::string& limit) {
-  return {m.seq, "too_large", "the message has " + std::to_string(bytes) + " bytes, more than " + limit};
 }
 
 }  // namespace
@@ -98,6 +81,7 @@ void Producer::abandon() {
   client_.reset();
   clean_ = false;
   page_ = nullptr;
+  later_.reset();
   unreported_ = 0;
 }
 
@@ -134,28 +118,7 @@ Result<void> Producer::renew(Mode mode) {
 
 Result<Publisher::Vetted> Producer::vet(const Page& page) {
   CHECK(client_);
-  Vetted out;
-  Topic* topic = nullptr;
-  const std::string own_limit = "delivery.message_bytes_max (" + std::to_string(options_.message_bytes_max) + ")";
-  for (const Message& m : page.messages) {
-    if (topic == nullptr || topic->name != m.topic) {
-      auto found = topics_.get(m.topic, client_.get());
-      if (!found) return found.error();
-      topic = *found;
-    }
-    if (topic->state == Topic::State::doubtful) {
-      out.settled = false;
-    } else if (topic->state == Topic::State::barred) {
-      out.rejected.push_back({m.seq, topic->error_class, topic->error_text});
-    } else if (m.oversize) {
-      out.rejected.push_back(too_large(m, m.payload_bytes, own_limit));
-    } else if (m.bad_headers != nullptr) {
-      out.rejected.push_back({m.seq, "bad_headers", m.bad_headers});
-    } else if (topic->bytes_max != 0 && m.payload_bytes + 1024 > topic->bytes_max / 2 && record_bytes(m, page) > topic->bytes_max) {
-      out.rejected.push_back(too_large(m, record_bytes(m, page), "max.message.bytes of the topic (" + std::to_string(topic->bytes_max) + ")"));
-    }
-  }
-  return out;
+  return kafka::vet(page, topics_, client_.get(), options_);
 }
 
 Result<void> Producer::begin() {
@@ -218,26 +181,70 @@ Result<void> Producer::send(const Batch& batch, const Page& page, std::span<cons
   refused_.clear();
   first_failure_ = RD_KAFKA_RESP_ERR_NO_ERROR;
   last_report_ = Clock::now();
-  const std::int64_t timestamp_ms = std::chrono::duration_cast<Millis>(batch.opened_at).count();
+  timestamp_ms_ = std::chrono::duration_cast<Millis>(batch.opened_at).count();
+  later_.reset();
+  if (!transactional()) {
+    auto first = send_first_records(skip);
+    if (!first) return first.error();
+    if (!first->empty()) {
+      later_.emplace(skip.begin(), skip.end());
+      later_->insert(later_->end(), first->begin(), first->end());
+      std::sort(later_->begin(), later_->end());
+      return {};
+    }
+  }
+  return send_all_but(skip);
+}
+
+Result<void> Producer::send_all_but(std::span<const std::size_t> skip) {
+  auto sent = for_each_but(skip, [&](const Topic& topic, const Message& m, std::size_t index) {
+    return send_message(topic, m, *page_, index, timestamp_ms_);
+  });
+  if (!sent) {
+    poll_for_reason();
+    return sent;
+  }
+  if (transactional()) return send_progress();
+  return {};
+}
+
+// A broker takes the first record batch that it sees of a producer whatever its sequence number is. Had it refused the very first
+// of a partition, it would take the next, and a key's later messages would come before its earlier ones. So the first record with
+// a key goes alone to each partition that has acknowledged nothing to this incarnation; a transaction is aborted instead.
+Result<std::vector<std::size_t>> Producer::send_first_records(std::span<const std::size_t> skip) {
+  std::vector<std::size_t> first;
+  std::set<std::pair<const Topic*, std::int32_t>> seen;
+  auto sent = for_each_but(skip, [&](const Topic& topic, const Message& m, std::size_t index) -> Result<void> {
+    if (!m.key || topic.all_acknowledged()) return {};
+    const auto partition = topic.partition_of(*m.key);
+    if (topic.has_acknowledged(partition) || !seen.emplace(&topic, partition).second) return {};
+    first.push_back(index);
+    return send_message(topic, m, *page_, index, timestamp_ms_);
+  });
+  if (!sent) {
+    poll_for_reason();
+    return sent.error();
+  }
+  return first;
+}
+
+template <typename Visit>
+Result<void> Producer::for_each_but(std::span<const std::size_t> skip, Visit visit) {
   std::size_t skipped = 0;
   const Topic* topic = nullptr;
-  for (std::size_t i = 0; i < page.messages.size(); ++i) {
+  for (std::size_t i = 0; i < page_->messages.size(); ++i) {
     if (skipped < skip.size() && skip[skipped] == i) {
       ++skipped;
       continue;
     }
-    const Message& m = page.messages[i];
+    const Message& m = page_->messages[i];
     if (topic == nullptr || topic->name != m.topic) {
       auto found = topics_.get(m.topic, client_.get());
       if (!found) return found.error();
       topic = *found;
     }
-    if (auto r = send_message(*topic, m, page, i, timestamp_ms); !r) {
-      poll_for_reason();
-      return r;
-    }
+    if (auto r = visit(*topic, m, i); !r) return r;
   }
-  if (transactional()) return send_progress();
   return {};
 }
 
@@ -267,13 +274,7 @@ void Producer::on_report(rd_kafka_t*, const rd_kafka_message_t* m, void* self) {
     return;
   }
   if (index == 0 || m->offset < 0) return;
-  auto* const topic = static_cast<Topic*>(rd_kafka_topic_opaque(m->rkt));
-  const auto partition = static_cast<std::size_t>(m->partition);
-  if (partition >= topic->delivered.size()) topic->delivered.resize(partition + 1, OffsetRange{0, -1});  // partitions were added
-  OffsetRange& range = topic->delivered[partition];
-  if (range.last < range.first) range = {m->offset, m->offset};
-  range.first = std::min(range.first, m->offset);
-  range.last = std::max(range.last, m->offset);
+  static_cast<Topic*>(rd_kafka_topic_opaque(m->rkt))->acknowledge(m->partition, m->offset);
 }
 
 Result<bool> Producer::reported() {
@@ -294,6 +295,11 @@ Result<bool> Producer::reported() {
   char why[512];
   const auto fatal = rd_kafka_fatal_error(client_.get(), why, sizeof why);
   if (fatal != RD_KAFKA_RESP_ERR_NO_ERROR) return failed("delivering messages", fatal, why);
+  if (unreported_ == 0 && later_) {
+    const auto skip = std::move(*later_);
+    later_.reset();
+    if (auto r = send_all_but(skip); !r) return r.error();
+  }
   if (unreported_ == 0) return true;
   if (Clock::now() - last_report_ > report_deadline) return failed("delivering messages", RD_KAFKA_RESP_ERR__TIMED_OUT);
   return false;

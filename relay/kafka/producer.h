@@ -45,6 +45,11 @@ class Producer : public Publisher {
   Error failed(const char* doing, KafkaError error, bool in_doubt);
   Error failed(const char* doing, rd_kafka_resp_err_t code, const std::string& detail = {});
   Result<void> send_message(const Topic& topic, const Message& m, const Page& page, std::size_t index, std::int64_t timestamp_ms);
+  // Visits what is left of the page in flight, in order, until a visit fails.
+  template <typename Visit>
+  Result<void> for_each_but(std::span<const std::size_t> skip, Visit visit);
+  Result<std::vector<std::size_t>> send_first_records(std::span<const std::size_t> skip);
+  Result<void> send_all_but(std::span<const std::size_t> skip);
   Result<void> send_progress();
   rd_kafka_resp_err_t transaction_error();
   void bar_unwritable_topics();
@@ -65,6 +70,8 @@ class Producer : public Publisher {
   // The batch in flight.
   const Page* page_ = nullptr;
   Progress progress_;
+  std::int64_t timestamp_ms_ = 0;
+  std::optional<std::vector<std::size_t>> later_;  // when first records are acknowledged: all but these
   std::size_t unreported_ = 0;
   rd_kafka_resp_err_t first_failure_ = RD_KAFKA_RESP_ERR_NO_ERROR;
   Clock::time_point last_report_{};

@@ -51,6 +51,27 @@ std::optional<std::pair<const char*, std::string>> forbidden_topic(std::string_v
   return std::nullopt;
 }
 
+void Topic::expect_partitions(std::size_t count) {
+  if (count <= partitions.size()) return;
+  silent += count - partitions.size();
+  partitions.resize(count);
+}
+
+void Topic::acknowledge(std::int32_t partition, std::int64_t offset) {
+  const auto p = static_cast<std::size_t>(partition);
+  expect_partitions(p + 1);
+  if (!std::exchange(partitions[p].acknowledged, true)) --silent;
+  OffsetRange& range = partitions[p].delivered;
+  if (range.last < range.first) range = {offset, offset};
+  range.first = std::min(range.first, offset);
+  range.last = std::max(range.last, offset);
+}
+
+std::int32_t Topic::partition_of(std::string_view key) const {
+  return rd_kafka_msg_partitioner_murmur2_random(handle.get(), key.data(), key.size(), static_cast<std::int32_t>(partitions.size()), nullptr,
+                                                 nullptr);
+}
+
 Topics::Topics(const Options& options) : options_(options) {}
 
 Topic* Topics::find(std::string_view name) {
@@ -105,7 +126,7 @@ void Topics::look_up(Topic& topic, rd_kafka_t* client, const rd_kafka_metadata_t
     case RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE:
       if (topic.state == Topic::State::barred) log::event(log::Level::info, "topic_usable_again", {{"topic", topic.name}});
       topic.state = Topic::State::ready;
-      topic.delivered.resize(static_cast<std::size_t>(answer.partition_cnt), OffsetRange{0, -1});
+      topic.expect_partitions(static_cast<std::size_t>(answer.partition_cnt));
       learn_limits(topic, client);
       return;
     case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
@@ -153,6 +174,8 @@ std::optional<std::int64_t> Topics::narrowest() const {
 void Topics::detach() {
   for (auto& [name, topic] : topics_) {
     topic->handle.reset();
+    topic->partitions.clear();
+    topic->silent = 0;
     if (topic->state == Topic::State::ready) topic->state = Topic::State::unknown;
   }
 }
@@ -169,14 +192,17 @@ int Topics::bar_refused() {
 }
 
 void Topics::begin_batch() {
-  for (auto& [name, topic] : topics_) std::fill(topic->delivered.begin(), topic->delivered.end(), OffsetRange{0, -1});
+  for (auto& [name, topic] : topics_) {
+    for (Topic::Partition& p : topic->partitions) p.delivered = {0, -1};
+  }
 }
 
 Offsets Topics::delivered() const {
   Offsets out;
   for (const auto& [name, topic] : topics_) {
-    for (std::size_t p = 0; p < topic->delivered.size(); ++p) {
-      if (topic->delivered[p].last >= topic->delivered[p].first) out[topic->name][static_cast<std::int32_t>(p)] = topic->delivered[p];
+    for (std::size_t p = 0; p < topic->partitions.size(); ++p) {
+      const OffsetRange& range = topic->partitions[p].delivered;
+      if (range.last >= range.first) out[topic->name][static_cast<std::int32_t>(p)] = range;
     }
   }
   return out;

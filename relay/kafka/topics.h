@@ -36,7 +36,21 @@ struct Topic {
   bool log_append_time = false;
   bool refused = false;  // the broker would not let us write to it
   TopicHandle handle;
-  std::vector<OffsetRange> delivered;  // per partition, of the batch in flight; last < first: none
+  // Per partition.
+  struct Partition {
+    OffsetRange delivered{0, -1};  // of the batch in flight; last < first: none
+    bool acknowledged = false;     // a record of this incarnation
+  };
+  std::vector<Partition> partitions;
+  std::size_t silent = 0;  // partitions that have acknowledged nothing
+
+  void acknowledge(std::int32_t partition, std::int64_t offset);
+  // Where librdkafka sends this key.
+  std::int32_t partition_of(std::string_view key) const;
+  bool has_acknowledged(std::int32_t partition) const { return partitions.at(static_cast<std::size_t>(partition)).acknowledged; }
+  bool all_acknowledged() const { return silent == 0; }
+  // At least so many: partitions can be added.
+  void expect_partitions(std::size_t count);
 };
 
 // The topics that messages name, and the rules about them. Used by the loop's thread only.

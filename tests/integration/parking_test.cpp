@@ -185,6 +185,26 @@ INSTANTIATE_TEST_SUITE_P(EachModeAndOrder, RefusalTest,
                            return std::string(std::get<0>(point.param)[0] == 'e' ? "exactly_once_" : "at_least_once_") + std::get<1>(point.param);
                          });
 
+// A broker takes the first record batch that it sees of a producer whatever its sequence number is. So when the very first one is
+// refused, those under way behind it must not have been sent yet. Many topics, since it takes two requests to be on the wire.
+TEST_F(ParkingTest, NothingOvertakesARefusedFirstRecordBatch) {
+  world.environment["OUTBOX_RELAY_RELAY_MODE"] = "at-least-once";
+  world.environment["OUTBOX_RELAY_DELIVERY_ORDER"] = "message";
+  world.environment["OUTBOX_RELAY_KAFKA_PROPERTIES"] = "batch.num.messages=2";
+  std::vector<std::string> topics;
+  std::string messages;
+  for (int t = 0; t < 8; ++t) {
+    topics.push_back(world.topic("first" + std::to_string(t), 1, {"cleanup.policy=compact"}));
+    messages += "insert into outbox.message (topic, key, payload) select '" + topics.back() + "', case when g <> 2 then '\x6b'::bytea end, "
+                "convert_to('k ' || g, 'UTF8') from generate_series(1, 12) g;";
+  }
+  world.sql(messages);
+  deliver();
+  EXPECT_EQ(world.value("select count(*) from outbox.parked p where p.key is null"), "8");
+  const auto verdict = test::judge(world, topics);
+  EXPECT_TRUE(verdict.at_least_once()) << verdict;
+}
+
 // The database's clock was a day ahead when the batch was opened.
 TEST_F(ParkingTest, AClockThatTheBrokerRefusesParksNothing) {
   put(topic, "'k'", text("k 1"));

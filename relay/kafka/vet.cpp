@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "relay/kafka/vet.h"
+
+namespace outbox::kafka {
+namespace {
+
+constexpr std::int64_t record_overhead = 128;  // of a record and its batch beside key, value and headers, generously
+
+std::int64_t header_bytes(const Message& m, const Page& page) {
+  std::int64_t sum = 0;
+  for (auto i = m.headers_from; i < m.headers_to; ++i) {
+    sum += static_cast<std::int64_t>(page.headers[i].name.size() + page.headers[i].value.size()) + 8;
+  }
+  return sum;
+}
+
+std::int64_t record_bytes(const Message& m, const Page& page) {
+  const auto key = m.key ? m.key->size() : 0;
+  const auto dedup = m.dedup_key ? m.dedup_key->size() : 36;
+  return m.payload_bytes + static_cast<std::int64_t>(key + dedup) + header_bytes(m, page) + record_overhead;
+}
+
+Rejection too_large(const Message& m, std::int64_t bytes, const std::string& limit) {
+  return {m.seq, "too_large", "the message has " + std::to_string(bytes) + " bytes, more than " + limit};
+}
+
+}  // namespace
+
+Result<Publisher::Vetted> vet(const Page& page, Topics& topics, rd_kafka_t* client, const Options& options) {
+  Publisher::Vetted out;
+  Topic* topic = nullptr;
+  const std::string own_limit = "delivery.message_bytes_max (" + std::to_string(options.message_bytes_max) + ")";
+  for (const Message& m : page.messages) {
+    if (topic == nullptr || topic->name != m.topic) {
+      auto found = topics.get(m.topic, client);
+      if (!found) return found.error();
+      topic = *found;
+    }
+    if (topic->state == Topic::State::doubtful) {
+      out.settled = false;
+    } else if (topic->state == Topic::State::barred) {
+      out.rejected.push_back({m.seq, topic->error_class, topic->error_text});
+    } else if (m.oversize) {
+      out.rejected.push_back(too_large(m, m.payload_bytes, own_limit));
+    } else if (m.bad_headers != nullptr) {
+      out.rejected.push_back({m.seq, "bad_headers", m.bad_headers});
+    } else if (topic->bytes_max != 0 && m.payload_bytes + 1024 > topic->bytes_max / 2 && record_bytes(m, page) > topic->bytes_max) {
+      out.rejected.push_back(too_large(m, record_bytes(m, page), "max.message.bytes of the topic (" + std::to_string(topic->bytes_max) + ")"));
+    }
+  }
+  return out;
+}
+
+}  // namespace outbox::kafka
