@@ -15,7 +15,8 @@ begin
       ('outbox_writer', 'insert (deliver_at, topic, key, payload, headers, dedup_key) on outbox.scheduled'),
       ('outbox_writer', 'select (id, topic, dedup_key, deliver_at) on outbox.scheduled'),
       ('outbox_writer', 'select on outbox.batch, outbox.lease'),
-      ('outbox_writer', 'select (parked_for, seq, id, topic, dedup_key, released_in, error_class, error_text) on outbox.parked'),
+      ('outbox_writer', 'select (parked_for, seq, id, topic, dedup_key, released_in, error_class, error_text, resolution, '
+                        'decided_by, decided_why, edited_topic) on outbox.parked'),
       ('outbox_writer', 'execute on all functions in schema outbox'),
 
       ('outbox_relay', 'usage on schema outbox'),
@@ -23,7 +24,7 @@ begin
       ('outbox_relay', 'insert (topic, key, payload, headers, dedup_key, id, created_at) on outbox.message'),
       ('outbox_relay', 'select, insert, delete on outbox.batch, outbox.parked'),
       ('outbox_relay', 'update (delivered_at, offsets) on outbox.batch'),
-      ('outbox_relay', 'update (released_in) on outbox.parked'),
+      ('outbox_relay', 'update (released_in, resolution, decided_by, decided_at, decided_why) on outbox.parked'),
       ('outbox_relay', 'select, update (relay, holder, epoch, expires_at, cluster) on outbox.lease'),
       ('outbox_relay', 'select on outbox.schema_version'),
       ('outbox_relay', 'select on sequence outbox.message_seq_seq'),
@@ -34,7 +35,7 @@ begin
       ('outbox_observer', 'select (id, deliver_at, seq, topic, dedup_key, created_at) on outbox.scheduled'),
       ('outbox_observer', 'select on outbox.batch, outbox.lease, outbox.schema_version'),
       ('outbox_observer', 'select (parked_for, seq, id, topic, dedup_key, created_at, released_in, error_class, '
-                          'error_text, parked_at, resolution, decided_by, decided_at, decided_why) on outbox.parked'),
+                          'error_text, parked_at, resolution, decided_by, decided_at, decided_why, edited_topic) on outbox.parked'),
       ('outbox_observer', 'execute on function outbox.batch_covers(outbox.batch, xid8, bigint), '
                           'outbox.batch_of(xid8, bigint), outbox.batch_state(outbox.batch, outbox.lease), '
                           'outbox.status_of_seq(bigint), outbox.status_of(uuid), '
@@ -42,7 +43,8 @@ begin
 
       ('outbox_operator', 'usage on schema outbox'),
       ('outbox_operator', 'select on all tables in schema outbox'),
-      ('outbox_operator', 'update (resolution, decided_by, decided_at, decided_why) on outbox.parked'),
+      ('outbox_operator', 'update (resolution, decided_by, decided_at, decided_why, edited_topic, edited_key, edited_payload, '
+                          'edited_headers) on outbox.parked'),
       ('outbox_operator', 'execute on function outbox.batch_covers(outbox.batch, xid8, bigint), '
                           'outbox.batch_of(xid8, bigint), outbox.batch_state(outbox.batch, outbox.lease), '
                           'outbox.status_of_seq(bigint), outbox.status_of(uuid), '

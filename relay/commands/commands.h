@@ -61,6 +61,38 @@ struct ParkedShowOptions {
 };
 int parked_show(const Config& config, const ParkedShowOptions& options);
 
+// Which parked messages, and why. Messages that only wait for another one of their key (key_blocked) are meant where they are
+// named by id or class: otherwise they follow that one.
+struct ParkedDecision {
+  std::vector<std::string> ids;
+  std::string topic;
+  std::string error_class;
+  bool all = false;
+  std::string why;
+  std::string by;  // empty: the login of the database
+  bool dry_run = false;
+  bool json = false;
+};
+//   0 decided · 1 nothing matches
+int parked_release(const Config& config, const ParkedDecision& decision);
+int parked_discard(const Config& config, const ParkedDecision& decision);
+
+// What is not given stays as it is.
+struct ParkedEdit {
+  std::string id;
+  std::optional<std::string> topic;
+  std::optional<std::string> key;           // text
+  bool no_key = false;
+  std::optional<std::string> payload_file;  // "-": standard input
+  bool tombstone = false;
+  std::optional<std::string> headers;       // a JSON object of strings
+  bool no_headers = false;
+  std::string why;
+  std::string by;
+  bool json = false;
+};
+int parked_edit(const Config& config, const ParkedEdit& edit);
+
 // Does what retention does, while no relay runs.
 //   5 a relay is active, and does it itself · 6 the lease was lost on the way
 int prune(const Config& config, bool dry_run);

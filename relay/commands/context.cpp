@@ -20,6 +20,7 @@ postgres::Options postgres_options(const Config& config) {
   o.batch_messages_max = config.delivery.batch_messages_max;
   o.batch_bytes_max = config.delivery.batch_bytes_max;
   o.message_bytes_max = config.delivery.message_bytes_max;
+  o.order = config.delivery.order;
   o.allow_unguarded = config.postgres.allow_unguarded;
   return o;
 }

@@ -12,6 +12,9 @@
 namespace outbox {
 namespace {
 
+constexpr const char* decision_exit_codes =
+    "0 done, 1 not found, 2 usage or configuration, 3 PostgreSQL, 5 refused: a right is missing";
+
 class CommandLine {
  public:
   explicit CommandLine(std::function<void(Phase)> at_phase);
@@ -26,6 +29,9 @@ class CommandLine {
   void add_init();
   void add_trace();
   void add_parked();
+  void add_decision(CLI::App& parked, const char* name, const char* description, ParkedDecision& decision,
+                    int (*command)(const Config&, const ParkedDecision&));
+  void add_edit(CLI::App& parked);
   void add_config();
   std::optional<Error> unknown_command(int argc, char** argv) const;
   std::string chosen_path() const;
@@ -41,6 +47,9 @@ class CommandLine {
   TraceOptions trace_;
   ParkedListOptions parked_list_;
   ParkedShowOptions parked_show_;
+  ParkedDecision parked_release_;
+  ParkedDecision parked_discard_;
+  ParkedEdit parked_edit_;
   bool prune_dry_run_ = false;
   bool config_defaults_ = false;
   std::string config_check_;
@@ -111,10 +120,10 @@ void CommandLine::add_trace() {
 
 void CommandLine::add_parked() {
   CLI::App* const parked = app_.add_subcommand(
-      "parked", "Lists or shows parked messages: those that could not be sent, and wait for a decision, each with its reason.");
+      "parked", "Parked messages are those that could not be sent, and wait for a decision, each with its reason.");
   parked->require_subcommand(0, 1);
   parked->footer("Exit codes: see the commands.");
-  const char* const exit_codes = "0 done, 1 not found, 2 usage or configuration, 3 PostgreSQL, 5 refused: a right is missing";
+  const char* const exit_codes = decision_exit_codes;
 
   CLI::App* const list = add_configured(*parked, "list", "Lists the messages that are parked, oldest first.", exit_codes,
                                         [this](const Config& c) { return parked_list(c, parked_list_); });
@@ -131,6 +140,57 @@ void CommandLine::add_parked() {
   show->add_option("ID", parked_show_.id, "The id of the message, as `parked list` prints it.")->required();
   show->add_flag("--payload", parked_show_.payload, "With key, headers and payload. Needs the role outbox_operator.");
   show->add_flag("--json", parked_show_.json, "Print JSON.");
+
+  add_decision(*parked, "release",
+               "Decides that parked messages are sent now, as they are.\n"
+               "The running relay does it within a second. Messages that only wait for one of them (key_blocked) follow by themselves.",
+               parked_release_, parked_release);
+  add_decision(*parked, "discard",
+               "Decides that parked messages are never sent.\n"
+               "They stay in outbox.parked, with the decision, until retention removes them. Messages that only wait for one of them "
+               "(key_blocked) are sent.",
+               parked_discard_, parked_discard);
+  add_edit(*parked);
+}
+
+void CommandLine::add_decision(CLI::App& parked, const char* name, const char* description, ParkedDecision& decision,
+                               int (*command)(const Config&, const ParkedDecision&)) {
+  CLI::App* const added = add_configured(
+      parked, name, description, decision_exit_codes, [&decision, command](const Config& c) { return command(c, decision); },
+      [&decision]() -> std::function<int()> {
+        const bool filtered = !decision.topic.empty() || !decision.error_class.empty();
+        if (int{!decision.ids.empty()} + int{filtered} + int{decision.all} == 1) return {};
+        throw CLI::ValidationError("which messages?", "give their ids, or --topic and --class, or --all");
+      });
+  added->add_option("ID", decision.ids, "Ids of messages, as `parked list` prints them.");
+  added->add_option("--topic", decision.topic, "All of this topic.")->type_name("TOPIC");
+  added->add_option("--class", decision.error_class, "All that are parked for this reason, such as too_large.")->type_name("CLASS");
+  added->add_flag("--all", decision.all, "All that are parked.");
+  added->add_option("--why", decision.why, "The reason, for those who come later.")->type_name("TEXT")->required();
+  added->add_option("--by", decision.by, "Who decides. Defaults to the login of the database.")->type_name("NAME");
+  added->add_flag("--dry-run", decision.dry_run, "Only count them.");
+  added->add_flag("--json", decision.json, "Print JSON.");
+}
+
+void CommandLine::add_edit(CLI::App& parked) {
+  CLI::App* const edit = add_configured(parked, "edit",
+                                        "Decides that a parked message is sent with another topic, key, payload or headers.\n"
+                                        "What is not given stays as it is. The message as it was stays in outbox.parked.",
+                                        decision_exit_codes, [this](const Config& c) { return parked_edit(c, parked_edit_); });
+  edit->add_option("ID", parked_edit_.id, "The id of the message, as `parked list` prints it.")->required();
+  edit->add_option("--topic", parked_edit_.topic, "The new topic.")->type_name("TOPIC");
+  CLI::Option* const key = edit->add_option("--key", parked_edit_.key, "The new key, as text.")->type_name("TEXT");
+  edit->add_flag("--no-key", parked_edit_.no_key, "Without a key.")->excludes(key);
+  CLI::Option* const payload =
+      edit->add_option("--payload-file", parked_edit_.payload_file, "The new payload: the bytes of this file; - is standard input.")
+          ->type_name("FILE");
+  edit->add_flag("--tombstone", parked_edit_.tombstone, "Without a payload.")->excludes(payload);
+  CLI::Option* const headers =
+      edit->add_option("--headers", parked_edit_.headers, "The new headers: a JSON object of strings.")->type_name("JSON");
+  edit->add_flag("--no-headers", parked_edit_.no_headers, "Without headers.")->excludes(headers);
+  edit->add_option("--why", parked_edit_.why, "The reason, for those who come later.")->type_name("TEXT")->required();
+  edit->add_option("--by", parked_edit_.by, "Who decides. Defaults to the login of the database.")->type_name("NAME");
+  edit->add_flag("--json", parked_edit_.json, "Print JSON.");
 }
 
 void CommandLine::add_config() {

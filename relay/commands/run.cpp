@@ -3,6 +3,7 @@
 #include "relay/commands/commands.h"
 #include "relay/commands/context.h"
 #include "relay/commands/wakeup.h"
+#include "relay/kafka/admin.h"
 #include "relay/kafka/producer.h"
 #include "relay/postgres/journal.h"
 #include "relay/postgres/lease.h"
@@ -22,7 +23,8 @@ int run(const Config& config, std::function<void(Phase)> at_phase) {
   postgres::Reader reader(in_postgres);
   postgres::PgJournal journal(in_postgres, reader);
   postgres::PgLease lease(in_postgres, journal);
-  postgres::PgUpkeep upkeep(in_postgres, {config.retention.keep, config.retention.prune_rows_per_second});
+  postgres::PgUpkeep upkeep(in_postgres, {config.retention.keep, config.retention.prune_rows_per_second},
+                            [&](const auto& topics) { return kafka::topics_that_exist(in_kafka, topics, Deadline(Millis{5'000})); });
   kafka::Producer producer(in_kafka, wakeup.kafka_fd());
   wakeup.watch_postgres([&] { return reader.busy() ? journal.fd() : -1; });
 

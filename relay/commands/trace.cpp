@@ -34,7 +34,7 @@ std::string find_sql() {
     where (p.id = $1::uuid and ($2::text is null or p.dedup_key is null) or p.dedup_key = $2::text or p.seq = $3::bigint)
       and p.released_in is null and not exists (select from outbox.message m where m.seq = p.seq)),
   found as (
-    select w.seq, w.id, w.topic, w.dedup_key, w.created_at, s.state, s.batch, null::timestamptz as deliver_at
+    select w.seq, w.id, s.topic, w.dedup_key, w.created_at, s.state, s.batch, null::timestamptz as deliver_at
     from wanted w cross join lateral outbox.status_of_seq(w.seq) s
     union all select k.seq, k.id, k.topic, k.dedup_key, k.created_at, 'parked', k.parked_for, null from kept k
     union all select null, d.id, d.topic, d.dedup_key, d.created_at, 'scheduled', null, d.deliver_at from outbox.scheduled d
@@ -129,6 +129,11 @@ std::string explain(const Json& j, const std::string& holder, bool due) {
   }
   if (state == "sending") return "Its batch is being sent by the relay " + holder + ", and not confirmed yet.";
   if (state == "parked") return parked_sentence(j["parked"]);
+  if (state == "discarded") {
+    const Json& last = j["parked"].back();
+    return "It could not be sent, and " + last["decided_by"].get<std::string>() + " decided to discard it" +
+           (last["decided_why"].is_null() ? "." : ": " + last["decided_why"].get<std::string>() + ".");
+  }
   if (state == "delivered") return kafka_sentence(j, false);
   const bool exactly_once = j["batch"]["mode"] == "exactly-once";
   return std::string("Its batch is in doubt: the relay that sent it ended before it knew whether Kafka has it. The next relay ") +

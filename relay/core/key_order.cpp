@@ -37,10 +37,11 @@ Result<std::unordered_set<std::int64_t>> KeyBlocks::blocked_before(const Page& p
   return seqs;
 }
 
-Result<std::vector<Rejection>> KeyBlocks::extend(const Page& page, std::vector<Rejection> vetted) {
-  if (order_ == KeyOrder::message || (vetted.empty() && topics_.empty())) return vetted;
+Result<std::vector<Rejection>> KeyBlocks::extend(const Page& page, std::vector<Rejection> vetted, bool release) {
+  const bool ask = !release && !topics_.empty();
+  if (order_ == KeyOrder::message || (vetted.empty() && !ask)) return vetted;
   std::unordered_set<std::int64_t> before;
-  if (!topics_.empty()) {
+  if (ask) {
     auto found = blocked_before(page);
     if (!found) return found.error();
     before = std::move(*found);

@@ -19,8 +19,9 @@ class KeyBlocks {
 
   // Asks the journal anew; at each recovery.
   Result<void> reload();
-  // `vetted` and, where keys keep their order, every message whose key is blocked. Both ascending by seq.
-  Result<std::vector<Rejection>> extend(const Page& page, std::vector<Rejection> vetted);
+  // `vetted` and, where keys keep their order, every message whose key is blocked. Both ascending by seq. What is being released
+  // can only be blocked by what is released with it.
+  Result<std::vector<Rejection>> extend(const Page& page, std::vector<Rejection> vetted, bool release = false);
   // The messages with these indexes were parked.
   void parked(const Page& page, const std::vector<std::size_t>& indexes);
 

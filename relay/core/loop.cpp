@@ -221,8 +221,8 @@ Result<void> Loop::settle(const Identity& here) {
   return {};
 }
 
-// The page was vetted when it was opened; what cannot be sent any more is parked first, so that every later re-read gives the
-// same rows.
+// Sends a batch that the journal has already. What cannot be sent, or not any more, is parked first, so that every later re-read
+// gives the same rows.
 Result<void> Loop::resend(const Batch& batch) {
   auto page = source_.reread(batch);
   if (!page) return page.error();
@@ -238,11 +238,11 @@ Result<void> Loop::resend(const Batch& batch) {
       if (auto renewed = lease_.renew(); !renewed) return renewed;
     }
   }
-  auto rejected = blocks_.extend(*page, std::move(vetted.rejected));
+  auto rejected = blocks_.extend(*page, std::move(vetted.rejected), batch.release);
   if (!rejected) return rejected.error();
   flight_ = Flight{batch, std::move(*page), {}, false};
   if (!rejected->empty()) {
-    if (auto r = journal_.park(epoch_, batch.number, *rejected); !r) return r;
+    if (auto r = journal_.park(epoch_, batch, *rejected); !r) return r;
     at(Phase::parked);
     flight_->skip = indexes_of(flight_->page, *rejected);
     blocks_.parked(flight_->page, flight_->skip);
@@ -274,6 +274,8 @@ Result<void> Loop::stream() {
       at(Phase::reported);
       return confirm();
     }
+  } else if (releasing_ && !reading_ && state_ == State::streaming && !(next_ && stream_is_next_)) {
+    return open_release();
   } else if (next_ && state_ == State::streaming) {
     return open_next();
   } else if (confirmed_ && (state_ == State::draining || Clock::now() >= confirmed_at_ + mark_alone_after)) {
@@ -288,6 +290,7 @@ Result<void> Loop::stream() {
 
 // Keeps one page read ahead; never blocks.
 Result<void> Loop::look_for_work() {
+  if (upkeep_.found_releasable()) releasing_ = true;
   if (next_) return {};
   auto news = source_.advance();
   if (!news) return news.error();
@@ -316,12 +319,15 @@ void Loop::pause() const {
   wakeup_.wait(std::max(left, std::chrono::microseconds{0}));
 }
 
-Result<void> Loop::open_next() {
+Result<void> Loop::ready_to_open() {
   CHECK(!flight_ && (!confirmed_ || confirmed_->number <= number_));  // at most one batch is in doubt
-  if (!publisher_.clean(options_.mode) && !SABOTAGED(incarnation_rule_off)) {
-    log::event(Level::info, "incarnation_renewed", {{"batch", number_}});
-    if (auto r = publisher_.renew(options_.mode); !r) return r;
-  }
+  if (publisher_.clean(options_.mode) || SABOTAGED(incarnation_rule_off)) return {};
+  log::event(Level::info, "incarnation_renewed", {{"batch", number_}});
+  return publisher_.renew(options_.mode);
+}
+
+Result<void> Loop::open_next() {
+  if (auto r = ready_to_open(); !r) return r;
   auto vetted = publisher_.vet(*next_);
   if (!vetted) return vetted.error();
   if (!vetted->settled) {
@@ -349,9 +355,35 @@ Result<void> Loop::open_next() {
   token_before_ = std::exchange(token_, b.token);
   flight_ = std::move(flight);
   blocks_.parked(flight_->page, flight_->skip);
+  stream_is_next_ = false;
   at(Phase::opened);
   if (auto r = look_for_work(); !r) return r;  // the server reads while we produce
   return publish();
+}
+
+// Unlike a page of the stream, a release is read after it is open: what an operator can still change is not part of it.
+Result<void> Loop::open_release() {
+  if (auto r = ready_to_open(); !r) return r;
+  Batch b;
+  b.number = number_ + 1;
+  b.epoch = epoch_;
+  b.token = Uuid::random();
+  b.release = true;
+  b.mode = options_.mode;
+  at(Phase::opening);
+  auto opened = journal_.open_release(b, confirmed_);
+  if (!opened) return opened.error();
+  if (!*opened) {
+    releasing_ = false;
+    return blocks_.reload();
+  }
+  confirmed_.reset();
+  number_ = b.number;
+  token_before_ = std::exchange(token_, b.token);
+  stream_is_next_ = true;
+  at(Phase::opened);
+  publisher_.doubt_barred_topics();
+  return resend(b);
 }
 
 Result<void> Loop::publish() {
@@ -405,9 +437,9 @@ Result<void> Loop::on_refusal() {
     return {};
   }
   suspects_.clear();
-  auto rejected = blocks_.extend(flight_->page, std::move(refused));
+  auto rejected = blocks_.extend(flight_->page, std::move(refused), flight_->batch.release);
   if (!rejected) return rejected.error();
-  if (auto r = journal_.park(epoch_, flight_->batch.number, *rejected); !r) return r;
+  if (auto r = journal_.park(epoch_, flight_->batch, *rejected); !r) return r;
   log::event(Level::warn, "messages_refused", {{"batch", flight_->batch.number}, {"parked", rejected->size()}});
   at(Phase::parked);
   enter(State::recovering);

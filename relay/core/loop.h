@@ -71,7 +71,9 @@ class Loop {
   Result<void> resend(const Batch& batch);
   Result<void> stream();
   Result<void> look_for_work();
+  Result<void> ready_to_open();
   Result<void> open_next();
+  Result<void> open_release();
   Result<void> publish();
   Result<void> confirm();
   Result<void> mark();
@@ -107,6 +109,8 @@ class Loop {
   std::int64_t number_ = 0;           // of the newest batch that the journal or Kafka knows
   std::optional<Uuid> token_;         // of the newest batch
   std::optional<Uuid> token_before_;  // of the one before it
+  bool releasing_ = false;            // there may be decisions about parked messages to carry out
+  bool stream_is_next_ = false;       // the last batch was a release: they take turns
   std::optional<Page> next_;          // read ahead
   bool reading_ = false;              // the source was asked for a page and has not answered
   std::optional<Flight> flight_;

@@ -95,7 +95,7 @@ class Source {
   virtual Result<bool> advance() = 0;
   // The page that was read, once. nullopt: nothing new was visible.
   virtual std::optional<Page> take() = 0;
-  // Reads the rows of `batch` again, without those parked for it.
+  // Reads the rows of `batch` again, without those parked for it and, of a release, those discarded.
   //   refused   fewer or other rows than the journal says: something deleted or hid them.
   virtual Result<Page> reread(const Batch& batch) = 0;
 };
@@ -117,8 +117,15 @@ class Journal {
   //             recovery has looked for the token.
   virtual Result<void> open(Batch& next, std::span<const Rejection> parked, const std::optional<Confirmed>& confirmed,
                             bool renew_lease) = 0;
+  // The same for parked messages that a person has decided about, in the order of their keys: chooses them, at most
+  // release_messages_max, and appends a batch with them that has the position of the batch before it. `next` names the number,
+  // epoch, token and mode; the rest is filled in. Source::reread() then reads what is to be sent.
+  //   false     there was nothing to release; nothing was written.
+  //   in_doubt  as open().
+  virtual Result<bool> open_release(Batch& next, const std::optional<Confirmed>& confirmed) = 0;
   virtual Result<void> mark(std::int64_t epoch, const Confirmed& confirmed) = 0;
-  virtual Result<void> park(std::int64_t epoch, std::int64_t batch, std::span<const Rejection> parked) = 0;
+  // Parks messages of `batch`, which is open and in doubt.
+  virtual Result<void> park(std::int64_t epoch, const Batch& batch, std::span<const Rejection> parked) = 0;
   // Topics of which unreleased messages with a key are parked.
   virtual Result<std::vector<std::string>> topics_with_blocked_keys() = 0;
   // Of `messages`, those whose (topic, key) is blocked by an unreleased parked message; ascending indexes.
@@ -172,6 +179,8 @@ class Publisher {
     bool settled = true;
   };
   virtual Result<Vetted> vet(const Page& page) = 0;
+  // What the cluster said about topics that could not be written to is no longer believed: vet() asks again.
+  virtual void doubt_barred_topics() = 0;
   virtual Result<void> begin() = 0;
   // Hands over all messages of the page but those with an index in `skip` (ascending), then the progress record. The page
   // must live until abandon(), or until commit() has returned. When it fails because Kafka has refused a message already,
@@ -187,12 +196,15 @@ class Publisher {
   virtual Result<void> probe() = 0;
 };
 
-// What goes on beside the stream while the lease is ours: retention, and scheduled messages that fall due.
+// What goes on beside the stream while the lease is ours: retention, scheduled messages that fall due, and looking for decisions
+// about parked messages.
 class Upkeep {
  public:
   virtual ~Upkeep() = default;
   virtual void start(std::int64_t epoch) = 0;
   virtual void stop() = 0;
+  // Whether, since the last call, parked messages were found that can be released.
+  virtual bool found_releasable() = 0;
 };
 
 // Lets time pass.

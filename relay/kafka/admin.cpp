@@ -61,6 +61,25 @@ Result<std::map<std::string, std::string>> describe_config(rd_kafka_t* client, C
   return out;
 }
 
+Result<std::vector<std::string>> topics_that_exist(const Options& options, const std::vector<std::string>& topics, Deadline deadline) {
+  // A consumer: a producer's questions about a topic would create it where the brokers allow that.
+  auto conf = make_conf(options, {{"allow.auto.create.topics", "false"}});
+  if (!conf) return conf.error();
+  auto client = make_client(RD_KAFKA_CONSUMER, std::move(*conf));
+  if (!client) return client.error();
+  std::vector<std::string> found;
+  for (const std::string& name : topics) {
+    const TopicHandle handle(rd_kafka_topic_new(client->get(), name.c_str(), nullptr));
+    if (!handle) continue;
+    const rd_kafka_metadata_t* raw = nullptr;
+    const auto code = rd_kafka_metadata(client->get(), 0, handle.get(), &raw, std::max(1, deadline.left_ms()));
+    const Metadata metadata(raw);
+    if (code != RD_KAFKA_RESP_ERR_NO_ERROR) return error_of("looking up topic " + name, code);
+    if (metadata->topics[0].err == RD_KAFKA_RESP_ERR_NO_ERROR) found.push_back(name);
+  }
+  return found;
+}
+
 Result<bool> create_progress_topic(const Options& options, Deadline deadline) {
   auto conf = make_conf(options, {});
   if (!conf) return conf.error();

@@ -31,6 +31,7 @@ class Producer : public Publisher {
     return client_ && clean_ && mode == mode_ && record_batch_max_ == wanted_record_batch_max_;
   }
   Result<Vetted> vet(const Page& page) override;
+  void doubt_barred_topics() override { topics_.doubt_barred(); }
   Result<void> begin() override;
   Result<void> send(const Batch& batch, const Page& page, std::span<const std::size_t> skip, const Progress& progress) override;
   Result<bool> reported() override;

@@ -180,6 +180,10 @@ void Topics::detach() {
   }
 }
 
+void Topics::doubt_barred() {
+  for (auto& [name, topic] : topics_) topic->ask_again_at = Clock::now();
+}
+
 int Topics::bar_refused() {
   int barred = 0;
   for (auto& [name, topic] : topics_) {

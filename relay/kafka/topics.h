@@ -69,6 +69,8 @@ class Topics {
   void detach();
   // Bars the topics that are marked as refused; returns how many. They are tried again after a minute.
   int bar_refused();
+  // Barred topics are asked about anew, whenever that would have been due.
+  void doubt_barred();
   // Forgets which offsets were delivered, before a batch; and what was delivered, after it.
   void begin_batch();
   Offsets delivered() const;

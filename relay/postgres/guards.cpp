@@ -28,12 +28,13 @@ Result<void> guard_schema(Control& control) {
   if (!*installed) {
     return refused("this database has no outbox schema", "run `outbox-relay init` with this configuration as the owner of the database");
   }
+  // One version to either side, so that schema and relays can be upgraded one after the other.
   const int ours = schema_version();
-  if (**installed < ours) {
-    return refused("the outbox schema has version " + std::to_string(**installed) + ", this program needs " + std::to_string(ours),
-                   "run `outbox-relay init` to upgrade it");
+  if (**installed < ours - 1) {
+    return refused("the outbox schema has version " + std::to_string(**installed) + ", this program needs " + std::to_string(ours - 1) +
+                       " or newer", "run `outbox-relay init` to upgrade it");
   }
-  if (**installed > ours) {
+  if (**installed > ours + 1) {
     return refused("the outbox schema has version " + std::to_string(**installed) + ", this program knows only " + std::to_string(ours),
                    "run a newer outbox-relay");
   }
@@ -58,7 +59,12 @@ Result<void> guard_rights(Control& control) {
                  ('outbox.message', 'payload', 'INSERT'), ('outbox.message', 'headers', 'INSERT'),
                  ('outbox.message', 'dedup_key', 'INSERT'), ('outbox.message', 'id', 'INSERT'),
                  ('outbox.message', 'created_at', 'INSERT')) as c(rel, col, priv)
-    where not has_column_privilege(c.rel, c.col, c.priv))");
+    where not has_column_privilege(c.rel, c.col, c.priv)
+    union all
+    select string_agg('UPDATE (' || c.col || ') on outbox.parked', ', ')
+    from (values ('resolution'), ('decided_by'), ('decided_at'), ('decided_why')) as c(col)
+    where to_regprocedure('outbox.releasable(boolean,integer,bigint)') is not null
+      and not has_column_privilege('outbox.parked', c.col, 'UPDATE'))");
   if (!rows) return rows.error();
   for (const auto& row : *rows) {
     if (!row[0].is_null()) {

@@ -6,11 +6,13 @@
 #include "relay/base/check.h"
 #include "relay/base/sabotage.h"
 #include "relay/postgres/guards.h"
+#include "relay/postgres/page_query.h"
 
 namespace outbox::postgres {
 namespace {
 
 constexpr Millis open_deadline{30'000};
+constexpr std::int64_t release_messages_max = 5'000;  // less than a page of the stream, which waits meanwhile
 constexpr const char* batch_columns =
     "b.number, b.epoch, b.token::text, b.kind, b.mode, b.base::text, b.upto::text, b.fresh_from, b.after_seq, b.upto_seq, "
     "b.exhausted, b.messages, b.bytes, (extract(epoch from b.opened_at) * 1000000)::bigint, b.delivered_at is not null";
@@ -29,13 +31,14 @@ std::string guard(const char* epoch, const char* holder, const char* renewed_by 
   return "with guard as materialized (select l.epoch from outbox.lease l where " + ours + " for share)";
 }
 
-// Parks rows $seqs, $classes, $texts for batch $number, if `source` has a row.
-std::string park_cte(const char* source, const char* number, const char* seqs, const char* classes, const char* texts) {
+// Parks rows $seqs, $classes, $texts of the relation `rows` for batch $number, if `source` has a row.
+std::string park_cte(const char* source, const char* number, const char* seqs, const char* classes, const char* texts,
+                     const std::string& rows = "outbox.message") {
   return std::string("insert into outbox.parked (parked_for, seq, txid, id, topic, key, payload, headers, dedup_key, "
                      "created_at, error_class, error_text) select ") +
          number + "::bigint, m.seq, m.txid, m.id, m.topic, m.key, m.payload, m.headers, m.dedup_key, m.created_at, r.c, r.t from " +
-         source + " cross join unnest(" + seqs + "::bigint[], " + classes + "::text[], " + texts +
-         "::text[]) as r(s, c, t) join outbox.message m on m.seq = r.s returning 1";
+         source + " cross join unnest(" + seqs + "::bigint[], " + classes + "::text[], " + texts + "::text[]) as r(s, c, t) join " +
+         rows + " m on m.seq = r.s returning 1";
 }
 
 // $1 number $2 epoch $3 token $4 kind $5 mode $6 base $7 upto $8 fresh_from $9 after_seq $10 upto_seq $11 exhausted $12 messages
@@ -100,6 +103,36 @@ Result<Batch> batch_of(const pqxx::row& row) {
   b.opened_at = Timestamp(row[13].as<std::int64_t>());
   b.delivered = row[14].as<bool>();
   return b;
+}
+
+// $1 number $2 epoch $3 token $4 mode $5 holder $6 by key $7 messages at most $8 bytes $9 confirmed number $10 offsets. The position
+// is that of the batch before. What waited for a message that is released now is released without a decision of its own. Rows that an
+// operator is changing are not waited for, which could be a deadlock: then there is nothing to release for the moment.
+std::string open_release_sql() {
+  const std::string follows = "coalesce(p.decided_by, 'outbox-relay'), decided_at = coalesce(p.decided_at, clock_timestamp()), "
+                              "decided_why = case when p.resolution is null then 'what it waited for was decided' else p.decided_why end";
+  return guard("$2", "$5") + R"(,
+    sound as materialized (select g.epoch from guard g where current_setting('synchronous_commit') in ('on', 'remote_apply')),
+    chosen as materialized (select r.* from sound s cross join lateral outbox.releasable($6::boolean, $7::integer, $8::bigint) r),
+    locked as materialized (
+      select p.seq from chosen c join outbox.parked p on p.parked_for = c.parked_for and p.seq = c.seq for update of p skip locked),
+    free as materialized (select s.epoch from sound s where (select count(*) from locked) = (select count(*) from chosen)),
+    led as (
+      update outbox.parked p set resolution = 'release', decided_by = )" + follows + R"( from free cross join chosen c
+      where c.beyond and p.parked_for = c.parked_for and p.seq = c.seq),
+    taken as (
+      update outbox.parked p set released_in = $1::bigint, resolution = coalesce(p.resolution, 'release'), decided_by = )" +
+         follows + R"( from free cross join chosen c
+      where not c.beyond and p.parked_for = c.parked_for and p.seq = c.seq
+      returning case when p.resolution <> 'discard' then c.bytes end as bytes),
+    marked as (
+      update outbox.batch b set delivered_at = clock_timestamp(), offsets = nullif($10, '')::jsonb
+      where b.number = $9::bigint and b.delivered_at is null and exists (select from taken) returning 1)
+    insert into outbox.batch (number, epoch, token, kind, mode, base, upto, fresh_from, after_seq, upto_seq, exhausted, messages, bytes)
+    select $1::bigint, s.epoch, $3::uuid, 'release', $4, b.base, b.upto, b.fresh_from, b.after_seq, b.upto_seq, b.exhausted,
+           (select count(t.bytes) from taken t), (select coalesce(sum(t.bytes), 0) from taken t)
+    from sound s cross join (select x.* from outbox.batch x order by x.number desc limit 1) b where exists (select from taken)
+    returning number, (select count(*) from marked))";
 }
 
 Error fenced() { return {Fault::fenced, "another relay holds the lease of this outbox; nothing was written"}; }
@@ -204,11 +237,43 @@ Result<void> PgJournal::open(Batch& next, std::span<const Rejection> parked, con
 }
 
 Error PgJournal::why_not_opened(const Batch& next) {
-  auto rows = control_->run("looking at the lease", "select from outbox.lease l where l.epoch = $1 and l.holder = $2", next.epoch,
+  const auto ours = holds_lease(next.epoch);
+  if (!ours) return ours.error();
+  if (!*ours) return fenced();
+  return {Fault::postgres, "synchronous_commit was switched off in the relay's session, or the session was replaced", {}, false, true};
+}
+
+Result<bool> PgJournal::holds_lease(std::int64_t epoch) {
+  auto rows = control_->run("looking at the lease", "select from outbox.lease l where l.epoch = $1 and l.holder = $2", epoch,
                             options_.holder);
   if (!rows) return rows.error();
-  if (rows->empty()) return fenced();
-  return {Fault::postgres, "synchronous_commit was switched off in the relay's session, or the session was replaced", {}, false, true};
+  return !rows->empty();
+}
+
+Result<bool> PgJournal::open_release(Batch& next, const std::optional<Confirmed>& confirmed) {
+  CHECK(next.release);
+  auto rows = control_->run("opening a release", open_release_sql(), next.number, next.epoch, next.token.text(), to_string(next.mode),
+                            options_.holder, options_.order == KeyOrder::key, std::min(options_.batch_messages_max, release_messages_max),
+                            options_.batch_bytes_max, confirmed ? confirmed->number : 0,
+                            confirmed && !confirmed->offsets.empty() ? offsets_json(confirmed->offsets) : std::string());
+  if (!rows) return rows.error();
+  if (const auto warning = control_->take_warning()) {
+    return Error{Fault::postgres, "PostgreSQL, opening a release: " + *warning, {}, true, true};
+  }
+  if (rows->empty()) {
+    const auto ours = holds_lease(next.epoch);
+    if (!ours) return ours.error();
+    return *ours ? Result<bool>(false) : fenced();
+  }
+  if (confirmed && (*rows)[0][1].as<int>() != 1) {
+    return Error{Fault::refused, "the journal was changed by somebody else while batch " + std::to_string(next.number) + " was opened",
+                 "only the relay may write to outbox.batch"};
+  }
+  auto written = newest();
+  if (!written) return written.error();
+  CHECK(*written && (*written)->number == next.number && (*written)->token == next.token);
+  next = std::move(**written);
+  return true;
 }
 
 Result<void> PgJournal::mark(std::int64_t epoch, const Confirmed& confirmed) {
@@ -222,10 +287,11 @@ Result<void> PgJournal::mark(std::int64_t epoch, const Confirmed& confirmed) {
   return {};
 }
 
-Result<void> PgJournal::park(std::int64_t epoch, std::int64_t batch, std::span<const Rejection> parked) {
-  const std::string sql = guard("$1", "$2") + ", p as (" + park_cte("guard", "$3", "$4", "$5", "$6") +
+Result<void> PgJournal::park(std::int64_t epoch, const Batch& batch, std::span<const Rejection> parked) {
+  const std::string source = batch.release ? "(" + released_rows_sql(batch.number) + ")" : "outbox.message";
+  const std::string sql = guard("$1", "$2") + ", p as (" + park_cte("guard", "$3", "$4", "$5", "$6", source) +
                           ") select (select count(*) from guard), (select count(*) from p)";
-  auto rows = control_->run("parking messages", sql, epoch, options_.holder, batch, seq_array(parked),
+  auto rows = control_->run("parking messages", sql, epoch, options_.holder, batch.number, seq_array(parked),
                             array_text(parked, &Rejection::error_class), array_text(parked, &Rejection::text));
   if (!rows) return rows.error();
   if ((*rows)[0][0].as<int>() == 0) return fenced();

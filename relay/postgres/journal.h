@@ -13,7 +13,7 @@ namespace outbox::postgres {
 // The journal in outbox.batch and outbox.parked, and the owner of the relay's two sessions.
 //
 // open() runs on the reader's session, because only there a snapshot and the pages read by it are known to be from the same
-// unbroken server; everything else runs on the control session.
+// unbroken server; everything else runs on the control session, open_release() as well: nothing was read before it.
 class PgJournal : public Journal {
  public:
   PgJournal(const Options& options, Reader& reader) : options_(options), reader_(reader) {}
@@ -24,8 +24,9 @@ class PgJournal : public Journal {
   Result<bool> knows(const Uuid& token) override;
   Result<void> open(Batch& next, std::span<const Rejection> parked, const std::optional<Confirmed>& confirmed,
                     bool renew_lease) override;
+  Result<bool> open_release(Batch& next, const std::optional<Confirmed>& confirmed) override;
   Result<void> mark(std::int64_t epoch, const Confirmed& confirmed) override;
-  Result<void> park(std::int64_t epoch, std::int64_t batch, std::span<const Rejection> parked) override;
+  Result<void> park(std::int64_t epoch, const Batch& batch, std::span<const Rejection> parked) override;
   Result<std::vector<std::string>> topics_with_blocked_keys() override;
   Result<std::vector<std::size_t>> blocked(std::span<const Message* const> messages) override;
 
@@ -39,6 +40,7 @@ class PgJournal : public Journal {
 
  private:
   Error why_not_opened(const Batch& next);
+  Result<bool> holds_lease(std::int64_t epoch);
 
   const Options& options_;
   Reader& reader_;

@@ -106,4 +106,18 @@ std::string page_sql(const PageQuery& q) {
          ") to stdout (format binary)";
 }
 
+std::string released_rows_sql(std::int64_t batch) {
+  const auto edited = [](const std::string& column) {
+    return "case when p.resolution = 'edit' then p.edited_" + column + " else p." + column + " end as " + column;
+  };
+  return "select p.seq, p.txid, p.id, " + edited("topic") + ", " + edited("key") + ", " + edited("payload") + ", " + edited("headers") +
+         ", p.dedup_key, p.created_at from outbox.parked p where p.released_in = " + std::to_string(batch) + " and p.resolution <> 'discard'";
+}
+
+std::string release_sql(std::int64_t batch, std::int64_t message_bytes_max) {
+  return "lock table outbox.parked in access share mode; copy (select " + copied_columns(message_bytes_max) + " from (" +
+         released_rows_sql(batch) + ") m where not exists (select from outbox.parked r where r.parked_for = " + std::to_string(batch) +
+         " and r.seq = m.seq) order by m.seq) to stdout (format binary)";
+}
+
 }  // namespace outbox::postgres

@@ -37,4 +37,10 @@ std::string fresh_from_sql(const Snapshot& base, const Snapshot& upto);
 // The page, ordered by seq, as COPY … TO STDOUT (FORMAT binary), behind the same lock.
 std::string page_sql(const PageQuery& query);
 
+// The messages of a release batch as they are sent, in no order: all columns of outbox.message.
+std::string released_rows_sql(std::int64_t batch);
+
+// Reads the messages of a release batch, in order, without those that were parked for it again.
+std::string release_sql(std::int64_t batch, std::int64_t message_bytes_max);
+
 }  // namespace outbox::postgres

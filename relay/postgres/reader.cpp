@@ -239,23 +239,27 @@ Result<Page> Reader::reread(const Batch& batch) {
   const std::int64_t expected = batch.messages - std::stoll(PQgetvalue(parked->get(), 0, 0));
 
   const Cursor kept = cursor_;
+  const std::int64_t kept_average = bytes_per_message_;
   page_ = Page{batch.base, batch.upto, batch.fresh_from, batch.after_seq, batch.upto_seq, batch.exhausted, 0, {}, {}, {}};
   limit_ = batch.messages;
   bytes_max_ = std::numeric_limits<std::int64_t>::max() / discard_pages_max;  // a re-read is never cut
   const PageQuery q{batch.base,   batch.upto,     batch.fresh_from, batch.after_seq,           batch.upto_seq,
                     batch.number, batch.messages, {},               options_.message_bytes_max};
-  if (auto r = send(Step::copying, page_sql(q)); !r) return r.error();
+  const std::string sql = batch.release ? release_sql(batch.number, options_.message_bytes_max) : page_sql(q);
+  if (auto r = send(Step::copying, sql); !r) return r.error();
   if (auto r = wait(deadline); !r) return r.error();
   Page page = page_ ? std::move(*page_) : Page{};
   page.exhausted = batch.exhausted;
   page.upto_seq = batch.upto_seq;
   page_.reset();
   cursor_ = kept;
+  bytes_per_message_ = kept_average;
   step_ = Step::idle;
   if (static_cast<std::int64_t>(page.messages.size()) != expected) {
     return Error{Fault::refused,
                  "batch " + std::to_string(batch.number) + " had " + std::to_string(expected) + " messages to send, and now " +
-                     std::to_string(page.messages.size()) + " are visible: something deleted or hid rows of outbox.message",
+                     std::to_string(page.messages.size()) + " are visible: something deleted or hid rows of " +
+                     (batch.release ? "outbox.parked" : "outbox.message"),
                  "find out what removed them (a trigger, a policy, a DELETE, TRUNCATE or restore) before the relay is started again"};
   }
   return page;

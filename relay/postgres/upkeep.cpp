@@ -13,6 +13,9 @@ constexpr std::int64_t due_rows = 10'000;
 constexpr Millis due_interval{250};
 constexpr Millis prune_interval{10'000};  // between two looks when there is nothing to prune
 constexpr Millis retry_interval{10'000};
+constexpr Millis topics_patience_min{1'000};
+constexpr Millis topics_patience_max{60'000};
+constexpr std::int64_t topics_max = 100;  // in one question
 
 const std::string guard =
     "guard as materialized (select from outbox.lease l where l.epoch = $1 and l.holder = $2 for share)";
@@ -90,7 +93,9 @@ Result<std::int64_t> move_due(Control& control, const Options& options, std::int
 void PgUpkeep::start(std::int64_t epoch) {
   stop();
   stopping_ = false;
+  found_releasable_ = false;
   prune_at_ = Clock::now();
+  topics_at_ = Clock::now();
   thread_ = std::thread([this, epoch] { work(epoch); });
 }
 
@@ -118,8 +123,13 @@ void PgUpkeep::work(std::int64_t epoch) {
     if (!control) {
       auto connection = connection_string(options_.dsn, options_.password, "outbox-relay " + options_.relay + " upkeep");
       auto connected = connection ? Control::connect(*connection, options_.statement_limit()) : Result<std::unique_ptr<Control>>(connection.error());
-      if (connected) control = std::move(*connected);
-      else done = connected.error();
+      auto decisions = connected ? has_decisions(**connected) : Result<bool>(connected.error());
+      if (decisions) {
+        control = std::move(*connected);
+        decisions_ = *decisions;
+      } else {
+        done = decisions.error();
+      }
     } else {
       done = round(*control, epoch);
     }
@@ -136,12 +146,49 @@ void PgUpkeep::work(std::int64_t epoch) {
   }
 }
 
-// One page of each; returns how long to wait, so that pruning keeps its pace.
+// A page of each; returns how long to wait.
 Result<Millis> PgUpkeep::round(Control& control, std::int64_t epoch) {
   auto moved = move_due(control, options_, epoch, due_rows);
   if (!moved) return moved.error();
+  if (decisions_) {
+    const auto releasable = any_releasable(control, options_);
+    if (!releasable) return releasable.error();
+    if (*releasable) found_releasable_ = true;
+  }
   if (*moved == due_rows) return Millis{0};
-  if (Clock::now() < prune_at_) return due_interval;
+  if (decisions_ && Clock::now() >= topics_at_) {
+    if (auto r = look_for_topics(control, epoch); !r) return r.error();
+  }
+  return Clock::now() < prune_at_ ? due_interval : prune(control, epoch);
+}
+
+// One question to the cluster about all topics that are missing, ever more seldom while none of them appears.
+Result<void> PgUpkeep::look_for_topics(Control& control, std::int64_t epoch) {
+  topics_patience_ = std::clamp(topics_patience_ * 2, topics_patience_min, topics_patience_max);
+  auto missing = missing_topics(control, topics_max);
+  if (!missing) return missing.error();
+  std::vector<std::string> found;
+  if (missing->empty()) {
+    topics_patience_ = topics_patience_min;
+  } else if (auto exist = topics_that_exist_(*missing)) {
+    found = std::move(*exist);
+  }  // else the cluster is away, and the loop says so
+  for (const std::string& topic : found) {
+    log::event(log::Level::info, "topic_found", {{"topic", topic}});
+    std::int64_t decided = page_rows;
+    while (decided == page_rows && !stopped_within(Millis{0})) {
+      auto r = release_found_topic(control, options_, epoch, topic, page_rows);
+      if (!r) return r.error();
+      decided = *r;
+    }
+    topics_patience_ = topics_patience_min;
+  }
+  topics_at_ = Clock::now() + topics_patience_;
+  return {};
+}
+
+// Keeps its pace.
+Result<Millis> PgUpkeep::prune(Control& control, std::int64_t epoch) {
   const auto began = Clock::now();
   auto pruned = prune_page(control, options_, retention_.keep, epoch, page_rows);
   if (!pruned) return pruned.error();

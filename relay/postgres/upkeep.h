@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "relay/core/ports.h"
+#include "relay/postgres/decisions.h"
 #include "relay/postgres/options.h"
 #include "relay/postgres/session.h"
 
@@ -40,26 +41,35 @@ Result<Pruned> prune_page(Control& control, const Options& options, std::chrono:
 // Moves scheduled messages that are due into outbox.message, at most `rows`; returns how many.
 Result<std::int64_t> move_due(Control& control, const Options& options, std::int64_t epoch, std::int64_t rows);
 
-// Does both beside the stream, on a thread and a session of its own, so that neither delays a batch.
+// Does all of it beside the stream, on a thread and a session of its own, so that neither delays a batch.
 class PgUpkeep : public Upkeep {
  public:
-  PgUpkeep(const Options& options, const RetentionOptions& retention) : options_(options), retention_(retention) {}
+  PgUpkeep(const Options& options, const RetentionOptions& retention, TopicsThatExist topics_that_exist)
+      : options_(options), retention_(retention), topics_that_exist_(std::move(topics_that_exist)) {}
   ~PgUpkeep() override { stop(); }
 
   void start(std::int64_t epoch) override;
   void stop() override;
+  bool found_releasable() override { return found_releasable_.exchange(false); }
 
  private:
   void work(std::int64_t epoch);
   Result<Millis> round(Control& control, std::int64_t epoch);
+  Result<void> look_for_topics(Control& control, std::int64_t epoch);
+  Result<Millis> prune(Control& control, std::int64_t epoch);
   bool stopped_within(Millis wait);
 
   const Options& options_;
   const RetentionOptions retention_;
+  const TopicsThatExist topics_that_exist_;
   std::mutex mutex_;
   std::condition_variable wake_;
   bool stopping_ = false;
+  std::atomic<bool> found_releasable_ = false;
+  bool decisions_ = false;  // the schema has them
   Clock::time_point prune_at_{};
+  Clock::time_point topics_at_{};   // when missing topics are looked for again
+  Millis topics_patience_{0};
   std::thread thread_;
 };
 

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "relay/postgres/migrations.h"
 #include "tests/support/judge.h"
 
 namespace outbox {
@@ -45,7 +46,38 @@ class InitTest : public ::testing::Test {
     return pqxx::nontransaction(connection).exec("select to_regnamespace('outbox') is not null")[0][0].as<bool>();
   }
 
+  // The relay delivers a message from the second database.
+  void deliver_one() {
+    world.environment["OUTBOX_RELAY_POSTGRES_DSN"] = empty_dsn;
+    const std::string topic = world.topic("t");
+    auto relay = world.relay();
+    relay.says("to=streaming");
+    pqxx::connection connection(empty_dsn);
+    pqxx::nontransaction tx(connection);
+    tx.exec("select outbox.enqueue('" + topic + "', 'k'::text, 'x'::text)");
+    test::eventually("the message is delivered", [&] {
+      return tx.exec("select exists (select from outbox.batch b where b.delivered_at is not null)")[0][0].as<bool>();
+    });
+    EXPECT_EQ(test::read_log(world.kafka().brokers(), {topic}, test::Isolation::read_committed).records.size(), 1U);
+    relay.signal(SIGTERM);
+    EXPECT_EQ(relay.wait(), 0) << relay.output();
+    EXPECT_EQ(relay.output().find("upkeep_failed"), std::string::npos) << relay.output();
+  }
+  // The schema as it was after migration `number`.
+  void make_old(int number) {
+    pqxx::connection connection(empty_dsn);
+    pqxx::work tx(connection);
+    for (const Migration& m : migrations()) {
+      if (m.number > number) break;
+      tx.exec(m.sql);
+      if (m.number == roles_number) tx.exec("create schema outbox authorization outbox_owner; set local role outbox_owner");
+      else tx.exec("insert into outbox.schema_version (number, name) values (" + std::to_string(m.number) + ", '" + m.name + "')");
+    }
+    tx.commit();
+  }
+
   World world;  // its database was made by init
+  const std::string same_version = "version " + std::to_string(schema_version()) + ", was " + std::to_string(schema_version());
   std::string empty;
   std::string empty_dsn;
 };
@@ -53,7 +85,7 @@ class InitTest : public ::testing::Test {
 TEST_F(InitTest, PrintedSqlMakesTheSameSchema) {
   run_printed("");
   EXPECT_EQ(dumped(empty_dsn), dumped(world.dsn()));
-  EXPECT_TRUE(contains(init({}), "version 1, was 1"));
+  EXPECT_TRUE(contains(init({}), same_version));
 }
 
 TEST_F(InitTest, PrintedSqlWithoutRolesMakesTheSameSchemaAsInitWithoutRoles) {
@@ -70,7 +102,7 @@ TEST_F(InitTest, ItCanBeRepeatedAndRenewsGrants) {
   for (int i = 0; i < 2; ++i) {
     const auto done = world.command({"init", "--kafka"});
     EXPECT_EQ(done.code, 0) << done.output;
-    EXPECT_TRUE(contains(done.output, "version 1, was 1") && contains(done.output, ": was there")) << done.output;
+    EXPECT_TRUE(contains(done.output, same_version) && contains(done.output, ": was there")) << done.output;
   }
   EXPECT_EQ(dumped(world.dsn()), before);
   world.sql("revoke select on outbox.batch from outbox_observer");
@@ -81,7 +113,8 @@ TEST_F(InitTest, ItCanBeRepeatedAndRenewsGrants) {
 TEST_F(InitTest, DryRunChangesNothing) {
   world.environment["OUTBOX_RELAY_KAFKA_PROGRESS_TOPIC"] = world.name() + ".not-made";
   const std::string said = init({"--dry-run", "--kafka"});
-  EXPECT_TRUE(contains(said, "version 0 installed, 1 wanted") && contains(said, "would create the progress topic")) << said;
+  EXPECT_TRUE(contains(said, "version 0 installed, " + std::to_string(schema_version()) + " wanted")) << said;
+  EXPECT_TRUE(contains(said, "would create the progress topic")) << said;
   EXPECT_FALSE(empty_has_schema());
   EXPECT_THROW(test::read_log(world.kafka().brokers(), {world.name() + ".not-made"}, test::Isolation::read_committed), std::runtime_error);
 }
@@ -95,17 +128,21 @@ TEST_F(InitTest, WithoutRolesTheOwnerOfTheDatabaseRunsEverything) {
   EXPECT_TRUE(contains(refused, "HINT: ") && contains(refused, "--no-roles")) << refused;
   EXPECT_FALSE(empty_has_schema());
   init({"--no-roles"});
-  world.environment["OUTBOX_RELAY_POSTGRES_DSN"] = empty_dsn;
-  const std::string topic = world.topic("t");
-  auto relay = world.relay();
-  relay.says("to=streaming");
-  pqxx::connection connection(empty_dsn);
-  pqxx::nontransaction tx(connection);
-  tx.exec("select outbox.enqueue('" + topic + "', 'k'::text, 'x'::text)");
-  test::eventually("the message is delivered", [&] {
-    return tx.exec("select exists (select from outbox.batch b where b.delivered_at is not null)")[0][0].as<bool>();
-  });
-  EXPECT_EQ(test::read_log(world.kafka().brokers(), {topic}, test::Isolation::read_committed).records.size(), 1U);
+  deliver_one();
+}
+
+TEST_F(InitTest, EachOlderSchemaIsUpgradedToTheSame) {
+  for (int number = 1; number < schema_version(); ++number) {
+    empty_dsn = world.postgres().dsn(world.postgres().create_database());
+    make_old(number);
+    EXPECT_TRUE(contains(init({}), "version " + std::to_string(schema_version()) + ", was " + std::to_string(number)));
+    EXPECT_EQ(dumped(empty_dsn), dumped(world.dsn()));
+  }
+}
+
+TEST_F(InitTest, TheRelayWorksWithTheSchemaBeforeItsOwn) {
+  make_old(schema_version() - 1);
+  deliver_one();
 }
 
 TEST_F(InitTest, ANewerSchemaIsRefused) {

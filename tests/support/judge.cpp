@@ -21,9 +21,16 @@ Judgement judge(World& world, const std::vector<std::string>& topics, Isolation 
   };
   std::map<std::string, Truth> truth;
   Judgement j;
-  for (const auto& row : world.sql("select coalesce(m.dedup_key, m.id::text), m.topic, coalesce(convert_from(m.key, 'UTF8'), ''), "
-                                   "coalesce(encode(m.payload, 'hex'), ''), exists (select from outbox.parked p where p.seq = m.seq) "
-                                   "from outbox.message m")) {
+  for (const auto& row : world.sql(R"(
+         select coalesce(m.dedup_key, m.id::text), coalesce(p.sent_topic, m.topic),
+                coalesce(convert_from(case when p.seq is null then m.key else p.sent_key end, 'UTF8'), ''),
+                coalesce(encode(case when p.seq is null then m.payload else p.sent_payload end, 'hex'), ''),
+                p.seq is not null and (p.released_in is null or p.resolution = 'discard')
+         from outbox.message m left join lateral (
+           select k.seq, k.released_in, k.resolution, coalesce(k.edited_topic, k.topic) as sent_topic,
+                  case when k.resolution = 'edit' then k.edited_key else k.key end as sent_key,
+                  case when k.resolution = 'edit' then k.edited_payload else k.payload end as sent_payload
+           from outbox.parked k where k.seq = m.seq order by k.parked_for desc limit 1) p on true)")) {
     truth[row[0].as<std::string>()] = {row[1].as<std::string>(), row[2].as<std::string>(), row[3].as<std::string>(), row[4].as<bool>()};
   }
   j.committed = static_cast<std::int64_t>(truth.size());

@@ -14,7 +14,7 @@ namespace outbox::test {
 // Applications in tests write payloads "KEY N", where N counts up per key under a row lock: the order of a key is its order by N.
 struct Judgement {
   std::int64_t committed = 0;
-  std::int64_t parked = 0;
+  std::int64_t parked = 0;     // parked or discarded
   std::int64_t arrived = 0;    // distinct
   std::int64_t lost = 0;       // committed, neither arrived nor parked
   std::int64_t ghosts = 0;     // arrived, never committed, or with other content

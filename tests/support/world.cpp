@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/support/world.h"
 
+#include <signal.h>
+
 #include <unistd.h>
 
 #include <atomic>
@@ -62,6 +64,25 @@ void World::settled(Millis within) {
     return tx.exec("select not exists (select from outbox.batch b where b.delivered_at is null) and not exists (select from outbox.message "
                    "m where outbox.batch_of(m.txid, m.seq) is null)")[0][0].as<bool>();
   }, within);
+}
+
+void World::released(Millis within) {
+  pqxx::connection connection(dsn());
+  eventually("every decision is carried out", [&] {
+    pqxx::nontransaction tx(connection);
+    return tx.exec("select not exists (select from outbox.batch b where b.delivered_at is null) and not exists "
+                   "(select from outbox.releasable(true, 1, 1))")[0][0].as<bool>();
+  }, within);
+}
+
+std::string World::deliver(const Process::Environment& more) {
+  auto running = relay(more);
+  running.says("to=streaming");
+  settled();
+  released();
+  running.signal(SIGTERM);
+  if (running.wait() != 0) throw std::runtime_error("the relay did not end well: " + running.output());
+  return running.output();
 }
 
 }  // namespace outbox::test

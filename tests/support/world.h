@@ -39,6 +39,10 @@ class World {
   std::string value(const std::string& statement);
   // Waits until every committed message is in a delivered batch or parked, and nothing is in doubt.
   void settled(Millis within = Millis{60'000});
+  // The same, and that every decision about parked messages which can be carried out is.
+  void released(Millis within = Millis{60'000});
+  // Runs a relay until everything is settled and released, and stops it; throws if it does not end well. Returns its output.
+  std::string deliver(const Process::Environment& more = {});
 
  private:
   ScratchPostgres& postgres_;

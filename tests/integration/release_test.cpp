@@ -1,0 +1,288 @@
+// SPDX-License-Identifier: Apache-2.0
+// What an operator decides about parked messages is carried out, in the order of their keys, whatever dies meanwhile.
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include <atomic>
+#include <fstream>
+#include <future>
+
+#include "relay/core/loop.h"
+#include "tests/support/judge.h"
+
+namespace outbox {
+namespace {
+
+using test::World;
+
+class ReleaseTest : public ::testing::Test {
+ protected:
+  ReleaseTest() : topic(world.topic("t", 2)) { world.environment["OUTBOX_RELAY_TOPICS_MISSING_AFTER"] = "500ms"; }
+
+  // Commits "KEY N" messages, in the order of `messages`; one ending in ! cannot be sent because of its headers.
+  void put(const std::vector<std::string>& messages, const std::string& to = {}) {
+    for (std::string m : messages) {
+      const bool bad = m.back() == '!';
+      if (bad) m.pop_back();
+      world.sql("insert into outbox.message (topic, key, payload, headers) values ('" + (to.empty() ? topic : to) + "', convert_to(split_part('" +
+                m + "', ' ', 1), 'UTF8'), convert_to('" + m + "', 'UTF8'), " + (bad ? "'[]'" : "null") + ")");
+    }
+  }
+  std::string id_of(const std::string& payload) {
+    return world.value("select m.id from outbox.message m where convert_from(m.payload, 'UTF8') = '" + payload + "'");
+  }
+  std::string state_of(const std::string& payload) { return world.value("select s.state from outbox.status_of('" + id_of(payload) + "') s"); }
+  void run(std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), "parked");
+    arguments.insert(arguments.end(), {"--why", "a test"});
+    const auto done = world.command(arguments);
+    ASSERT_EQ(done.code, 0) << done.output;
+  }
+  // Payloads of the topic's records, by partition and offset.
+  std::vector<std::string> arrived(const std::string& in = {}) {
+    std::vector<std::string> out;
+    for (const auto& r : test::read_log(world.kafka().brokers(), {in.empty() ? topic : in}, test::Isolation::read_committed).records) {
+      out.push_back(r.payload.value_or("-"));
+    }
+    return out;
+  }
+  void expect_exactly_once(const std::vector<std::string>& topics, std::int64_t parked = 0) {
+    const auto verdict = test::judge(world, topics);
+    EXPECT_TRUE(verdict.exactly_once()) << verdict;
+    EXPECT_EQ(verdict.parked, parked) << verdict;
+  }
+
+  World world;
+  std::string topic;
+};
+
+TEST_F(ReleaseTest, AnEditedMessageIsSentAndThoseBehindItFollowInOrder) {
+  put({"a 1", "a 2!", "a 3", "b 1"});
+  world.deliver();
+  put({"a 4"});
+  world.deliver();
+  EXPECT_EQ(state_of("a 4"), "parked");
+  run({"edit", id_of("a 2"), "--no-headers"});
+  world.deliver();
+  put({"a 5"});
+  world.deliver();
+  for (const char* m : {"a 1", "a 2", "a 3", "a 4", "a 5", "b 1"}) EXPECT_EQ(state_of(m), "delivered") << m;
+  expect_exactly_once({topic});
+  EXPECT_EQ(world.value("select string_agg(p.resolution || ':' || p.decided_by || ':' || p.decided_why, ' ' order by p.seq) from outbox.parked p"),
+            "edit:" + world.value("select session_user") + ":a test release:outbox-relay:what it waited for was decided "
+            "release:outbox-relay:what it waited for was decided");
+}
+
+TEST_F(ReleaseTest, ADecisionIsCarriedOutByTheRunningRelay) {
+  put({"a 1!", "a 2"});
+  auto relay = world.relay();
+  relay.says("to=streaming");
+  world.settled();
+  run({"edit", id_of("a 1"), "--no-headers"});
+  world.released();
+  put({"a 3"});
+  world.settled();
+  relay.signal(SIGTERM);
+  EXPECT_EQ(relay.wait(), 0) << relay.output();
+  expect_exactly_once({topic});
+}
+
+TEST_F(ReleaseTest, ADiscardedMessageIsNeverSentAndThoseBehindItAre) {
+  put({"a 1!", "a 2", "a 3!", "a 4"});
+  world.deliver();
+  run({"discard", id_of("a 1")});
+  world.deliver();
+  EXPECT_EQ(arrived(), std::vector<std::string>{"a 2"});
+  EXPECT_EQ(state_of("a 1"), "discarded");
+  EXPECT_EQ(state_of("a 3"), "parked");
+  EXPECT_EQ(state_of("a 4"), "parked");
+  run({"discard", "--class", "bad_headers"});
+  world.deliver();
+  EXPECT_EQ(arrived(), (std::vector<std::string>{"a 2", "a 4"}));
+  const auto traced = world.command({"trace", id_of("a 3")});
+  EXPECT_EQ(traced.code, 0);
+  EXPECT_NE(traced.output.find("decided to discard it: a test"), std::string::npos) << traced.output;
+  expect_exactly_once({topic}, 2);
+}
+
+TEST_F(ReleaseTest, ADecidedMessageWaitsForAnEarlierOneOfItsKeyThatIsNot) {
+  put({"a 1!", "a 2", "a 3!", "b 1!"});
+  world.deliver();
+  run({"edit", id_of("a 3"), "--no-headers"});
+  run({"edit", id_of("b 1"), "--no-headers"});
+  world.deliver();
+  EXPECT_EQ(arrived(), std::vector<std::string>{"b 1"});
+  run({"edit", id_of("a 1"), "--no-headers"});
+  world.deliver();
+  expect_exactly_once({topic});
+  EXPECT_EQ(arrived().size(), 4u);
+}
+
+TEST_F(ReleaseTest, WhatCannotBeSentAgainIsParkedAgainWithTheRestOfItsKey) {
+  put({"a 1!", "a 2", "b 1!"});
+  world.deliver();
+  run({"release", "--class", "bad_headers"});
+  world.deliver();
+  EXPECT_TRUE(arrived().empty());
+  EXPECT_EQ(world.value("select string_agg(p.error_class, ' ' order by p.seq) from outbox.parked p where p.released_in is null"),
+            "bad_headers key_blocked bad_headers");
+  run({"edit", id_of("a 1"), "--headers", "{\"x\": \"1\"}"});
+  run({"edit", id_of("b 1"), "--no-headers"});
+  world.deliver();
+  expect_exactly_once({topic});
+  EXPECT_EQ(arrived().size(), 3u);
+}
+
+TEST_F(ReleaseTest, AnEditCanMendTopicKeyAndPayload) {
+  world.sql("insert into outbox.message (topic, key, payload) values ('no such/topic', '\\x6b', convert_to('k 1', 'UTF8')), "
+            "('no such/topic', '\\x6b', convert_to('k 2', 'UTF8'))");
+  world.deliver();
+  const std::string id = id_of("k 1");
+  const std::string file = ::testing::TempDir() + world.name() + ".payload";
+  std::ofstream(file) << "m 7";
+  run({"edit", id, "--topic", topic, "--key", "m", "--payload-file", file});
+  run({"edit", id_of("k 2"), "--topic", topic, "--no-key", "--tombstone"});
+  world.deliver();
+  EXPECT_EQ(arrived(), (std::vector<std::string>{"m 7", "-"}));
+  EXPECT_EQ(world.value("select convert_from(p.payload, 'UTF8') from outbox.parked p where p.id = '" + id + "'"), "k 1");
+  const auto traced = world.command({"trace", id});
+  EXPECT_EQ(traced.code, 0) << traced.output;
+  EXPECT_NE(traced.output.find("It was read back from Kafka just now."), std::string::npos) << traced.output;
+}
+
+TEST_F(ReleaseTest, AReleasedMessageCannotBeChangedAnyMore) {
+  put({"a 1!"});
+  world.deliver();
+  run({"discard", "--all"});
+  world.deliver();
+  EXPECT_THROW(world.sql("update outbox.parked set resolution = 'release'"), pqxx::sql_error);
+  const auto again = world.command({"parked", "release", "--all", "--why", "late"});
+  EXPECT_EQ(again.code, 1) << again.output;
+}
+
+TEST_F(ReleaseTest, AQuarantinedTopicIsReleasedByOneCommand) {
+  const std::string barred = world.topic("barred");
+  put({"a 1", "a 2", "b 1"}, barred);
+  put({"a 1"});
+  world.deliver({{"OUTBOX_RELAY_TOPICS_ALLOW", topic}});
+  EXPECT_EQ(world.value("select count(*) from outbox.parked where error_class = 'topic_not_allowed'"), "3");
+  run({"release", "--topic", barred});
+  world.deliver();
+  expect_exactly_once({topic, barred});
+}
+
+TEST_F(ReleaseTest, AMissingTopicHealsItself) {
+  const std::string late = world.name() + ".late";
+  put({"a 1", "a 2", "b 1"}, late);
+  auto relay = world.relay();
+  relay.says("reason=topic_missing");
+  world.settled();
+  put({"a 3"}, late);
+  world.settled();
+  EXPECT_EQ(world.value("select count(*) from outbox.parked"), "4");
+  world.topic("late");
+  relay.says("topic_found");
+  put({"a 4"}, late);
+  world.settled();
+  test::eventually("all are released", [&] { return world.value("select count(*) from outbox.parked where released_in is null") == "0"; });
+  world.settled();
+  relay.signal(SIGTERM);
+  EXPECT_EQ(relay.wait(), 0) << relay.output();
+  expect_exactly_once({late});
+  EXPECT_EQ(arrived(late).size(), 5u);
+}
+
+TEST_F(ReleaseTest, ALargeReleaseIsCutIntoBatchesAndKeepsTheOrderOfItsKeys) {
+  world.sql("insert into outbox.message (topic, key, payload, headers) select '" + topic + "', convert_to('k' || g % 3, 'UTF8'), "
+            "convert_to('k' || g % 3 || ' ' || g, 'UTF8'), case when g <= 3 then '[]'::jsonb end from generate_series(1, 2000) g");
+  world.deliver();
+  world.environment["OUTBOX_RELAY_DELIVERY_BATCH_MESSAGES_MAX"] = "100";
+  for (const char* m : {"k1 1", "k2 2", "k0 3"}) run({"edit", id_of(m), "--no-headers"});
+  world.deliver();
+  EXPECT_GE(std::stoll(world.value("select count(*) from outbox.batch where kind = 'release'")), 20);
+  expect_exactly_once({topic});
+  EXPECT_EQ(arrived().size(), 2000u);
+}
+
+// Poison amid other messages under load; released by waves while writers go on.
+class PoisonTest : public ReleaseTest, public ::testing::WithParamInterface<const char*> {};
+
+TEST_P(PoisonTest, NothingIsLostRepeatedOrReorderedUnderLoad) {
+  world.environment["OUTBOX_RELAY_DELIVERY_ORDER"] = GetParam();
+  test::create_counters(world);
+  auto relay = world.relay();
+  relay.says("to=streaming");
+  std::atomic<bool> ended = false;
+  auto writer = std::async(std::launch::async, [&] {
+    test::write(world, topic, 2'000, 40);
+    ended = true;
+  });
+  auto poisoner = std::async(std::launch::async, [&] {
+    pqxx::connection connection(world.dsn());
+    for (int i = 0; i < 40; ++i) {
+      pqxx::work tx(connection);
+      const std::string key = "k" + std::to_string(i % 40);
+      tx.exec("with c as (insert into counter values ('" + key + "', 1) on conflict (key) do update set n = counter.n + 1 returning n) "
+              "insert into outbox.message (topic, key, payload, headers) select '" + topic + "', convert_to('" + key + "', 'UTF8'), convert_to('" +
+              key + " ' || n, 'UTF8'), '[]' from c");
+      tx.commit();
+    }
+  });
+  while (!ended) {
+    world.sql("update outbox.parked p set resolution = case when p.seq % 2 = 0 then 'discard' else 'edit' end, decided_by = 'test', "
+              "decided_at = now(), edited_topic = case when p.seq % 2 = 1 then p.topic end, edited_key = case when p.seq % 2 = 1 then p.key end, "
+              "edited_payload = case when p.seq % 2 = 1 then p.payload end where p.released_in is null and p.error_class = 'bad_headers'");
+  }
+  writer.get();
+  poisoner.get();
+  world.settled();
+  world.command({"parked", "discard", "--class", "bad_headers", "--why", "the last"});
+  world.settled();
+  world.released();
+  relay.signal(SIGTERM);
+  EXPECT_EQ(relay.wait(), 0) << relay.output();
+  auto verdict = test::judge(world, {topic});
+  if (GetParam() == std::string("message")) verdict.reordered = 0;  // an edited message comes when it is edited
+  EXPECT_TRUE(verdict.exactly_once()) << verdict;
+  EXPECT_EQ(world.value("select count(*) from outbox.parked where released_in is null"), "0");
+}
+
+INSTANTIATE_TEST_SUITE_P(InBothOrders, PoisonTest, ::testing::Values("key", "message"), [](const auto& p) { return std::string(p.param); });
+
+// A release is killed at every point between two steps, in both modes.
+class ReleaseCrashTest : public ReleaseTest, public ::testing::WithParamInterface<std::tuple<Mode, int>> {};
+
+TEST_P(ReleaseCrashTest, NothingIsLostGhostedRepeatedOrReordered) {
+  const Mode mode = std::get<0>(GetParam());
+  const auto phase = static_cast<Phase>(std::get<1>(GetParam()));
+  world.environment["OUTBOX_RELAY_RELAY_MODE"] = to_string(mode);
+  put({"a 1", "a 2!", "a 3", "b 1!", "b 2", "c 1!", "c 2!", "c 3"});
+  world.deliver();
+  run({"edit", id_of("a 2"), "--no-headers"});
+  run({"discard", id_of("b 1")});
+  run({"release", id_of("c 1")});  // in vain: it is parked again
+  auto doomed = world.relay({{"OUTBOX_CRASH_AT", to_string(phase)}}, "relay-with-crash-points");
+  EXPECT_EQ(doomed.wait(), -SIGKILL) << doomed.output();
+  put({"a 4", "b 3", "c 4"});
+  const std::string log = world.deliver();
+  EXPECT_EQ(log.find(" error "), std::string::npos) << log;
+  EXPECT_EQ(world.value("select string_agg(convert_from(p.payload, 'UTF8') || ':' || p.error_class, ' ' order by p.seq) from outbox.parked p "
+                        "where p.released_in is null"), "c 1:bad_headers c 2:bad_headers c 3:key_blocked c 4:key_blocked");
+  const auto verdict = test::judge(world, {topic});
+  EXPECT_TRUE(verdict.at_least_once()) << verdict;
+  if (mode == Mode::exactly_once) {
+    EXPECT_EQ(verdict.repeated, 0) << verdict;
+  }
+  EXPECT_EQ(verdict.arrived, 6) << verdict;  // a 1 to 4, b 2, b 3
+}
+
+INSTANTIATE_TEST_SUITE_P(AtEveryPhase, ReleaseCrashTest,
+                         ::testing::Combine(::testing::Values(Mode::exactly_once, Mode::at_least_once),
+                                            ::testing::Range(static_cast<int>(Phase::leased), static_cast<int>(last_phase) + 1)),
+                         [](const auto& point) {
+                           std::string name = std::get<0>(point.param) == Mode::exactly_once ? "exactly_once_" : "at_least_once_";
+                           return name + to_string(static_cast<Phase>(std::get<1>(point.param)));
+                         });
+
+}  // namespace
+}  // namespace outbox
