@@ -13,7 +13,7 @@ begin
       ('outbox_writer', 'insert (topic, key, payload, headers, dedup_key, id) on outbox.message'),
       ('outbox_writer', 'select (id, seq, txid, topic, dedup_key) on outbox.message'),
       ('outbox_writer', 'insert (deliver_at, topic, key, payload, headers, dedup_key) on outbox.scheduled'),
-      ('outbox_writer', 'select (id, topic, dedup_key, deliver_at) on outbox.scheduled'),
+      ('outbox_writer', 'select (id, topic, dedup_key, deliver_at), delete on outbox.scheduled'),
       ('outbox_writer', 'select on outbox.batch, outbox.lease'),
       ('outbox_writer', 'select (parked_for, seq, id, topic, dedup_key, released_in, error_class, error_text, resolution, '
                         'decided_by, decided_why, edited_topic) on outbox.parked'),
@@ -33,7 +33,7 @@ begin
       ('outbox_observer', 'usage on schema outbox'),
       ('outbox_observer', 'select (seq, txid, id, topic, dedup_key, created_at) on outbox.message'),
       ('outbox_observer', 'select (id, deliver_at, seq, topic, dedup_key, created_at) on outbox.scheduled'),
-      ('outbox_observer', 'select on outbox.batch, outbox.lease, outbox.schema_version'),
+      ('outbox_observer', 'select on outbox.batch, outbox.lease, outbox.schema_version, outbox.replay'),
       ('outbox_observer', 'select (parked_for, seq, id, topic, dedup_key, created_at, released_in, error_class, '
                           'error_text, parked_at, resolution, decided_by, decided_at, decided_why, edited_topic) on outbox.parked'),
       ('outbox_observer', 'execute on function outbox.batch_covers(outbox.batch, xid8, bigint), '
@@ -45,6 +45,9 @@ begin
       ('outbox_operator', 'select on all tables in schema outbox'),
       ('outbox_operator', 'update (resolution, decided_by, decided_at, decided_why, edited_topic, edited_key, edited_payload, '
                           'edited_headers) on outbox.parked'),
+      ('outbox_operator', 'insert (topic, key, payload, headers, dedup_key) on outbox.message'),
+      ('outbox_operator', 'insert (since, until, topic, asked_by, why), update (upto_batch, messages, finished_at) on outbox.replay'),
+      ('outbox_operator', 'delete on outbox.scheduled'),
       ('outbox_operator', 'execute on function outbox.batch_covers(outbox.batch, xid8, bigint), '
                           'outbox.batch_of(xid8, bigint), outbox.batch_state(outbox.batch, outbox.lease), '
                           'outbox.status_of_seq(bigint), outbox.status_of(uuid), '

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "relay/base/log.h"
 
+#include <atomic>
 #include <spdlog/fmt/chrono.h>
 #include <spdlog/logger.h>
 #include <spdlog/sinks/stdout_sinks.h>
@@ -27,7 +28,7 @@ const char* name_of(Level level) {
 struct Output {
   Output() { lines.set_pattern("%v"); }
   Format format = Format::text;
-  Level level = Level::info;
+  std::atomic<Level> level = Level::info;
   spdlog::logger lines{"", std::make_shared<spdlog::sinks::stderr_sink_mt>()};
 };
 
@@ -124,6 +125,8 @@ void start(Format format, Level level) {
   output().format = format;
   output().level = level;
 }
+
+void set_level(Level level) { output().level = level; }
 
 void event(Level level, std::string_view name, std::initializer_list<Field> fields) {
   Output& out = output();

@@ -31,6 +31,9 @@ struct Field {
 // without it events are written as text at level info.
 void start(Format format, Level level);
 
+// Changes what is dropped. May be called from any thread.
+void set_level(Level level);
+
 // Writes one line. `name` is a short stable identifier in snake_case ("state_changed", "batch_recovered").
 // May be called from any thread.
 void event(Level level, std::string_view name, std::initializer_list<Field> fields = {});

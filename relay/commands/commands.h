@@ -23,8 +23,8 @@ int init(const Config& config, const InitOptions& options);
 // init --print-sql: needs no configuration.
 int print_sql(const InitOptions& options);
 
-// The service. `at_phase` is for tests.
-int run(const Config& config, std::function<void(Phase)> at_phase = {});
+// The service. `read_again` reads the configuration anew, at SIGHUP. `at_phase` is for tests.
+int run(Config config, const std::function<Result<Config>()>& read_again, const std::function<void(Phase)>& at_phase = {});
 
 // Looks at everything that would break a promise; changes nothing.
 //   0 nothing would · 1 something would · 3, 4 not reachable · 5 `run` would refuse
@@ -92,6 +92,30 @@ struct ParkedEdit {
   bool json = false;
 };
 int parked_edit(const Config& config, const ParkedEdit& edit);
+
+struct ScheduledListOptions {
+  std::string topic;  // empty: all
+  std::int64_t limit = 100;
+  bool json = false;
+};
+int scheduled_list(const Config& config, const ScheduledListOptions& options);
+//   1 none of them is scheduled
+int scheduled_cancel(const Config& config, const std::vector<std::string>& ids, bool json);
+
+struct ReplayOptions {
+  std::string since;  // times as PostgreSQL reads them
+  std::string until;  // empty: now
+  std::string topic;  // empty: all
+  std::optional<std::int64_t> resume;  // number of an interrupted replay, in place of the three
+  std::string why;
+  std::string by;  // empty: the login of the database
+  std::int64_t rows_per_second = 20'000;
+  bool dry_run = false;
+  bool json = false;
+};
+// Enqueues delivered messages again, batch by batch.
+//   1 there is nothing to replay
+int replay(const Config& config, const ReplayOptions& options);
 
 // Does what retention does, while no relay runs.
 //   5 a relay is active, and does it itself · 6 the lease was lost on the way

@@ -32,7 +32,12 @@ class CommandLine {
   void add_decision(CLI::App& parked, const char* name, const char* description, ParkedDecision& decision,
                     int (*command)(const Config&, const ParkedDecision&));
   void add_edit(CLI::App& parked);
+  void add_scheduled();
+  void add_replay();
   void add_config();
+  Result<Config> load() const {
+    return config::load(file_.empty() ? std::nullopt : std::optional(file_), config::process_environment());
+  }
   std::optional<Error> unknown_command(int argc, char** argv) const;
   std::string chosen_path() const;
 
@@ -50,6 +55,9 @@ class CommandLine {
   ParkedDecision parked_release_;
   ParkedDecision parked_discard_;
   ParkedEdit parked_edit_;
+  ScheduledListOptions scheduled_list_;
+  std::vector<std::string> scheduled_ids_;
+  ReplayOptions replay_;
   bool prune_dry_run_ = false;
   bool config_defaults_ = false;
   std::string config_check_;
@@ -70,7 +78,7 @@ CLI::App* CommandLine::add_configured(CLI::App& parent, const char* name, const 
     if (instead) chosen_ = instead();
     if (chosen_) return;
     chosen_ = [this, command] {
-      auto config = config::load(file_.empty() ? std::nullopt : std::optional(file_), config::process_environment());
+      auto config = load();
       return config ? command(*config) : report(config.error());
     };
   });
@@ -193,6 +201,50 @@ void CommandLine::add_edit(CLI::App& parked) {
   edit->add_flag("--json", parked_edit_.json, "Print JSON.");
 }
 
+void CommandLine::add_scheduled() {
+  CLI::App* const scheduled = app_.add_subcommand("scheduled", "Scheduled messages are those that are to be delivered later.");
+  scheduled->require_subcommand(0, 1);
+  scheduled->footer("Exit codes: see the commands.");
+  CLI::App* const list = add_configured(*scheduled, "list", "Lists scheduled messages, the first to fall due first.", decision_exit_codes,
+                                        [this](const Config& c) { return scheduled_list(c, scheduled_list_); });
+  list->add_option("--topic", scheduled_list_.topic, "Only of this topic. Defaults to all.")->type_name("TOPIC");
+  list->add_option("--limit", scheduled_list_.limit, "The most that are listed. Defaults to 100.")->type_name("N")->check(CLI::PositiveNumber);
+  list->add_flag("--json", scheduled_list_.json, "Print JSON.");
+
+  CLI::App* const cancel =
+      add_configured(*scheduled, "cancel", "Removes scheduled messages, so that they are never delivered.", decision_exit_codes,
+                     [this](const Config& c) { return scheduled_cancel(c, scheduled_ids_, json_); });
+  cancel->add_option("ID", scheduled_ids_, "Ids of messages, as `scheduled list` prints them.")->required();
+  cancel->add_flag("--json", json_, "Print JSON.");
+}
+
+void CommandLine::add_replay() {
+  CLI::App* const command = add_configured(
+      app_, "replay",
+      "Enqueues messages again that were delivered, with the deduplication keys that they had.\n"
+      "A consumer that remembers the keys takes them for repeats: it is for those who have lost what they did. The messages carry the "
+      "header outbox-replay with the number of the replay. Needs the role outbox_operator.",
+      decision_exit_codes, [this](const Config& c) { return replay(c, replay_); },
+      [this]() -> std::function<int()> {
+        const bool fresh = !replay_.since.empty();
+        if (fresh == replay_.resume.has_value()) throw CLI::ValidationError("replay", "either --since or --resume is needed");
+        if (fresh && !replay_.dry_run && replay_.why.empty()) throw CLI::RequiredError("--why");
+        return {};
+      });
+  command->add_option("--since", replay_.since, "Messages of batches that were opened at this time or later, like 2026-11-24T12:00:00Z.")
+      ->type_name("T");
+  command->add_option("--until", replay_.until, "And before this time. Defaults to now.")->type_name("T");
+  command->add_option("--topic", replay_.topic, "Only of this topic. Defaults to all.")->type_name("TOPIC");
+  command->add_option("--resume", replay_.resume, "Go on with the interrupted replay of this number instead.")->type_name("N");
+  command->add_option("--why", replay_.why, "The reason, for those who come later.")->type_name("TEXT");
+  command->add_option("--by", replay_.by, "Who asks for it. Defaults to the login of the database.")->type_name("NAME");
+  command->add_option("--rate", replay_.rows_per_second, "Messages a second at most. Defaults to 20000.")
+      ->type_name("N")
+      ->check(CLI::PositiveNumber);
+  command->add_flag("--dry-run", replay_.dry_run, "Only count them.");
+  command->add_flag("--json", replay_.json, "Print JSON.");
+}
+
 void CommandLine::add_config() {
   CLI::App* const command = add_configured(
       app_, "config", "Prints the configuration in force, without secrets.", "", [](const Config& c) { return config_show(c); },
@@ -231,11 +283,11 @@ CommandLine::CommandLine(std::function<void(Phase)> at_phase) {
       [this](const Config& c) { return check(c, json_); });
   check_command->add_flag("--json", json_, "Print JSON.");
   add_configured(app_, "run",
-                 "Runs the relay until SIGTERM or SIGINT.\n"
+                 "Runs the relay until SIGTERM or SIGINT. SIGHUP reads the configuration again.\n"
                  "It then delivers what is in flight and hands over. Of several that run for one outbox, one is active and the others "
                  "stand by. While PostgreSQL or Kafka is away, it waits.",
                  "0 ended as asked, 2 usage or configuration, 5 refused, because a promise could not be kept",
-                 [at_phase = std::move(at_phase)](const Config& c) { return outbox::run(c, at_phase); });
+                 [this, at_phase = std::move(at_phase)](const Config& c) { return outbox::run(c, [this] { return load(); }, at_phase); });
   CLI::App* const status_command = add_configured(
       app_, "status",
       "Shows how far the relay is: pending messages, the oldest of them, the batch in doubt, the lease, parked and scheduled messages.\n"
@@ -246,6 +298,8 @@ CommandLine::CommandLine(std::function<void(Phase)> at_phase) {
   status_command->add_flag("--watch", status_.watch, "Show it anew every second, until SIGINT.");
   add_trace();
   add_parked();
+  add_scheduled();
+  add_replay();
   CLI::App* const prune_command = add_configured(
       app_, "prune",
       "Deletes what retention.keep no longer keeps, while no relay runs; a running relay does it by itself.\n"

@@ -16,6 +16,7 @@ PollWakeup::PollWakeup() {
   sigemptyset(&set);
   sigaddset(&set, SIGTERM);
   sigaddset(&set, SIGINT);
+  sigaddset(&set, SIGHUP);
   CHECK(pthread_sigmask(SIG_BLOCK, &set, nullptr) == 0);
   signal(SIGPIPE, SIG_IGN);  // libpq and librdkafka write to sockets that others close
   signals_ = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
@@ -39,7 +40,9 @@ void PollWakeup::wait(std::chrono::microseconds at_most) {
   }
   if ((fds[0].revents & POLLIN) != 0) {
     signalfd_siginfo info;
-    while (read(signals_, &info, sizeof info) == sizeof info) stop_ = true;
+    bool reload = false;
+    while (read(signals_, &info, sizeof info) == sizeof info) (info.ssi_signo == SIGHUP ? reload : stop_) = true;
+    if (reload && !stop_ && reload_()) restart_ = true;
   }
 }
 

@@ -7,7 +7,7 @@
 
 namespace outbox {
 
-// Waits in one poll() for PostgreSQL, Kafka and signals. SIGTERM and SIGINT ask the process to end.
+// Waits in one poll() for PostgreSQL, Kafka and signals. SIGTERM and SIGINT ask the process to end, SIGHUP to reload.
 //
 // Must be made before any other thread starts: it blocks those signals, and threads inherit that.
 class PollWakeup : public Wakeup {
@@ -22,14 +22,22 @@ class PollWakeup : public Wakeup {
   // Gives the socket on which PostgreSQL is expected to answer, or -1.
   void watch_postgres(std::function<int()> fd) { postgres_ = std::move(fd); }
 
+  // Called at SIGHUP, by the thread that waits: whether the loop should begin anew.
+  void on_reload(std::function<bool()> reload) { reload_ = std::move(reload); }
+  // The loop has ended and is about to begin anew.
+  void restarting() { restart_ = false; }
+
   void wait(std::chrono::microseconds at_most) override;
-  bool stop_requested() const override { return stop_; }
+  bool stop_requested() const override { return stop_ || restart_; }
+  bool restart_requested() const override { return restart_ && !stop_; }
 
  private:
   int kafka_;
   int signals_;
   std::function<int()> postgres_ = [] { return -1; };
+  std::function<bool()> reload_ = [] { return false; };
   bool stop_ = false;
+  bool restart_ = false;
 };
 
 }  // namespace outbox

@@ -19,6 +19,7 @@ std::string_view keep(const std::string& text, Page& page) {
 }  // namespace
 
 bool reserved_header(std::string_view name) {
+  if (name == "outbox-replay") return false;  // a constraint of outbox.message says who may set it
   return name == "dedup-key" || name == "sent-at" || name.starts_with("outbox-") || name.starts_with("effect-");
 }
 

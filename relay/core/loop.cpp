@@ -449,7 +449,7 @@ Result<void> Loop::on_refusal() {
 Result<void> Loop::finish() {
   upkeep_.stop();
   publisher_.abandon();
-  if (here_ && lease_.held()) {
+  if (here_ && lease_.held() && !wakeup_.restart_requested()) {
     if (auto r = lease_.release(); !r) return r;
   }
   enter(State::stopped);

@@ -213,8 +213,10 @@ class Wakeup {
   virtual ~Wakeup() = default;
   // Returns when PostgreSQL or Kafka has something, a signal came, or `at_most` is over.
   virtual void wait(std::chrono::microseconds at_most) = 0;
-  // Whether the process was asked to end.
+  // Whether the loop is asked to end …
   virtual bool stop_requested() const = 0;
+  // … only to begin anew in the same process, so that the lease is not given up.
+  virtual bool restart_requested() const = 0;
 };
 
 }  // namespace outbox

@@ -13,9 +13,6 @@ namespace {
 
 constexpr Millis open_deadline{30'000};
 constexpr std::int64_t release_messages_max = 5'000;  // less than a page of the stream, which waits meanwhile
-constexpr const char* batch_columns =
-    "b.number, b.epoch, b.token::text, b.kind, b.mode, b.base::text, b.upto::text, b.fresh_from, b.after_seq, b.upto_seq, "
-    "b.exhausted, b.messages, b.bytes, (extract(epoch from b.opened_at) * 1000000)::bigint, b.delivered_at is not null";
 
 // The first part of every write: no row of the lease with our epoch, no write. The row lock makes a take-over wait for a write
 // under way, and then see it; comparing the epoch alone would let the write appear after the take-over.
@@ -80,31 +77,6 @@ std::string seq_array(std::span<const Rejection> parked) {
   return out + "}";
 }
 
-Result<Batch> batch_of(const pqxx::row& row) {
-  auto base = Snapshot::parse(row[5].c_str());
-  auto upto = Snapshot::parse(row[6].c_str());
-  const auto token = Uuid::parse(row[2].c_str());
-  const auto mode = parse_mode(row[4].c_str());
-  if (!base || !upto || !token || !mode) return Error{Fault::refused, "outbox.batch has a row that this relay cannot read"};
-  Batch b;
-  b.number = row[0].as<std::int64_t>();
-  b.epoch = row[1].as<std::int64_t>();
-  b.token = *token;
-  b.release = std::string(row[3].c_str()) == "release";
-  b.mode = *mode;
-  b.base = std::move(*base);
-  b.upto = std::move(*upto);
-  if (!row[7].is_null()) b.fresh_from = row[7].as<std::int64_t>();
-  b.after_seq = row[8].as<std::int64_t>();
-  b.upto_seq = row[9].as<std::int64_t>();
-  b.exhausted = row[10].as<bool>();
-  b.messages = row[11].as<std::int64_t>();
-  b.bytes = row[12].as<std::int64_t>();
-  b.opened_at = Timestamp(row[13].as<std::int64_t>());
-  b.delivered = row[14].as<bool>();
-  return b;
-}
-
 // $1 number $2 epoch $3 token $4 mode $5 holder $6 by key $7 messages at most $8 bytes $9 confirmed number $10 offsets. The position
 // is that of the batch before. What waited for a message that is released now is released without a decision of its own. Rows that an
 // operator is changing are not waited for, which could be a deadlock: then there is nothing to release for the moment.
@@ -138,6 +110,35 @@ std::string open_release_sql() {
 Error fenced() { return {Fault::fenced, "another relay holds the lease of this outbox; nothing was written"}; }
 
 }  // namespace
+
+const char* const batch_columns =
+    "b.number, b.epoch, b.token::text, b.kind, b.mode, b.base::text, b.upto::text, b.fresh_from, b.after_seq, b.upto_seq, "
+    "b.exhausted, b.messages, b.bytes, (extract(epoch from b.opened_at) * 1000000)::bigint, b.delivered_at is not null";
+
+Result<Batch> batch_of(const pqxx::row& row) {
+  auto base = Snapshot::parse(row[5].c_str());
+  auto upto = Snapshot::parse(row[6].c_str());
+  const auto token = Uuid::parse(row[2].c_str());
+  const auto mode = parse_mode(row[4].c_str());
+  if (!base || !upto || !token || !mode) return Error{Fault::refused, "outbox.batch has a row that this relay cannot read"};
+  Batch b;
+  b.number = row[0].as<std::int64_t>();
+  b.epoch = row[1].as<std::int64_t>();
+  b.token = *token;
+  b.release = std::string(row[3].c_str()) == "release";
+  b.mode = *mode;
+  b.base = std::move(*base);
+  b.upto = std::move(*upto);
+  if (!row[7].is_null()) b.fresh_from = row[7].as<std::int64_t>();
+  b.after_seq = row[8].as<std::int64_t>();
+  b.upto_seq = row[9].as<std::int64_t>();
+  b.exhausted = row[10].as<bool>();
+  b.messages = row[11].as<std::int64_t>();
+  b.bytes = row[12].as<std::int64_t>();
+  b.opened_at = Timestamp(row[13].as<std::int64_t>());
+  b.delivered = row[14].as<bool>();
+  return b;
+}
 
 std::string offsets_json(const Offsets& offsets) {
   nlohmann::json out = nlohmann::json::object();

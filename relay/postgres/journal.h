@@ -49,6 +49,12 @@ class PgJournal : public Journal {
   Identity identity_;
 };
 
+// The columns of outbox.batch b that batch_of() reads, in their order.
+extern const char* const batch_columns;
+// A row of the journal.
+//   refused   a snapshot or a word that this relay does not know.
+Result<Batch> batch_of(const pqxx::row& row);
+
 // {"topic": {"partition": [first, last]}}
 std::string offsets_json(const Offsets& offsets);
 

@@ -79,7 +79,7 @@ std::string fresh_from_sql(const Snapshot& base, const Snapshot& upto) {
          " cross join lateral (select m.seq from outbox.message m where m.txid >= r.lo and m.txid < r.hi offset 0) m";
 }
 
-std::string page_sql(const PageQuery& q) {
+std::string rows_sql(const PageQuery& q) {
   Difference d = Difference::between(q.base, q.upto);
   if (SABOTAGED(position_is_highest_seq)) d.late.clear();
   std::string rows;
@@ -94,7 +94,11 @@ std::string page_sql(const PageQuery& q) {
     sql += " where not exists (select from outbox.parked p where p.parked_for = " + std::to_string(*q.without_parked_for) +
            " and p.seq = m.seq)";
   }
-  sql += " order by m.seq limit " + std::to_string(q.limit);
+  return sql + " order by m.seq limit " + std::to_string(q.limit);
+}
+
+std::string page_sql(const PageQuery& q) {
+  std::string sql = rows_sql(q);
   const std::string order = SABOTAGED(order_by_txid) ? "(select x.txid from outbox.message x where x.seq = m.seq)" : "m.seq";
   if (q.bytes_max) {
     const std::string size = "case when octet_length(m.payload) <= " + std::to_string(q.message_bytes_max) +
@@ -110,14 +114,15 @@ std::string released_rows_sql(std::int64_t batch) {
   const auto edited = [](const std::string& column) {
     return "case when p.resolution = 'edit' then p.edited_" + column + " else p." + column + " end as " + column;
   };
+  const std::string number = std::to_string(batch);
   return "select p.seq, p.txid, p.id, " + edited("topic") + ", " + edited("key") + ", " + edited("payload") + ", " + edited("headers") +
-         ", p.dedup_key, p.created_at from outbox.parked p where p.released_in = " + std::to_string(batch) + " and p.resolution <> 'discard'";
+         ", p.dedup_key, p.created_at from outbox.parked p where p.released_in = " + number + " and p.resolution <> 'discard' "
+         "and not exists (select from outbox.parked r where r.parked_for = " + number + " and r.seq = p.seq)";
 }
 
 std::string release_sql(std::int64_t batch, std::int64_t message_bytes_max) {
   return "lock table outbox.parked in access share mode; copy (select " + copied_columns(message_bytes_max) + " from (" +
-         released_rows_sql(batch) + ") m where not exists (select from outbox.parked r where r.parked_for = " + std::to_string(batch) +
-         " and r.seq = m.seq) order by m.seq) to stdout (format binary)";
+         released_rows_sql(batch) + ") m order by m.seq) to stdout (format binary)";
 }
 
 }  // namespace outbox::postgres

@@ -34,13 +34,17 @@ std::string count_fresh_sql(const Snapshot& base, const Snapshot& upto, std::int
 // Smallest seq of the fresh rows less one, by an index-only scan of (txid, seq).
 std::string fresh_from_sql(const Snapshot& base, const Snapshot& upto);
 
+// The rows of the page, ordered by seq, without a bound on bytes: seq, id, topic, key, payload, headers and dedup_key.
+std::string rows_sql(const PageQuery& query);
+
 // The page, ordered by seq, as COPY … TO STDOUT (FORMAT binary), behind the same lock.
 std::string page_sql(const PageQuery& query);
 
-// The messages of a release batch as they are sent, in no order: all columns of outbox.message.
+// The messages of a release batch as they are sent, without those that were parked for it again, in no order: all columns of
+// outbox.message.
 std::string released_rows_sql(std::int64_t batch);
 
-// Reads the messages of a release batch, in order, without those that were parked for it again.
+// Reads the messages of a release batch, in order.
 std::string release_sql(std::int64_t batch, std::int64_t message_bytes_max);
 
 }  // namespace outbox::postgres

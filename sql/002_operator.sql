@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: Apache-2.0
--- Decisions about parked messages: what an operator decides is carried out by the relay, as a batch of kind release.
+-- What operators do: decisions about parked messages, which the relay carries out as batches of kind release; and replay.
 
 alter table outbox.parked
   add column edited_topic   text,
@@ -122,3 +122,36 @@ comment on function outbox.status_of_seq(bigint) is
   'The state of the message with this seq; no row: no committed message has it, or retention removed it.';
 comment on type outbox.message_state is
   'state is pending, sending, in_doubt, delivered, parked, discarded or scheduled; reason says why a message is parked or discarded.';
+
+-- replay -------------------------------------------------------------------------------------------------------------
+
+create table outbox.replay (
+  number      bigint      generated always as identity primary key,
+  since       timestamptz not null,
+  until       timestamptz not null,
+  topic       text,
+  asked_by    text        not null,
+  asked_at    timestamptz not null default pg_catalog.clock_timestamp(),
+  why         text        not null,
+  upto_batch  bigint,
+  messages    bigint      not null default 0,
+  finished_at timestamptz
+);
+comment on table outbox.replay is
+  'Replays: delivered messages that were enqueued again, each with the number of its replay in the header outbox-replay.';
+comment on column outbox.replay.number is 'Number of the replay.';
+comment on column outbox.replay.since is 'Messages of batches opened at this time or later …';
+comment on column outbox.replay.until is '… and before this one.';
+comment on column outbox.replay.topic is 'Only of this topic; null: of all.';
+comment on column outbox.replay.asked_by is 'Who asked for it.';
+comment on column outbox.replay.asked_at is 'When.';
+comment on column outbox.replay.why is 'Why, in the words of the operator.';
+comment on column outbox.replay.upto_batch is 'The last batch whose messages were enqueued again, in the same commit.';
+comment on column outbox.replay.messages is 'How many messages were enqueued again.';
+comment on column outbox.replay.finished_at is 'When it was complete; null: it was interrupted, or goes on.';
+
+-- Only who may record a replay can say that a message is one. Not validated, like own_txid: nothing is there to be checked.
+alter table outbox.message add constraint replay_by_operator
+  check (headers is null or not headers ? 'outbox-replay' or has_table_privilege('outbox.replay', 'insert')) not valid;
+alter table outbox.scheduled add constraint replay_not_scheduled
+  check (headers is null or not headers ? 'outbox-replay') not valid;

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+// Delivered messages can be sent again, with the keys by which consumers know them; scheduled ones can be listed and cancelled.
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include <future>
+#include <nlohmann/json.hpp>
+
+#include "tests/support/judge.h"
+
+namespace outbox {
+namespace {
+
+using nlohmann::json;
+using test::World;
+
+class ReplayTest : public ::testing::Test {
+ protected:
+  ReplayTest() : topic(world.topic("t", 2)) { test::create_counters(world); }
+
+  json command(std::vector<std::string> arguments, int code = 0) {
+    arguments.push_back("--json");
+    const auto done = world.command(arguments);
+    EXPECT_EQ(done.code, code) << done.output;
+    return json::parse(done.output, nullptr, false);
+  }
+  // How often each deduplication key arrived, by the number of its replay, "" for none.
+  std::map<std::string, std::map<std::string, int>> arrived(const std::string& in) {
+    std::map<std::string, std::map<std::string, int>> out;
+    for (const auto& r : test::read_log(world.kafka().brokers(), {in}, test::Isolation::read_committed).records) {
+      ++out[r.header("outbox-replay").value_or("")][r.header("dedup-key").value_or("")];
+    }
+    return out;
+  }
+
+  World world;
+  std::string topic;
+};
+
+TEST_F(ReplayTest, EachDeliveredMessageComesAgainOnceWithItsKeyAndInOrder) {
+  world.environment["OUTBOX_RELAY_DELIVERY_BATCH_MESSAGES_MAX"] = "50";  // several batches, cut within differences
+  const std::string other = world.topic("other");
+  test::write(world, topic, 100);
+  test::write(world, other, 5);
+  world.sql("insert into outbox.message (topic, key, payload, headers) values ('" + topic + "', '\\x6b', '', '[]')");
+  world.sql("insert into outbox.message (topic, payload, dedup_key, headers) values ('" + topic + "', 'x', 'mine', '{\"a\": \"1\"}')");
+  world.deliver();
+  const std::string id = world.value("select id from outbox.parked");
+  ASSERT_EQ(world.command({"parked", "edit", id, "--no-headers", "--why", "a test"}).code, 0);
+  world.deliver();
+
+  const auto counted = command({"replay", "--since", "2000-01-01", "--topic", topic, "--dry-run"});
+  EXPECT_EQ(counted["messages"], 302);
+  const auto done = command({"replay", "--since", "2000-01-01", "--topic", topic, "--why", "a test"});
+  EXPECT_EQ(done["messages"], 302) << done;
+  world.deliver();
+  auto copies = arrived(topic);
+  EXPECT_EQ(copies.size(), 2u);
+  EXPECT_EQ(copies[""], copies["1"]);
+  EXPECT_EQ(copies["1"].size(), 302u);
+  EXPECT_EQ(copies["1"]["mine"], 1);
+  EXPECT_EQ(copies["1"][id], 1);
+  EXPECT_EQ(arrived(other).size(), 1u);
+  // In the order of before: the replayed payloads "KEY N" rise by key.
+  std::map<std::string, long long> newest;
+  for (const auto& r : test::read_log(world.kafka().brokers(), {topic}, test::Isolation::read_committed).records) {
+    const auto blank = r.payload.value_or("").find(' ');
+    if (!r.header("outbox-replay") || blank == std::string::npos) continue;
+    const auto n = std::stoll(r.payload->substr(blank + 1));
+    EXPECT_GT(n, newest[r.key.value_or("")]);
+    newest[r.key.value_or("")] = n;
+  }
+  // A replay is not replayed.
+  EXPECT_EQ(command({"replay", "--since", "2000-01-01", "--dry-run"})["messages"], 302 + 15);
+  EXPECT_EQ(world.value("select messages || ' ' || why || ' ' || (finished_at is not null) from outbox.replay"), "302 a test true");
+}
+
+TEST_F(ReplayTest, AnInterruptedReplayGoesOnBehindWhatWasDone) {
+  world.environment["OUTBOX_RELAY_DELIVERY_BATCH_MESSAGES_MAX"] = "10";
+  test::write(world, topic, 20);
+  world.deliver();
+  // As if it had been killed behind the second batch.
+  world.sql("insert into outbox.replay (since, until, asked_by, why, upto_batch, messages) select '2000-01-01', now(), 'x', 'y', 2, 20");
+  const auto resumed = command({"replay", "--resume", "1"});
+  EXPECT_EQ(resumed["messages"], 60) << resumed;
+  EXPECT_EQ(world.value("select count(*) from outbox.message where headers ? 'outbox-replay'"), "40");
+  EXPECT_EQ(world.command({"replay", "--resume", "1"}).code, 1);
+}
+
+TEST_F(ReplayTest, OnlyAnOperatorCanSayThatAMessageIsAReplay) {
+  const std::string login = "shop-" + world.name();
+  world.sql("create role \"" + login + "\" login in role outbox_writer");
+  pqxx::connection shop(world.postgres().dsn(world.database(), login));
+  pqxx::nontransaction tx(shop);
+  EXPECT_THROW(tx.exec("insert into outbox.message (topic, headers) values ('t', '{\"outbox-replay\": \"1\"}')"), pqxx::sql_error);
+  EXPECT_THROW(tx.exec("select outbox.enqueue('t', 'k'::text, 'p'::text, '{\"outbox-replay\": \"1\"}', null, now())"), pqxx::sql_error);
+  tx.exec("insert into outbox.message (topic, headers) values ('t', '{\"other\": \"1\"}')");
+}
+
+TEST_F(ReplayTest, BadTimesAndAnEmptyRangeAreSaidSo) {
+  const auto bad = world.command({"replay", "--since", "yesteryear", "--why", "x"});
+  EXPECT_EQ(bad.code, 2) << bad.output;
+  EXPECT_NE(bad.output.find("HINT: "), std::string::npos) << bad.output;
+  const auto empty = world.command({"replay", "--since", "2000-01-01", "--until", "2000-01-02", "--why", "x"});
+  EXPECT_EQ(empty.code, 1) << empty.output;
+  EXPECT_EQ(world.command({"replay", "--why", "x"}).code, 2);
+}
+
+TEST_F(ReplayTest, ItDoesNotDisturbLiveTraffic) {
+  test::write(world, topic, 400);
+  world.deliver();
+  auto relay = world.relay();
+  relay.says("to=streaming");
+  auto live = std::async(std::launch::async, [&] { test::write(world, topic, 400); });
+  EXPECT_EQ(command({"replay", "--since", "2000-01-01", "--why", "a test"})["messages"], 1200);
+  live.get();
+  world.settled();
+  relay.signal(SIGTERM);
+  EXPECT_EQ(relay.wait(), 0) << relay.output();
+  const auto copies = arrived(topic);
+  EXPECT_EQ(copies.at("").size(), 2400u);
+  EXPECT_EQ(copies.at("1").size(), 1200u);
+  for (const auto& [key, times] : copies.at("1")) EXPECT_EQ(times, 1) << key;
+}
+
+TEST_F(ReplayTest, ScheduledMessagesAreListedInTheOrderInWhichTheyFallDueAndCanBeCancelled) {
+  const auto schedule = [&](const std::string& due) {
+    return world.value("select outbox.enqueue('" + topic + "', 'k'::text, 'x'::text, deliver_at => now() + interval '" + due + "')");
+  };
+  const std::string second = schedule("2 hours");
+  const std::string first = schedule("1 hour");
+  auto listed = command({"scheduled", "list"})["scheduled"];
+  ASSERT_EQ(listed.size(), 2u);
+  EXPECT_EQ(listed[0]["id"], first);
+  EXPECT_EQ(command({"scheduled", "cancel", first})["cancelled"], 1);
+  listed = command({"scheduled", "list", "--topic", topic})["scheduled"];
+  ASSERT_EQ(listed.size(), 1u);
+  EXPECT_EQ(listed[0]["id"], second);
+  EXPECT_EQ(world.command({"scheduled", "cancel", first}).code, 1);
+  EXPECT_EQ(world.command({"scheduled", "cancel", "nonsense"}).code, 2);
+}
+
+}  // namespace
+}  // namespace outbox
