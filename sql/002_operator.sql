@@ -34,71 +34,57 @@ comment on function outbox.keep_released() is 'Refuses changes of parked message
 create trigger keep_released before update on outbox.parked
   for each row when (old.released_in is not null) execute function outbox.keep_released();
 
--- What the relay may release next: whole keys from their first message on. A message whose fault was another one's
--- (key_blocked) follows the one that it waited for; one that has a fault of its own, and is not decided, ends the run of its key.
+create index parked_followers on outbox.parked (topic, pg_catalog.sha256(key), seq)
+  where released_in is null and resolution is null and error_class = 'key_blocked' and key is not null;
+comment on index outbox.parked_followers is 'Finds what waits only for another message of its key.';
+
+-- What the relay may release next, by seq. A message whose only fault is another one's (key_blocked) follows the one that it waited
+-- for; one that has a fault of its own, and is not decided, ends the run of its key.
 create function outbox.releasable(by_key boolean, rows_max integer, bytes_max bigint)
-returns table (parked_for bigint, seq bigint, bytes bigint, beyond boolean) language plpgsql stable as $$
-declare
-  lead  record;
-  r     record;
-  stop  bigint;
-  taken integer := 0;
-  total bigint := 0;
-begin
-  for lead in
-    select min(d.seq) as seq, min(d.parked_for) as parked_for, d.topic, d.key
-    from (select x.seq, x.parked_for, x.topic, x.key from outbox.parked x
-          where x.released_in is null and x.resolution is not null
-            and (not by_key or x.key is null or not exists (
-              select from outbox.parked u
-              where u.topic = x.topic and pg_catalog.sha256(u.key) = pg_catalog.sha256(x.key) and u.key = x.key and u.seq < x.seq
-                and u.released_in is null and u.resolution is null and u.error_class <> 'key_blocked'))
-          order by x.seq limit rows_max) d
-    group by d.topic, d.key, case when not by_key or d.key is null then d.seq end
-    order by 1
-  loop
-    if by_key and lead.key is not null then
-      select u.seq into stop from outbox.parked u
-      where u.topic = lead.topic and pg_catalog.sha256(u.key) = pg_catalog.sha256(lead.key) and u.key = lead.key
-        and u.released_in is null and u.resolution is null and u.error_class <> 'key_blocked'
-      order by u.seq limit 1;
-    else
-      stop := lead.seq + 1;
-    end if;
-    for r in
-      select p.parked_for, p.seq, p.resolution,
-             coalesce(pg_catalog.octet_length(case when p.resolution = 'edit' then p.edited_payload else p.payload end), 0) as bytes
-      from outbox.parked p
-      where p.topic = lead.topic and pg_catalog.sha256(p.key) = pg_catalog.sha256(lead.key) and p.key = lead.key
-        and by_key and p.released_in is null and p.seq < coalesce(stop, 9223372036854775807)
-      union all
-      select p.parked_for, p.seq, p.resolution,
-             coalesce(pg_catalog.octet_length(case when p.resolution = 'edit' then p.edited_payload else p.payload end), 0)
-      from outbox.parked p
-      where p.parked_for = lead.parked_for and p.seq = lead.seq and not (by_key and lead.key is not null)
-      order by 2 limit rows_max - taken + 1
-    loop
-      parked_for := r.parked_for;
-      seq := r.seq;
-      bytes := r.bytes;
-      beyond := taken >= rows_max or total >= bytes_max;
-      if beyond and r.resolution is not null then
-        return;  -- its decision will lead it
-      end if;
-      return next;
-      if beyond then
-        return;
-      end if;
-      taken := taken + 1;
-      if r.resolution is distinct from 'discard' then
-        total := total + r.bytes;
-      end if;
-    end loop;
-  end loop;
-end
+returns table (parked_for bigint, seq bigint, bytes bigint, beyond boolean) language sql stable as $$
+  with decided as materialized (
+    select d.parked_for, d.seq, d.topic, d.key, case when by_key then pg_catalog.sha256(d.key) end as digest,
+           case when d.resolution = 'discard' then 0
+                else coalesce(pg_catalog.octet_length(case when d.resolution = 'edit' then d.edited_payload else d.payload end), 0) end as bytes
+    from outbox.parked d
+    where d.released_in is null and d.resolution is not null
+      and (not by_key or d.key is null or not exists (
+        select from outbox.parked u where u.topic = d.topic and pg_catalog.sha256(u.key) = pg_catalog.sha256(d.key) and u.key = d.key
+          and u.seq < d.seq and u.released_in is null and u.resolution is null and u.error_class <> 'key_blocked'))
+    order by d.seq limit rows_max),
+  keys as materialized (
+    select k.topic, k.key, k.digest,
+           (select u.seq from outbox.parked u where u.topic = k.topic and pg_catalog.sha256(u.key) = k.digest and u.key = k.key
+              and u.released_in is null and u.resolution is null and u.error_class <> 'key_blocked' order by u.seq limit 1) as stop
+    from (select distinct d.topic, d.key, d.digest from decided d where d.digest is not null) k
+    where exists (select from outbox.parked f where f.topic = k.topic and pg_catalog.sha256(f.key) = k.digest and f.key = k.key
+                    and f.released_in is null and f.resolution is null and f.error_class = 'key_blocked')),
+  followers as materialized (
+    select f.*
+    from keys k cross join lateral (
+      select p.parked_for, p.seq, k.topic, k.key, k.digest, coalesce(pg_catalog.octet_length(p.payload), 0) as bytes from outbox.parked p
+      where p.topic = k.topic and pg_catalog.sha256(p.key) = k.digest and p.key = k.key
+        and p.released_in is null and p.resolution is null and p.error_class = 'key_blocked' and p.seq < coalesce(k.stop, 9223372036854775807)
+      order by p.seq limit rows_max + 1) f
+    order by f.seq limit rows_max),
+  candidates as (
+    select c.*, pg_catalog.row_number() over (order by c.seq) as place, sum(c.bytes) over (order by c.seq) - c.bytes as before
+    from (select d.* from decided d union all select f.* from followers f) c),
+  chosen as materialized (
+    select c.* from candidates c where c.place <= rows_max and c.before < bytes_max)
+  select c.parked_for, c.seq, c.bytes::bigint, false from chosen c
+  union all
+  -- The next follower of each key that was cut short: it is decided from now on, so that it leads the rest.
+  select n.parked_for, n.seq, 0, true
+  from keys k cross join lateral (
+    select p.parked_for, p.seq from outbox.parked p
+    where p.topic = k.topic and pg_catalog.sha256(p.key) = k.digest and p.key = k.key
+      and p.released_in is null and p.resolution is null and p.error_class = 'key_blocked' and p.seq < coalesce(k.stop, 9223372036854775807)
+      and p.seq > (select max(c.seq) from chosen c)
+    order by p.seq limit 1) n
 $$;
 comment on function outbox.releasable(boolean, integer, bigint) is
-  'Parked messages that a release batch may take now. A last row with beyond is not of the batch: it waited for one that is, and comes next.';
+  'Parked messages that a release batch may take now. Rows with beyond are not of the batch: they waited for one that is, and come next.';
 
 -- A released message is answered for by what became of it; an edited one by what it became.
 create or replace function outbox.status_of_seq(message_seq bigint)

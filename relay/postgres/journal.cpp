@@ -12,7 +12,7 @@ namespace outbox::postgres {
 namespace {
 
 constexpr Millis open_deadline{30'000};
-constexpr std::int64_t release_messages_max = 5'000;  // less than a page of the stream, which waits meanwhile
+constexpr std::int64_t release_messages_max = 2'000;  // less than a page of the stream, which waits meanwhile
 
 // The first part of every write: no row of the lease with our epoch, no write. The row lock makes a take-over wait for a write
 // under way, and then see it; comparing the epoch alone would let the write appear after the take-over.
