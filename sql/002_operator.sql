@@ -118,7 +118,7 @@ create table outbox.replay (
   topic       text,
   asked_by    text        not null,
   asked_at    timestamptz not null default pg_catalog.clock_timestamp(),
-  why         text        not null,
+  why         text,
   upto_batch  bigint,
   messages    bigint      not null default 0,
   finished_at timestamptz

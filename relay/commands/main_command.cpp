@@ -228,7 +228,6 @@ void CommandLine::add_replay() {
       [this]() -> std::function<int()> {
         const bool fresh = !replay_.since.empty();
         if (fresh == replay_.resume.has_value()) throw CLI::ValidationError("replay", "either --since or --resume is needed");
-        if (fresh && !replay_.dry_run && replay_.why.empty()) throw CLI::RequiredError("--why");
         return {};
       });
   command->add_option("--since", replay_.since, "Messages of batches that were opened at this time or later, like 2026-11-24T12:00:00Z.")

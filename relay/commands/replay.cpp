@@ -53,7 +53,7 @@ Result<Replay> interrupted(postgres::Control& control, std::int64_t number) {
 Result<void> record(postgres::Control& control, Replay& r, const ReplayOptions& o) {
   auto rows = control.run("recording the replay",
                           "insert into outbox.replay (since, until, topic, asked_by, why) values ($1::timestamptz, $2::timestamptz, nullif($3, ''), "
-                          "coalesce(nullif($4, ''), session_user), $5) returning number", r.since, r.until, r.topic, o.by, o.why);
+                          "coalesce(nullif($4, ''), session_user), nullif($5, '')) returning number", r.since, r.until, r.topic, o.by, o.why);
   if (!rows) return for_person(rows.error(), "outbox_operator");
   r.number = (*rows)[0][0].as<std::int64_t>();
   return {};

@@ -101,7 +101,11 @@ class LogReader {
       const std::int32_t number = answer->topics[0].partitions[i].id;
       std::int64_t begin = 0;
       std::int64_t end = 0;
-      check(rd_kafka_query_watermark_offsets(uncommitted_.get(), topic.c_str(), number, &begin, &end, left_ms()), "end of " + topic);
+      auto code = RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION;  // a topic that was just made can have no leader for a moment
+      while (code == RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION && left_ms() > 1) {
+        code = rd_kafka_query_watermark_offsets(uncommitted_.get(), topic.c_str(), number, &begin, &end, left_ms());
+      }
+      check(code, "end of " + topic);
       parts_.push_back({topic, handle, number, begin, end});
     }
   }
