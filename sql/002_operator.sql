@@ -138,6 +138,9 @@ comment on column outbox.replay.finished_at is 'When it was complete; null: it w
 
 -- Only who may record a replay can say that a message is one. Not validated, like own_txid: nothing is there to be checked.
 alter table outbox.message add constraint replay_by_operator
-  check (headers is null or not headers ? 'outbox-replay' or has_table_privilege('outbox.replay', 'insert')) not valid;
+  check (headers is null or not headers ? 'outbox-replay' or has_any_column_privilege('outbox.replay', 'insert')) not valid;
+-- The relay must be able to move what it finds there, and may not record a replay.
+update outbox.scheduled set headers = case pg_catalog.jsonb_typeof(headers) when 'string' then '""' else headers - 'outbox-replay' end
+where headers ? 'outbox-replay';
 alter table outbox.scheduled add constraint replay_not_scheduled
   check (headers is null or not headers ? 'outbox-replay') not valid;

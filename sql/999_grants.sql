@@ -47,6 +47,7 @@ begin
                           'edited_headers) on outbox.parked'),
       ('outbox_operator', 'insert (topic, key, payload, headers, dedup_key) on outbox.message'),
       ('outbox_operator', 'insert (since, until, topic, asked_by, why), update (upto_batch, messages, finished_at) on outbox.replay'),
+      ('outbox_operator', 'execute on function outbox.uuid7()'),
       ('outbox_operator', 'delete on outbox.scheduled'),
       ('outbox_operator', 'execute on function outbox.batch_covers(outbox.batch, xid8, bigint), '
                           'outbox.batch_of(xid8, bigint), outbox.batch_state(outbox.batch, outbox.lease), '

@@ -139,12 +139,12 @@ int parked_edit(const Config& config, const ParkedEdit& edit) {
   // Of each part: what is new, nothing, or what it was, an earlier edit included.
   const auto choice = [](bool given, bool none) { return given ? "new" : none ? "none" : "old"; };
   auto rows = (*control)->run("writing the decision", R"(
-    with before as (
+    with before as materialized (
       select p.parked_for, p.seq, case when p.resolution = 'edit' then p.edited_topic else p.topic end as topic,
              case when p.resolution = 'edit' then p.edited_key else p.key end as key,
              case when p.resolution = 'edit' then p.edited_payload else p.payload end as payload,
              case when p.resolution = 'edit' then p.edited_headers else p.headers end as headers
-      from outbox.parked p where p.id = $1::uuid and p.released_in is null)
+      from outbox.parked p where p.id = $1::uuid and p.released_in is null for update)
     update outbox.parked p set resolution = 'edit', decided_by = coalesce(nullif($2, ''), session_user), decided_at = clock_timestamp(),
            decided_why = $3, edited_topic = coalesce(nullif($4, ''), b.topic),
            edited_key = case $5 when 'new' then decode($6, 'hex') when 'old' then b.key end,

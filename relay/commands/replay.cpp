@@ -76,16 +76,19 @@ Result<std::int64_t> count(postgres::Control& control, const Replay& r, const Ba
   return (*rows)[0][0].as<std::int64_t>();
 }
 
-// One batch, and that it is done, in one commit.
+// One batch, and that it is done, in one commit. Claimed first: whoever else carries on this replay must not insert it as well.
 Result<std::int64_t> enqueue_again(postgres::Control& control, const Replay& r, const Batch& b) {
   auto rows = control.run("enqueueing messages again", R"(
-    with again as (
+    with claimed as materialized (
+      select r.number from outbox.replay r
+      where r.number = $2::bigint and r.finished_at is null and coalesce(r.upto_batch, 0) < $3 for update),
+    again as (
       insert into outbox.message (topic, key, payload, headers, dedup_key)
       select m.topic, m.key, m.payload, coalesce(m.headers, '{}') || jsonb_build_object('outbox-replay', $2::text),
              coalesce(m.dedup_key, m.id::text)
-      from )" + delivered_rows(b, "$1") + R"( order by m.seq returning 1)
+      from claimed cross join )" + delivered_rows(b, "$1") + R"( order by m.seq returning 1)
     update outbox.replay r set upto_batch = $3, messages = r.messages + (select count(*) from again)
-    where r.number = $2::bigint and r.finished_at is null and coalesce(r.upto_batch, 0) < $3 returning (select count(*) from again))",
+    from claimed c where r.number = c.number returning (select count(*) from again))",
                           r.topic, std::to_string(r.number), b.number);
   if (!rows) return for_person(rows.error(), "outbox_operator");
   if (rows->empty()) return Error{Fault::refused, "replay " + std::to_string(r.number) + " is carried on by somebody else", "let that one finish"};

@@ -43,7 +43,7 @@ Result<std::int64_t> release_found_topic(Control& control, const Options& option
            decided_why = 'the topic exists now'
     from guard where (p.parked_for, p.seq) in (
       select w.parked_for, w.seq from outbox.parked w where w.released_in is null and w.resolution is null and w.topic = $3
-      and w.error_class = 'topic_missing' limit $4) and p.resolution is null)", epoch, options.holder, topic, rows);
+      and w.error_class = 'topic_missing' order by w.parked_for, w.seq limit $4 for update of w skip locked))", epoch, options.holder, topic, rows);
   if (!decided) return decided.error();
   return static_cast<std::int64_t>(decided->affected_rows());
 }

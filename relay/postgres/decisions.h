@@ -24,8 +24,9 @@ Result<bool> any_releasable(Control& control, const Options& options);
 // Topics for which messages are parked because they are missing, without a decision; at most `topics_max`.
 Result<std::vector<std::string>> missing_topics(Control& control, std::int64_t topics_max);
 
-// Decides that messages parked because `topic` was missing are released, at most `rows` of them; returns how many. `epoch` and
-// options.holder must hold the lease, or nothing is done.
+// Decides that messages parked because `topic` was missing are released, at most `rows` of them; returns how many. Those that
+// somebody else is changing are left out: the row of the lease is held meanwhile. `epoch` and options.holder must hold the lease,
+// or nothing is done.
 Result<std::int64_t> release_found_topic(Control& control, const Options& options, std::int64_t epoch, const std::string& topic,
                                          std::int64_t rows);
 

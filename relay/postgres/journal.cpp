@@ -9,6 +9,11 @@
 #include "relay/postgres/page_query.h"
 
 namespace outbox::postgres {
+
+const char* const batch_columns =
+    "b.number, b.epoch, b.token::text, b.kind, b.mode, b.base::text, b.upto::text, b.fresh_from, b.after_seq, b.upto_seq, "
+    "b.exhausted, b.messages, b.bytes, (extract(epoch from b.opened_at) * 1000000)::bigint, b.delivered_at is not null";
+
 namespace {
 
 constexpr Millis open_deadline{30'000};
@@ -90,7 +95,7 @@ std::string open_release_sql() {
       select p.seq from chosen c join outbox.parked p on p.parked_for = c.parked_for and p.seq = c.seq for update of p skip locked),
     free as materialized (select s.epoch from sound s where (select count(*) from locked) = (select count(*) from chosen)),
     led as (
-      update outbox.parked p set resolution = 'release', decided_by = )" + follows + R"( from free cross join chosen c
+      update outbox.parked p set resolution = coalesce(p.resolution, 'release'), decided_by = )" + follows + R"( from free cross join chosen c
       where c.beyond and p.parked_for = c.parked_for and p.seq = c.seq),
     taken as (
       update outbox.parked p set released_in = $1::bigint, resolution = coalesce(p.resolution, 'release'), decided_by = )" +
@@ -100,43 +105,40 @@ std::string open_release_sql() {
     marked as (
       update outbox.batch b set delivered_at = clock_timestamp(), offsets = nullif($10, '')::jsonb
       where b.number = $9::bigint and b.delivered_at is null and exists (select from taken) returning 1)
-    insert into outbox.batch (number, epoch, token, kind, mode, base, upto, fresh_from, after_seq, upto_seq, exhausted, messages, bytes)
-    select $1::bigint, s.epoch, $3::uuid, 'release', $4, b.base, b.upto, b.fresh_from, b.after_seq, b.upto_seq, b.exhausted,
+    insert into outbox.batch as b (number, epoch, token, kind, mode, base, upto, fresh_from, after_seq, upto_seq, exhausted, messages, bytes)
+    select $1::bigint, s.epoch, $3::uuid, 'release', $4, n.base, n.upto, n.fresh_from, n.after_seq, n.upto_seq, n.exhausted,
            (select count(t.bytes) from taken t), (select coalesce(sum(t.bytes), 0) from taken t)
-    from sound s cross join (select x.* from outbox.batch x order by x.number desc limit 1) b where exists (select from taken)
-    returning number, (select count(*) from marked))";
+    from sound s cross join (select x.* from outbox.batch x order by x.number desc limit 1) n where exists (select from taken)
+    returning (select count(*) from marked), )" + batch_columns;
 }
 
 Error fenced() { return {Fault::fenced, "another relay holds the lease of this outbox; nothing was written"}; }
 
 }  // namespace
 
-const char* const batch_columns =
-    "b.number, b.epoch, b.token::text, b.kind, b.mode, b.base::text, b.upto::text, b.fresh_from, b.after_seq, b.upto_seq, "
-    "b.exhausted, b.messages, b.bytes, (extract(epoch from b.opened_at) * 1000000)::bigint, b.delivered_at is not null";
-
-Result<Batch> batch_of(const pqxx::row& row) {
-  auto base = Snapshot::parse(row[5].c_str());
-  auto upto = Snapshot::parse(row[6].c_str());
-  const auto token = Uuid::parse(row[2].c_str());
-  const auto mode = parse_mode(row[4].c_str());
+Result<Batch> batch_of(const pqxx::row& row, int first) {
+  const auto column = [&](int n) { return row[static_cast<pqxx::row::size_type>(first + n)]; };
+  auto base = Snapshot::parse(column(5).c_str());
+  auto upto = Snapshot::parse(column(6).c_str());
+  const auto token = Uuid::parse(column(2).c_str());
+  const auto mode = parse_mode(column(4).c_str());
   if (!base || !upto || !token || !mode) return Error{Fault::refused, "outbox.batch has a row that this relay cannot read"};
   Batch b;
-  b.number = row[0].as<std::int64_t>();
-  b.epoch = row[1].as<std::int64_t>();
+  b.number = column(0).as<std::int64_t>();
+  b.epoch = column(1).as<std::int64_t>();
   b.token = *token;
-  b.release = std::string(row[3].c_str()) == "release";
+  b.release = std::string(column(3).c_str()) == "release";
   b.mode = *mode;
   b.base = std::move(*base);
   b.upto = std::move(*upto);
-  if (!row[7].is_null()) b.fresh_from = row[7].as<std::int64_t>();
-  b.after_seq = row[8].as<std::int64_t>();
-  b.upto_seq = row[9].as<std::int64_t>();
-  b.exhausted = row[10].as<bool>();
-  b.messages = row[11].as<std::int64_t>();
-  b.bytes = row[12].as<std::int64_t>();
-  b.opened_at = Timestamp(row[13].as<std::int64_t>());
-  b.delivered = row[14].as<bool>();
+  if (!column(7).is_null()) b.fresh_from = column(7).as<std::int64_t>();
+  b.after_seq = column(8).as<std::int64_t>();
+  b.upto_seq = column(9).as<std::int64_t>();
+  b.exhausted = column(10).as<bool>();
+  b.messages = column(11).as<std::int64_t>();
+  b.bytes = column(12).as<std::int64_t>();
+  b.opened_at = Timestamp(column(13).as<std::int64_t>());
+  b.delivered = column(14).as<bool>();
   return b;
 }
 
@@ -266,14 +268,13 @@ Result<bool> PgJournal::open_release(Batch& next, const std::optional<Confirmed>
     if (!ours) return ours.error();
     return *ours ? Result<bool>(false) : fenced();
   }
-  if (confirmed && (*rows)[0][1].as<int>() != 1) {
+  if (confirmed && (*rows)[0][0].as<int>() != 1) {
     return Error{Fault::refused, "the journal was changed by somebody else while batch " + std::to_string(next.number) + " was opened",
                  "only the relay may write to outbox.batch"};
   }
-  auto written = newest();
+  auto written = batch_of((*rows)[0], 1);
   if (!written) return written.error();
-  CHECK(*written && (*written)->number == next.number && (*written)->token == next.token);
-  next = std::move(**written);
+  next = std::move(*written);
   return true;
 }
 

@@ -51,9 +51,9 @@ class PgJournal : public Journal {
 
 // The columns of outbox.batch b that batch_of() reads, in their order.
 extern const char* const batch_columns;
-// A row of the journal.
+// A row of the journal, whose columns begin with number `first` of `row`.
 //   refused   a snapshot or a word that this relay does not know.
-Result<Batch> batch_of(const pqxx::row& row);
+Result<Batch> batch_of(const pqxx::row& row, int first = 0);
 
 // {"topic": {"partition": [first, last]}}
 std::string offsets_json(const Offsets& offsets);

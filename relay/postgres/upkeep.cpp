@@ -13,6 +13,7 @@ constexpr std::int64_t due_rows = 10'000;
 constexpr Millis due_interval{250};
 constexpr Millis prune_interval{10'000};  // between two looks when there is nothing to prune
 constexpr Millis retry_interval{10'000};
+constexpr Millis decisions_interval_max{10'000};
 constexpr Millis topics_patience_min{1'000};
 constexpr Millis topics_patience_max{60'000};
 constexpr std::int64_t topics_max = 100;  // in one question
@@ -96,6 +97,7 @@ void PgUpkeep::start(std::int64_t epoch) {
   found_releasable_ = false;
   prune_at_ = Clock::now();
   topics_at_ = Clock::now();
+  decisions_at_ = Clock::now();
   thread_ = std::thread([this, epoch] { work(epoch); });
 }
 
@@ -123,13 +125,8 @@ void PgUpkeep::work(std::int64_t epoch) {
     if (!control) {
       auto connection = connection_string(options_.dsn, options_.password, "outbox-relay " + options_.relay + " upkeep");
       auto connected = connection ? Control::connect(*connection, options_.statement_limit()) : Result<std::unique_ptr<Control>>(connection.error());
-      auto decisions = connected ? has_decisions(**connected) : Result<bool>(connected.error());
-      if (decisions) {
-        control = std::move(*connected);
-        decisions_ = *decisions;
-      } else {
-        done = decisions.error();
-      }
+      if (connected) control = std::move(*connected);
+      else done = connected.error();
     } else {
       done = round(*control, epoch);
     }
@@ -150,16 +147,30 @@ void PgUpkeep::work(std::int64_t epoch) {
 Result<Millis> PgUpkeep::round(Control& control, std::int64_t epoch) {
   auto moved = move_due(control, options_, epoch, due_rows);
   if (!moved) return moved.error();
-  if (decisions_) {
-    const auto releasable = any_releasable(control, options_);
-    if (!releasable) return releasable.error();
-    if (*releasable) found_releasable_ = true;
-  }
+  if (auto r = look_for_decisions(control); !r) return r.error();
   if (*moved == due_rows) return Millis{0};
   if (decisions_ && Clock::now() >= topics_at_) {
     if (auto r = look_for_topics(control, epoch); !r) return r.error();
   }
   return Clock::now() < prune_at_ ? due_interval : prune(control, epoch);
+}
+
+// Decisions that wait for other ones are looked at each time: what takes long is done less often, a tenth of the time at most.
+Result<void> PgUpkeep::look_for_decisions(Control& control) {
+  const auto began = Clock::now();
+  if (began < decisions_at_) return {};
+  if (!decisions_) {
+    const auto has = has_decisions(control);
+    if (!has) return has.error();
+    decisions_ = *has;
+  }
+  if (decisions_) {
+    const auto releasable = any_releasable(control, options_);
+    if (!releasable) return releasable.error();
+    if (*releasable) found_releasable_ = true;
+  }
+  decisions_at_ = began + std::clamp<Clock::duration>(10 * (Clock::now() - began), due_interval, decisions_interval_max);
+  return {};
 }
 
 // One question to the cluster about all topics that are missing, ever more seldom while none of them appears.
@@ -174,13 +185,15 @@ Result<void> PgUpkeep::look_for_topics(Control& control, std::int64_t epoch) {
     found = std::move(*exist);
   }  // else the cluster is away, and the loop says so
   for (const std::string& topic : found) {
-    log::event(log::Level::info, "topic_found", {{"topic", topic}});
-    std::int64_t decided = page_rows;
-    while (decided == page_rows && !stopped_within(Millis{0})) {
+    std::int64_t messages = 0;
+    for (std::int64_t decided = page_rows; decided == page_rows && !stopped_within(Millis{0});) {
       auto r = release_found_topic(control, options_, epoch, topic, page_rows);
       if (!r) return r.error();
       decided = *r;
+      messages += decided;
     }
+    if (messages == 0) continue;  // somebody else holds them
+    log::event(log::Level::info, "topic_found", {{"topic", topic}, {"messages", messages}});
     topics_patience_ = topics_patience_min;
   }
   topics_at_ = Clock::now() + topics_patience_;

@@ -55,6 +55,7 @@ class PgUpkeep : public Upkeep {
  private:
   void work(std::int64_t epoch);
   Result<Millis> round(Control& control, std::int64_t epoch);
+  Result<void> look_for_decisions(Control& control);
   Result<void> look_for_topics(Control& control, std::int64_t epoch);
   Result<Millis> prune(Control& control, std::int64_t epoch);
   bool stopped_within(Millis wait);
@@ -66,7 +67,8 @@ class PgUpkeep : public Upkeep {
   std::condition_variable wake_;
   bool stopping_ = false;
   std::atomic<bool> found_releasable_ = false;
-  bool decisions_ = false;  // the schema has them
+  bool decisions_ = false;  // the schema has them; it may still be upgraded
+  Clock::time_point decisions_at_{};
   Clock::time_point prune_at_{};
   Clock::time_point topics_at_{};   // when missing topics are looked for again
   Millis topics_patience_{0};

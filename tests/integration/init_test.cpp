@@ -145,6 +145,42 @@ TEST_F(InitTest, TheRelayWorksWithTheSchemaBeforeItsOwn) {
   deliver_one();
 }
 
+TEST_F(InitTest, ARelayTakesUpDecisionsWhenTheSchemaIsUpgradedUnderIt) {
+  make_old(1);
+  world.environment["OUTBOX_RELAY_POSTGRES_DSN"] = empty_dsn;
+  auto relay = world.relay();
+  relay.says("to=streaming");
+  pqxx::connection connection(empty_dsn);
+  pqxx::nontransaction tx(connection);
+  tx.exec("insert into outbox.message (topic, payload, headers) values ('" + world.topic("t") + "', 'x', '[]')");
+  test::eventually("it is parked", [&] { return tx.exec("select from outbox.parked").size() == 1; });
+  init({});
+  tx.exec("update outbox.parked set resolution = 'discard', decided_by = 'x', decided_at = now()");
+  test::eventually("it is discarded", [&] { return tx.exec("select from outbox.parked where released_in is not null").size() == 1; });
+  relay.signal(SIGTERM);
+  EXPECT_EQ(relay.wait(), 0) << relay.output();
+}
+
+// What was legal before its name was protected must not stop everything else.
+TEST_F(InitTest, AScheduledMessageWithAHeaderThatIsReservedNowIsDelivered) {
+  make_old(1);
+  {
+    pqxx::connection connection(empty_dsn);
+    pqxx::nontransaction(connection).exec("insert into outbox.scheduled (deliver_at, topic, payload, headers) values (now(), '" +
+                                          world.topic("due") + "', 'x', '{\"outbox-replay\": \"1\", \"other\": \"2\"}')");
+    init({});
+    const std::string user = "relay-" + world.name();
+    pqxx::nontransaction(connection).exec("create role \"" + user + "\" login in role outbox_relay");
+    world.environment["OUTBOX_RELAY_POSTGRES_DSN"] = world.postgres().dsn(empty, user);
+  }
+  auto relay = world.relay();
+  test::eventually("it arrives", [&] {
+    return test::read_log(world.kafka().brokers(), {world.name() + ".due"}, test::Isolation::read_committed).records.size() == 1;
+  });
+  relay.signal(SIGTERM);
+  EXPECT_EQ(relay.wait(), 0) << relay.output();
+}
+
 TEST_F(InitTest, ANewerSchemaIsRefused) {
   world.sql("insert into outbox.schema_version (number, name) values (77, 'future')");
   const auto done = world.command({"init"});

@@ -17,7 +17,11 @@ using test::World;
 
 class ReleaseTest : public ::testing::Test {
  protected:
-  ReleaseTest() : topic(world.topic("t", 2)) { world.environment["OUTBOX_RELAY_TOPICS_MISSING_AFTER"] = "500ms"; }
+  // Everybody has the rights of his role and no others.
+  ReleaseTest() : topic(world.topic("t", 2)), operator_dsn(world.login("outbox_operator")) {
+    world.environment["OUTBOX_RELAY_TOPICS_MISSING_AFTER"] = "500ms";
+    world.environment["OUTBOX_RELAY_POSTGRES_DSN"] = world.login("outbox_relay");
+  }
 
   // Commits "KEY N" messages, in the order of `messages`; one ending in ! cannot be sent because of its headers.
   void put(const std::vector<std::string>& messages, const std::string& to = {}) {
@@ -32,10 +36,13 @@ class ReleaseTest : public ::testing::Test {
     return world.value("select m.id from outbox.message m where convert_from(m.payload, 'UTF8') = '" + payload + "'");
   }
   std::string state_of(const std::string& payload) { return world.value("select s.state from outbox.status_of('" + id_of(payload) + "') s"); }
-  void run(std::vector<std::string> arguments) {
+  test::Finished decide(std::vector<std::string> arguments) {
     arguments.insert(arguments.begin(), "parked");
     arguments.insert(arguments.end(), {"--why", "a test"});
-    const auto done = world.command(arguments);
+    return world.command(arguments, {{"OUTBOX_RELAY_POSTGRES_DSN", operator_dsn}});
+  }
+  void run(const std::vector<std::string>& arguments) {
+    const auto done = decide(arguments);
     ASSERT_EQ(done.code, 0) << done.output;
   }
   // Payloads of the topic's records, by partition and offset.
@@ -54,6 +61,7 @@ class ReleaseTest : public ::testing::Test {
 
   World world;
   std::string topic;
+  std::string operator_dsn;
 };
 
 TEST_F(ReleaseTest, AnEditedMessageIsSentAndThoseBehindItFollowInOrder) {
@@ -69,7 +77,7 @@ TEST_F(ReleaseTest, AnEditedMessageIsSentAndThoseBehindItFollowInOrder) {
   for (const char* m : {"a 1", "a 2", "a 3", "a 4", "a 5", "b 1"}) EXPECT_EQ(state_of(m), "delivered") << m;
   expect_exactly_once({topic});
   EXPECT_EQ(world.value("select string_agg(p.resolution || ':' || p.decided_by || ':' || p.decided_why, ' ' order by p.seq) from outbox.parked p"),
-            "edit:" + world.value("select session_user") + ":a test release:outbox-relay:what it waited for was decided "
+            "edit:outbox_operator-" + world.name() + ":a test release:outbox-relay:what it waited for was decided "
             "release:outbox-relay:what it waited for was decided");
 }
 
@@ -99,7 +107,7 @@ TEST_F(ReleaseTest, ADiscardedMessageIsNeverSentAndThoseBehindItAre) {
   run({"discard", "--class", "bad_headers"});
   world.deliver();
   EXPECT_EQ(arrived(), (std::vector<std::string>{"a 2", "a 4"}));
-  const auto traced = world.command({"trace", id_of("a 3")});
+  const auto traced = world.command({"trace", id_of("a 3")}, {{"OUTBOX_RELAY_POSTGRES_DSN", world.login("outbox_observer")}});
   EXPECT_EQ(traced.code, 0);
   EXPECT_NE(traced.output.find("decided to discard it: a test"), std::string::npos) << traced.output;
   expect_exactly_once({topic}, 2);
@@ -145,7 +153,7 @@ TEST_F(ReleaseTest, AnEditCanMendTopicKeyAndPayload) {
   world.deliver();
   EXPECT_EQ(arrived(), (std::vector<std::string>{"m 7", "-"}));
   EXPECT_EQ(world.value("select convert_from(p.payload, 'UTF8') from outbox.parked p where p.id = '" + id + "'"), "k 1");
-  const auto traced = world.command({"trace", id});
+  const auto traced = world.command({"trace", id}, {{"OUTBOX_RELAY_POSTGRES_DSN", world.login("outbox_observer")}});
   EXPECT_EQ(traced.code, 0) << traced.output;
   EXPECT_NE(traced.output.find("It was read back from Kafka just now."), std::string::npos) << traced.output;
 }
@@ -156,7 +164,7 @@ TEST_F(ReleaseTest, AReleasedMessageCannotBeChangedAnyMore) {
   run({"discard", "--all"});
   world.deliver();
   EXPECT_THROW(world.sql("update outbox.parked set resolution = 'release'"), pqxx::sql_error);
-  const auto again = world.command({"parked", "release", "--all", "--why", "late"});
+  const auto again = decide({"release", "--all"});
   EXPECT_EQ(again.code, 1) << again.output;
 }
 
@@ -204,6 +212,90 @@ TEST_F(ReleaseTest, ALargeReleaseIsCutIntoBatchesAndKeepsTheOrderOfItsKeys) {
   EXPECT_EQ(arrived().size(), 2000u);
 }
 
+// What an operator holds in an open transaction is not waited for: the relay would wait with the lease in its hands.
+TEST_F(ReleaseTest, AnOpenTransactionOfAnOperatorDoesNotHoldTheLease) {
+  const std::string late = world.name() + ".late";
+  put({"a 1", "b 1"}, late);
+  auto relay = world.relay();
+  relay.says("reason=topic_missing");
+  world.settled();
+  pqxx::connection somebody(world.dsn());
+  {
+    pqxx::work open(somebody);
+    open.exec("select from outbox.parked p where p.key = '\\x61' for update");
+    world.topic("late");
+    relay.says("topic_found");
+    test::eventually("the other message is released", [&] {
+      return world.value("select count(*) from outbox.parked where released_in is not null") == "1";
+    }, Millis{15'000});
+    const std::string expires = world.value("select expires_at from outbox.lease");
+    test::eventually("the lease is renewed", [&] { return world.value("select expires_at from outbox.lease") != expires; }, Millis{5'000});
+  }
+  test::eventually("all are released", [&] { return world.value("select count(*) from outbox.parked where released_in is null") == "0"; });
+  world.settled();
+  relay.signal(SIGTERM);
+  EXPECT_EQ(relay.wait(), 0) << relay.output();
+  EXPECT_EQ(relay.output().find("to=stalled"), std::string::npos) << relay.output();
+  expect_exactly_once({late});
+}
+
+// The choice is made, and before it is written somebody discards the message that would come next.
+TEST_F(ReleaseTest, ADecisionThatIsMadeWhileTheRelayChoosesIsNotOverwritten) {
+  world.environment["OUTBOX_RELAY_DELIVERY_BATCH_MESSAGES_MAX"] = "2";
+  put({"a 1!", "a 2", "a 3", "a 4"});
+  world.deliver();
+  world.sql("alter function outbox.releasable rename to releasable_at_once");
+  world.sql("create function outbox.releasable(by_key boolean, rows_max integer, bytes_max bigint) "
+            "returns table (parked_for bigint, seq bigint, bytes bigint, beyond boolean) language plpgsql as $$ begin "
+            "return query select r.parked_for, r.seq, r.bytes, r.beyond from outbox.releasable_at_once(by_key, rows_max, bytes_max) r; "
+            "if rows_max > 1 then perform pg_advisory_xact_lock_shared(7); end if; end $$");
+  world.sql("grant execute on all functions in schema outbox to outbox_relay, outbox_operator");
+  pqxx::connection somebody(world.dsn());
+  auto held = std::make_unique<pqxx::work>(somebody);
+  held->exec("select pg_advisory_xact_lock(7)");
+  run({"edit", id_of("a 1"), "--no-headers"});
+  auto relay = world.relay();
+  test::eventually("the relay has chosen", [&] {
+    return world.value("select exists (select from pg_locks where locktype = 'advisory' and not granted and database = "
+                       "(select oid from pg_database where datname = current_database()))") == "t";
+  });
+  run({"discard", id_of("a 3")});
+  held->commit();
+  test::eventually("all are released", [&] { return world.value("select count(*) from outbox.parked where released_in is null") == "0"; });
+  world.settled();
+  relay.signal(SIGTERM);
+  EXPECT_EQ(relay.wait(), 0) << relay.output();
+  EXPECT_EQ(arrived(), (std::vector<std::string>{"a 1", "a 2", "a 4"}));
+  EXPECT_EQ(state_of("a 3"), "discarded");
+}
+
+TEST_F(ReleaseTest, TwoEditsAtTheSameTimeAreBothKept) {
+  put({"a 1!"});
+  world.deliver();
+  const std::string id = id_of("a 1");
+  const std::string file = ::testing::TempDir() + world.name() + ".payload";
+  std::ofstream(file) << "a 7";
+  const test::Process::Environment as_operator = {{"OUTBOX_RELAY_POSTGRES_DSN", operator_dsn}};
+  const auto edit = [&](std::vector<std::string> what) {
+    return std::async(std::launch::async, [&, what]() mutable {
+      what.insert(what.begin(), {"parked", "edit", id, "--why", "a test"});
+      return world.command(what, as_operator);
+    });
+  };
+  pqxx::connection somebody(world.dsn());
+  auto held = std::make_unique<pqxx::work>(somebody);
+  held->exec("select from outbox.parked for update");
+  auto payload = edit({"--payload-file", file});
+  auto headers = edit({"--headers", "{\"x\": \"1\"}"});
+  test::eventually("both wait", [&] {
+    return world.value("select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'") == "2";
+  });
+  held->commit();
+  EXPECT_EQ(payload.get().code, 0);
+  EXPECT_EQ(headers.get().code, 0);
+  EXPECT_EQ(world.value("select convert_from(edited_payload, 'UTF8') || edited_headers::text from outbox.parked"), "a 7{\"x\": \"1\"}");
+}
+
 // Poison amid other messages under load; released by waves while writers go on.
 class PoisonTest : public ReleaseTest, public ::testing::WithParamInterface<const char*> {};
 
@@ -236,7 +328,7 @@ TEST_P(PoisonTest, NothingIsLostRepeatedOrReorderedUnderLoad) {
   writer.get();
   poisoner.get();
   world.settled();
-  world.command({"parked", "discard", "--class", "bad_headers", "--why", "the last"});
+  decide({"discard", "--class", "bad_headers"});
   world.settled();
   world.released();
   relay.signal(SIGTERM);

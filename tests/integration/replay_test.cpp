@@ -5,6 +5,7 @@
 
 #include <future>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "tests/support/judge.h"
 
@@ -16,11 +17,13 @@ using test::World;
 
 class ReplayTest : public ::testing::Test {
  protected:
-  ReplayTest() : topic(world.topic("t", 2)) { test::create_counters(world); }
+  ReplayTest() : topic(world.topic("t", 2)), as_operator({{"OUTBOX_RELAY_POSTGRES_DSN", world.login("outbox_operator")}}) {
+    test::create_counters(world);
+  }
 
   json command(std::vector<std::string> arguments, int code = 0) {
     arguments.push_back("--json");
-    const auto done = world.command(arguments);
+    const auto done = world.command(arguments, as_operator);
     EXPECT_EQ(done.code, code) << done.output;
     return json::parse(done.output, nullptr, false);
   }
@@ -35,6 +38,7 @@ class ReplayTest : public ::testing::Test {
 
   World world;
   std::string topic;
+  test::Process::Environment as_operator;
 };
 
 TEST_F(ReplayTest, EachDeliveredMessageComesAgainOnceWithItsKeyAndInOrder) {
@@ -84,13 +88,31 @@ TEST_F(ReplayTest, AnInterruptedReplayGoesOnBehindWhatWasDone) {
   const auto resumed = command({"replay", "--resume", "1"});
   EXPECT_EQ(resumed["messages"], 60) << resumed;
   EXPECT_EQ(world.value("select count(*) from outbox.message where headers ? 'outbox-replay'"), "40");
-  EXPECT_EQ(world.command({"replay", "--resume", "1"}).code, 1);
+  EXPECT_EQ(world.command({"replay", "--resume", "1"}, as_operator).code, 1);
+}
+
+TEST_F(ReplayTest, TwoWhoCarryOnTheSameReplayEnqueueNothingTwice) {
+  world.environment["OUTBOX_RELAY_DELIVERY_BATCH_MESSAGES_MAX"] = "10";
+  test::write(world, topic, 20);
+  world.deliver();
+  world.sql("insert into outbox.replay (since, until, asked_by, why) select '2000-01-01', now(), 'x', 'y'");
+  pqxx::connection somebody(world.dsn());
+  auto held = std::make_unique<pqxx::work>(somebody);
+  held->exec("select from outbox.replay for update");
+  const auto resume = [&] { return world.command({"replay", "--resume", "1"}, as_operator); };
+  auto one = std::async(std::launch::async, resume);
+  auto other = std::async(std::launch::async, resume);
+  test::eventually("both wait", [&] {
+    return world.value("select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'") == "2";
+  });
+  held->commit();
+  const auto codes = std::multiset<int>{one.get().code, other.get().code};
+  EXPECT_EQ(codes, (std::multiset<int>{0, 5}));
+  EXPECT_EQ(world.value("select count(*) from outbox.message where headers ? 'outbox-replay'"), "60");
 }
 
 TEST_F(ReplayTest, OnlyAnOperatorCanSayThatAMessageIsAReplay) {
-  const std::string login = "shop-" + world.name();
-  world.sql("create role \"" + login + "\" login in role outbox_writer");
-  pqxx::connection shop(world.postgres().dsn(world.database(), login));
+  pqxx::connection shop(world.login("outbox_writer"));
   pqxx::nontransaction tx(shop);
   EXPECT_THROW(tx.exec("insert into outbox.message (topic, headers) values ('t', '{\"outbox-replay\": \"1\"}')"), pqxx::sql_error);
   EXPECT_THROW(tx.exec("select outbox.enqueue('t', 'k'::text, 'p'::text, '{\"outbox-replay\": \"1\"}', null, now())"), pqxx::sql_error);
@@ -98,10 +120,10 @@ TEST_F(ReplayTest, OnlyAnOperatorCanSayThatAMessageIsAReplay) {
 }
 
 TEST_F(ReplayTest, BadTimesAndAnEmptyRangeAreSaidSo) {
-  const auto bad = world.command({"replay", "--since", "yesteryear", "--why", "x"});
+  const auto bad = world.command({"replay", "--since", "yesteryear", "--why", "x"}, as_operator);
   EXPECT_EQ(bad.code, 2) << bad.output;
   EXPECT_NE(bad.output.find("HINT: "), std::string::npos) << bad.output;
-  const auto empty = world.command({"replay", "--since", "2000-01-01", "--until", "2000-01-02", "--why", "x"});
+  const auto empty = world.command({"replay", "--since", "2000-01-01", "--until", "2000-01-02", "--why", "x"}, as_operator);
   EXPECT_EQ(empty.code, 1) << empty.output;
   EXPECT_EQ(world.command({"replay", "--why", "x"}).code, 2);
 }
@@ -137,7 +159,7 @@ TEST_F(ReplayTest, ScheduledMessagesAreListedInTheOrderInWhichTheyFallDueAndCanB
   listed = command({"scheduled", "list", "--topic", topic})["scheduled"];
   ASSERT_EQ(listed.size(), 1u);
   EXPECT_EQ(listed[0]["id"], second);
-  EXPECT_EQ(world.command({"scheduled", "cancel", first}).code, 1);
+  EXPECT_EQ(world.command({"scheduled", "cancel", first}, as_operator).code, 1);
   EXPECT_EQ(world.command({"scheduled", "cancel", "nonsense"}).code, 2);
 }
 

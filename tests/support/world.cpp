@@ -2,7 +2,6 @@
 #include "tests/support/world.h"
 
 #include <signal.h>
-
 #include <unistd.h>
 
 #include <atomic>
@@ -25,6 +24,12 @@ World::World(ScratchPostgres& postgres, ScratchKafka* kafka) : postgres_(postgre
   if (kafka_ != nullptr) init.push_back("--kafka");
   const auto done = command(init);
   if (done.code != 0) throw std::runtime_error("outbox-relay init failed: " + done.output);
+}
+
+std::string World::login(const std::string& role) {
+  const std::string user = role + "-" + name_;
+  sql("create role \"" + user + "\" login in role " + role);
+  return postgres_.dsn(database_, user);
 }
 
 std::string World::topic(const std::string& suffix, int partitions, const std::vector<std::string>& config) {

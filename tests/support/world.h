@@ -23,6 +23,8 @@ class World {
   std::string dsn() const { return postgres_.dsn(database_); }
   ScratchPostgres& postgres() { return postgres_; }
   ScratchKafka& kafka() { return *kafka_; }
+  // Creates a login with the rights of this role and no others; its connection string. Once per role.
+  std::string login(const std::string& role);
   // Creates a topic whose name begins with the relay's.
   std::string topic(const std::string& suffix, int partitions = 3, const std::vector<std::string>& config = {});
 
