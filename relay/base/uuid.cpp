@@ -4,6 +4,7 @@
 #include <sys/random.h>
 
 #include "relay/base/check.h"
+#include "relay/base/hex.h"
 
 namespace outbox {
 namespace {
@@ -43,11 +44,10 @@ std::optional<Uuid> Uuid::parse(std::string_view text) {
 }
 
 void Uuid::write(char* out) const {
-  static constexpr char digits[] = "0123456789abcdef";
   for (std::size_t i = 0; i < bytes.size(); ++i) {
     if (dash_before(i)) *out++ = '-';
-    *out++ = digits[bytes[i] >> 4];
-    *out++ = digits[bytes[i] & 0x0f];
+    *out++ = hex_digits[bytes[i] >> 4];
+    *out++ = hex_digits[bytes[i] & 0x0f];
   }
 }
 

@@ -6,6 +6,7 @@
 #include <cstdio>
 
 #include "relay/base/uuid.h"
+#include "relay/commands/output.h"
 
 namespace outbox {
 
@@ -47,6 +48,17 @@ Result<std::unique_ptr<postgres::Control>> open_control(const Config& config) {
   auto connection = postgres::connection_string(config.postgres.dsn, config.postgres.password, "outbox-relay " + config.relay.name);
   if (!connection) return connection.error();
   return postgres::Control::connect(*connection);
+}
+
+Result<std::string> id_array(const std::vector<std::string>& ids) {
+  std::string out = "{";
+  for (const auto& id : ids) {
+    if (!Uuid::parse(id)) {
+      return Error{Fault::usage, "\"" + printable(id) + "\" is no message id", "an id is a UUID of 36 characters, as the commands `list` print it"};
+    }
+    out += (out.size() > 1 ? "," : "") + id;
+  }
+  return out + "}";
 }
 
 int report(const Error& error) {

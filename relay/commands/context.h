@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "relay/config/config.h"
 #include "relay/kafka/handle.h"
@@ -17,6 +18,10 @@ kafka::Options kafka_options(const Config& config);
 
 // A session for a command that looks at the database, or changes it by hand.
 Result<std::unique_ptr<postgres::Control>> open_control(const Config& config);
+
+// Ids of messages as PostgreSQL reads an array of them.
+//   usage   one of them is no id.
+Result<std::string> id_array(const std::vector<std::string>& ids);
 
 // Prints the error to standard error and returns the exit code that belongs to it.
 int report(const Error& error);

@@ -5,7 +5,7 @@
 #include <iostream>
 #include <iterator>
 
-#include "relay/base/uuid.h"
+#include "relay/base/hex.h"
 #include "relay/commands/commands.h"
 #include "relay/commands/context.h"
 #include "relay/commands/output.h"
@@ -14,12 +14,6 @@ namespace outbox {
 namespace {
 
 constexpr const char* carried_out = "the running relay does it within a second; `outbox-relay trace ID` shows it\n";
-
-std::string joined(const std::vector<std::string>& ids) {
-  std::string out = "{";
-  for (const auto& id : ids) out += (out.size() > 1 ? "," : "") + id;
-  return out + "}";
-}
 
 // $1 ids $2 topic $3 class. What only waits for another message is meant where it is named.
 constexpr const char* chosen_sql =
@@ -32,12 +26,7 @@ constexpr const char* waiting_sql = R"(
     select from outbox.parked u where u.topic = p.topic and sha256(u.key) = sha256(p.key) and u.key = p.key and u.seq < p.seq
     and u.released_in is null and u.resolution is null and u.error_class <> 'key_blocked'))";
 
-std::optional<Error> bad_id(const std::string& id) {
-  if (Uuid::parse(id)) return std::nullopt;
-  return Error{Fault::usage, "\"" + printable(id) + "\" is no message id", "an id is a UUID of 36 characters, as `parked list` prints it"};
-}
-
-Result<std::int64_t> decide(postgres::Control& control, const ParkedDecision& d, const std::string& resolution) {
+Result<std::int64_t> decide(postgres::Control& control, const ParkedDecision& d, const std::string& ids, const std::string& resolution) {
   const std::string sql =
       d.dry_run ? std::string("select from outbox.parked p where ") + chosen_sql
                 : std::string("with chosen as materialized (select p.parked_for, p.seq from outbox.parked p where ") + chosen_sql +
@@ -46,19 +35,18 @@ Result<std::int64_t> decide(postgres::Control& control, const ParkedDecision& d,
                       "decided_at = clock_timestamp(), decided_why = $6, edited_topic = null, edited_key = null, "
                       "edited_payload = null, edited_headers = null from chosen c "
                       "where p.parked_for = c.parked_for and p.seq = c.seq and p.released_in is null";
-  auto rows = d.dry_run ? control.run("looking for parked messages", sql, joined(d.ids), d.topic, d.error_class)
-                        : control.run("writing the decision", sql, joined(d.ids), d.topic, d.error_class, resolution, d.by, d.why);
+  auto rows = d.dry_run ? control.run("looking for parked messages", sql, ids, d.topic, d.error_class)
+                        : control.run("writing the decision", sql, ids, d.topic, d.error_class, resolution, d.by, d.why);
   if (!rows) return for_person(rows.error(), "outbox_operator");
   return static_cast<std::int64_t>(d.dry_run ? rows->size() : rows->affected_rows());
 }
 
 int decided(const Config& config, const ParkedDecision& d, const char* resolution, const char* participle) {
-  for (const auto& id : d.ids) {
-    if (auto error = bad_id(id)) return report(*error);
-  }
+  const auto ids = id_array(d.ids);
+  if (!ids) return report(ids.error());
   auto control = open_control(config);
   if (!control) return report(control.error());
-  auto messages = decide(**control, d, resolution);
+  auto messages = decide(**control, d, *ids, resolution);
   if (!messages) return report(messages.error());
   auto waiting = (*control)->run("looking for what waits", waiting_sql);
   if (!waiting) return report(for_person(waiting.error(), "outbox_operator"));
@@ -99,16 +87,6 @@ Result<std::string> read_payload(const std::string& file) {
   return bytes;
 }
 
-std::string hex(std::string_view bytes) {
-  static constexpr char digits[] = "0123456789abcdef";
-  std::string out;
-  for (const char c : bytes) {
-    out += digits[static_cast<unsigned char>(c) >> 4];
-    out += digits[static_cast<unsigned char>(c) & 15];
-  }
-  return out;
-}
-
 std::optional<Error> bad_headers(const std::string& text) {
   const Json headers = Json::parse(text, nullptr, false);
   bool good = headers.is_object();
@@ -124,7 +102,7 @@ int parked_release(const Config& config, const ParkedDecision& decision) { retur
 int parked_discard(const Config& config, const ParkedDecision& decision) { return decided(config, decision, "discard", "discarded"); }
 
 int parked_edit(const Config& config, const ParkedEdit& edit) {
-  if (auto error = bad_id(edit.id)) return report(*error);
+  if (const auto id = id_array({edit.id}); !id) return report(id.error());
   if (edit.headers) {
     if (auto error = bad_headers(*edit.headers)) return report(*error);
   }

@@ -15,6 +15,23 @@ namespace {
 constexpr const char* decision_exit_codes =
     "0 done, 1 not found, 2 usage or configuration, 3 PostgreSQL, 5 refused: a right is missing";
 
+// What the commands that list have in common.
+void add_list_options(CLI::App* list, std::string& topic, std::int64_t& limit, bool& json) {
+  list->add_option("--topic", topic, "Only of this topic. Defaults to all.")->type_name("TOPIC");
+  list->add_option("--limit", limit, "The most that are listed. Defaults to 100.")
+      ->type_name("N")
+      ->check([](const std::string& n) { return n.starts_with('-') || n == "0" ? "must be 1 or more" : ""; });
+  list->add_flag("--json", json, "Print JSON.");
+}
+
+// What the commands that are recorded have in common. Returns the option for the reason.
+CLI::Option* add_record_options(CLI::App* command, std::string& why, std::string& by, bool& json) {
+  CLI::Option* const reason = command->add_option("--why", why, "The reason, for those who come later.")->type_name("TEXT");
+  command->add_option("--by", by, "Who decides. Defaults to the login of the database.")->type_name("NAME");
+  command->add_flag("--json", json, "Print JSON.");
+  return reason;
+}
+
 class CommandLine {
  public:
   explicit CommandLine(std::function<void(Phase)> at_phase);
@@ -135,13 +152,9 @@ void CommandLine::add_parked() {
 
   CLI::App* const list = add_configured(*parked, "list", "Lists the messages that are parked, oldest first.", exit_codes,
                                         [this](const Config& c) { return parked_list(c, parked_list_); });
-  list->add_option("--topic", parked_list_.topic, "Only of this topic. Defaults to all.")->type_name("TOPIC");
+  add_list_options(list, parked_list_.topic, parked_list_.limit, parked_list_.json);
   list->add_option("--class", parked_list_.error_class, "Only those parked for this reason, such as too_large. Defaults to all.")
       ->type_name("CLASS");
-  list->add_option("--limit", parked_list_.limit, "The most that are listed. Defaults to 100.")
-      ->type_name("N")
-      ->check([](const std::string& n) { return n.starts_with('-') || n == "0" ? "must be 1 or more" : ""; });
-  list->add_flag("--json", parked_list_.json, "Print JSON.");
 
   CLI::App* const show = add_configured(*parked, "show", "Shows one parked message and the decision about it.", exit_codes,
                                         [this](const Config& c) { return parked_show(c, parked_show_); });
@@ -174,10 +187,8 @@ void CommandLine::add_decision(CLI::App& parked, const char* name, const char* d
   added->add_option("--topic", decision.topic, "All of this topic.")->type_name("TOPIC");
   added->add_option("--class", decision.error_class, "All that are parked for this reason, such as too_large.")->type_name("CLASS");
   added->add_flag("--all", decision.all, "All that are parked.");
-  added->add_option("--why", decision.why, "The reason, for those who come later.")->type_name("TEXT")->required();
-  added->add_option("--by", decision.by, "Who decides. Defaults to the login of the database.")->type_name("NAME");
   added->add_flag("--dry-run", decision.dry_run, "Only count them.");
-  added->add_flag("--json", decision.json, "Print JSON.");
+  add_record_options(added, decision.why, decision.by, decision.json)->required();
 }
 
 void CommandLine::add_edit(CLI::App& parked) {
@@ -196,9 +207,7 @@ void CommandLine::add_edit(CLI::App& parked) {
   CLI::Option* const headers =
       edit->add_option("--headers", parked_edit_.headers, "The new headers: a JSON object of strings.")->type_name("JSON");
   edit->add_flag("--no-headers", parked_edit_.no_headers, "Without headers.")->excludes(headers);
-  edit->add_option("--why", parked_edit_.why, "The reason, for those who come later.")->type_name("TEXT")->required();
-  edit->add_option("--by", parked_edit_.by, "Who decides. Defaults to the login of the database.")->type_name("NAME");
-  edit->add_flag("--json", parked_edit_.json, "Print JSON.");
+  add_record_options(edit, parked_edit_.why, parked_edit_.by, parked_edit_.json)->required();
 }
 
 void CommandLine::add_scheduled() {
@@ -207,9 +216,7 @@ void CommandLine::add_scheduled() {
   scheduled->footer("Exit codes: see the commands.");
   CLI::App* const list = add_configured(*scheduled, "list", "Lists scheduled messages, the first to fall due first.", decision_exit_codes,
                                         [this](const Config& c) { return scheduled_list(c, scheduled_list_); });
-  list->add_option("--topic", scheduled_list_.topic, "Only of this topic. Defaults to all.")->type_name("TOPIC");
-  list->add_option("--limit", scheduled_list_.limit, "The most that are listed. Defaults to 100.")->type_name("N")->check(CLI::PositiveNumber);
-  list->add_flag("--json", scheduled_list_.json, "Print JSON.");
+  add_list_options(list, scheduled_list_.topic, scheduled_list_.limit, scheduled_list_.json);
 
   CLI::App* const cancel =
       add_configured(*scheduled, "cancel", "Removes scheduled messages, so that they are never delivered.", decision_exit_codes,
@@ -235,13 +242,11 @@ void CommandLine::add_replay() {
   command->add_option("--until", replay_.until, "And before this time. Defaults to now.")->type_name("T");
   command->add_option("--topic", replay_.topic, "Only of this topic. Defaults to all.")->type_name("TOPIC");
   command->add_option("--resume", replay_.resume, "Go on with the interrupted replay of this number instead.")->type_name("N");
-  command->add_option("--why", replay_.why, "The reason, for those who come later.")->type_name("TEXT");
-  command->add_option("--by", replay_.by, "Who asks for it. Defaults to the login of the database.")->type_name("NAME");
   command->add_option("--rate", replay_.rows_per_second, "Messages a second at most. Defaults to 20000.")
       ->type_name("N")
       ->check(CLI::PositiveNumber);
   command->add_flag("--dry-run", replay_.dry_run, "Only count them.");
-  command->add_flag("--json", replay_.json, "Print JSON.");
+  add_record_options(command, replay_.why, replay_.by, replay_.json);
 }
 
 void CommandLine::add_config() {

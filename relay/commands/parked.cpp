@@ -2,7 +2,6 @@
 // parked list and show: which messages wait for a decision, and why.
 #include <cstdio>
 
-#include "relay/base/uuid.h"
 #include "relay/commands/commands.h"
 #include "relay/commands/context.h"
 #include "relay/commands/output.h"
@@ -116,9 +115,7 @@ int parked_list(const Config& config, const ParkedListOptions& options) {
 }
 
 int parked_show(const Config& config, const ParkedShowOptions& options) {
-  if (!Uuid::parse(options.id)) {
-    return report({Fault::usage, "\"" + options.id + "\" is no message id", "an id is a UUID of 36 characters, as `parked list` prints it"});
-  }
+  if (const auto id = id_array({options.id}); !id) return report(id.error());
   auto control = open_control(config);
   if (!control) return report(control.error());
   const std::string bytes = options.payload ? ", encode(p.key, 'hex'), p.headers::text, encode(p.payload, 'hex')" : "";

@@ -2,7 +2,6 @@
 // scheduled list and cancel: what is to be delivered later.
 #include <cstdio>
 
-#include "relay/base/uuid.h"
 #include "relay/commands/commands.h"
 #include "relay/commands/context.h"
 #include "relay/commands/output.h"
@@ -31,16 +30,11 @@ int scheduled_list(const Config& config, const ScheduledListOptions& options) {
 }
 
 int scheduled_cancel(const Config& config, const std::vector<std::string>& ids, bool json) {
-  std::string list = "{";
-  for (const auto& id : ids) {
-    if (!Uuid::parse(id)) {
-      return report({Fault::usage, "\"" + printable(id) + "\" is no message id", "an id is a UUID of 36 characters, as `scheduled list` prints it"});
-    }
-    list += (list.size() > 1 ? "," : "") + id;
-  }
+  const auto list = id_array(ids);
+  if (!list) return report(list.error());
   auto control = open_control(config);
   if (!control) return report(control.error());
-  auto rows = (*control)->run("cancelling scheduled messages", "delete from outbox.scheduled s where s.id = any ($1::uuid[])", list + "}");
+  auto rows = (*control)->run("cancelling scheduled messages", "delete from outbox.scheduled s where s.id = any ($1::uuid[])", *list);
   if (!rows) return report(for_person(rows.error(), "outbox_operator"));
   const auto cancelled = static_cast<std::int64_t>(rows->affected_rows());
   if (json) {

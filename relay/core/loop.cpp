@@ -350,15 +350,20 @@ Result<void> Loop::open_next() {
   const auto sent = Clock::now();
   if (auto r = journal_.open(b, *rejected, confirmed_, renews); !r) return r;
   if (renews) lease_.extended(sent);
-  confirmed_.reset();
-  number_ = b.number;
-  token_before_ = std::exchange(token_, b.token);
   flight_ = std::move(flight);
   blocks_.parked(flight_->page, flight_->skip);
-  stream_is_next_ = false;
-  at(Phase::opened);
+  opened(flight_->batch);
   if (auto r = look_for_work(); !r) return r;  // the server reads while we produce
   return publish();
+}
+
+// The batch is in the journal, and with it the mark of the one before.
+void Loop::opened(const Batch& batch) {
+  confirmed_.reset();
+  number_ = batch.number;
+  token_before_ = std::exchange(token_, batch.token);
+  stream_is_next_ = batch.release;
+  at(Phase::opened);
 }
 
 // Unlike a page of the stream, a release is read after it is open: what an operator can still change is not part of it.
@@ -371,17 +376,13 @@ Result<void> Loop::open_release() {
   b.release = true;
   b.mode = options_.mode;
   at(Phase::opening);
-  auto opened = journal_.open_release(b, confirmed_);
-  if (!opened) return opened.error();
-  if (!*opened) {
+  auto chosen = journal_.open_release(b, confirmed_);
+  if (!chosen) return chosen.error();
+  if (!*chosen) {
     releasing_ = false;
     return blocks_.reload();
   }
-  confirmed_.reset();
-  number_ = b.number;
-  token_before_ = std::exchange(token_, b.token);
-  stream_is_next_ = true;
-  at(Phase::opened);
+  opened(b);
   publisher_.doubt_barred_topics();
   return resend(b);
 }

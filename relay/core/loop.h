@@ -74,6 +74,7 @@ class Loop {
   Result<void> ready_to_open();
   Result<void> open_next();
   Result<void> open_release();
+  void opened(const Batch& batch);
   Result<void> publish();
   Result<void> confirm();
   Result<void> mark();

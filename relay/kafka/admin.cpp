@@ -62,10 +62,7 @@ Result<std::map<std::string, std::string>> describe_config(rd_kafka_t* client, C
 }
 
 Result<std::vector<std::string>> topics_that_exist(const Options& options, const std::vector<std::string>& topics, Deadline deadline) {
-  // A consumer: a producer's questions about a topic would create it where the brokers allow that.
-  auto conf = make_conf(options, {{"allow.auto.create.topics", "false"}});
-  if (!conf) return conf.error();
-  auto client = make_client(RD_KAFKA_CONSUMER, std::move(*conf));
+  auto client = make_onlooker(options);
   if (!client) return client.error();
   std::vector<std::string> found;
   for (const std::string& name : topics) {

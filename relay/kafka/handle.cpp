@@ -88,4 +88,10 @@ Result<Client> make_client(rd_kafka_type_t type, Conf conf) {
   return client;
 }
 
+Result<Client> make_onlooker(const Options& options) {
+  auto conf = make_conf(options, {{"allow.auto.create.topics", "false"}});
+  if (!conf) return conf.error();
+  return make_client(RD_KAFKA_CONSUMER, std::move(*conf));
+}
+
 }  // namespace outbox::kafka

@@ -65,6 +65,9 @@ Result<Conf> make_conf(const Options& options, const Properties& ours);
 // A client made of `conf`.
 Result<Client> make_client(rd_kafka_type_t type, Conf conf);
 
+// A client that only asks: a producer's questions about a topic would create it where the brokers allow that.
+Result<Client> make_onlooker(const Options& options);
+
 // An error for a librdkafka code; decides whose fault it is.
 Error error_of(const std::string& doing, rd_kafka_resp_err_t code, const std::string& detail = {});
 

@@ -170,9 +170,7 @@ void Inspection::look_at_progress_topic() {
 }  // namespace
 
 std::vector<Finding> inspect_cluster(const Options& options, const Demands& demands, Deadline deadline) {
-  // A consumer: a producer's questions about a topic would create it where the brokers allow that.
-  auto conf = make_conf(options, {{"allow.auto.create.topics", "false"}});
-  auto client = conf ? make_client(RD_KAFKA_CONSUMER, std::move(*conf)) : Result<Client>(conf.error());
+  auto client = make_onlooker(options);
   if (!client) return {{Severity::refused, "Kafka", client.error().what, client.error().hint}};
   Inspection inspection(client->get(), options, demands, deadline);
   if (auto r = inspection.fetch(); !r) return {{Severity::unreachable, "Kafka", r.error().what, r.error().hint}};

@@ -197,7 +197,7 @@ Result<void> Producer::send(const Batch& batch, const Page& page, std::span<cons
 }
 
 Result<void> Producer::send_all_but(std::span<const std::size_t> skip) {
-  auto sent = for_each_but(skip, [&](const Topic& topic, const Message& m, std::size_t index) {
+  auto sent = topics_.visit(*page_, skip, client_.get(), [&](const Topic& topic, const Message& m, std::size_t index) {
     return send_message(topic, m, *page_, index, timestamp_ms_);
   });
   if (!sent) {
@@ -214,7 +214,7 @@ Result<void> Producer::send_all_but(std::span<const std::size_t> skip) {
 Result<std::vector<std::size_t>> Producer::send_first_records(std::span<const std::size_t> skip) {
   std::vector<std::size_t> first;
   std::set<std::pair<const Topic*, std::int32_t>> seen;
-  auto sent = for_each_but(skip, [&](const Topic& topic, const Message& m, std::size_t index) -> Result<void> {
+  auto sent = topics_.visit(*page_, skip, client_.get(), [&](const Topic& topic, const Message& m, std::size_t index) -> Result<void> {
     if (!m.key || topic.all_acknowledged()) return {};
     const auto partition = topic.partition_of(*m.key);
     if (topic.has_acknowledged(partition) || !seen.emplace(&topic, partition).second) return {};
@@ -226,26 +226,6 @@ Result<std::vector<std::size_t>> Producer::send_first_records(std::span<const st
     return sent.error();
   }
   return first;
-}
-
-template <typename Visit>
-Result<void> Producer::for_each_but(std::span<const std::size_t> skip, Visit visit) {
-  std::size_t skipped = 0;
-  const Topic* topic = nullptr;
-  for (std::size_t i = 0; i < page_->messages.size(); ++i) {
-    if (skipped < skip.size() && skip[skipped] == i) {
-      ++skipped;
-      continue;
-    }
-    const Message& m = page_->messages[i];
-    if (topic == nullptr || topic->name != m.topic) {
-      auto found = topics_.get(m.topic, client_.get());
-      if (!found) return found.error();
-      topic = *found;
-    }
-    if (auto r = visit(*topic, m, i); !r) return r;
-  }
-  return {};
 }
 
 // Once Kafka has refused a message, the client takes no more and purges what it has; why, it may say later.

@@ -46,9 +46,6 @@ class Producer : public Publisher {
   Error failed(const char* doing, KafkaError error, bool in_doubt);
   Error failed(const char* doing, rd_kafka_resp_err_t code, const std::string& detail = {});
   Result<void> send_message(const Topic& topic, const Message& m, const Page& page, std::size_t index, std::int64_t timestamp_ms);
-  // Visits what is left of the page in flight, in order, until a visit fails.
-  template <typename Visit>
-  Result<void> for_each_but(std::span<const std::size_t> skip, Visit visit);
   Result<std::vector<std::size_t>> send_first_records(std::span<const std::size_t> skip);
   Result<void> send_all_but(std::span<const std::size_t> skip);
   Result<void> send_progress();

@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -61,6 +62,10 @@ class Topics {
   // The topic of this name; looked up in the cluster with `client` where that is due. Blocks for one answer at most.
   //   kafka   the cluster did not answer: nothing is known.
   Result<Topic*> get(std::string_view name, rd_kafka_t* client);
+  // Calls visit(topic, message, index) for each message of the page but those with an index in `skip` (ascending), in order, until
+  // a visit or a look-up fails.
+  template <typename Visit>
+  Result<void> visit(const Page& page, std::span<const std::size_t> skip, rd_kafka_t* client, Visit visit);
   // Makes handles for all known topics in a new incarnation, so that their metadata is there before the first transaction.
   void attach(rd_kafka_t* client);
   // The lowest limit of a record batch's size among the topics that have refused something for its size; nullopt: none has.
@@ -85,6 +90,26 @@ class Topics {
   Clock::time_point describe_again_at_{};
   std::unordered_map<std::string_view, std::unique_ptr<Topic>> topics_;  // keys are views of Topic::name
 };
+
+template <typename Visit>
+Result<void> Topics::visit(const Page& page, std::span<const std::size_t> skip, rd_kafka_t* client, Visit visit) {
+  std::size_t skipped = 0;
+  const Topic* topic = nullptr;
+  for (std::size_t i = 0; i < page.messages.size(); ++i) {
+    if (skipped < skip.size() && skip[skipped] == i) {
+      ++skipped;
+      continue;
+    }
+    const Message& m = page.messages[i];
+    if (topic == nullptr || topic->name != m.topic) {
+      auto found = get(m.topic, client);
+      if (!found) return found.error();
+      topic = *found;
+    }
+    if (auto r = visit(*topic, m, i); !r) return r;
+  }
+  return {};
+}
 
 // Why this topic name can never be sent to: {error class, text}; nullopt: it may.
 std::optional<std::pair<const char*, std::string>> forbidden_topic(std::string_view name, const Options& options);

@@ -28,26 +28,22 @@ Rejection too_large(const Message& m, std::int64_t bytes, const std::string& lim
 
 Result<Publisher::Vetted> vet(const Page& page, Topics& topics, rd_kafka_t* client, const Options& options) {
   Publisher::Vetted out;
-  Topic* topic = nullptr;
   const std::string own_limit = "delivery.message_bytes_max (" + std::to_string(options.message_bytes_max) + ")";
-  for (const Message& m : page.messages) {
-    if (topic == nullptr || topic->name != m.topic) {
-      auto found = topics.get(m.topic, client);
-      if (!found) return found.error();
-      topic = *found;
-    }
-    if (topic->state == Topic::State::doubtful) {
+  auto looked = topics.visit(page, {}, client, [&](const Topic& topic, const Message& m, std::size_t) -> Result<void> {
+    if (topic.state == Topic::State::doubtful) {
       out.settled = false;
-    } else if (topic->state == Topic::State::barred) {
-      out.rejected.push_back({m.seq, topic->error_class, topic->error_text});
+    } else if (topic.state == Topic::State::barred) {
+      out.rejected.push_back({m.seq, topic.error_class, topic.error_text});
     } else if (m.oversize) {
       out.rejected.push_back(too_large(m, m.payload_bytes, own_limit));
     } else if (m.bad_headers != nullptr) {
       out.rejected.push_back({m.seq, "bad_headers", m.bad_headers});
-    } else if (topic->bytes_max != 0 && m.payload_bytes + 1024 > topic->bytes_max / 2 && record_bytes(m, page) > topic->bytes_max) {
-      out.rejected.push_back(too_large(m, record_bytes(m, page), "max.message.bytes of the topic (" + std::to_string(topic->bytes_max) + ")"));
+    } else if (topic.bytes_max != 0 && m.payload_bytes + 1024 > topic.bytes_max / 2 && record_bytes(m, page) > topic.bytes_max) {
+      out.rejected.push_back(too_large(m, record_bytes(m, page), "max.message.bytes of the topic (" + std::to_string(topic.bytes_max) + ")"));
     }
-  }
+    return {};
+  });
+  if (!looked) return looked.error();
   return out;
 }
 

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "relay/base/check.h"
+#include "relay/base/hex.h"
 #include "relay/base/sabotage.h"
 #include "relay/postgres/guards.h"
 #include "relay/postgres/page_query.h"
@@ -317,14 +318,8 @@ Result<std::vector<std::size_t>> PgJournal::blocked(std::span<const Message* con
   std::string keys = "{";
   for (const Message* m : messages) {
     topics.push_back({m->seq, std::string(m->topic), {}});
-    static constexpr char digits[] = "0123456789abcdef";
     if (keys.size() > 1) keys += ',';
-    keys += "\"\\\\x";
-    for (const char c : *m->key) {
-      keys += digits[static_cast<unsigned char>(c) >> 4];
-      keys += digits[static_cast<unsigned char>(c) & 15];
-    }
-    keys += '"';
+    keys += "\"\\\\x" + hex(*m->key) + '"';
   }
   auto rows = control_->run(
       "looking for blocked keys",

@@ -33,13 +33,6 @@ class CommandsTest : public ::testing::Test {
     EXPECT_TRUE(answer.is_object() && answer["schema"] == 1) << output;
     return answer.is_object() ? answer : json::object();
   }
-  void deliver() {
-    auto relay = world.relay();
-    relay.says("to=streaming");
-    world.settled();
-    relay.signal(SIGTERM);
-    ASSERT_EQ(relay.wait(), 0) << relay.output();
-  }
   void put(const std::string& headers = "null") {
     world.sql("insert into outbox.message (topic, key, payload, headers) values ('" + topic + "', convert_to('k' || clock_timestamp(), 'UTF8'), "
               "'secret payload', " + headers + ")");
@@ -104,7 +97,7 @@ TEST_F(CommandsTest, ParkedMessagesAreListedAndShown) {
   put("'[]'");
   put("'{\"outbox-x\": \"1\"}'");
   world.sql("insert into outbox.message (topic, key, payload) values ('no topic', 'k', '\\x00ff')");
-  deliver();
+  world.deliver();
   const json all = expect_json(0, {"parked", "list", "--json"});
   ASSERT_EQ(all["parked"].size(), 3U) << all;
   EXPECT_EQ(all["total"], 3);
@@ -128,7 +121,7 @@ TEST_F(CommandsTest, ParkedMessagesAreListedAndShown) {
 
 TEST_F(CommandsTest, AnObserverSeesEverythingButPayloads) {
   put("'[]'");
-  deliver();
+  world.deliver();
   const std::string id = world.value("select p.id from outbox.parked p");
   log_in_as("outbox_observer");
   expect_json(0, {"status", "--json"});
@@ -147,10 +140,10 @@ TEST_F(CommandsTest, PruneDeletesWhatIsOldWhileNoRelayRuns) {
   world.environment["OUTBOX_RELAY_RETENTION_KEEP"] = "3650d";  // or the relay would prune first
   put();
   put("'[]'");
-  deliver();
+  world.deliver();
   world.sql("update outbox.batch set opened_at = opened_at - interval '2 days'");
   put();
-  deliver();
+  world.deliver();
   world.environment["OUTBOX_RELAY_RETENTION_KEEP"] = "24h";
   EXPECT_TRUE(contains(expect(0, {"prune", "--dry-run"}), "would delete 2 messages and 0 batches"));
   EXPECT_EQ(world.value("select count(*) from outbox.message"), "3");

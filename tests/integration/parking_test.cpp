@@ -20,14 +20,6 @@ class ParkingTest : public ::testing::Test {
               headers_sql + ")");
   }
   static std::string text(const std::string& s) { return "convert_to('" + s + "', 'UTF8')"; }
-  // Runs a relay until everything is delivered or parked.
-  void deliver() {
-    auto relay = world.relay();
-    relay.says("to=streaming");
-    world.settled();
-    relay.signal(SIGTERM);
-    ASSERT_EQ(relay.wait(), 0) << relay.output();
-  }
   std::string parked() {
     return world.value("select string_agg(convert_from(coalesce(p.key, 'null'), 'UTF8') || ':' || p.error_class, ' ' order by p.seq) "
                        "from outbox.parked p");
@@ -54,7 +46,7 @@ TEST_F(ParkingTest, EachKindOfBadMessageIsParkedWithItsReasonAndTheOthersFlow) {
   put("outbox-progress." + world.name(), "'progress'", text("x"));
   put(world.name() + ".missing", "'missing'", text("x"));
   put(topic, "'ok2'", text("ok2 1"), "'{\"trace\": \"1\"}'");
-  deliver();
+  world.deliver();
   EXPECT_EQ(parked(), "large:too_large medium:too_large list:bad_headers number:bad_headers reserved:bad_headers name:topic_invalid "
                       "notallowed:topic_not_allowed internal:topic_not_allowed progress:topic_not_allowed missing:topic_missing");
   const auto verdict = test::judge(world, {topic, small});
@@ -71,12 +63,12 @@ TEST_F(ParkingTest, OrderKeyHoldsBackTheLaterMessagesOfTheKeyAcrossBatchesAndRes
   put(topic, "'b'", text("b 1"));
   put(topic, "null", text("free"), "'[]'");
   put(topic, "null", text("free"));
-  deliver();
+  world.deliver();
   EXPECT_EQ(parked(), "a:bad_headers a:key_blocked null:bad_headers");
   put(topic, "'a'", text("a 4"));
   put(topic, "'b'", text("b 2"));
   put(world.topic("other"), "'a'", text("a 1"));  // another topic is another key
-  deliver();
+  world.deliver();
   EXPECT_EQ(parked(), "a:bad_headers a:key_blocked null:bad_headers a:key_blocked");
   const auto verdict = test::judge(world, {topic, world.name() + ".other"});
   EXPECT_TRUE(verdict.exactly_once()) << verdict;
@@ -87,9 +79,9 @@ TEST_F(ParkingTest, OrderMessageParksNothingButTheBadOne) {
   world.environment["OUTBOX_RELAY_DELIVERY_ORDER"] = "message";
   put(topic, "'a'", text("a 1"), "'[]'");
   put(topic, "'a'", text("a 2"));
-  deliver();
+  world.deliver();
   put(topic, "'a'", text("a 3"));
-  deliver();
+  world.deliver();
   EXPECT_EQ(parked(), "a:bad_headers");
   EXPECT_EQ(test::judge(world, {topic}).arrived, 2);
 }
@@ -153,20 +145,20 @@ class RefusalTest : public ParkingTest, public ::testing::WithParamInterface<std
 
 TEST_P(RefusalTest, OnlyTheBadMessageAmongHundredsOfItsRecordBatchIsParked) {
   put_all(700, "{333}");
-  deliver();
+  world.deliver();
   expect_parked("{333}");
 }
 
 // The broker refuses it while the relay still hands over the rest.
 TEST_P(RefusalTest, ABadMessageEarlyInALargeBatchIsParkedAndNoOther) {
   put_all(15'000, "{3}");
-  deliver();
+  world.deliver();
   expect_parked("{3}");
 }
 
 TEST_P(RefusalTest, EachOfSeveralBadMessagesIsParkedAndNoOther) {
   put_all(300, "{1,2,150,300}");
-  deliver();
+  world.deliver();
   expect_parked("{1,2,150,300}");
 }
 
@@ -174,7 +166,7 @@ TEST_P(RefusalTest, EachOfSeveralBadMessagesIsParkedAndNoOther) {
 TEST_P(RefusalTest, ATopicThatTakesOnlySmallRecordBatchesGetsThem) {
   compacted = world.topic("narrow", 1, {"max.message.bytes=3000"});
   put_all(2'000, "{}");
-  deliver();
+  world.deliver();
   expect_parked("");
   EXPECT_EQ(test::judge(world, {compacted}).arrived, 2'000);
 }
@@ -199,7 +191,7 @@ TEST_F(ParkingTest, NothingOvertakesARefusedFirstRecordBatch) {
                 "convert_to('k ' || g, 'UTF8') from generate_series(1, 12) g;";
   }
   world.sql(messages);
-  deliver();
+  world.deliver();
   EXPECT_EQ(world.value("select count(*) from outbox.parked p where p.key is null"), "8");
   const auto verdict = test::judge(world, topics);
   EXPECT_TRUE(verdict.at_least_once()) << verdict;

@@ -19,12 +19,8 @@ class Privileges : public ::testing::Test {
 
   void deliver() {
     world.sql("insert into outbox.message (topic, key, payload) values ('" + topic + "', 'k', 'k 2'), ('no topic', 'k', 'k 3')");
-    auto relay = world.relay({{"OUTBOX_RELAY_RETENTION_KEEP", "1m"}});
-    relay.says("to=streaming");
-    world.settled();
-    relay.signal(SIGTERM);
-    EXPECT_EQ(relay.wait(), 0) << relay.output();
-    EXPECT_EQ(relay.output().find("upkeep_failed"), std::string::npos) << relay.output();
+    const std::string log = world.deliver({{"OUTBOX_RELAY_RETENTION_KEEP", "1m"}});
+    EXPECT_EQ(log.find("upkeep_failed"), std::string::npos) << log;
   }
 
   World world;

@@ -43,11 +43,7 @@ Progress newest_progress(World& world) {
 
 void deliver(World& world, const std::string& topic, int transactions) {
   test::write(world, topic, transactions);
-  auto relay = world.relay();
-  relay.says("to=streaming");
-  world.settled();
-  relay.signal(SIGTERM);
-  EXPECT_EQ(relay.wait(), 0) << relay.output();
+  world.deliver();
 }
 
 // A relay that must refuse, and say why, before it has fenced or changed anything.

@@ -23,13 +23,6 @@ class TraceTest : public ::testing::Test {
     return world.value("insert into outbox.message (topic, key, payload" + columns + ") values ('" + topic + "', 'k', 'x'" + values +
                        ") returning id");
   }
-  void deliver() {
-    auto relay = world.relay();
-    relay.says("to=streaming");
-    world.settled();
-    relay.signal(SIGTERM);
-    ASSERT_EQ(relay.wait(), 0) << relay.output();
-  }
   void crash(const std::string& at) {
     auto doomed = world.relay({{"OUTBOX_CRASH_AT", at}}, "relay-with-crash-points");
     ASSERT_EQ(doomed.wait(), -SIGKILL) << doomed.output();
@@ -89,7 +82,7 @@ TEST_F(TraceTest, AMessageIsPendingUntilItIsDeliveredAndThenReadBack) {
   EXPECT_EQ(found["dedup_key"], id);
   EXPECT_TRUE(contains(trace_text(id), "No relay is running")) << trace_text(id);
   world.sql("insert into outbox.message (topic, key, payload) select '" + topic + "', convert_to(g::text, 'UTF8'), 'x' from generate_series(1, 6) g");
-  deliver();
+  world.deliver();
   expect_every_message_where_it_is();
   found = trace_one(id);
   EXPECT_EQ(found["batch"]["number"], 1);
@@ -101,14 +94,14 @@ TEST_F(TraceTest, AMessageIsPendingUntilItIsDeliveredAndThenReadBack) {
 
 TEST_F(TraceTest, WhatRecoveryFoundDeliveredIsFoundBetweenTheNeighbours) {
   put();
-  deliver();
+  world.deliver();
   put();
   put();
   crash("confirmed");
   put();
-  deliver();
+  world.deliver();
   put();
-  deliver();
+  world.deliver();
   EXPECT_EQ(world.value("select count(*) from outbox.batch where delivered_at is not null and offsets is null"), "1");
   expect_every_message_where_it_is();
 }
@@ -116,7 +109,7 @@ TEST_F(TraceTest, WhatRecoveryFoundDeliveredIsFoundBetweenTheNeighbours) {
 TEST_F(TraceTest, TheVeryFirstBatchIsFoundAlsoIfRecoveryFoundItDelivered) {
   put();
   crash("confirmed");
-  deliver();
+  world.deliver();
   EXPECT_EQ(world.value("select count(*) from outbox.batch where delivered_at is not null and offsets is null"), "1");
   expect_every_message_where_it_is();
 }
@@ -129,7 +122,7 @@ TEST_F(TraceTest, ABatchInDoubtIsExplainedAndLookedForInKafka) {
   EXPECT_EQ(found["state"], "in_doubt");
   EXPECT_EQ(found["kafka"]["verdict"], "absent") << found;
   EXPECT_TRUE(contains(found["explanation"], "sends the batch again only if Kafka has not got it")) << found;
-  deliver();
+  world.deliver();
   const std::string kept = put();
   crash("confirmed");
   lease_expires();
@@ -151,7 +144,7 @@ TEST_F(TraceTest, ABatchThatIsBeingSentIsNotInDoubt) {
 
 TEST_F(TraceTest, AParkedMessageComesWithItsReasonAlsoWhenRetentionTookTheRow) {
   const std::string id = put(", headers", ", '[]'");
-  deliver();
+  world.deliver();
   for (const bool pruned : {false, true}) {
     if (pruned) world.sql("delete from outbox.message");
     const json found = trace_one(id);
@@ -182,9 +175,9 @@ TEST_F(TraceTest, AScheduledMessageSaysWhenItIsDue) {
 
 TEST_F(TraceTest, EveryMessageOfADeduplicationKeyIsShown) {
   put(", dedup_key", ", 'order-1'");
-  deliver();
+  world.deliver();
   put(", dedup_key", ", 'order-1'");
-  deliver();
+  world.deliver();
   const json found = trace({"--key", "order-1"});
   ASSERT_EQ(found.size(), 2U) << found;
   EXPECT_NE(found[0]["kafka"]["offset"], found[1]["kafka"]["offset"]) << found;
@@ -211,7 +204,7 @@ TEST_F(TraceTest, WhatIsNotThereIsNotFound) {
 
 TEST_F(TraceTest, RecordsThatTheTopicHasRemovedAreExpired) {
   const std::string id = put();
-  deliver();
+  world.deliver();
   for (int p = 0; p < 3; ++p) test::delete_records(world.kafka().brokers(), topic, p);
   EXPECT_EQ(trace_one(id)["kafka"]["verdict"], "expired");
   EXPECT_TRUE(contains(trace_text(id), "expired from the topic")) << trace_text(id);
@@ -227,13 +220,13 @@ TEST_F(TraceTest, RecordsThatTheTopicHasRemovedAreExpired) {
 TEST_F(TraceTest, ATopicWithTimesOfItsOwnIsReadByTheHeaderSentAt) {
   topic = world.topic("append", 1, {"message.timestamp.type=LogAppendTime"});
   put();
-  deliver();
+  world.deliver();
   expect_every_message_where_it_is();
 }
 
 TEST_F(TraceTest, WithoutKafkaItTellsWhatPostgresKnows) {
   const std::string id = put();
-  deliver();
+  world.deliver();
   world.environment["OUTBOX_RELAY_KAFKA_BROKERS"] = "127.0.0.1:1";
   const json found = trace_one(id, 4);
   EXPECT_EQ(found["state"], "delivered");
@@ -242,7 +235,7 @@ TEST_F(TraceTest, WithoutKafkaItTellsWhatPostgresKnows) {
 
 TEST_F(TraceTest, AnObserverMayTraceAndALoginWithoutRightsLearnsWhatItNeeds) {
   const std::string id = put(", headers", ", '{\"a\": \"b\"}'");
-  deliver();
+  world.deliver();
   const std::string login = "watcher-" + world.name();
   world.sql("create role \"" + login + "\" login");
   world.environment["OUTBOX_RELAY_POSTGRES_DSN"] = world.postgres().dsn(world.database(), login);

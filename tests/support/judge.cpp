@@ -4,6 +4,8 @@
 #include <map>
 #include <set>
 
+#include "relay/base/hex.h"
+
 namespace outbox::test {
 
 std::ostream& operator<<(std::ostream& out, const Judgement& j) {
@@ -39,13 +41,8 @@ Judgement judge(World& world, const std::vector<std::string>& topics, Isolation 
   std::map<std::string, std::int64_t> newest;  // by topic, partition and key
   for (const KafkaRecord& r : log.records) {
     const auto found = truth.find(r.header("dedup-key").value_or(""));
-    std::string hex;
-    for (const char c : r.payload.value_or("")) {
-      static constexpr char digits[] = "0123456789abcdef";
-      hex += digits[static_cast<unsigned char>(c) >> 4];
-      hex += digits[static_cast<unsigned char>(c) & 15];
-    }
-    if (found == truth.end() || found->second.topic != r.topic || found->second.key != r.key.value_or("") || found->second.payload != hex) {
+    if (found == truth.end() || found->second.topic != r.topic || found->second.key != r.key.value_or("") ||
+        found->second.payload != hex(r.payload.value_or(""))) {
       ++j.ghosts;
       continue;
     }
