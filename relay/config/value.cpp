@@ -9,6 +9,8 @@
 #include <limits>
 #include <span>
 
+#include "relay/base/names.h"
+
 namespace outbox::config {
 namespace {
 
@@ -78,9 +80,7 @@ std::size_t distance(std::string_view a, std::string_view b) {
 
 bool is_lower_or_digit(char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); }
 bool is_punctuation(char c) { return c == '.' || c == '_' || c == '-'; }
-bool is_topic_char(char c) { return is_lower_or_digit(c) || (c >= 'A' && c <= 'Z') || is_punctuation(c); }
 
-constexpr std::size_t kTopicNameMax = 249;
 constexpr const char* kTopicHint = "Kafka allows 1 to 249 letters, digits, '.', '_' and '-', but not \".\" or \"..\".";
 
 }  // namespace
@@ -164,9 +164,7 @@ Result<void> check_relay_name(std::string_view name) {
 }
 
 Result<void> check_topic_name(std::string_view name) {
-  const bool good = !name.empty() && name.size() <= kTopicNameMax && name != "." && name != ".." &&
-                    std::all_of(name.begin(), name.end(), is_topic_char);
-  if (good) return {};
+  if (valid_topic_name(name)) return {};
   return wrong("is not a name for a topic", kTopicHint);
 }
 
@@ -174,7 +172,7 @@ Result<void> check_topic_pattern(std::string_view pattern) {
   if (pattern == "*") return {};
   if (!pattern.ends_with('*')) return check_topic_name(pattern);
   pattern.remove_suffix(1);
-  if (pattern.size() < kTopicNameMax && std::all_of(pattern.begin(), pattern.end(), is_topic_char)) return {};
+  if (valid_topic_name(std::string(pattern) + 'x')) return {};
   return wrong("is not a prefix of a topic's name",
                "write a name, a prefix with one * at its end (\"shop.*\"), or \"*\" alone for every topic.");
 }

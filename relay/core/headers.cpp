@@ -5,6 +5,8 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 
+#include "relay/base/names.h"
+
 namespace outbox {
 namespace {
 
@@ -18,11 +20,6 @@ std::string_view keep(const std::string& text, Page& page) {
 
 }  // namespace
 
-bool reserved_header(std::string_view name) {
-  if (name == "outbox-replay") return false;  // a constraint of outbox.message says who may set it
-  return name == "dedup-key" || name == "sent-at" || name.starts_with("outbox-") || name.starts_with("effect-");
-}
-
 void decode_headers(std::string_view json, Message& message, Page& page) {
   const auto object = nlohmann::json::parse(json, nullptr, false);
   message.headers_from = message.headers_to = static_cast<std::uint32_t>(page.headers.size());
@@ -35,7 +32,7 @@ void decode_headers(std::string_view json, Message& message, Page& page) {
       message.bad_headers = "headers has a value that is no string";
       return;
     }
-    if (reserved_header(name)) {
+    if (reserved_header(name) && name != "outbox-replay") {  // a constraint of outbox.message says who may set that one
       message.bad_headers = "headers sets a reserved name (dedup-key, sent-at, outbox-*, effect-*)";
       return;
     }

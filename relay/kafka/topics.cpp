@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "relay/base/log.h"
+#include "relay/base/names.h"
 #include "relay/kafka/admin.h"
 
 namespace outbox::kafka {
@@ -15,13 +16,6 @@ constexpr Millis patience_max{60'000};
 constexpr Millis describe_timeout{1'000};   // shorter than a lease
 constexpr Millis describe_patience{60'000};  // after nobody answered: services exist that never do
 constexpr std::size_t topics_max = 10'000;  // of names seen; more would be a memory leak made of other people's mistakes
-
-bool valid_name(std::string_view name) {
-  if (name.empty() || name.size() > 249 || name == "." || name == "..") return false;
-  return std::all_of(name.begin(), name.end(), [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
-  });
-}
 
 // A handle whose delivery reports lead back to `topic`. The default configuration must be kept: it names the partitioner.
 void open_handle(Topic& topic, rd_kafka_t* client) {
@@ -41,7 +35,7 @@ bool allowed(std::string_view name, const std::vector<std::string>& allow) {
 }  // namespace
 
 std::optional<std::pair<const char*, std::string>> forbidden_topic(std::string_view name, const Options& options) {
-  if (!valid_name(name)) {
+  if (!valid_topic_name(name)) {
     return {{"topic_invalid", "the topic is no valid Kafka name (1 to 249 of a-z A-Z 0-9 . _ -)"}};
   }
   if (name.starts_with("__") || name == options.progress_topic || name.starts_with("outbox-progress.")) {

@@ -98,6 +98,21 @@ TEST(DocsTest, EveryConfigurationIsComplete) {
   std::filesystem::remove(file);
 }
 
+// What is shown of a program is a piece of one that the tests build and run.
+TEST(DocsTest, EveryPieceOfAProgramStandsInAnExample) {
+  std::string programs;
+  for (const auto& entry : std::filesystem::directory_iterator(std::filesystem::path(OUTBOX_SOURCE_DIR) / "examples" / "enqueue")) {
+    programs += contents(entry.path());
+  }
+  for (const char* language : {"cpp", "cmake"}) {
+    const auto all = blocks(language);
+    EXPECT_FALSE(all.empty()) << language;
+    for (const auto& [page, examples] : all) {
+      for (const Block& block : examples) EXPECT_NE(programs.find(block.text), std::string::npos) << block.place() << ":\n" << block.text;
+    }
+  }
+}
+
 // How a heading is named in a link: small letters, hyphens for blanks, nothing else.
 std::string anchor(const std::string& heading) {
   std::string out;

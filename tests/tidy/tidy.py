@@ -41,6 +41,9 @@ LAYERS = {
     "postgres": {"base", "core", "postgres"},
     "kafka": {"base", "core", "kafka"},
     "commands": {"base", "core", "config", "postgres", "kafka", "commands"},
+    # What applications link and include: of the relay, only what is compiled into it.
+    "client": {"base"},
+    "include": set(),
 }
 # The loop is driven by `commands` alone; what it needs of the others is in ports.h.
 LOOP_USERS = {"core", "commands"}
@@ -51,6 +54,8 @@ FOREIGN_HEADERS = {
     "postgres": ("librdkafka",),
     "kafka": ("libpq", "pqxx"),
     "commands": (),
+    "client": ("libpq", "librdkafka"),
+    "include": ("libpq", "librdkafka"),
 }
 
 # A signature, at the start of a line and up to the brace of its body; what begins with a keyword is a statement.
@@ -156,9 +161,9 @@ class Tidy:
 
     def look_at_includes(self, path, text):
         parts = path.split("/")
-        if parts[0] != "relay" or len(parts) < 3:
+        layer = parts[1] if parts[0] == "relay" and len(parts) > 2 else parts[0]
+        if layer not in LAYERS:
             return
-        layer = parts[1]
         for number, line in enumerate(text.splitlines(), 1):
             match = re.match(r'#include ["<]([^">]+)[">]', line)
             if not match:

@@ -77,6 +77,8 @@ class TidyTest(unittest.TestCase):
         self.expect("relay/postgres/a.cpp", include('"relay/kafka/a.h"'), "layer postgres")
         self.expect("relay/postgres/a.cpp", include('"relay/core/loop.h"'), "does not know the loop")
         self.expect("relay/config/a.cpp", include('"relay/commands/a.h"'), "layer config")
+        self.expect("client/a.cpp", include('"relay/core/a.h"'), "layer client")
+        self.expect("include/outbox/a.h", include('"relay/base/a.h"'), "layer include")
         self.expect("relay/commands/a.cpp", include('"tests/support/a.h"'), "does not include tests/support/a.h")
         self.expect("relay/commands/a.cpp", include('"relay/core/loop.h"'))
 

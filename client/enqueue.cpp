@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "outbox/enqueue.h"
+
+#include <nlohmann/json.hpp>
+#include <pqxx/pqxx>
+#include <string_view>
+
+#include "relay/base/hex.h"
+#include "relay/base/names.h"
+
+namespace outbox {
+inline namespace v1 {
+namespace {
+
+constexpr std::size_t chunk_messages_max = 1'000;
+constexpr std::size_t chunk_bytes_max = std::size_t{4} << 20;
+
+// The defaults of the table are evaluated above the sort, so that seq rises in the order of the messages.
+constexpr const char* insert_sql = R"(
+with written as (
+  insert into outbox.message (topic, key, payload, headers, dedup_key)
+  select m.topic, m.key, m.payload, m.headers, m.dedup_key
+  from rows from (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::bytea[]), pg_catalog.unnest($3::bytea[]),
+                  pg_catalog.unnest($4::jsonb[]), pg_catalog.unnest($5::text[]))
+       with ordinality as m(topic, key, payload, headers, dedup_key, n)
+  order by m.n
+  returning id, seq)
+select w.id from written w order by w.seq)";
+
+constexpr const char* schedule_sql = R"(
+select outbox.enqueue(m.topic, m.key, m.payload, m.headers, m.dedup_key,
+                      timestamptz 'epoch' + m.deliver_at * interval '1 microsecond')
+from rows from (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::bytea[]), pg_catalog.unnest($3::bytea[]),
+                pg_catalog.unnest($4::jsonb[]), pg_catalog.unnest($5::text[]), pg_catalog.unnest($6::bigint[]))
+     with ordinality as m(topic, key, payload, headers, dedup_key, deliver_at, n)
+order by m.n)";
+
+// libpqxx 7.9 has another name for a statement with parameters.
+template <class... Args>
+pqxx::result run(pqxx::dbtransaction& tx, const char* sql, const Args&... args) {
+#if PQXX_VERSION_MAJOR > 7 || (PQXX_VERSION_MAJOR == 7 && PQXX_VERSION_MINOR >= 9)
+  return tx.exec(sql, pqxx::params{args...});
+#else
+  return tx.exec_params(sql, args...);
+#endif
+}
+
+bool has_zero_byte(std::string_view text) { return text.find('\0') != std::string_view::npos; }
+
+// Headers as the text of a JSON object. Throws nlohmann::json::exception where they are no UTF-8.
+std::string json_of(const Message& message) { return nlohmann::json(message.headers).dump(); }
+
+// Why the relay could never send the message; empty: it can.
+std::string fault_of(const Message& message) {
+  if (!valid_topic_name(message.topic)) {
+    return "topic is no valid Kafka name. HINT: use 1 to 249 of a-z A-Z 0-9 . _ -, but not \".\" or \"..\"";
+  }
+  if (message.dedup_key && message.dedup_key->size() > dedup_key_bytes_max) {
+    return "dedup_key has " + std::to_string(message.dedup_key->size()) + " bytes. HINT: at most 1,024 are allowed; use a hash of it";
+  }
+  if (message.dedup_key && has_zero_byte(*message.dedup_key)) return "dedup_key has a zero byte. HINT: it is text; use hexadecimal digits";
+  for (const auto& [name, value] : message.headers) {
+    if (reserved_header(name)) {
+      return "header \"" + name + "\" is reserved. HINT: dedup-key, sent-at, outbox-* and effect-* are; choose another name";
+    }
+    if (has_zero_byte(name) || has_zero_byte(value)) return "a header has a zero byte. HINT: headers are text; put bytes into the payload";
+  }
+  try {
+    json_of(message);
+  } catch (const nlohmann::json::exception&) {
+    return "a header is no UTF-8. HINT: headers are text; put bytes into the payload";
+  }
+  return {};
+}
+
+void check(std::span<const Message> messages) {
+  for (std::size_t i = 0; i < messages.size(); ++i) {
+    if (const std::string fault = fault_of(messages[i]); !fault.empty()) {
+      throw InvalidMessage(i, "outbox message " + std::to_string(i) + " of " + std::to_string(messages.size()) + ": " + fault);
+    }
+  }
+}
+
+// The text of a PostgreSQL array: one form for bytes and text that all versions of libpqxx pass on as it is.
+class ArrayText {
+ public:
+  void add_null() { element() += "null"; }
+  void add(std::string_view text) {
+    std::string& out = element();
+    out += '"';
+    for (const char c : text) {
+      if (c == '"' || c == '\\') out += '\\';
+      out += c;
+    }
+    out += '"';
+  }
+  void add_bytes(const std::optional<std::string>& bytes) {
+    if (bytes) {
+      add("\\x" + hex(*bytes));
+    } else {
+      add_null();
+    }
+  }
+  std::string text() const { return text_ + '}'; }
+
+ private:
+  std::string& element() {
+    if (text_.size() > 1) text_ += ',';
+    return text_;
+  }
+  std::string text_ = "{";
+};
+
+// Messages that go to the server in one statement: all scheduled, or none.
+class Chunk {
+ public:
+  explicit Chunk(bool scheduled) : scheduled_(scheduled) {}
+
+  void add(std::size_t index, const Message& message) {
+    indexes_.push_back(index);
+    bytes_ += (message.key ? message.key->size() : 0) + (message.payload ? message.payload->size() : 0);
+    topics_.add(message.topic);
+    keys_.add_bytes(message.key);
+    payloads_.add_bytes(message.payload);
+    if (message.headers.empty()) {
+      headers_.add_null();
+    } else {
+      headers_.add(json_of(message));
+    }
+    if (message.dedup_key) {
+      dedup_keys_.add(*message.dedup_key);
+    } else {
+      dedup_keys_.add_null();
+    }
+    if (scheduled_) {
+      using std::chrono::microseconds;
+      times_.add(std::to_string(std::chrono::ceil<microseconds>(message.deliver_at->time_since_epoch()).count()));
+    }
+  }
+
+  bool full() const { return indexes_.size() >= chunk_messages_max || bytes_ >= chunk_bytes_max; }
+
+  // Writes them, and the ids to their places in `ids`.
+  void write(pqxx::dbtransaction& tx, std::vector<MessageId>& ids) {
+    if (indexes_.empty()) return;
+    const pqxx::result rows =
+        scheduled_ ? run(tx, schedule_sql, topics_.text(), keys_.text(), payloads_.text(), headers_.text(), dedup_keys_.text(), times_.text())
+                   : run(tx, insert_sql, topics_.text(), keys_.text(), payloads_.text(), headers_.text(), dedup_keys_.text());
+    std::size_t n = 0;
+    for (const auto& row : rows) ids.at(indexes_.at(n++)) = MessageId(row[0].c_str());
+    *this = Chunk(scheduled_);
+  }
+
+ private:
+  bool scheduled_;
+  std::vector<std::size_t> indexes_;
+  std::size_t bytes_ = 0;
+  ArrayText topics_, keys_, payloads_, headers_, dedup_keys_, times_;
+};
+
+}  // namespace
+
+MessageId enqueue(pqxx::dbtransaction& tx, const Message& message) { return enqueue(tx, std::span(&message, 1)).front(); }
+
+std::vector<MessageId> enqueue(pqxx::dbtransaction& tx, std::span<const Message> messages) {
+  check(messages);
+#if PQXX_VERSION_MAJOR < 7
+  // libpqxx 6 sends no SAVEPOINT before a statement with parameters: abort() of the subtransaction would then undo nothing.
+  if (dynamic_cast<pqxx::subtransaction*>(&tx) != nullptr) tx.exec("select");
+#endif
+  std::vector<MessageId> ids(messages.size(), MessageId(""));
+  Chunk now(false);
+  Chunk later(true);
+  for (std::size_t i = 0; i < messages.size(); ++i) {
+    Chunk& chunk = messages[i].deliver_at ? later : now;
+    chunk.add(i, messages[i]);
+    if (chunk.full()) chunk.write(tx, ids);
+  }
+  now.write(tx, ids);
+  later.write(tx, ids);
+  return ids;
+}
+
+}  // namespace v1
+}  // namespace outbox

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+// Names that a message may use: the same rules for the application that writes it and the relay that sends it.
+#pragma once
+
+#include <algorithm>
+#include <string_view>
+
+namespace outbox {
+
+inline constexpr std::size_t dedup_key_bytes_max = 1024;
+
+// Whether Kafka allows a topic of this name.
+inline bool valid_topic_name(std::string_view name) {
+  if (name.empty() || name.size() > 249 || name == "." || name == "..") return false;
+  return std::all_of(name.begin(), name.end(), [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
+  });
+}
+
+// Whether applications may not set this header: dedup-key, sent-at, outbox-* and effect-* are the relay's and the ledger's.
+inline bool reserved_header(std::string_view name) {
+  return name == "dedup-key" || name == "sent-at" || name.starts_with("outbox-") || name.starts_with("effect-");
+}
+
+}  // namespace outbox

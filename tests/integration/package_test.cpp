@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+// The C++ API as users get it: installed, found by find_package(outbox) from a project outside the tree, and used through the relay.
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <sstream>
+
+#include "tests/support/kafka_log.h"
+#include "tests/support/world.h"
+
+namespace outbox {
+namespace {
+
+namespace fs = std::filesystem;
+using test::World;
+
+class PackageTest : public ::testing::Test {
+ protected:
+  PackageTest() : folder(fs::path(::testing::TempDir()) / ("outbox-package-" + std::to_string(getpid()))) { fs::create_directories(folder); }
+  ~PackageTest() override { fs::remove_all(folder); }
+  static void run(const std::vector<std::string>& command) {
+    const auto done = test::run_command(command, {}, Millis{300'000});
+    ASSERT_EQ(done.code, 0) << command.front() << ": " << done.output;
+  }
+  fs::path folder;
+};
+
+TEST_F(PackageTest, AProjectOutsideTheTreeFindsItAndItsMessagesArrive) {
+  const std::string cmake = "/usr/bin/cmake";
+  const std::string prefix = folder / "installed";
+  const std::string build = folder / "build";
+  fs::copy(fs::path(OUTBOX_SOURCE_DIR) / "examples" / "enqueue", folder / "source");
+  run({cmake, "--install", OUTBOX_BUILD_DIR, "--prefix", prefix});
+  run({cmake, "-S", folder / "source", "-B", build, "-DCMAKE_PREFIX_PATH=" + prefix, "-DCMAKE_CXX_FLAGS=" SANITIZE_FLAGS});
+  run({cmake, "--build", build});
+
+  World world;
+  for (const char* topic : {"shop.charges", "shop.emails"}) world.kafka().create_topic(topic, 1);
+  world.environment["OUTBOX_RELAY_TOPICS_ALLOW"] = "shop.*";
+  world.sql("create table account (id bigint primary key, cents bigint)");
+  world.sql("insert into account values (7, 5000)");
+  const auto done = test::run_command({build + "/enqueue-example", world.dsn(), "7", "4200"}, {});
+  ASSERT_EQ(done.code, 0) << done.output;
+  std::vector<std::string> ids;
+  std::istringstream lines(done.output);
+  for (std::string line; std::getline(lines, line);) ids.push_back(line);
+  ASSERT_EQ(ids.size(), 3U) << done.output;
+
+  world.deliver();
+  const auto log = test::read_log(world.kafka().brokers(), {"shop.charges", "shop.emails"}, test::Isolation::read_committed);
+  ASSERT_EQ(log.records.size(), 2U);
+  EXPECT_EQ(log.records[0].key, "account-7");
+  EXPECT_EQ(log.records[0].payload, "{\"cents\": 4200}");
+  EXPECT_EQ(log.records[0].header("dedup-key"), ids[0]);
+  EXPECT_EQ(log.records[0].header("content-type"), "application/json");
+  EXPECT_EQ(log.records[1].header("dedup-key"), ids[1]);
+  EXPECT_EQ(world.value("select cents from account"), "800");
+  EXPECT_EQ(world.value("select count(*) from outbox.scheduled where id = '" + ids[2] + "'"), "1");
+}
+
+}  // namespace
+}  // namespace outbox
