@@ -115,13 +115,9 @@ Result<void> excused(const Result<pqxx::result>& answer, const Options& options)
 
 // Transaction ids belong to one cluster; ids or snapshots from its future come from another one, or from a restore.
 Result<Identity> guard_lineage(Control& control, const Options& options) {
-  Identity identity;
-  auto cluster = control.run("identifying the cluster", "select c.system_identifier from pg_control_system() c");
-  if (auto r = excused(cluster, options); !r) return r.error();
-  if (cluster) identity.cluster = (*cluster)[0][0].as<std::int64_t>();
-  auto timeline = control.run("identifying the timeline", "select substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)");
-  if (auto r = excused(timeline, options); !r) return r.error();
-  if (timeline) identity.timeline = static_cast<std::uint32_t>(std::stoul((*timeline)[0][0].c_str(), nullptr, 16));
+  auto found = identify(control, options);
+  if (!found) return found;
+  const Identity identity = *found;
   auto rows = control.run("comparing the position with the server", R"(
     select l.relay, l.cluster,
            exists (select from outbox.message m where m.txid >= pg_snapshot_xmax(pg_current_snapshot())),
@@ -156,6 +152,17 @@ Result<std::optional<int>> installed_schema(Control& control) {
   auto rows = control.run("looking for the schema", "select coalesce(max(v.number), 0) from outbox.schema_version v");
   if (!rows) return rows.error();
   return std::optional<int>((*rows)[0][0].as<int>());
+}
+
+Result<Identity> identify(Control& control, const Options& options) {
+  Identity identity;
+  auto cluster = control.run("identifying the cluster", "select c.system_identifier from pg_control_system() c");
+  if (auto r = excused(cluster, options); !r) return r.error();
+  if (cluster) identity.cluster = (*cluster)[0][0].as<std::int64_t>();
+  auto timeline = control.run("identifying the timeline", "select substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)");
+  if (auto r = excused(timeline, options); !r) return r.error();
+  if (timeline) identity.timeline = static_cast<std::uint32_t>(std::stoul((*timeline)[0][0].c_str(), nullptr, 16));
+  return identity;
 }
 
 Result<Identity> guard_database(Control& control, const Options& options) {

@@ -12,6 +12,10 @@ namespace outbox::postgres {
 //   postgres   a standby, or unreachable: may pass by itself.
 Result<Identity> guard_database(Control& control, const Options& options);
 
+// Which database this is; 0 in a part that a managed server forbids to ask for, if the user accepted that.
+//   refused    it is forbidden, and the user did not.
+Result<Identity> identify(Control& control, const Options& options);
+
 // The installed version of the schema: nullopt when there is none.
 Result<std::optional<int>> installed_schema(Control& control);
 

@@ -9,6 +9,9 @@
 
 namespace outbox::test {
 
+World::World(const World& original, ScratchPostgres& other)
+    : environment(original.environment), postgres_(other), kafka_(original.kafka_), name_(original.name_), database_(original.database_) {}
+
 std::string program_path(const std::string& name) { return std::string(OUTBOX_BUILD_DIR) + "/" + name; }
 
 World::World(ScratchPostgres& postgres, ScratchKafka* kafka) : postgres_(postgres), kafka_(kafka) {
@@ -24,6 +27,12 @@ World::World(ScratchPostgres& postgres, ScratchKafka* kafka) : postgres_(postgre
   if (kafka_ != nullptr) init.push_back("--kafka");
   const auto done = command(init);
   if (done.code != 0) throw std::runtime_error("outbox-relay init failed: " + done.output);
+}
+
+World World::moved_to(ScratchPostgres& other) const {
+  World moved(*this, other);
+  moved.environment["OUTBOX_RELAY_POSTGRES_DSN"] = moved.dsn();
+  return moved;
 }
 
 std::string World::login(const std::string& role) {

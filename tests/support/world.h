@@ -18,6 +18,9 @@ class World {
   // given.
   explicit World(ScratchPostgres& postgres = shared_postgres(), ScratchKafka* kafka = &shared_kafka());
 
+  // The same outbox and relay name, its database now on another server: call it when the database is there.
+  World moved_to(ScratchPostgres& other) const;
+
   const std::string& name() const { return name_; }          // of the relay
   const std::string& database() const { return database_; }
   std::string dsn() const { return postgres_.dsn(database_); }
@@ -47,6 +50,8 @@ class World {
   std::string deliver(const Process::Environment& more = {});
 
  private:
+  World(const World& original, ScratchPostgres& other);
+
   ScratchPostgres& postgres_;
   ScratchKafka* kafka_;
   std::string name_;
