@@ -4,7 +4,7 @@
 
 OUTBOX_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 OUTBOX_CACHE=${OUTBOX_CACHE:-${XDG_CACHE_HOME:-${HOME:?}/.cache}/outbox-relay}
-KAFKA_VERSION=$(sed -n 's|.*<kafka.version>\(.*\)</kafka.version>.*|\1|p' "$OUTBOX_ROOT/scripts/kafka/pom.xml")
+KAFKA_VERSION=${KAFKA_VERSION:-$(sed -n 's|.*<kafka.version>\(.*\)</kafka.version>.*|\1|p' "$OUTBOX_ROOT/scripts/kafka/pom.xml")}
 KAFKA_HOME=$OUTBOX_CACHE/kafka-$KAFKA_VERSION
 # Classes of the broker, parsed ahead: halves its start. Made by scripts/setup; the JVM does without if it is missing or stale.
 KAFKA_CLASSES=$OUTBOX_CACHE/kafka-$KAFKA_VERSION.jsa

@@ -88,6 +88,13 @@ Result<Client> make_client(rd_kafka_type_t type, Conf conf) {
   return client;
 }
 
+void Reaper::take(Client client) {
+  if (!client) return;
+  std::erase_if(under_way_, [](const auto& f) { return f.wait_for(std::chrono::seconds{0}) == std::future_status::ready; });
+  // Taken out of its owner only here: should no thread be had, the client goes with the closure.
+  under_way_.push_back(std::async(std::launch::async, [doomed = std::move(client)]() mutable { doomed.reset(); }));
+}
+
 Result<Client> make_onlooker(const Options& options) {
   auto conf = make_conf(options, {{"allow.auto.create.topics", "false"}});
   if (!conf) return conf.error();

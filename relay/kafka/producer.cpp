@@ -65,10 +65,10 @@ Error Producer::failed(const char* doing, KafkaError error, bool in_doubt) {
 }
 
 Result<std::optional<Progress>> Producer::newest_progress(bool settled) {
-  auto progress = read_progress(options_, settled && transactional(), Deadline(progress_deadline));
+  auto progress = read_progress(options_, settled && transactional(), Deadline(progress_deadline), &reaper_);
   if (progress && !progress_topic_guarded_) {
     progress_topic_guarded_ = true;
-    if (auto r = guard_progress_topic(options_, Deadline(guard_deadline)); !r) return r.error();
+    if (auto r = guard_progress_topic(options_, Deadline(guard_deadline), &reaper_); !r) return r.error();
   }
   return progress;
 }
@@ -78,6 +78,9 @@ void Producer::abandon() {
   if (clean_ && !transactional()) rd_kafka_flush(client_.get(), static_cast<int>(last_record_deadline.count()));
   topics_.detach();
   progress_topic_.reset();
+  if (clean_ && unreported_ == 0) {
+    reaper_.take(std::move(client_));  // nothing of ours is under way in it
+  }
   client_.reset();
   clean_ = false;
   page_ = nullptr;

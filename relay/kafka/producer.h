@@ -56,7 +56,8 @@ class Producer : public Publisher {
   const Options& options_;
   const int wake_;
   Topics topics_;
-  RequestBalance balance_;  // outlives client_
+  RequestBalance balance_;  // outlives all clients
+  Reaper reaper_;
   TopicHandle progress_topic_;
   bool progress_topic_guarded_ = false;  // once in the life of the process
   Client client_;

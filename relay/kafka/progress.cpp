@@ -34,12 +34,13 @@ struct Watermarks {
 };
 
 // The bounds of the partition with open transactions included.
-Result<Watermarks> find_watermarks(const Options& options, Deadline deadline) {
-  auto client = make_reader(options, "read_uncommitted");
-  if (!client) return client.error();
-  TopicHandle topic(rd_kafka_topic_new(client->get(), options.progress_topic.c_str(), nullptr));
+Result<Watermarks> find_watermarks(const Options& options, Deadline deadline, Reaper* reaper) {
+  auto made = make_reader(options, "read_uncommitted");
+  if (!made) return made.error();
+  const Passing client(std::move(*made), reaper);
+  TopicHandle topic(rd_kafka_topic_new(client.get(), options.progress_topic.c_str(), nullptr));
   const rd_kafka_metadata_t* raw = nullptr;
-  auto code = rd_kafka_metadata(client->get(), 0, topic.get(), &raw, deadline.left_ms());
+  auto code = rd_kafka_metadata(client.get(), 0, topic.get(), &raw, deadline.left_ms());
   const Metadata metadata(raw);
   if (code != RD_KAFKA_RESP_ERR_NO_ERROR) return error_of("looking for the progress topic", code);
   const auto& found = metadata->topics[0];
@@ -55,7 +56,7 @@ Result<Watermarks> find_watermarks(const Options& options, Deadline deadline) {
                  "create it anew, or set kafka.progress_topic to another name and run `outbox-relay init --kafka`"};
   }
   Watermarks w{};
-  code = rd_kafka_query_watermark_offsets(client->get(), options.progress_topic.c_str(), 0, &w.low, &w.end,
+  code = rd_kafka_query_watermark_offsets(client.get(), options.progress_topic.c_str(), 0, &w.low, &w.end,
                                           std::max(1, deadline.left_ms()));
   if (code != RD_KAFKA_RESP_ERR_NO_ERROR) {
     Error e = error_of("reading the progress topic", code);
@@ -144,20 +145,22 @@ Result<void> require_compaction(const Options& options, const std::map<std::stri
                "set cleanup.policy=compact on it"};
 }
 
-Result<void> guard_progress_topic(const Options& options, Deadline deadline) {
-  auto client = make_reader(options, "read_committed");
-  if (!client) return client.error();
-  const auto config = describe_config(client->get(), ConfigOf::topic, options.progress_topic, deadline);
+Result<void> guard_progress_topic(const Options& options, Deadline deadline, Reaper* reaper) {
+  auto made = make_reader(options, "read_committed");
+  if (!made) return made.error();
+  const Passing client(std::move(*made), reaper);
+  const auto config = describe_config(client.get(), ConfigOf::topic, options.progress_topic, deadline);
   return config ? require_compaction(options, *config) : Result<void>{};
 }
 
-Result<std::optional<Progress>> read_progress(const Options& options, bool to_the_end, Deadline deadline) {
-  auto marks = find_watermarks(options, deadline);
+Result<std::optional<Progress>> read_progress(const Options& options, bool to_the_end, Deadline deadline, Reaper* reaper) {
+  auto marks = find_watermarks(options, deadline, reaper);
   if (!marks) return marks.error();
   if (marks->end == marks->low) return std::optional<Progress>{};
-  auto client = make_reader(options, "read_committed");
-  if (!client) return client.error();
-  TopicHandle topic(rd_kafka_topic_new(client->get(), options.progress_topic.c_str(), nullptr));
+  auto made = make_reader(options, "read_committed");
+  if (!made) return made.error();
+  const Passing client(std::move(*made), reaper);
+  TopicHandle topic(rd_kafka_topic_new(client.get(), options.progress_topic.c_str(), nullptr));
   for (std::int64_t step = first_step;; step *= step_growth) {
     const std::int64_t from = std::max(marks->low, marks->end - step);
     auto stretch = read_stretch(options, topic.get(), from, marks->end, to_the_end, deadline);

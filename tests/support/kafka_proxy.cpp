@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 #include <stdexcept>
 #include <utility>
@@ -73,33 +74,67 @@ void without_delay(int socket) {
   setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
 }
 
-// Skips a string with a length of two bytes.
-std::size_t behind_string(const std::string& bytes, std::size_t at) {
-  return at + 2 + static_cast<std::size_t>(number_at<std::int16_t>(bytes, at));
-}
+// Reads an answer from its first byte on. Since the versions that Kafka calls flexible, lengths are varints of the length plus one,
+// and tagged fields end each structure.
+class AnswerReader {
+ public:
+  AnswerReader(const std::string& bytes, bool flexible) : bytes_(bytes), flexible_(flexible) { skip(4); }
 
-// The first error of an answer in the versions that librdkafka speaks: Produce 3 to 7, InitProducerId 0 and 1,
-// AddPartitionsToTxn 0, EndTxn 1.
-int error_in(KafkaApi api, const std::string& answer) {
-  constexpr std::size_t body = 4;
-  constexpr std::size_t behind_throttle = body + 4;
-  switch (api) {
-    case KafkaApi::init_producer_id:
-    case KafkaApi::end_txn: return number_at<std::int16_t>(answer, behind_throttle);
-    case KafkaApi::produce:
-    case KafkaApi::add_partitions_to_txn: break;
+  template <class Int>
+  Int number() {
+    const Int value = number_at<Int>(bytes_, at_);
+    at_ += sizeof(Int);
+    return value;
   }
-  std::size_t at = api == KafkaApi::produce ? body : behind_throttle;
-  const auto topics = number_at<std::int32_t>(answer, at);
-  at += 4;
-  for (int t = 0; t < topics; ++t) {
-    at = behind_string(answer, at);
-    const auto partitions = number_at<std::int32_t>(answer, at);
-    at += 4;
-    for (int p = 0; p < partitions; ++p) {
-      if (const int error = number_at<std::int16_t>(answer, at + 4); error != 0) return error;
-      at += api == KafkaApi::produce ? 4 + 2 + 8 + 8 + 8 : 4 + 2;  // produce: base offset, append time, log start offset
+  void skip(std::size_t n) { at_ += n; }
+  std::int64_t array() { return flexible_ ? varint() - 1 : number<std::int32_t>(); }
+  void skip_string() { skip(static_cast<std::size_t>(std::max<std::int64_t>(0, flexible_ ? varint() - 1 : number<std::int16_t>()))); }
+  void skip_tags() {
+    for (std::int64_t n = flexible_ ? varint() : 0; n > 0; --n) {
+      varint();
+      skip(static_cast<std::size_t>(varint()));
     }
+  }
+
+ private:
+  std::int64_t varint() {
+    std::int64_t value = 0;
+    for (int shift = 0;; shift += 7) {
+      const auto byte = number<std::uint8_t>();
+      value |= static_cast<std::int64_t>(byte & 0x7f) << shift;
+      if ((byte & 0x80) == 0) return value;
+    }
+  }
+
+  const std::string& bytes_;
+  const bool flexible_;
+  std::size_t at_ = 0;
+};
+
+// The first error of an answer to a request of this version, as librdkafka 2.0 to 2.16 sends them: Produce 3 to 10, InitProducerId 0
+// to 4, AddPartitionsToTxn 0, EndTxn 1.
+int error_in(KafkaApi api, int version, const std::string& answer) {
+  constexpr std::size_t throttle = 4;
+  const bool produce = api == KafkaApi::produce;
+  AnswerReader in(answer, (produce && version >= 9) || (api == KafkaApi::init_producer_id && version >= 2));
+  in.skip_tags();
+  if (!produce) in.skip(throttle);
+  if (api == KafkaApi::init_producer_id || api == KafkaApi::end_txn) return in.number<std::int16_t>();
+  for (auto topics = in.array(); topics > 0; --topics) {
+    in.skip_string();
+    for (auto partitions = in.array(); partitions > 0; --partitions) {
+      in.skip(4);
+      if (const int error = in.number<std::int16_t>(); error != 0) return error;
+      if (produce) in.skip(8 + 8 + 8);  // base offset, append time, log start offset
+      for (auto errors = produce && version >= 8 ? in.array() : 0; errors > 0; --errors) {
+        in.skip(4);
+        in.skip_string();
+        in.skip_tags();
+      }
+      if (produce && version >= 8) in.skip_string();
+      in.skip_tags();
+    }
+    in.skip_tags();
   }
   return 0;
 }
@@ -107,6 +142,8 @@ int error_in(KafkaApi api, const std::string& answer) {
 }  // namespace
 
 KafkaApi KafkaRequest::api() const { return static_cast<KafkaApi>(number_at<std::int16_t>(bytes, 0)); }
+
+int KafkaRequest::version() const { return number_at<std::int16_t>(bytes, 2); }
 
 std::int32_t KafkaRequest::id() const { return number_at<std::int32_t>(bytes, 4); }
 
@@ -306,7 +343,7 @@ int KafkaProxy::Held::release(KafkaRequest altered) {
   done_ = true;
   proxy_.changed_.notify_all();
   proxy_.wait(lock, "the broker's answer to a held request", [this] { return answer_.has_value(); });
-  const int error = error_in(request_->api(), *answer_);
+  const int error = error_in(request_->api(), request_->version(), *answer_);
   if (then_ == Then::cut_client) link_->cut();
   return error;
 }

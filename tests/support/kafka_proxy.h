@@ -27,6 +27,7 @@ struct KafkaRequest {
   std::string bytes;
 
   KafkaApi api() const;
+  int version() const;
   std::int32_t id() const;  // chosen by the client; the answer repeats it
   bool contains(const std::string& text) const { return bytes.find(text) != std::string::npos; }
 };
