@@ -21,6 +21,7 @@ namespace outbox::test {
 enum class KafkaApi : std::int16_t { produce = 0, init_producer_id = 22, add_partitions_to_txn = 24, end_txn = 26 };
 
 constexpr int invalid_producer_epoch = 47;
+constexpr int concurrent_transactions = 51;
 
 // One frame of a client, without its length.
 struct KafkaRequest {
