@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // How fast the relay delivers a backlog, beside a bare librdkafka producer on the same broker in the same minutes.
 //
-//   drain [--messages 3000000] [--pairs 5] [--mode exactly-once] [--kept 0] [--open-transaction] [--beside bare|retention|nothing]
+//   drain [--messages 3000000] [--pairs 5] [--mode exactly-once] [--kept 0] [--open-transaction] [--beside bare|retention|clean|nothing]
 //
 // Starts its own servers. Each round drains the same rows anew: the journal is emptied and the relay gets a new name. A drain
 // is timed from the relay's state `streaming` to the journal's last delivery; PostgreSQL's time is that of all its processes.
@@ -28,6 +28,8 @@ struct Options {
   std::int64_t kept = 0;            // delivered rows that are already there
   bool open_transaction = false;    // one that has written, open for the whole run
   std::string beside = "bare";      // what each drain is compared with
+  std::int64_t poison_every = 0;    // each so many-th message cannot be sent; 0: none
+  std::string poison = "barred";    // barred: its topic is not allowed; refused: the broker refuses it
   std::map<std::string, std::string> relay;  // further options of the relay, as environment
 };
 
@@ -40,8 +42,10 @@ struct Figures {
 
 // Committed by an application in small transactions, as fast as one connection can.
 void load(World& world, const std::string& topic, std::int64_t messages, const Options& o, bool small_transactions) {
+  const std::string poisoned = o.poison_every > 0 ? "g % " + std::to_string(o.poison_every) + " = 0" : "false";
   const std::string insert =
-      "insert into outbox.message (topic, key, payload) select '" + topic + "', convert_to('k' || (g % 1000), 'UTF8'), "
+      "insert into outbox.message (topic, key, payload) select case when " + poisoned + " then '" + topic + ".poison' else '" + topic +
+      "' end, case when not (" + poisoned + ") then convert_to('k' || (g % 1000), 'UTF8') end, "
       "convert_to(rpad(g::text, " + std::to_string(o.bytes) + ", 'x'), 'UTF8') from generate_series(";
   pqxx::connection connection(world.dsn());
   pqxx::nontransaction tx(connection);
@@ -65,6 +69,7 @@ void settle_server(World& world) {
 void forget_deliveries(World& world, const std::string& kept_base, bool long_ago) {
   static int round = 0;
   world.sql("truncate outbox.batch");
+  world.sql("truncate outbox.parked");
   world.sql("update outbox.lease set relay = null, holder = null, expires_at = '-infinity'");
   if (!kept_base.empty()) {
     world.sql("insert into outbox.batch (number, epoch, token, kind, mode, base, upto, after_seq, upto_seq, exhausted, messages, bytes, opened_at, "
@@ -137,6 +142,14 @@ void bench(const Options& o) {
     open = std::make_unique<pqxx::work>(other);
     open->exec("insert into outbox.message (topic, payload) values ('" + loaded + "', 'open')");
   }
+  if (o.poison_every > 0) kafka.create_topic(loaded + ".poison", o.partitions);
+  // With `is`, the poisoned messages cannot be sent, else they are messages like others.
+  const auto poison = [&](bool is) {
+    if (o.poison_every == 0) return;
+    const bool refused = o.poison == "refused";
+    world.environment["OUTBOX_RELAY_TOPICS_ALLOW"] = is && !refused ? loaded : "*";
+    if (refused) kafka.alter_topic(loaded + ".poison", {std::string("cleanup.policy=") + (is ? "compact" : "delete")});
+  };
   std::vector<Figures> drains;
   std::vector<double> others;
   std::vector<double> ratios;
@@ -148,11 +161,14 @@ void bench(const Options& o) {
     return f;
   };
   for (int round = 1; round <= o.pairs; ++round) {
+    poison(true);
     drains.push_back(drain_once("relay", false));
+    poison(false);
     if (o.beside == "nothing") continue;
+    const bool retention = o.beside == "retention";
     others.push_back(o.beside == "bare" ? bare_producer(kafka, world.topic("bare" + std::to_string(round), o.partitions), o)
-                                        : drain_once("with retention", true).per_second);
-    ratios.push_back(o.beside == "bare" ? drains.back().per_second / others.back() : others.back() / drains.back().per_second);
+                                        : drain_once(retention ? "with retention" : "clean", retention).per_second);
+    ratios.push_back(retention ? others.back() / drains.back().per_second : drains.back().per_second / others.back());
   }
   if (open) open->abort();
   report("drain", drains, &Figures::per_second, "msg/s");
@@ -177,8 +193,11 @@ int main(int argc, char** argv) {
   app.add_option("--mode", o.mode)->capture_default_str();
   app.add_option("--kept", o.kept, "Delivered rows that are kept besides")->capture_default_str();
   app.add_flag("--open-transaction", o.open_transaction, "With a transaction open that has written, for the whole run");
-  app.add_option("--beside", o.beside, "Compare with a bare producer, or with a drain while retention deletes --kept rows")
-      ->check(CLI::IsMember({"bare", "retention", "nothing"}))->capture_default_str();
+  app.add_option("--beside", o.beside, "Compare with a bare producer, with a drain while retention deletes --kept rows, or with one without poison")
+      ->check(CLI::IsMember({"bare", "retention", "clean", "nothing"}))->capture_default_str();
+  app.add_option("--poison-every", o.poison_every, "Each so many-th message cannot be sent: compare --beside clean")->capture_default_str();
+  app.add_option("--poison", o.poison, "Why not: its topic is not allowed, or the broker refuses it")
+      ->check(CLI::IsMember({"barred", "refused"}))->capture_default_str();
   app.add_option("--relay", o.relay, "Further options of the relay, as OUTBOX_RELAY_… VALUE");
   CLI11_PARSE(app, argc, argv);
   try {
