@@ -431,8 +431,9 @@ Result<void> Loop::mark() {
 Result<void> Loop::on_refusal() {
   std::vector<Rejection> refused = publisher_.refused();
   std::sort(refused.begin(), refused.end(), [](const auto& a, const auto& b) { return a.seq < b.seq; });
+  const bool known = publisher_.culprits_known() || suspects_.convicts(refused);
   publisher_.abandon();
-  if (!suspects_.convicts(refused)) {
+  if (!known) {
     suspects_.narrow(refused);
     enter(State::recovering, "Kafka refused " + std::to_string(refused.size()) + " messages together");
     return {};

@@ -190,6 +190,8 @@ class Publisher {
   // Serves delivery reports; true when all have come. `refused()` names what Kafka would not take.
   virtual Result<bool> reported() = 0;
   virtual const std::vector<Rejection>& refused() const = 0;
+  // Whether each of them is to blame. Otherwise some only were in a record batch with one that is.
+  virtual bool culprits_known() const = 0;
   // Exactly-once: commits the transaction. At-least-once: writes the progress record. Then the batch is delivered.
   virtual Result<Offsets> commit() = 0;
   // One question to the cluster: is it there?

@@ -13,6 +13,9 @@
 namespace outbox::kafka {
 namespace {
 
+// Since librdkafka 2.4, which older headers do not know.
+constexpr auto different_record_was_invalid = static_cast<rd_kafka_resp_err_t>(-138);
+
 constexpr int transaction_timeout_ms = 15'000;
 constexpr Millis call_deadline{10'000};      // of one transactional call; less than the transaction's own time-out
 constexpr Millis report_deadline{8'000};     // without a single delivery report
@@ -182,6 +185,9 @@ Result<void> Producer::send(const Batch& batch, const Page& page, std::span<cons
   page_ = &page;
   progress_ = progress;
   refused_.clear();
+  refused_in_.clear();
+  with_innocents_.clear();
+  culprits_known_ = false;
   first_failure_ = RD_KAFKA_RESP_ERR_NO_ERROR;
   last_report_ = Clock::now();
   timestamp_ms_ = std::chrono::duration_cast<Millis>(batch.opened_at).count();
@@ -249,15 +255,31 @@ void Producer::on_report(rd_kafka_t*, const rd_kafka_message_t* m, void* self) {
     }
     const bool permanent = error_of({}, m->err).fault == Fault::message;
     if (m->err == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE && index != 0) static_cast<Topic*>(rd_kafka_topic_opaque(m->rkt))->narrow = true;
+    const Partition partition{index == 0 ? nullptr : static_cast<const Topic*>(rd_kafka_topic_opaque(m->rkt)), m->partition};
     if (permanent && index != 0 && producer->page_ != nullptr) {
       producer->refused_.push_back({producer->page_->messages[index - 1].seq, "refused", rd_kafka_err2str(m->err)});
+      producer->refused_in_.push_back(partition);
     }
+    if (m->err == different_record_was_invalid) producer->with_innocents_.insert(partition);
     auto& first = producer->first_failure_;
     if (first == RD_KAFKA_RESP_ERR_NO_ERROR || permanent || is_purge(first)) first = m->err;
     return;
   }
   if (index == 0 || m->offset < 0) return;
   static_cast<Topic*>(rd_kafka_topic_opaque(m->rkt))->acknowledge(m->partition, m->offset);
+}
+
+// Where the broker told the invalid records of a record batch apart, no other message is suspected, nor any of another partition: what
+// is bad there is refused again.
+void Producer::name_culprits() {
+  if (with_innocents_.empty() || refused_.size() != refused_in_.size()) return;
+  std::vector<Rejection> culprits;
+  for (std::size_t i = 0; i < refused_.size(); ++i) {
+    if (with_innocents_.contains(refused_in_[i])) culprits.push_back(refused_[i]);
+  }
+  if (culprits.empty()) return;
+  refused_ = std::move(culprits);
+  culprits_known_ = true;
 }
 
 Result<bool> Producer::reported() {
@@ -270,6 +292,7 @@ Result<bool> Producer::reported() {
     else poll_for_reason();  // a refused message is named by its report
   }
   if (first_failure_ != RD_KAFKA_RESP_ERR_NO_ERROR) {
+    name_culprits();
     Error e = failed("delivering messages", first_failure_);
     if (first_failure_ == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED) bar_unwritable_topics();
     if (e.fault == Fault::topic) e.fault = Fault::kafka;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -36,11 +37,13 @@ class Producer : public Publisher {
   Result<void> send(const Batch& batch, const Page& page, std::span<const std::size_t> skip, const Progress& progress) override;
   Result<bool> reported() override;
   const std::vector<Rejection>& refused() const override { return refused_; }
+  bool culprits_known() const override { return culprits_known_; }
   Result<Offsets> commit() override;
   Result<void> probe() override;
 
  private:
   void poll_for_reason();
+  void name_culprits();
   bool transactional() const { return mode_ == Mode::exactly_once; }
   Result<Conf> producer_conf();
   Error failed(const char* doing, KafkaError error, bool in_doubt);
@@ -74,7 +77,11 @@ class Producer : public Publisher {
   std::size_t unreported_ = 0;
   rd_kafka_resp_err_t first_failure_ = RD_KAFKA_RESP_ERR_NO_ERROR;
   Clock::time_point last_report_{};
+  using Partition = std::pair<const Topic*, std::int32_t>;
   std::vector<Rejection> refused_;
+  std::vector<Partition> refused_in_;    // of each of them
+  std::set<Partition> with_innocents_;   // the broker told others of the record batch apart from those to blame
+  bool culprits_known_ = false;
 };
 
 }  // namespace outbox::kafka

@@ -44,7 +44,7 @@ struct Figures {
 void load(World& world, const std::string& topic, std::int64_t messages, const Options& o, bool small_transactions) {
   const std::string poisoned = o.poison_every > 0 ? "g % " + std::to_string(o.poison_every) + " = 0" : "false";
   const std::string insert =
-      "insert into outbox.message (topic, key, payload) select case when " + poisoned + " then '" + topic + ".poison' else '" + topic +
+      "insert into outbox.message (topic, key, payload) select case when " + poisoned + " then '" + topic + (o.poison == "barred" ? ".barred" : "") + "' else '" + topic +
       "' end, case when not (" + poisoned + ") then convert_to('k' || (g % 1000), 'UTF8') end, "
       "convert_to(rpad(g::text, " + std::to_string(o.bytes) + ", 'x'), 'UTF8') from generate_series(";
   pqxx::connection connection(world.dsn());
@@ -142,13 +142,13 @@ void bench(const Options& o) {
     open = std::make_unique<pqxx::work>(other);
     open->exec("insert into outbox.message (topic, payload) values ('" + loaded + "', 'open')");
   }
-  if (o.poison_every > 0) kafka.create_topic(loaded + ".poison", o.partitions);
+  if (o.poison_every > 0 && o.poison == "barred") kafka.create_topic(loaded + ".barred", o.partitions);
   // With `is`, the poisoned messages cannot be sent, else they are messages like others.
   const auto poison = [&](bool is) {
     if (o.poison_every == 0) return;
     const bool refused = o.poison == "refused";
     world.environment["OUTBOX_RELAY_TOPICS_ALLOW"] = is && !refused ? loaded : "*";
-    if (refused) kafka.alter_topic(loaded + ".poison", {std::string("cleanup.policy=") + (is ? "compact" : "delete")});
+    if (refused) kafka.alter_topic(loaded, {std::string("cleanup.policy=") + (is ? "compact" : "delete")});
   };
   std::vector<Figures> drains;
   std::vector<double> others;
