@@ -44,7 +44,8 @@ struct Figures {
 void load(World& world, const std::string& topic, std::int64_t messages, const Options& o, bool small_transactions) {
   const std::string poisoned = o.poison_every > 0 ? "g % " + std::to_string(o.poison_every) + " = 0" : "false";
   const std::string insert =
-      "insert into outbox.message (topic, key, payload) select case when " + poisoned + " then '" + topic + (o.poison == "barred" ? ".barred" : "") + "' else '" + topic +
+      "insert into outbox.message (topic, key, payload) select case when " + poisoned +
+      " then '" + topic + (o.poison == "barred" ? ".barred" : "") + "' else '" + topic +
       "' end, case when not (" + poisoned + ") then convert_to('k' || (g % 1000), 'UTF8') end, "
       "convert_to(rpad(g::text, " + std::to_string(o.bytes) + ", 'x'), 'UTF8') from generate_series(";
   pqxx::connection connection(world.dsn());
