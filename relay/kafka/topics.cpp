@@ -15,6 +15,7 @@ constexpr Millis look_up_timeout{5'000};
 constexpr Millis patience_max{60'000};
 constexpr Millis describe_timeout{1'000};   // shorter than a lease
 constexpr Millis describe_patience{60'000};  // after nobody answered: services exist that never do
+constexpr Millis limits_patience{10'000};
 constexpr std::size_t topics_max = 10'000;  // of names seen; more would be a memory leak made of other people's mistakes
 
 // A handle whose delivery reports lead back to `topic`. The default configuration must be kept: it names the partitioner.
@@ -140,6 +141,7 @@ void Topics::look_up(Topic& topic, rd_kafka_t* client, const rd_kafka_metadata_t
 
 // Too large and LogAppendTime are found before sending where the relay may describe the topic; else the broker tells.
 void Topics::learn_limits(Topic& topic, rd_kafka_t* client) {
+  topic.limits_asked_at = Clock::now();
   if (Clock::now() < describe_again_at_) return;
   const auto config = describe_config(client, ConfigOf::topic, topic.name, Deadline(describe_timeout));
   if (!config) {
@@ -148,6 +150,10 @@ void Topics::learn_limits(Topic& topic, rd_kafka_t* client) {
   }
   if (const auto it = config->find("max.message.bytes"); it != config->end()) topic.bytes_max = std::stoll(it->second);
   if (const auto it = config->find("message.timestamp.type"); it != config->end()) topic.log_append_time = it->second == "LogAppendTime";
+}
+
+void Topics::renew_limits(Topic& topic, rd_kafka_t* client) {
+  if (Clock::now() >= topic.limits_asked_at + limits_patience) learn_limits(topic, client);
 }
 
 void Topics::attach(rd_kafka_t* client) {
@@ -175,7 +181,10 @@ void Topics::detach() {
 }
 
 void Topics::doubt_barred() {
-  for (auto& [name, topic] : topics_) topic->ask_again_at = Clock::now();
+  for (auto& [name, topic] : topics_) {
+    topic->ask_again_at = Clock::now();
+    topic->limits_asked_at = Clock::now() - limits_patience;
+  }
 }
 
 int Topics::bar_refused() {

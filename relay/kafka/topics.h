@@ -33,6 +33,7 @@ struct Topic {
   Clock::time_point ask_again_at{};
   std::chrono::milliseconds patience{};  // between two questions about a barred topic; doubles
   std::int64_t bytes_max = 0;            // max.message.bytes of the topic; 0: not known
+  Clock::time_point limits_asked_at{};
   bool narrow = false;                   // has refused something for its size, which can be a record batch of small messages
   bool log_append_time = false;
   bool refused = false;  // the broker would not let us write to it
@@ -74,8 +75,10 @@ class Topics {
   void detach();
   // Bars the topics that are marked as refused; returns how many. They are tried again after a minute.
   int bar_refused();
-  // Barred topics are asked about anew, whenever that would have been due.
+  // Barred topics are asked about anew, whenever that would have been due; and the limits of the others.
   void doubt_barred();
+  // A message is too large by what is known of the topic: asks once more, if that is some time ago. It may have been raised.
+  void renew_limits(Topic& topic, rd_kafka_t* client);
   // Forgets which offsets were delivered, before a batch; and what was delivered, after it.
   void begin_batch();
   Offsets delivered() const;
@@ -94,7 +97,7 @@ class Topics {
 template <typename Visit>
 Result<void> Topics::visit(const Page& page, std::span<const std::size_t> skip, rd_kafka_t* client, Visit visit) {
   std::size_t skipped = 0;
-  const Topic* topic = nullptr;
+  Topic* topic = nullptr;
   for (std::size_t i = 0; i < page.messages.size(); ++i) {
     if (skipped < skip.size() && skip[skipped] == i) {
       ++skipped;

@@ -24,22 +24,28 @@ Rejection too_large(const Message& m, std::int64_t bytes, const std::string& lim
   return {m.seq, "too_large", "the message has " + std::to_string(bytes) + " bytes, more than " + limit};
 }
 
+bool is_too_large(const Message& m, const Page& page, const Topic& topic) {
+  return topic.bytes_max != 0 && m.payload_bytes + 1024 > topic.bytes_max / 2 && record_bytes(m, page) > topic.bytes_max;
+}
+
 }  // namespace
 
 Result<Publisher::Vetted> vet(const Page& page, Topics& topics, rd_kafka_t* client, const Options& options) {
   Publisher::Vetted out;
   const std::string own_limit = "delivery.message_bytes_max (" + std::to_string(options.message_bytes_max) + ")";
-  auto looked = topics.visit(page, {}, client, [&](const Topic& topic, const Message& m, std::size_t) -> Result<void> {
+  const auto fault_of = [&](Topic& topic, const Message& m) -> std::optional<Rejection> {
+    if (topic.state == Topic::State::barred) return Rejection{m.seq, topic.error_class, topic.error_text};
+    if (m.oversize) return too_large(m, m.payload_bytes, own_limit);
+    if (m.bad_headers != nullptr) return Rejection{m.seq, "bad_headers", m.bad_headers};
+    if (is_too_large(m, page, topic)) topics.renew_limits(topic, client);
+    if (!is_too_large(m, page, topic)) return std::nullopt;
+    return too_large(m, record_bytes(m, page), "max.message.bytes of the topic (" + std::to_string(topic.bytes_max) + ")");
+  };
+  auto looked = topics.visit(page, {}, client, [&](Topic& topic, const Message& m, std::size_t) -> Result<void> {
     if (topic.state == Topic::State::doubtful) {
       out.settled = false;
-    } else if (topic.state == Topic::State::barred) {
-      out.rejected.push_back({m.seq, topic.error_class, topic.error_text});
-    } else if (m.oversize) {
-      out.rejected.push_back(too_large(m, m.payload_bytes, own_limit));
-    } else if (m.bad_headers != nullptr) {
-      out.rejected.push_back({m.seq, "bad_headers", m.bad_headers});
-    } else if (topic.bytes_max != 0 && m.payload_bytes + 1024 > topic.bytes_max / 2 && record_bytes(m, page) > topic.bytes_max) {
-      out.rejected.push_back(too_large(m, record_bytes(m, page), "max.message.bytes of the topic (" + std::to_string(topic.bytes_max) + ")"));
+    } else if (auto fault = fault_of(topic, m)) {
+      out.rejected.push_back(std::move(*fault));
     }
     return {};
   });

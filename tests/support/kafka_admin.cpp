@@ -73,4 +73,23 @@ void deny(const std::string& brokers, const std::string& topic, Denied operation
   }
 }
 
+void allow_again(const std::string& brokers, const std::string& topic) {
+  const std::string doing = "allowing operations on " + topic;
+  const kafka::Client client = connect(brokers);
+  const kafka::Queue queue(rd_kafka_queue_new(client.get()));
+  std::array<char, 512> error{};
+  using Rules = kafka::Owned<rd_kafka_AclBindingFilter_t, rd_kafka_AclBinding_destroy>;
+  const Rules denials(rd_kafka_AclBindingFilter_new(RD_KAFKA_RESOURCE_TOPIC, topic.c_str(), RD_KAFKA_RESOURCE_PATTERN_LITERAL, nullptr, nullptr,
+                                                    RD_KAFKA_ACL_OPERATION_ANY, RD_KAFKA_ACL_PERMISSION_TYPE_DENY, error.data(), error.size()));
+  if (!denials) throw std::runtime_error(doing + ": " + error.data());
+  rd_kafka_AclBindingFilter_t* filters = denials.get();
+  rd_kafka_DeleteAcls(client.get(), &filters, 1, nullptr, queue.get());
+  const auto event = answer(queue.get(), doing);
+  std::size_t count = 0;
+  const auto* const results = rd_kafka_DeleteAcls_result_responses(rd_kafka_event_DeleteAcls_result(event.get()), &count);
+  for (std::size_t i = 0; i < count; ++i) {
+    if (const auto* e = rd_kafka_DeleteAcls_result_response_error(results[i])) throw std::runtime_error(doing + ": " + rd_kafka_error_string(e));
+  }
+}
+
 }  // namespace outbox::test

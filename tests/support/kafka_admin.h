@@ -12,5 +12,7 @@ void delete_records(const std::string& brokers, const std::string& topic, int pa
 // Denies an operation on a topic to every user; needs a broker with an authorizer.
 enum class Denied { describe, write, describe_configs };
 void deny(const std::string& brokers, const std::string& topic, Denied operation);
+// Takes back what was denied on the topic.
+void allow_again(const std::string& brokers, const std::string& topic);
 
 }  // namespace outbox::test

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+// How fast scheduled messages are delivered that fall due at once, and what waiting ones cost.
+//
+//   due [--messages 1000000] [--waiting 1000000] [--rounds 3]
+//
+// Starts its own servers. Each round schedules the messages for a moment that has passed, starts the relay, and times from its state
+// `streaming` until none is scheduled any more, and until all are delivered. Besides, --waiting messages are due next year.
+#include <signal.h>
+
+#include <CLI/CLI.hpp>
+#include <iostream>
+
+#include "tests/support/usage.h"
+#include "tests/support/world.h"
+
+namespace {
+
+using namespace outbox;
+using namespace outbox::test;
+
+struct Options {
+  std::int64_t messages = 1'000'000;
+  std::int64_t waiting = 1'000'000;
+  int rounds = 3;
+};
+
+void schedule(World& world, const std::string& topic, std::int64_t messages, const std::string& when) {
+  world.sql("insert into outbox.scheduled (deliver_at, topic, key, payload) select " + when + " + g * interval '1 microsecond', '" + topic +
+            "', convert_to('k' || (g % 1000), 'UTF8'), convert_to(rpad(g::text, 200, 'x'), 'UTF8') from generate_series(1, " +
+            std::to_string(messages) + ") g");
+}
+
+double seconds_until(World& world, const std::string& what, const std::string& condition, Clock::time_point since) {
+  pqxx::connection connection(world.dsn());
+  pqxx::nontransaction tx(connection);
+  eventually(what, [&] {
+    usleep(20'000);  // the look itself must not cost the server much
+    return tx.exec("select " + condition)[0][0].as<bool>();
+  }, Millis{600'000});
+  return std::chrono::duration<double>(Clock::now() - since).count();
+}
+
+void bench(const Options& o) {
+  ScratchPostgres postgres;
+  ScratchKafka kafka;
+  World world(postgres, &kafka);
+  world.environment["OUTBOX_RELAY_LEASE_TTL"] = "5s";
+  const std::string topic = world.topic("due", 6);
+  if (o.waiting > 0) schedule(world, topic, o.waiting, "now() + interval '1 year'");
+  std::vector<double> moved;
+  std::vector<double> delivered;
+  for (int round = 1; round <= o.rounds; ++round) {
+    schedule(world, topic, o.messages, "now() - interval '1 hour'");
+    world.sql("vacuum (analyze) outbox.scheduled");
+    world.sql("checkpoint");
+    auto relay = world.relay();
+    relay.says("to=streaming");
+    const auto began = Clock::now();
+    const double n = static_cast<double>(o.messages);
+    moved.push_back(n / seconds_until(world, "none is due any more",
+                                      "not exists (select from outbox.scheduled s where s.deliver_at < clock_timestamp())", began));
+    delivered.push_back(n / seconds_until(world, "all are delivered", "coalesce(sum(b.messages), 0) >= " + std::to_string(round * o.messages) +
+                                          " and count(*) = count(b.delivered_at) from outbox.batch b", began));
+    std::printf("  moved %.0f/s, delivered %.0f/s\n", moved.back(), delivered.back());
+    std::fflush(stdout);
+    relay.signal(SIGTERM);
+    if (relay.wait() != 0) throw std::runtime_error(relay.output());
+  }
+  std::printf("medians: moved %.0f/s, delivered %.0f/s\n", median(moved), median(delivered));
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Options o;
+  CLI::App app("Delivers scheduled messages that fall due at once.", "due");
+  app.add_option("--messages", o.messages)->capture_default_str();
+  app.add_option("--waiting", o.waiting, "Messages that are not due")->capture_default_str();
+  app.add_option("--rounds", o.rounds)->capture_default_str();
+  CLI11_PARSE(app, argc, argv);
+  try {
+    bench(o);
+  } catch (const std::exception& e) {
+    std::cerr << "due: " << e.what() << '\n';
+    return 1;
+  }
+  return 0;
+}

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+// A topic that changes under load: it takes only small messages for a while, may not be written to for a while, is deleted and created
+// again. What it does not take meanwhile is parked, other topics flow, and in the end every message is there, in order.
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include <atomic>
+#include <future>
+
+#include "tests/support/judge.h"
+#include "tests/support/kafka_admin.h"
+
+namespace outbox {
+namespace {
+
+using test::ScratchKafka;
+using test::World;
+
+ScratchKafka& kafka_with_rights() {
+  static ScratchKafka server({"authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+                              "allow.everyone.if.no.acl.found=true"});
+  return server;
+}
+
+class TopicTroubleTest : public ::testing::TestWithParam<const char*> {
+ protected:
+  TopicTroubleTest() : world(test::shared_postgres(), &kafka_with_rights()), topic(world.topic("troubled", 2)), other(world.topic("other", 2)) {
+    test::create_counters(world);
+    world.environment["OUTBOX_RELAY_RELAY_MODE"] = GetParam();
+    world.environment["OUTBOX_RELAY_LEASE_TTL"] = "5s";
+    world.environment["OUTBOX_RELAY_TOPICS_MISSING_AFTER"] = "500ms";
+  }
+
+  // Commits messages to both topics until it is told to stop; each tenth is large.
+  void write_on() {
+    writer = std::async(std::launch::async, [this] {
+      pqxx::connection connection(world.dsn());
+      for (int i = 0; !done; ++i) {
+        pqxx::work tx(connection);
+        const std::string key = "k" + std::to_string(i % 7);
+        tx.exec_params("with c as (insert into counter values ($3, 1) on conflict (key) do update set n = counter.n + 1 returning n) "
+                       "insert into outbox.message (topic, key, payload) select t.name, convert_to($3, 'UTF8'), "
+                       "convert_to($3 || ' ' || c.n || repeat('x', $4), 'UTF8') from c cross join (values ($1), ($2)) as t(name)",
+                       topic, other, key, i % 10 == 0 ? 20'000 : 100);
+        tx.commit();
+      }
+    });
+  }
+  void until_parked(const std::string& error_class) {
+    test::eventually(error_class + " messages are parked", [&] {
+      return std::stoi(world.value("select count(*) from outbox.parked where error_class = '" + error_class + "'")) >= 5;
+    });
+  }
+  void until_delivered(int more) {
+    const auto delivered = [&] { return std::stoi(world.value("select coalesce(sum(messages), 0) from outbox.batch where delivered_at is not null")); };
+    const int before = delivered();
+    test::eventually("messages are delivered", [&] { return delivered() >= before + more; });
+  }
+  test::Judgement settle(test::Process& relay) {
+    done = true;
+    writer.get();
+    world.settled();
+    world.released();
+    // Those that were parked after the decision about the others.
+    if (world.value("select count(*) from outbox.parked where released_in is null") != "0") release();
+    world.released();
+    world.settled();
+    relay.signal(SIGTERM);
+    EXPECT_EQ(relay.wait(), 0) << relay.output();
+    EXPECT_EQ(world.value("select count(*) from outbox.parked where topic = '" + other + "'"), "0");
+    EXPECT_EQ(world.value("select count(*) from outbox.parked where released_in is null"), "0");
+    return test::judge(world, {topic, other});
+  }
+  void expect_promised(const test::Judgement& verdict) {
+    EXPECT_TRUE(GetParam() == std::string("exactly-once") ? verdict.exactly_once() : verdict.at_least_once()) << verdict;
+  }
+  void release() {
+    const auto released = world.command({"parked", "release", "--topic", topic, "--why", "it is well again"});
+    EXPECT_EQ(released.code, 0) << released.output;
+  }
+
+  World world;
+  std::string topic;
+  std::string other;
+  std::atomic<bool> done{false};
+  std::future<void> writer;
+};
+
+TEST_P(TopicTroubleTest, ASizeLimitIsLoweredAndRaised) {
+  auto relay = world.relay();
+  write_on();
+  until_delivered(200);
+  world.kafka().alter_topic(topic, {"max.message.bytes=5000"});
+  until_parked("too_large");
+  until_delivered(200);
+  world.kafka().alter_topic(topic, {"max.message.bytes=1000000"});
+  release();
+  until_delivered(200);
+  expect_promised(settle(relay));
+}
+
+TEST_P(TopicTroubleTest, TheRightToWriteIsTakenAndGiven) {
+  auto relay = world.relay();
+  write_on();
+  until_delivered(200);
+  test::deny(world.kafka().brokers(), topic, test::Denied::write);
+  until_parked("topic_unauthorized");
+  until_delivered(200);
+  test::allow_again(world.kafka().brokers(), topic);
+  release();
+  until_delivered(200);
+  expect_promised(settle(relay));
+}
+
+TEST_P(TopicTroubleTest, ItIsDeletedAndCreatedAgain) {
+  auto relay = world.relay();
+  write_on();
+  until_delivered(200);
+  world.kafka().delete_topic(topic);
+  until_parked("topic_missing");
+  until_delivered(200);
+  world.kafka().create_topic(topic, 2);
+  relay.says("topic_found");
+  until_delivered(200);
+  const auto verdict = settle(relay);
+  // What was delivered before it was deleted went with it.
+  const auto before = std::stoi(world.value("select coalesce(sum(b.messages), 0) from outbox.batch b where b.delivered_at is not null and "
+                                            "b.opened_at < (select min(p.parked_at) from outbox.parked p)"));
+  EXPECT_LE(verdict.lost, before) << verdict;
+  EXPECT_GT(verdict.arrived, 0) << verdict;
+  EXPECT_EQ(verdict.ghosts + verdict.reordered + verdict.both, 0) << verdict;
+  if (GetParam() == std::string("exactly-once")) {
+    EXPECT_EQ(verdict.repeated, 0) << verdict;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(EachMode, TopicTroubleTest, ::testing::Values("exactly-once", "at-least-once"),
+                         [](const auto& p) { return p.param == std::string("exactly-once") ? "exactly_once" : "at_least_once"; });
+
+}  // namespace
+}  // namespace outbox
