@@ -3,8 +3,9 @@
 // in their order; `toml` blocks pass as configuration.
 //
 // The words behind `sql` say who runs it: `owner` (who also ran init), `duty`, or by default the application's login `shop`. A
-// page creates its logins itself. `wrong` marks what runs, and must not be copied.
+// page creates its logins itself; what is marked `last` runs at its end. `wrong` marks what runs, and must not be copied.
 #include <gtest/gtest.h>
+#include <signal.h>
 
 #include <filesystem>
 #include <fstream>
@@ -13,8 +14,7 @@
 #include <sstream>
 
 #include "relay/config/config.h"
-#include "tests/support/process.h"
-#include "tests/support/world.h"
+#include "tests/support/judge.h"
 
 namespace outbox {
 namespace {
@@ -67,6 +67,14 @@ std::map<std::string, std::vector<Block>> blocks(const std::string& language) {
   return found;
 }
 
+void run_in_psql(const Block& block, const test::ScratchPostgres& postgres, const std::string& database) {
+  const std::string user = block.says("owner") ? "postgres" : block.says("duty") ? "duty" : "shop";
+  const auto done = test::run_command({"/usr/bin/env", "psql", "-X", "-v", "ON_ERROR_STOP=1", "-c", "set lock_timeout = '10s'", "-c", block.text,
+                                       postgres.dsn(database, user)}, {});
+  EXPECT_EQ(done.code, 0) << block.place() << " as " << user << ":\n" << block.text << done.output;
+  EXPECT_EQ(done.output.find("WARNING"), std::string::npos) << block.place() << ":\n" << done.output;
+}
+
 TEST(DocsTest, EverySqlExampleRuns) {
   const auto all = blocks("sql");
   ASSERT_GE(all.size(), 3U);
@@ -74,13 +82,12 @@ TEST(DocsTest, EverySqlExampleRuns) {
     test::ScratchPostgres postgres;  // of its own: logins are the whole server's
     test::World world(postgres, nullptr);
     for (const Block& block : examples) {
-      const std::string user = block.says("owner") ? "postgres" : block.says("duty") ? "duty" : "shop";
-      const auto done = test::run_command({"/usr/bin/env", "psql", "-X", "-v", "ON_ERROR_STOP=1", "-c", "set lock_timeout = '10s'", "-c", block.text,
-                                           postgres.dsn(world.database(), user)}, {});
-      EXPECT_EQ(done.code, 0) << block.place() << " as " << user << ":\n" << block.text << done.output;
-      EXPECT_EQ(done.output.find("WARNING"), std::string::npos) << block.place() << ":\n" << done.output;
+      if (!block.says("last")) run_in_psql(block, postgres, world.database());
     }
     EXPECT_NE(world.value("select count(*) from outbox.message") == "0", page != "operations.md") << page << " enqueues nothing";
+    for (const Block& block : examples) {
+      if (block.says("last")) run_in_psql(block, postgres, world.database());
+    }
   }
 }
 
@@ -96,6 +103,48 @@ TEST(DocsTest, EveryConfigurationIsComplete) {
     }
   }
   std::filesystem::remove(file);
+}
+
+// As the page tells it: the relay runs until its query says that nothing is left, is stopped, and the schema goes.
+TEST(DocsTest, BackingOutLosesNothing) {
+  std::string what_is_left;
+  const auto all = blocks("sql");
+  for (const Block& block : all.at("operations.md")) {
+    if (block.says("left")) what_is_left += block.text;
+  }
+  test::World world;
+  const std::string topic = world.topic("t");
+  world.environment["OUTBOX_RELAY_TOPICS_ALLOW"] = topic;
+  const auto left = [&] {
+    const auto rows = world.sql(what_is_left);
+    std::string out;
+    for (const auto& field : rows[0]) out += std::string(field.c_str()) + " ";
+    return out;
+  };
+  EXPECT_EQ(left(), "0 0 0 0 ");
+  test::create_counters(world);
+  test::write(world, topic, 30);
+  world.sql("insert into outbox.message (topic, key, payload) values ('elsewhere', 'k', 'x 1')");
+  world.sql("select outbox.enqueue('" + topic + "', 's', 's 1', deliver_at => clock_timestamp() + interval '1 hour')");
+  EXPECT_EQ(left(), "91 0 0 1 ");
+  {
+    auto doomed = world.relay({{"OUTBOX_CRASH_AT", "opened"}}, "relay-with-crash-points");
+    EXPECT_EQ(doomed.wait(), -SIGKILL) << doomed.output();
+  }
+  EXPECT_EQ(left(), "0 1 1 1 ");
+  auto relay = world.relay();
+  test::eventually("only what needs a decision is left", [&] { return left() == "0 0 1 1 "; });
+  ASSERT_EQ(world.command({"parked", "discard", "--all", "--why", "nobody reads it"}).code, 0);
+  world.sql("update outbox.scheduled set deliver_at = clock_timestamp()");
+  test::eventually("nothing is left", [&] { return left() == "0 0 0 0 "; });
+  relay.signal(SIGTERM);
+  EXPECT_EQ(relay.wait(), 0) << relay.output();
+  EXPECT_EQ(left(), "0 0 0 0 ");
+  const auto verdict = test::judge(world, {topic});
+  EXPECT_TRUE(verdict.exactly_once()) << verdict;
+  EXPECT_EQ(verdict.parked, 1) << verdict;
+  world.sql("drop schema outbox cascade");
+  EXPECT_THROW(world.sql("select outbox.enqueue('t', 'k', 'x')"), std::exception);
 }
 
 // What is shown of a program is a piece of one that the tests build and run.
