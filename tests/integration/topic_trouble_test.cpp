@@ -52,7 +52,9 @@ class TopicTroubleTest : public ::testing::TestWithParam<const char*> {
     });
   }
   void until_delivered(int more) {
-    const auto delivered = [&] { return std::stoi(world.value("select coalesce(sum(messages), 0) from outbox.batch where delivered_at is not null")); };
+    const auto delivered = [&] {
+      return std::stoi(world.value("select coalesce(sum(messages), 0) from outbox.batch where delivered_at is not null"));
+    };
     const int before = delivered();
     test::eventually("messages are delivered", [&] { return delivered() >= before + more; });
   }
