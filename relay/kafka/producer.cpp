@@ -272,7 +272,7 @@ void Producer::on_report(rd_kafka_t*, const rd_kafka_message_t* m, void* self) {
 // Where the broker told the invalid records of a record batch apart, no other message is suspected, nor any of another partition: what
 // is bad there is refused again.
 void Producer::name_culprits() {
-  if (with_innocents_.empty() || refused_.size() != refused_in_.size()) return;
+  if (with_innocents_.empty() || refused_.size() != refused_in_.size()) return;  // one was refused by librdkafka itself
   std::vector<Rejection> culprits;
   for (std::size_t i = 0; i < refused_.size(); ++i) {
     if (with_innocents_.contains(refused_in_[i])) culprits.push_back(refused_[i]);

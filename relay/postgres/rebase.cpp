@@ -18,8 +18,7 @@ std::string quoted(const Snapshot& s) { return "'" + s.text() + "'::pg_snapshot"
 
 // Whether batch `b` or an earlier one holds message m, by the foreign ids that both still have.
 std::string covered_by(const Batch& b) {
-  return "(pg_visible_in_snapshot(m.txid, " + quoted(b.base) + ") or (pg_visible_in_snapshot(m.txid, " + quoted(b.upto) + ")" +
-         (b.exhausted ? "" : " and m.seq <= " + std::to_string(b.upto_seq)) + "))";
+  return "outbox.batch_covers((select x from outbox.batch x where x.number = " + std::to_string(b.number) + "), m.txid, m.seq)";
 }
 
 // Whether batch `b` itself, which is in doubt, would send message m.

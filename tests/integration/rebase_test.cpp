@@ -97,7 +97,16 @@ class RebaseTest : public ::testing::Test {
     EXPECT_EQ(copy.command({"run"}).code, 5);
     rebase(copy, {settlement, "--yes"}, 0);
     rebase(copy, {settlement, "--yes"}, 0);  // nothing is left to do
-    EXPECT_EQ(copy.deliver().find("level=error"), std::string::npos);
+    EXPECT_EQ(copy.deliver().find(" error "), std::string::npos);
+  }
+
+  void upgrade_and_adopt(const std::string& settlement, const std::string& evidence) {
+    ScratchPostgres to;
+    upgrade(to);
+    World copy = original.moved_to(to);
+    adopt(copy, settlement, evidence);
+    expect_exactly_once();
+    EXPECT_EQ(copy.value("select count(*) from outbox.message"), original.value("select count(*) from outbox.message"));
   }
 
   // By the rows of the original, which keeps all of them.
@@ -185,21 +194,29 @@ TEST_F(RebaseTest, WhatWasWrittenSinceTheCopyIsSentBehindIt) {
 
 TEST_F(RebaseTest, AfterPgUpgradeThePositionHoldsAndTheBatchInDoubtIsSentAgain) {
   live("opened");
-  ScratchPostgres to;
-  upgrade(to);
-  World copy = original.moved_to(to);
-  adopt(copy, "--resend", "Kafka does not have it");
-  expect_exactly_once();
-  EXPECT_EQ(copy.value("select count(*) from outbox.message"), original.value("select count(*) from outbox.message"));
+  upgrade_and_adopt("--resend", "Kafka does not have it");
 }
 
 TEST_F(RebaseTest, AfterPgUpgradeABatchThatWasDeliveredIsNotSentAgain) {
   live("confirmed");
-  ScratchPostgres upgraded;
-  upgrade(upgraded);
-  World moved = original.moved_to(upgraded);
-  adopt(moved, "--delivered", "Kafka has it");
-  expect_exactly_once();
+  upgrade_and_adopt("--delivered", "Kafka has it");
+}
+
+TEST_F(RebaseTest, ADatabaseThatBeganAnewTakesTheNameOver) {
+  test::write(original, topic, 20);
+  original.deliver();
+  ScratchPostgres to;
+  to.create_database(original.database());
+  World anew = original.moved_to(to);
+  ASSERT_EQ(anew.command({"init"}).code, 0);
+  EXPECT_EQ(anew.command({"run"}).code, 5);
+  rebase(anew, {}, 1);
+  rebase(anew, {"--yes"}, 0);
+  anew.sql("insert into outbox.message (topic, key, payload, dedup_key) values ('" + topic + "', 'k0', 'k0 1000', 'new')");
+  original.sql("insert into outbox.message (topic, key, payload, dedup_key) values ('" + topic + "', 'k0', 'k0 1000', 'new')");
+  EXPECT_EQ(anew.deliver().find(" error "), std::string::npos);
+  const auto verdict = test::judge(original, {topic});
+  EXPECT_TRUE(verdict.exactly_once()) << verdict;
 }
 
 TEST_F(RebaseTest, AnotherNameForTheSameDatabase) {

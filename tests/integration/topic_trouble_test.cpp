@@ -13,18 +13,12 @@
 namespace outbox {
 namespace {
 
-using test::ScratchKafka;
 using test::World;
-
-ScratchKafka& kafka_with_rights() {
-  static ScratchKafka server({"authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-                              "allow.everyone.if.no.acl.found=true"});
-  return server;
-}
 
 class TopicTroubleTest : public ::testing::TestWithParam<const char*> {
  protected:
-  TopicTroubleTest() : world(test::shared_postgres(), &kafka_with_rights()), topic(world.topic("troubled", 2)), other(world.topic("other", 2)) {
+  TopicTroubleTest()
+      : world(test::shared_postgres(), &test::shared_kafka_with_rights()), topic(world.topic("troubled", 2)), other(world.topic("other", 2)) {
     test::create_counters(world);
     world.environment["OUTBOX_RELAY_RELAY_MODE"] = GetParam();
     world.environment["OUTBOX_RELAY_LEASE_TTL"] = "5s";

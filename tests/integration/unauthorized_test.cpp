@@ -11,19 +11,12 @@
 namespace outbox {
 namespace {
 
-using test::ScratchKafka;
 using test::World;
-
-ScratchKafka& kafka_with_rights() {
-  static ScratchKafka server({"authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-                              "allow.everyone.if.no.acl.found=true"});
-  return server;
-}
 
 class UnauthorizedTest : public ::testing::TestWithParam<std::tuple<const char*, test::Denied>> {};
 
 TEST_P(UnauthorizedTest, MessagesOfTheTopicAreParkedAndTheOthersFlow) {
-  World world(test::shared_postgres(), &kafka_with_rights());
+  World world(test::shared_postgres(), &test::shared_kafka_with_rights());
   const bool exactly_once = std::get<0>(GetParam()) == std::string("exactly-once");
   world.environment["OUTBOX_RELAY_RELAY_MODE"] = std::get<0>(GetParam());
   world.environment["OUTBOX_RELAY_LEASE_TTL"] = "5s";

@@ -205,4 +205,10 @@ ScratchKafka& shared_kafka() {
   return server;
 }
 
+ScratchKafka& shared_kafka_with_rights() {
+  static ScratchKafka server({"authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+                              "allow.everyone.if.no.acl.found=true"});
+  return server;
+}
+
 }  // namespace outbox::test

@@ -91,5 +91,7 @@ class ScratchKafka {
 // Servers of this process, started when first asked for and stopped at its end.
 ScratchPostgres& shared_postgres();
 ScratchKafka& shared_kafka();
+// With an authorizer that allows whatever no rule is about.
+ScratchKafka& shared_kafka_with_rights();
 
 }  // namespace outbox::test
