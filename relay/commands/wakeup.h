@@ -27,6 +27,7 @@ class PollWakeup : public Wakeup {
   // The loop has ended and is about to begin anew.
   void restarting() { restart_ = false; }
 
+  Clock::time_point now() const override { return Clock::now(); }
   void wait(std::chrono::microseconds at_most) override;
   bool stop_requested() const override { return stop_ || restart_; }
   bool restart_requested() const override { return restart_ && !stop_; }

@@ -11,7 +11,7 @@ namespace outbox {
 // Waits between probes of a sick dependency: doubling, with jitter, and a floor under which jitter never takes it.
 class Backoff {
  public:
-  Backoff(Millis floor, Millis ceiling) : floor_(floor), ceiling_(ceiling), next_(floor) {}
+  Backoff(Millis floor, Millis ceiling, std::uint32_t seed) : floor_(floor), ceiling_(ceiling), next_(floor), random_(seed) {}
 
   Millis next() {
     std::uniform_int_distribution<Millis::rep> share(50, 100);
@@ -25,7 +25,7 @@ class Backoff {
   Millis floor_;
   Millis ceiling_;
   Millis next_;
-  std::minstd_rand random_{std::random_device{}()};
+  std::minstd_rand random_;
 };
 
 }  // namespace outbox

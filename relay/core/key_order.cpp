@@ -23,26 +23,26 @@ Result<void> KeyBlocks::reload() {
   return {};
 }
 
-// Messages of the page whose key an earlier batch has blocked.
-Result<std::unordered_set<std::int64_t>> KeyBlocks::blocked_before(const Page& page) {
+// Messages of the page whose key was blocked before the page was looked at.
+Result<std::unordered_set<std::int64_t>> KeyBlocks::blocked_before(std::int64_t number, const Page& page) {
   std::vector<const Message*> suspects;
   for (const Message& m : page.messages) {
     if (m.key && topics_.contains(std::string(m.topic))) suspects.push_back(&m);
   }
   std::unordered_set<std::int64_t> seqs;
   if (suspects.empty()) return seqs;
-  auto blocked = journal_.blocked(suspects);
+  auto blocked = journal_.blocked(number, suspects);
   if (!blocked) return blocked.error();
   for (const std::size_t i : *blocked) seqs.insert(suspects[i]->seq);
   return seqs;
 }
 
-Result<std::vector<Rejection>> KeyBlocks::extend(const Page& page, std::vector<Rejection> vetted, bool release) {
-  const bool ask = !release && !topics_.empty();
+Result<std::vector<Rejection>> KeyBlocks::extend(const Batch& batch, const Page& page, std::vector<Rejection> vetted) {
+  const bool ask = !batch.release && !topics_.empty();
   if (order_ == KeyOrder::message || (vetted.empty() && !ask)) return vetted;
   std::unordered_set<std::int64_t> before;
   if (ask) {
-    auto found = blocked_before(page);
+    auto found = blocked_before(batch.number, page);
     if (!found) return found.error();
     before = std::move(*found);
   }

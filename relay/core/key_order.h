@@ -19,14 +19,14 @@ class KeyBlocks {
 
   // Asks the journal anew; at each recovery.
   Result<void> reload();
-  // `vetted` and, where keys keep their order, every message whose key is blocked. Both ascending by seq. What is being released
-  // can only be blocked by what is released with it.
-  Result<std::vector<Rejection>> extend(const Page& page, std::vector<Rejection> vetted, bool release = false);
+  // `vetted` and, where keys keep their order, every message of the page whose key is blocked. Both ascending by seq. What is being
+  // released can only be blocked by what is released with it. Of `batch` only number and release are used.
+  Result<std::vector<Rejection>> extend(const Batch& batch, const Page& page, std::vector<Rejection> vetted);
   // The messages with these indexes were parked.
   void parked(const Page& page, const std::vector<std::size_t>& indexes);
 
  private:
-  Result<std::unordered_set<std::int64_t>> blocked_before(const Page& page);
+  Result<std::unordered_set<std::int64_t>> blocked_before(std::int64_t number, const Page& page);
 
   const KeyOrder order_;
   Journal& journal_;

@@ -72,7 +72,7 @@ Result<void> Loop::step() {
 void Loop::enter(State state, const std::string& why) {
   if (state == state_) return;
   state_ = state;
-  if (state == State::streaming) streaming_since_ = Clock::now();
+  if (state == State::streaming) streaming_since_ = wakeup_.now();
   if (state == shown_ || (trouble_ && state == State::recovering)) return;
   log::event(why.empty() ? Level::info : Level::warn, "state_changed",
              {{"from", to_string(shown_)}, {"to", to_string(state)}, {"epoch", epoch_}, {"reason", why}});
@@ -146,9 +146,8 @@ Result<void> Loop::recover() {
   if (auto r = settle(*here_); !r) return r;
   if (state_ == State::stopped) return {};
 
-  if (auto r = lease_.renew(); !r) return r;
   upkeep_.start(epoch_);
-  look_again_at_ = Clock::now();
+  look_again_at_ = wakeup_.now();
   enter(State::streaming);
   return {};
 }
@@ -185,7 +184,8 @@ Result<void> Loop::settle(const Identity& here) {
     e.progress_is_ours = e.progress->token == confirmed_token_;
   }
 
-  // 5
+  // 5: still ours, so nobody else has written since step 2, and what was read belongs together
+  if (auto r = lease_.renew(); !r) return r;
   const Verdict verdict = decide(e);
   if (verdict.action == Verdict::Action::refuse) return *verdict.refusal;
   number_ = std::max(e.newest ? e.newest->number : 0, e.progress ? e.progress->number : 0);
@@ -225,7 +225,11 @@ Result<void> Loop::settle(const Identity& here) {
 // gives the same rows.
 Result<void> Loop::resend(const Batch& batch) {
   auto page = source_.reread(batch);
-  if (!page) return page.error();
+  if (!page) {
+    // A successor may have delivered the batch and deleted its rows.
+    const auto ours = lease_.renew();
+    return !ours && ours.error().fault == Fault::fenced ? ours.error() : page.error();
+  }
   Publisher::Vetted vetted;
   while (true) {
     auto r = publisher_.vet(*page);
@@ -238,19 +242,16 @@ Result<void> Loop::resend(const Batch& batch) {
       if (auto renewed = lease_.renew(); !renewed) return renewed;
     }
   }
-  auto rejected = blocks_.extend(*page, std::move(vetted.rejected), batch.release);
+  auto rejected = blocks_.extend(batch, *page, std::move(vetted.rejected));
   if (!rejected) return rejected.error();
-  flight_ = Flight{batch, std::move(*page), {}, false};
+  flight_ = Flight{batch, std::move(*page)};
   if (!rejected->empty()) {
     if (auto r = journal_.park(epoch_, batch, *rejected); !r) return r;
     at(Phase::parked);
-    flight_->skip = indexes_of(flight_->page, *rejected);
-    blocks_.parked(flight_->page, flight_->skip);
+    flight_->parked = indexes_of(flight_->page, *rejected);
+    blocks_.parked(flight_->page, flight_->parked);
   }
-  if (auto others = suspects_.left_out(flight_->page, flight_->skip); !others.empty()) {
-    flight_->skip = std::move(others);
-    flight_->trial = true;
-  }
+  flight_->left_out = suspects_.left_out(flight_->page, flight_->parked);
   at(Phase::settled);
   return publish();
 }
@@ -265,7 +266,7 @@ Result<void> Loop::stream() {
   if (flight_) {
     auto reported = publisher_.reported();
     if (!reported) return publisher_.refused().empty() ? reported.error() : on_refusal();
-    if (*reported && flight_->trial) {
+    if (*reported && flight_->trial()) {
       suspects_.acquit();
       enter(State::recovering);
       return {};
@@ -278,7 +279,7 @@ Result<void> Loop::stream() {
     return open_release();
   } else if (next_ && state_ == State::streaming) {
     return open_next();
-  } else if (confirmed_ && (state_ == State::draining || Clock::now() >= confirmed_at_ + mark_alone_after)) {
+  } else if (confirmed_ && (state_ == State::draining || wakeup_.now() >= confirmed_at_ + mark_alone_after)) {
     return mark();
   } else if (state_ == State::draining) {
     return finish();
@@ -300,22 +301,22 @@ Result<void> Loop::look_for_work() {
     if (next_) {
       idle_ = Millis{1};
     } else {
-      look_again_at_ = Clock::now() + idle_;
+      look_again_at_ = wakeup_.now() + idle_;
       idle_ = std::min(idle_ * 2, options_.poll_idle);
     }
   }
   // Caught up, a snapshot taken after this batch shows more than one taken now, and costs less than it saves.
   const bool caught_up = flight_ && flight_->page.exhausted && flight_->page.messages.size() < read_ahead_from;
-  if (next_ || reading_ || caught_up || state_ != State::streaming || Clock::now() < look_again_at_) return {};
+  if (next_ || reading_ || caught_up || state_ != State::streaming || wakeup_.now() < look_again_at_) return {};
   reading_ = true;
   return source_.want();
 }
 
 void Loop::pause() const {
-  auto until = Clock::now() + busy_wait_max;
+  auto until = wakeup_.now() + busy_wait_max;
   if (!flight_ && !next_ && !reading_) until = std::min(until, look_again_at_);
   if (confirmed_) until = std::min(until, confirmed_at_ + mark_alone_after);
-  const auto left = std::chrono::duration_cast<std::chrono::microseconds>(until - Clock::now());
+  const auto left = std::chrono::duration_cast<std::chrono::microseconds>(until - wakeup_.now());
   wakeup_.wait(std::max(left, std::chrono::microseconds{0}));
 }
 
@@ -334,24 +335,23 @@ Result<void> Loop::open_next() {
     wakeup_.wait(topic_doubt_interval);
     return lease_.due() ? lease_.renew() : Result<void>{};
   }
-  auto rejected = blocks_.extend(*next_, std::move(vetted->rejected));
-  if (!rejected) return rejected.error();
-
-  Flight flight{{}, std::move(*next_), {}, false};
+  Flight flight{{}, std::move(*next_)};
   next_.reset();
   Batch& b = flight.batch;
   const Page& page = flight.page;
   b = Batch{number_ + 1,   epoch_,        Uuid::random(),  false,          options_.mode,
             page.base,     page.upto,     page.fresh_from, page.after_seq, page.upto_seq,
             page.exhausted, static_cast<std::int64_t>(page.messages.size()), page.bytes, {}, false};
-  flight.skip = indexes_of(page, *rejected);
+  auto rejected = blocks_.extend(b, page, std::move(vetted->rejected));
+  if (!rejected) return rejected.error();
+  flight.parked = indexes_of(page, *rejected);
   at(Phase::opening);
   const bool renews = lease_.due();
-  const auto sent = Clock::now();
+  const auto sent = wakeup_.now();
   if (auto r = journal_.open(b, *rejected, confirmed_, renews); !r) return r;
   if (renews) lease_.extended(sent);
   flight_ = std::move(flight);
-  blocks_.parked(flight_->page, flight_->skip);
+  blocks_.parked(flight_->page, flight_->parked);
   opened(flight_->batch);
   if (auto r = look_for_work(); !r) return r;  // the server reads while we produce
   return publish();
@@ -392,7 +392,7 @@ Result<void> Loop::publish() {
   if (auto r = publisher_.begin(); !r) return r;
   at(Phase::begun);
   const Progress progress{*here_, epoch_, flight_->batch.number, flight_->batch.token, token_before_};
-  if (auto r = publisher_.send(flight_->batch, flight_->page, flight_->skip, progress); !r) {
+  if (auto r = publisher_.send(flight_->batch, flight_->page, flight_->skip(), progress); !r) {
     if (publisher_.refused().empty()) return r;
     return {};  // reported() will say so as well: nobody but stream() answers a refusal
   }
@@ -405,7 +405,7 @@ Result<void> Loop::confirm() {
   auto offsets = publisher_.commit();
   if (!offsets) return offsets.error();
   confirmed_ = Confirmed{flight_->batch.number, std::move(*offsets)};
-  confirmed_at_ = Clock::now();
+  confirmed_at_ = wakeup_.now();
   confirmed_since_take_ = true;
   confirmed_token_ = flight_->batch.token;
   if (SABOTAGED(mark_before_confirm)) confirmed_.reset();
@@ -439,8 +439,11 @@ Result<void> Loop::on_refusal() {
     return {};
   }
   suspects_.clear();
-  auto rejected = blocks_.extend(flight_->page, std::move(refused), flight_->batch.release);
+  auto rejected = blocks_.extend(flight_->batch, flight_->page, std::move(refused));
   if (!rejected) return rejected.error();
+  for (const std::size_t i : flight_->parked) {
+    std::erase_if(*rejected, [&](const Rejection& r) { return r.seq == flight_->page.messages[i].seq; });
+  }
   if (auto r = journal_.park(epoch_, flight_->batch, *rejected); !r) return r;
   log::event(Level::warn, "messages_refused", {{"batch", flight_->batch.number}, {"parked", rejected->size()}});
   at(Phase::parked);
@@ -485,7 +488,7 @@ void Loop::stall(const Error& error) {
   upkeep_.stop();
   publisher_.abandon();
   if (error.fault == Fault::postgres) here_.reset();
-  const auto now = Clock::now();
+  const auto now = wakeup_.now();
   if (state_ == State::streaming && now - streaming_since_ > calm_after) {
     trouble_.reset();
     backoff_.reset();
@@ -505,7 +508,7 @@ void Loop::stall(const Error& error) {
 // One probe at a time, and nothing else.
 Result<void> Loop::probe() {
   if (wakeup_.stop_requested()) return finish();
-  const auto now = Clock::now();
+  const auto now = wakeup_.now();
   if (now >= summary_at_) {
     log::event(Level::warn, "still_stalled", {{"reason", trouble_->what}, {"probes", probes_}});
     summary_at_ = now + summary_interval;

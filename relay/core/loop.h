@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <optional>
+#include <random>
 #include <string>
 
 #include "relay/core/backoff.h"
@@ -42,6 +43,7 @@ struct LoopOptions {
   KeyOrder order = KeyOrder::key;
   Millis poll_idle{20};
   bool stop_on_lost_progress = false;
+  std::uint32_t jitter_seed = std::random_device{}();
   std::function<void(Phase)> at_phase = {};  // called at each phase; for tests
 };
 
@@ -60,8 +62,10 @@ class Loop {
   struct Flight {
     Batch batch;
     Page page;
-    std::vector<std::size_t> skip;  // indexes into page.messages that are parked; in a trial, that are no suspects
-    bool trial = false;             // to find what Kafka refuses: never committed
+    std::vector<std::size_t> parked = {};    // indexes into page.messages
+    std::vector<std::size_t> left_out = {};  // of a trial, which finds what Kafka refuses and is never committed: also those not suspected
+    bool trial() const { return !left_out.empty(); }
+    const std::vector<std::size_t>& skip() const { return trial() ? left_out : parked; }
   };
 
   Result<void> step();
@@ -122,7 +126,7 @@ class Loop {
   Millis idle_{1};
 
   std::optional<Error> trouble_;  // why we are stalled
-  Backoff backoff_{Millis{50}, Millis{1500}};
+  Backoff backoff_{Millis{50}, Millis{1500}, options_.jitter_seed};
   Clock::time_point probe_at_{};
   Clock::time_point summary_at_{};
   std::int64_t probes_ = 0;

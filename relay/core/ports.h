@@ -128,8 +128,9 @@ class Journal {
   virtual Result<void> park(std::int64_t epoch, const Batch& batch, std::span<const Rejection> parked) = 0;
   // Topics of which unreleased messages with a key are parked.
   virtual Result<std::vector<std::string>> topics_with_blocked_keys() = 0;
-  // Of `messages`, those whose (topic, key) is blocked by an unreleased parked message; ascending indexes.
-  virtual Result<std::vector<std::size_t>> blocked(std::span<const Message* const> messages) = 0;
+  // Of `messages`, all of batch `number`, those whose (topic, key) is blocked by an unreleased message that was parked for an earlier
+  // batch, or for this one and comes before; ascending indexes.
+  virtual Result<std::vector<std::size_t>> blocked(std::int64_t number, std::span<const Message* const> messages) = 0;
 };
 
 // Who may write to the journal.
@@ -209,10 +210,11 @@ class Upkeep {
   virtual bool found_releasable() = 0;
 };
 
-// Lets time pass.
+// Tells the time and lets it pass.
 class Wakeup {
  public:
   virtual ~Wakeup() = default;
+  virtual Clock::time_point now() const = 0;
   // Returns when PostgreSQL or Kafka has something, a signal came, or `at_most` is over.
   virtual void wait(std::chrono::microseconds at_most) = 0;
   // Whether the loop is asked to end …

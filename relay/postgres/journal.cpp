@@ -313,7 +313,7 @@ Result<std::vector<std::string>> PgJournal::topics_with_blocked_keys() {
   return topics;
 }
 
-Result<std::vector<std::size_t>> PgJournal::blocked(std::span<const Message* const> messages) {
+Result<std::vector<std::size_t>> PgJournal::blocked(std::int64_t number, std::span<const Message* const> messages) {
   std::vector<Rejection> topics;  // reused for its array form
   std::string keys = "{";
   for (const Message* m : messages) {
@@ -323,9 +323,10 @@ Result<std::vector<std::size_t>> PgJournal::blocked(std::span<const Message* con
   }
   auto rows = control_->run(
       "looking for blocked keys",
-      "select k.n from unnest($1::text[], $2::bytea[]) with ordinality as k(topic, key, n) where exists (select from outbox.parked p "
-      "where p.topic = k.topic and sha256(p.key) = sha256(k.key) and p.key = k.key and p.released_in is null) order by k.n",
-      array_text(topics, &Rejection::error_class), keys + "}");
+      "select k.n from unnest($1::text[], $2::bytea[], $3::bigint[]) with ordinality as k(topic, key, seq, n) where exists ("
+      "select from outbox.parked p where p.topic = k.topic and sha256(p.key) = sha256(k.key) and p.key = k.key "
+      "and p.released_in is null and (p.parked_for < $4 or p.seq < k.seq)) order by k.n",
+      array_text(topics, &Rejection::error_class), keys + "}", seq_array(topics), number);
   if (!rows) return rows.error();
   std::vector<std::size_t> out;
   for (const auto& row : *rows) out.push_back(row[0].as<std::size_t>() - 1);

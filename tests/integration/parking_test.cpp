@@ -116,6 +116,26 @@ TEST_F(ParkingTest, AMessageThatTheBrokerRefusesIsParkedAndTheRestOfItsBatchArri
   EXPECT_TRUE(verdict.exactly_once()) << verdict;
 }
 
+TEST_F(ParkingTest, OnlyWhatComesBehindARefusedMessageOfItsKeyIsHeldBack) {
+  const std::string strict = world.topic("strict", 1);
+  auto relay = world.relay();
+  put(strict, "'a'", text("a 1"));
+  world.settled();
+  world.kafka().alter_topic(strict, {"max.message.bytes=2000"});
+  world.sql("insert into outbox.message (topic, key, payload, headers) select '" + strict + "', 'a', convert_to(case when g = 3 then "
+            "repeat('x', 5000) else 'a ' || g end, 'UTF8'), case when g = 5 then '[]'::jsonb end from generate_series(2, 6) g");
+  world.settled();
+  relay.signal(SIGTERM);
+  EXPECT_EQ(relay.wait(), 0) << relay.output();
+  EXPECT_EQ(relay.output().find("to=stalled"), std::string::npos) << relay.output();
+  const std::string reason = world.value("select p.error_class from outbox.parked p order by p.seq limit 1");
+  EXPECT_TRUE(reason == "refused" || reason == "too_large") << reason;
+  EXPECT_EQ(parked(), "a:" + reason + " a:key_blocked a:bad_headers a:key_blocked");
+  const auto verdict = test::judge(world, {strict});
+  EXPECT_TRUE(verdict.exactly_once()) << verdict;
+  EXPECT_EQ(verdict.arrived, 2) << verdict;
+}
+
 // The broker refuses a record without a key in a compacted topic, which no look at the message can foresee, and says so of the
 // whole record batch.
 class RefusalTest : public ParkingTest, public ::testing::WithParamInterface<std::tuple<const char*, const char*>> {
