@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <gtest/gtest.h>
+
+#include "relay/base/log.h"
+#include "tests/sim/placed_schedule.h"
+#include "tests/sim/random_schedule.h"
+#include "tests/support/process.h"
+#include "tests/support/world.h"
+
+namespace outbox::sim {
+namespace {
+
+class Simulation : public testing::Test {
+ protected:
+  static void SetUpTestSuite() { log::set_level(log::Level::error); }
+};
+
+TEST_F(Simulation, EachStepSurvivesACrashAndALateRequest) {
+  const auto all = run_all_placed_schedules(0, 1'000);
+  EXPECT_EQ(all.violation, "");
+  EXPECT_GT(all.schedules, 10'000);
+  RecordProperty("schedules", std::to_string(all.schedules));
+}
+
+TEST_F(Simulation, RandomSchedulesKeepEveryPromise) {
+  for (std::uint64_t seed = 0; seed < 100'000; ++seed) {
+    const auto result = run_random_schedule(seed);
+    ASSERT_EQ(result.violation, "") << "seed " << seed << ": repeat it with simulate --schedules 1 --from " << seed;
+  }
+}
+
+TEST_F(Simulation, TheSameSeedIsTheSameSchedule) {
+  for (std::uint64_t seed = 0; seed < 100; ++seed) EXPECT_EQ(run_random_schedule(seed).points, run_random_schedule(seed).points);
+}
+
+// The checker must be able to fail: each defect breaks the promise that it is about, within a bounded number of schedules.
+class SabotagedSimulation : public testing::TestWithParam<std::pair<const char*, const char*>> {};
+
+TEST_P(SabotagedSimulation, IsCaught) {
+  const auto& [defect, symptom] = GetParam();
+  const auto ended = test::run_command({test::program_path("tests/simulate-sabotaged"), "--schedules", "400000"}, {{"OUTBOX_SABOTAGE", defect}},
+                                       Millis{120'000});
+  EXPECT_EQ(ended.code, 1) << ended.output;
+  EXPECT_NE(ended.output.find(symptom), std::string::npos) << ended.output;
+}
+
+INSTANTIATE_TEST_SUITE_P(Defects, SabotagedSimulation,
+                         testing::Values(std::pair("no_token_check", "came twice"), std::pair("incarnation_rule_off", "a transaction was left open"),
+                                         std::pair("mark_before_confirm", "was lost"), std::pair("no_epoch_lock", "changed by somebody else"),
+                                         std::pair("synchronous_commit_off", "came twice"), std::pair("order_by_txid", "came twice"),
+                                         std::pair("position_is_highest_seq", "does not come to an end")),
+                         [](const auto& tested) { return tested.param.first; });
+
+}  // namespace
+}  // namespace outbox::sim
