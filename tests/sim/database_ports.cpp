@@ -248,6 +248,7 @@ Result<bool> ModelJournal::open_release(Batch& next, const std::optional<Confirm
       if (p.decision == ParkedRow::Decision::none) p.decision = ParkedRow::Decision::release;
       return &p;
     };
+    batch.messages = 0;
     for (const std::size_t i : chosen.beyond) decide(i);
     for (const std::size_t i : chosen.taken) {
       ParkedRow* const p = decide(i);

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <map>
+
+#include "tests/conformance/stage.h"
+#include "tests/sim/database_ports.h"
+#include "tests/sim/model_publisher.h"
+
+namespace outbox::conformance {
+namespace {
+
+constexpr int keys = 4;
+
+class CalmWeather : public sim::Weather {
+ public:
+  Clock::time_point now() const override { return now_; }
+  void pass(Clock::duration time) { now_ += time; }
+
+ private:
+  Clock::time_point now_{std::chrono::hours(1)};
+};
+
+class ModelStage : public Stage {
+ public:
+  Relay relay(const std::string& name) override {
+    auto& p = processes_[name];
+    if (!p) p = std::make_unique<Process>(*this, static_cast<int>(processes_.size()));
+    return {p->source, p->journal, p->lease, p->publisher};
+  }
+
+  void begin(const std::string& transaction) override { open_[transaction] = database_.begin(); }
+  void insert(const std::string& transaction, int message, int key, Trait trait) override {
+    database_.insert({0, open_.at(transaction), message, key, 0, trait});
+  }
+  void commit(const std::string& transaction) override { end(transaction, sim::Database::Outcome::committed); }
+  void prepare(const std::string& transaction) override { end(transaction, sim::Database::Outcome::prepared); }
+  void abort(const std::string& transaction) override { end(transaction, sim::Database::Outcome::aborted); }
+  void delete_messages() override { database_.now.messages.clear(); }
+
+  void decide(int message, bool discard) override {
+    for (sim::ParkedRow& p : database_.now.parked) {
+      if (p.row.id == message) p.decision = discard ? sim::ParkedRow::Decision::discard : sim::ParkedRow::Decision::release;
+    }
+  }
+  void crash_database() override { database_.crash(); }
+  void let_lease_run_out() override { weather_.pass(lease_ttl); }
+
+  int number_of(const Message& m) const override { return sim::id_of(m); }
+  std::vector<int> arrived() override {
+    std::vector<int> numbers;
+    for (std::size_t p = 0; p < sim::progress_partition; ++p) {
+      for (const sim::Record& r : broker_.log[p]) {
+        if (r.state == sim::Record::State::open) break;
+        if (r.state == sim::Record::State::committed) numbers.push_back(r.id);
+      }
+    }
+    std::sort(numbers.begin(), numbers.end());
+    return numbers;
+  }
+
+ private:
+  struct Process {
+    Process(ModelStage& stage, int holder)
+        : session{stage.database_, stage.weather_, holder, KeyOrder::key, page_rows, release_rows, lease_ttl},
+          publisher(stage.broker_, stage.weather_, false) {}
+    sim::Session session;
+    sim::ModelSource source{session};
+    sim::ModelJournal journal{session};
+    sim::ModelLease lease{session};
+    sim::ModelPublisher publisher;
+  };
+
+  void end(const std::string& transaction, sim::Database::Outcome outcome) {
+    database_.end(open_.at(transaction), outcome);
+    database_.flush();
+  }
+
+  CalmWeather weather_;
+  sim::Database database_{keys};
+  sim::Broker broker_;
+  std::map<std::string, Xid> open_;
+  std::map<std::string, std::unique_ptr<Process>> processes_;
+};
+
+}  // namespace
+
+std::unique_ptr<Stage> model_stage() { return std::make_unique<ModelStage>(); }
+
+}  // namespace outbox::conformance

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <map>
+#include <pqxx/pqxx>
+
+#include "relay/kafka/producer.h"
+#include "relay/postgres/journal.h"
+#include "relay/postgres/lease.h"
+#include "relay/postgres/reader.h"
+#include "tests/conformance/stage.h"
+#include "tests/support/kafka_log.h"
+#include "tests/support/world.h"
+
+namespace outbox::conformance {
+namespace {
+
+constexpr std::int64_t message_bytes_max = 1'000;
+
+// Written by the producer when reports have come; the suite polls, and does not listen.
+class EventFd {
+ public:
+  EventFd() : fd(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {}
+  ~EventFd() { close(fd); }
+  EventFd(const EventFd&) = delete;
+  EventFd& operator=(const EventFd&) = delete;
+  const int fd;
+};
+
+// Of all stages, which come one after the other, each with a database of its own.
+test::ScratchPostgres& server() {
+  static test::ScratchPostgres one({"max_prepared_transactions=5"});
+  return one;
+}
+
+class RealStage : public Stage {
+ public:
+  RealStage() : server_(server()), world_(server_), topic_(world_.topic("t", 2)),
+                compacted_(world_.topic("compacted", 1, {"cleanup.policy=compact"})) {}
+
+  Relay relay(const std::string& name) override {
+    auto& p = processes_[name];
+    if (!p) p = std::make_unique<Process>(*this, name);
+    return {p->reader, p->journal, p->lease, p->publisher};
+  }
+
+  void begin(const std::string& transaction) override {
+    auto& t = open_[transaction];
+    t.connection = std::make_unique<pqxx::connection>(world_.dsn());
+    t.work = std::make_unique<pqxx::nontransaction>(*t.connection);
+    t.work->exec("begin");
+    t.work->exec("select pg_catalog.pg_current_xact_id()");
+  }
+  void insert(const std::string& transaction, int message, int key, Trait trait) override {
+    const std::string& to = trait == Trait::refused ? compacted_ : topic_;
+    const std::string payload = std::to_string(message) + (trait == Trait::too_large ? " " + std::string(message_bytes_max, 'x') : "");
+    open_.at(transaction).work->exec("insert into outbox.message (topic, key, payload) values ('" + to + "', " +
+                                     (key == sim::no_key ? "null" : "'" + std::to_string(key) + "'") + ", '" + payload + "')");
+  }
+  void commit(const std::string& transaction) override { end(transaction, "commit"); }
+  void prepare(const std::string& transaction) override {
+    open_.at(transaction).work->exec("prepare transaction '" + transaction + "'");
+    open_.erase(transaction);
+  }
+  void abort(const std::string& transaction) override { end(transaction, "rollback"); }
+  void delete_messages() override { world_.sql("delete from outbox.message"); }
+
+  void decide(int message, bool discard) override {
+    world_.sql("update outbox.parked set resolution = '" + std::string(discard ? "discard" : "release") +
+               "', decided_by = 'test', decided_at = clock_timestamp() where released_in is null and "
+               "split_part(convert_from(payload, 'UTF8'), ' ', 1) = '" +
+               std::to_string(message) + "'");
+  }
+  void crash_database() override {
+    server_.stop(test::ScratchPostgres::Stop::immediate);
+    server_.start();
+  }
+  void let_lease_run_out() override {
+    test::eventually("the lease to run out", [&] { return world_.value("select expires_at <= clock_timestamp() from outbox.lease") == "t"; });
+  }
+
+  int number_of(const Message& m) const override { return m.payload ? std::stoi(std::string(*m.payload)) : 0; }
+  std::vector<int> arrived() override {
+    std::vector<int> numbers;
+    const auto log = test::read_log(world_.kafka().brokers(), {topic_, compacted_}, test::Isolation::read_committed, Millis{1'500});
+    for (const auto& r : log.records) numbers.push_back(std::stoi(*r.payload));
+    std::sort(numbers.begin(), numbers.end());
+    return numbers;
+  }
+
+ private:
+  struct Process {
+    Process(RealStage& stage, const std::string& name) {
+      in_postgres.dsn = Secret(stage.world_.dsn());
+      in_postgres.relay = stage.world_.name();
+      in_postgres.holder = name;
+      in_postgres.lease_ttl = lease_ttl;
+      in_postgres.batch_messages_max = page_rows;
+      in_postgres.message_bytes_max = message_bytes_max;
+      in_kafka.brokers = stage.world_.kafka().brokers();
+      in_kafka.relay = stage.world_.name();
+      in_kafka.progress_topic = "outbox-progress." + stage.world_.name();
+      in_kafka.allow = {"*"};
+      in_kafka.message_bytes_max = message_bytes_max;
+    }
+    postgres::Options in_postgres;
+    kafka::Options in_kafka;
+    EventFd wake;
+    postgres::Reader reader{in_postgres};
+    postgres::PgJournal journal{in_postgres, reader};
+    postgres::PgLease lease{in_postgres, journal};
+    kafka::Producer publisher{in_kafka, wake.fd};
+  };
+  struct OpenTransaction {
+    std::unique_ptr<pqxx::connection> connection;
+    std::unique_ptr<pqxx::nontransaction> work;
+  };
+
+  void end(const std::string& transaction, const std::string& how) {
+    if (open_.contains(transaction)) {
+      open_.at(transaction).work->exec(how);
+      open_.erase(transaction);
+    } else {
+      world_.sql(how + " prepared '" + transaction + "'");
+    }
+  }
+
+  test::ScratchPostgres& server_;
+  test::World world_;
+  std::string topic_;
+  std::string compacted_;
+  std::map<std::string, OpenTransaction> open_;
+  std::map<std::string, std::unique_ptr<Process>> processes_;
+};
+
+}  // namespace
+
+std::unique_ptr<Stage> real_stage() { return std::make_unique<RealStage>(); }
+
+}  // namespace outbox::conformance
