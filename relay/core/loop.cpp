@@ -16,7 +16,6 @@ constexpr Millis mark_alone_after{100};    // without a next batch to carry the 
 constexpr Millis standby_interval{100};
 constexpr Millis topic_doubt_interval{200};
 constexpr Millis busy_wait_max{50};        // an upper bound only: what is waited for wakes the loop
-constexpr Millis summary_interval{60'000};
 constexpr Millis calm_after{5'000};        // streaming for so long, a trouble is over even if there was nothing to send
 constexpr std::size_t read_ahead_from = 1'000;  // messages in flight
 
@@ -73,7 +72,7 @@ void Loop::enter(State state, const std::string& why) {
   if (state == state_) return;
   state_ = state;
   if (state == State::streaming) streaming_since_ = wakeup_.now();
-  if (state == shown_ || (trouble_ && state == State::recovering)) return;
+  if (state == shown_ || (breaker_.trouble() && state == State::recovering)) return;
   log::event(why.empty() ? Level::info : Level::warn, "state_changed",
              {{"from", to_string(shown_)}, {"to", to_string(state)}, {"epoch", epoch_}, {"reason", why}});
   shown_ = state;
@@ -95,7 +94,7 @@ Result<void> Loop::stand_by() {
     enter(State::recovering);
     return {};
   }
-  trouble_.reset();
+  breaker_.close();
   if (shown_ != State::standby) {
     state_ = shown_;
     enter(State::standby);
@@ -412,8 +411,7 @@ Result<void> Loop::confirm() {
   flight_.reset();
   suspects_.clear();
   publisher_.limit_record_batches(0);
-  trouble_.reset();
-  backoff_.reset();
+  breaker_.reset();
   at(Phase::confirmed);
   return {};
 }
@@ -489,16 +487,8 @@ void Loop::stall(const Error& error) {
   publisher_.abandon();
   if (error.fault == Fault::postgres) here_.reset();
   const auto now = wakeup_.now();
-  if (state_ == State::streaming && now - streaming_since_ > calm_after) {
-    trouble_.reset();
-    backoff_.reset();
-  }
-  const bool repeated = trouble_.has_value();
-  trouble_ = error;
-  probe_at_ = now + backoff_.next();
-  if (!repeated) {
-    probes_ = 0;
-    summary_at_ = now + summary_interval;
+  if (state_ == State::streaming && now - streaming_since_ > calm_after) breaker_.reset();
+  if (breaker_.trip(error, now)) {
     enter(State::stalled, error.text());
   } else {
     state_ = State::stalled;  // the same trouble goes on: the summary tells
@@ -508,22 +498,16 @@ void Loop::stall(const Error& error) {
 // One probe at a time, and nothing else.
 Result<void> Loop::probe() {
   if (wakeup_.stop_requested()) return finish();
-  const auto now = wakeup_.now();
-  if (now >= summary_at_) {
-    log::event(Level::warn, "still_stalled", {{"reason", trouble_->what}, {"probes", probes_}});
-    summary_at_ = now + summary_interval;
-  }
-  if (now < probe_at_) {
-    wakeup_.wait(std::chrono::duration_cast<std::chrono::microseconds>(probe_at_ - now));
+  if (const auto wait = breaker_.before_probe(wakeup_.now()); wait > Clock::duration::zero()) {
+    wakeup_.wait(std::chrono::ceil<std::chrono::microseconds>(wait));
     return {};
   }
-  ++probes_;
-  if (trouble_->fault == Fault::postgres) {
+  if (breaker_.trouble()->fault == Fault::postgres) {
     auto here = journal_.connect();
     if (!here) return here.error();
     here_ = *here;
     session_fresh_ = true;
-  } else if (trouble_->fault == Fault::kafka) {
+  } else if (breaker_.trouble()->fault == Fault::kafka) {
     if (auto r = publisher_.probe(); !r) return r;
   }
   state_ = State::standby;

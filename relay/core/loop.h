@@ -7,7 +7,7 @@
 #include <random>
 #include <string>
 
-#include "relay/core/backoff.h"
+#include "relay/core/breaker.h"
 #include "relay/core/key_order.h"
 #include "relay/core/ports.h"
 #include "relay/core/recovery.h"
@@ -125,11 +125,7 @@ class Loop {
   Clock::time_point look_again_at_{};
   Millis idle_{1};
 
-  std::optional<Error> trouble_;  // why we are stalled
-  Backoff backoff_{Millis{50}, Millis{1500}, options_.jitter_seed};
-  Clock::time_point probe_at_{};
-  Clock::time_point summary_at_{};
-  std::int64_t probes_ = 0;
+  Breaker breaker_{options_.jitter_seed};
 };
 
 }  // namespace outbox

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <random>
+
+#include "relay/base/clock.h"
+#include "relay/base/error.h"
+
+namespace outbox {
+
+// What keeps the loop from fighting a dependency that is sick: while there is trouble, one probe at a time, ever more seldom, and one
+// summary a minute in the log. What a probe is, and when the trouble is over, the loop knows.
+class Breaker {
+ public:
+  explicit Breaker(std::uint32_t jitter_seed) : random_(jitter_seed) {}
+
+  // Why nothing is done; nullopt: no trouble.
+  const std::optional<Error>& trouble() const { return trouble_; }
+  // False: the trouble that there was goes on.
+  bool trip(const Error& error, Clock::time_point now);
+  // The trouble is over for now; should it come back, the waits between probes are as long as they were.
+  void close() { trouble_.reset(); }
+  // It is over for good.
+  void reset();
+
+  // How long to wait until the next probe; zero: now, and it counts as made.
+  Clock::duration before_probe(Clock::time_point now);
+
+ private:
+  Millis next_wait();
+
+  std::optional<Error> trouble_;
+  Clock::time_point probe_at_{};
+  Clock::time_point summary_at_{};
+  std::int64_t probes_ = 0;
+  Millis wait_ = shortest_wait;
+  std::minstd_rand random_;
+
+  static constexpr Millis shortest_wait{50};
+  static constexpr Millis longest_wait{1'500};
+};
+
+}  // namespace outbox
