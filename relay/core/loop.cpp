@@ -123,7 +123,13 @@ Result<void> Loop::recover() {
   // 1: look, before anybody is fenced
   auto before = publisher_.newest_progress(false);
   if (!before) return before.error();
-  if (auto error = foreign(*here_, *before)) return *error;
+  if (foreign(*here_, *before)) {
+    // Or the record is younger than our session: a successor may have followed the database to another server meanwhile.
+    auto here = journal_.connect();
+    if (!here) return here.error();
+    here_ = *here;
+    if (auto error = foreign(*here_, *before)) return *error;
+  }
 
   // 2: take the lease
   auto available = lease_.available();

@@ -50,7 +50,9 @@ Verdict decide(const Evidence& e) {
     if (at_previous) return not_delivered(*e.newest, Finding::nothing_unusual);
     if (!e.progress || e.progress_known) return not_delivered(*e.newest, Finding::progress_lost);
   }
-  if (e.confirmed_since_take && !e.progress_is_ours) {
+  // A record of an older timeline is of this database, before the fail-over that lost what it tells of.
+  const bool before_fail_over = e.here.timeline != 0 && e.progress->identity.timeline != 0 && e.progress->identity.timeline < e.here.timeline;
+  if (e.confirmed_since_take && !e.progress_is_ours && !before_fail_over) {
     return {Action::refuse, Finding::nothing_unusual,
             Error{Fault::refused, "another relay writes progress records under our name, from another database",
                   "give each database a relay.name of its own"}};

@@ -79,10 +79,11 @@ void Broker::arrive(std::size_t index) {
   static_cast<void>(handle(request));
 }
 
-bool Broker::hidden() const {
-  const auto& records = log[progress_partition];
+bool Broker::is_open(const std::vector<Record>& records) {
   return std::any_of(records.begin(), records.end(), [](const Record& r) { return r.state == Record::State::open; });
 }
+
+bool Broker::has_open_records() const { return std::any_of(log.begin(), log.end(), &Broker::is_open); }
 
 std::optional<Progress> Broker::newest_progress() const {
   std::optional<Progress> newest;

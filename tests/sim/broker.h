@@ -48,13 +48,13 @@ class Broker {
   void arrive(std::size_t index);
   // Aborts a transaction that has been open for too long; its producer is fenced.
   void time_out();
-  bool transaction_open() const { return state_ == State::ongoing; }
+  bool has_open_records() const;
   int epoch() const { return epoch_; }  // of the transactional producer
   int new_idempotent_producer() { return ++idempotent_producers_ + transactional_producer; }
   // The newest progress record that a read_committed consumer sees.
   std::optional<Progress> newest_progress() const;
   // Whether a record of an open transaction hides what lies behind it.
-  bool hidden() const;
+  bool hidden() const { return is_open(log[progress_partition]); }
 
  private:
   enum class State { empty, ongoing, committed, aborted };
@@ -64,6 +64,7 @@ class Broker {
     std::vector<int> taken;       // sequence numbers of the record batches that it took
   };
 
+  static bool is_open(const std::vector<Record>& records);
   Code produce(const Request& r);
   void end(bool commit, int marker_epoch);
 

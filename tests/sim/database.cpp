@@ -56,6 +56,12 @@ void Database::crash() {
   ++life_;
 }
 
+void Database::fail_over() {
+  durable = replica_;
+  crash();
+  ++identity_.timeline;
+}
+
 void Database::prune() {
   const auto stream = std::find_if(now.journal.rbegin(), now.journal.rend(), [](const Opened& o) { return !o.batch->release; });
   if (stream == now.journal.rend()) return;

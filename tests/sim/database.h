@@ -64,7 +64,11 @@ class Database {
     std::vector<int> counters;          // messages committed per key
   };
 
-  explicit Database(int keys) { now.counters.resize(static_cast<std::size_t>(keys)); durable = now; }
+  explicit Database(int keys) {
+    now.counters.resize(static_cast<std::size_t>(keys));
+    durable = now;
+    replica_ = now;
+  }
 
   State now;
   State durable;
@@ -85,6 +89,9 @@ class Database {
   void flush() { durable = now; }
   // Forgets what was not flushed; prepared transactions stay.
   void crash();
+  // The standby, which has what was replicated so far, takes the place of this server, on a new timeline.
+  void replicate() { replica_ = durable; }
+  void fail_over();
   // Retention: deletes what is visible in the base of the newest stream batch.
   void prune();
   // Carries out one of the late statements.
@@ -99,6 +106,7 @@ class Database {
   Releasable releasable(bool by_key, std::size_t most) const;
 
  private:
+  State replica_;
   int life_ = 1;
   Identity identity_{1, 1};
 };

@@ -39,7 +39,7 @@ class RandomSchedule : public World {
  public:
   explicit RandomSchedule(Chance chance, const WorldOptions& options)
       : World(options), chance_(chance), relays_(1 + chance_.below(2)), transactions_(2 + chance_.below(7)), faults_(chance_.below(4)),
-        bad_ways_(chance_.below(4)), poison_(chance_.one_in(3)) {}
+        bad_ways_(chance_.below(4)), poison_(chance_.one_in(3)), standby_(!poison_ && chance_.one_in(4)) {}
 
  private:
   void between(Process& process) override;
@@ -57,6 +57,7 @@ class RandomSchedule : public World {
   std::uint32_t faults_;        // yet to happen
   std::uint32_t bad_ways_;      // requests that have yet to go wrong
   const bool poison_;
+  const bool standby_;          // a server that lags, and is promoted in place of a crash; not with poison: it can lose what was parked
 };
 
 void RandomSchedule::between(Process& process) {
@@ -97,7 +98,7 @@ void RandomSchedule::application() {
 }
 
 void RandomSchedule::servers() {
-  switch (chance_.below(5)) {
+  switch (chance_.below(6)) {
     case 0: database_.flush(); break;
     case 1: database_.prune(); break;
     case 2:
@@ -106,6 +107,7 @@ void RandomSchedule::servers() {
     case 3:
       if (!database_.late.empty()) database_.arrive(chance_.below(static_cast<std::uint32_t>(database_.late.size())));
       break;
+    case 4: database_.replicate(); break;
     default:
       if (const auto parked = static_cast<std::uint32_t>(database_.now.parked.size()); parked > 0) {
         operator_decides(chance_.below(parked), chance_.one_in(3), !chance_.one_in(4));
@@ -122,7 +124,7 @@ void RandomSchedule::fault(Process& process) {
       if (other.alive()) other.kill();
       break;
     case 3:
-    case 4: database_crashes(); break;
+    case 4: standby_ ? database_fails_over() : database_crashes(); break;
     case 5: process.pause_for(Millis{chance_.below(1'500)}); break;
     case 6: broker_.time_out(); break;
     default: process.ask_to_stop();

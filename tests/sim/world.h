@@ -85,6 +85,7 @@ class World {
   void app_end(std::size_t which, Database::Outcome outcome, bool durably);
   void operator_decides(std::size_t which, bool discard, bool mend);
   void database_crashes();
+  void database_fails_over();
   std::size_t app_open() const { return open_.size(); }
   Process& process(std::size_t index) { return *processes_[index]; }
   std::size_t process_count() const { return processes_.size(); }
@@ -113,11 +114,18 @@ class World {
   int last_holder_ = 0;
   std::int64_t points_ = 0;
   std::string stopped_;  // why a relay refused to go on
+  bool failed_over_ = false;
+  Clock::time_point nothing_open_at_{};
 };
 
-// What is wrong with what Kafka holds, compared with what was committed; empty: nothing. With `may_repeat`, a message may arrive more
-// than once.
-std::string judge(const Database& database, const Broker& broker, KeyOrder order, bool may_repeat);
+struct Demands {
+  KeyOrder order = KeyOrder::key;
+  bool may_repeat = false;  // a message may arrive more than once
+  bool went_back = false;   // the database lost commits that Kafka knows: what is committed now must have arrived, in order, no more
+};
+
+// What is wrong with what Kafka holds, compared with what was committed; empty: nothing.
+std::string judge(const Database& database, const Broker& broker, const Demands& demands);
 
 // What both hold, for a person who looks for the reason.
 std::string describe(const Database& database, const Broker& broker);

@@ -112,6 +112,13 @@ TEST_F(RecoveryTest, AnUnknownRecordThatWeWroteOurselvesMeansThatTheDatabaseWent
   expect(Action::resend, Finding::database_went_back);
 }
 
+TEST_F(RecoveryTest, AnUnknownRecordOfAnOlderTimelineIsFromBeforeTheFailOverWhoeverWroteIt) {
+  kafka_has(stranger, false);
+  evidence.confirmed_since_take = true;
+  evidence.here.timeline = evidence.progress->identity.timeline + 1;
+  expect(Action::resend, Finding::database_went_back);
+}
+
 TEST_F(RecoveryTest, AnUnknownRecordOtherwiseMeansTheDatabaseWentBack) {
   kafka_has(stranger, false);
   expect(Action::resend, Finding::database_went_back);
