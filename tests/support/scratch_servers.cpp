@@ -141,6 +141,16 @@ void ScratchPostgres::resume() const {
   ::kill(pid(), SIGCONT);
 }
 
+ScratchPgbouncer::ScratchPgbouncer(const ScratchPostgres& server, const std::vector<std::string>& settings) {
+  std::vector<std::string> arguments = {std::to_string(server.port())};
+  arguments.insert(arguments.end(), settings.begin(), settings.end());
+  folder_.scratch("pgbouncer", arguments);
+}
+
+std::string ScratchPgbouncer::dsn(const std::string& database, const std::string& user) const {
+  return "host=127.0.0.1 port=" + folder_.value("PGBOUNCER_PORT") + " user=" + user + " dbname=" + database;
+}
+
 ScratchKafka::ScratchKafka(const std::vector<std::string>& properties) { folder_.scratch("kafka", properties); }
 
 void ScratchKafka::alter_topic(const std::string& name, const std::vector<std::string>& config) const {

@@ -56,6 +56,22 @@ class ScratchPostgres {
   int databases_ = 0;
 };
 
+// A pooler in transaction mode before a server, shared by all who connect as one user to one database.
+class ScratchPgbouncer {
+ public:
+  // Each setting is name=value, as in pgbouncer.ini.
+  explicit ScratchPgbouncer(const ScratchPostgres& server, const std::vector<std::string>& settings = {});
+
+  std::string dsn(const std::string& database = "postgres", const std::string& user = "postgres") const;
+  void kill() const { folder_.scratch("stop-pgbouncer", {"KILL"}); }
+  // Starts it again when it was killed: same port.
+  void start() const { folder_.scratch("start-pgbouncer"); }
+  int pid() const { return std::stoi(folder_.value("PGBOUNCER_PID")); }
+
+ private:
+  ScratchFolder folder_;
+};
+
 class ScratchKafka {
  public:
   // Each property is name=value, as in a broker's configuration; advertised=HOST:PORT adds a listener that sends clients to
