@@ -9,6 +9,7 @@
 #include "relay/core/recovery.h"
 #include "relay/kafka/inspect.h"
 #include "relay/kafka/progress.h"
+#include "relay/postgres/guards.h"
 #include "relay/postgres/inspect.h"
 
 namespace outbox {
@@ -32,15 +33,22 @@ bool any_unreachable(const std::vector<Finding>& findings) {
   return std::any_of(findings.begin(), findings.end(), [](const Finding& f) { return f.severity == Severity::unreachable; });
 }
 
+void add_postgres(Error e, Examination& out) {
+  if (e.hint.empty()) e.hint = "is postgres.dsn right, and does the server run?";
+  out.add(e.fault == Fault::postgres ? Severity::unreachable : Severity::refused, "PostgreSQL", e);
+}
+
 Identity examine_postgres(const Config& config, Examination& out) {
   Identity here;
+  const auto options = postgres_options(config);
   auto control = open_control(config);
   if (control) {
-    out.add(postgres::inspect_database(**control, postgres_options(config), here));
+    out.add(postgres::inspect_database(**control, options, here));
+    auto session = open_session(config);
+    const auto pooler = session ? postgres::guard_pooler(**control, **session, options) : Result<void>(session.error());
+    if (!pooler && !any_unreachable(out.findings)) add_postgres(pooler.error(), out);
   } else {
-    Error e = control.error();
-    if (e.hint.empty()) e.hint = "is postgres.dsn right, and does the server run?";
-    out.add(e.fault == Fault::postgres ? Severity::unreachable : Severity::refused, "PostgreSQL", e);
+    add_postgres(control.error(), out);
   }
   out.postgres_reached = !any_unreachable(out.findings);
   return here;

@@ -10,10 +10,15 @@
 
 namespace outbox {
 
+static postgres::Pooler pooler_of(const Config& config) {
+  return config.postgres.pooler == "transaction" ? postgres::Pooler::transaction : postgres::Pooler::none;
+}
+
 postgres::Options postgres_options(const Config& config) {
   postgres::Options o;
   o.dsn = config.postgres.dsn;
   o.password = config.postgres.password;
+  o.pooler = pooler_of(config);
   o.relay = config.relay.name;
   o.holder = holder_name();
   o.mode = config.relay.mode;
@@ -44,10 +49,20 @@ kafka::Options kafka_options(const Config& config) {
   return o;
 }
 
+static Result<std::string> connection_of(const Config& config) {
+  return postgres::connection_string(config.postgres.dsn, config.postgres.password, "outbox-relay " + config.relay.name);
+}
+
 Result<std::unique_ptr<postgres::Control>> open_control(const Config& config) {
-  auto connection = postgres::connection_string(config.postgres.dsn, config.postgres.password, "outbox-relay " + config.relay.name);
+  auto connection = connection_of(config);
   if (!connection) return connection.error();
-  return postgres::Control::connect(*connection);
+  return postgres::Control::connect(*connection, std::nullopt, pooler_of(config));
+}
+
+Result<std::unique_ptr<postgres::Session>> open_session(const Config& config) {
+  auto connection = connection_of(config);
+  if (!connection) return connection.error();
+  return postgres::Session::connect(*connection, pooler_of(config));
 }
 
 Result<std::string> id_array(const std::vector<std::string>& ids) {

@@ -19,6 +19,9 @@ kafka::Options kafka_options(const Config& config);
 // A session for a command that looks at the database, or changes it by hand.
 Result<std::unique_ptr<postgres::Control>> open_control(const Config& config);
 
+// A session like the one that reads and opens batches.
+Result<std::unique_ptr<postgres::Session>> open_session(const Config& config);
+
 // Ids of messages as PostgreSQL reads an array of them.
 //   usage   one of them is no id.
 Result<std::string> id_array(const std::vector<std::string>& ids);

@@ -38,7 +38,7 @@ constexpr std::int64_t kDay = 24 * kHour;
 constexpr std::string_view kModes[] = {to_string(Mode::exactly_once), to_string(Mode::at_least_once)};
 constexpr std::string_view kOrders[] = {to_string(KeyOrder::key), to_string(KeyOrder::message)};
 constexpr std::string_view kLostProgress[] = {to_string(OnLostProgress::resend), to_string(OnLostProgress::stop)};
-constexpr std::string_view kPoolers[] = {"none"};
+constexpr std::string_view kPoolers[] = {"none", "transaction"};
 constexpr std::string_view kFormats[] = {"text", "json"};
 constexpr std::string_view kLevels[] = {"debug", "info", "warn", "error"};
 
@@ -79,8 +79,9 @@ const Option kOptions[] = {
              " machine."},
     {.section = "postgres", .key = "pooler", .type = Type::choice,
      .member = at<&Config::postgres, &Config::Postgres::pooler>, .standard = "none", .choices = kPoolers,
-     .help = "What stands between the relay and PostgreSQL. Only none is supported: the relay needs sessions of its "
-             "own."},
+     .help = "What stands between the relay and PostgreSQL. none: nothing, or a pooler in session mode. transaction: a "
+             "pooler such as pgbouncer in transaction mode, which gives each transaction another server connection. "
+             "The relay then sends its settings with each statement."},
     {.section = "postgres", .key = "allow_unguarded", .type = Type::boolean,
      .member = at<&Config::postgres, &Config::Postgres::allow_unguarded>, .standard = "false",
      .help = "Run although the server forbids the functions by which the relay recognises another cluster or an "
@@ -185,10 +186,6 @@ Result<void> check_range(const Option& option, std::int64_t value) {
 Result<void> assign_choice(const Option& option, const std::string& text, Config& config) {
   const auto found = std::find(option.choices.begin(), option.choices.end(), text);
   if (found == option.choices.end()) {
-    if (option.key == "pooler" && text == "transaction") {
-      return wrong("is not supported yet: the relay needs sessions of its own",
-                   "connect to PostgreSQL itself, or through a pooler in session mode.");
-    }
     const auto meant = nearest(text, {option.choices.begin(), option.choices.end()});
     const std::string choices = fmt::format("the choices are {}.", fmt::join(option.choices, ", "));
     return wrong("is not one of the choices",

@@ -145,6 +145,18 @@ Result<Identity> guard_lineage(Control& control, const Options& options) {
 
 }  // namespace
 
+Result<void> guard_pooler(Control& control, Session& session, const Options& options) {
+  if (options.pooler != Pooler::none) {
+    auto again = session.query("select 1", Deadline(Millis{10'000}));
+    return again ? Result<void>() : again.error();
+  }
+  auto rows = control.run("looking for a pooler", "select coalesce(current_setting('outbox_relay.session', true), '')");
+  if (!rows) return rows.error();
+  if (session.marker() != (*rows)[0][0].c_str()) return {};
+  return refused("two sessions of the relay have one server process: there is a pooler in transaction mode between them and the server",
+                 "set postgres.pooler = \"transaction\", or connect to the server itself");
+}
+
 Result<std::optional<int>> installed_schema(Control& control) {
   auto exists = control.run("looking for the schema", "select to_regclass('outbox.schema_version') is not null");
   if (!exists) return exists.error();

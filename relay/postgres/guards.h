@@ -12,6 +12,11 @@ namespace outbox::postgres {
 //   postgres   a standby, or unreachable: may pass by itself.
 Result<Identity> guard_database(Control& control, const Options& options);
 
+// Looks whether there is what options.pooler says.
+//   refused    both sessions share a backend, which they do through an idle pooler in transaction mode, and it says there is none.
+//   postgres   the pooler closes each server connection behind a transaction.
+Result<void> guard_pooler(Control& control, Session& session, const Options& options);
+
 // Which database this is; 0 in a part that a managed server forbids to ask for, if the user accepted that.
 //   refused    it is forbidden, and the user did not.
 Result<Identity> identify(Control& control, const Options& options);

@@ -157,12 +157,14 @@ Result<Identity> PgJournal::connect() {
   control_.reset();
   auto connection = connection_string(options_.dsn, options_.password, "outbox-relay " + options_.relay);
   if (!connection) return connection.error();
-  auto control = Control::connect(*connection, options_.statement_limit());
+  auto control = Control::connect(*connection, options_.statement_limit(), options_.pooler);
   if (!control) return control.error();
+  // Before anything is looked at: through a pooler, from here on every read finds out whether the server is another.
+  auto hot = Session::connect(*connection, options_.pooler);
+  if (!hot) return hot.error();
+  if (auto r = guard_pooler(**control, **hot, options_); !r) return r.error();
   auto identity = guard_database(**control, options_);
   if (!identity) return identity;
-  auto hot = Session::connect(*connection);
-  if (!hot) return hot.error();
   control_ = std::move(*control);
   hot_ = std::move(*hot);
   reader_.attach(hot_.get());
@@ -244,7 +246,8 @@ Error PgJournal::why_not_opened(const Batch& next) {
   const auto ours = holds_lease(next.epoch);
   if (!ours) return ours.error();
   if (!*ours) return fenced();
-  return {Fault::postgres, "synchronous_commit was switched off in the relay's session, or the session was replaced", {}, false, true};
+  return {Fault::postgres, "synchronous_commit was switched off in the relay's session, or the session was replaced",
+          "if there is a pooler in transaction mode, set postgres.pooler = \"transaction\"", false, true};
 }
 
 Result<bool> PgJournal::holds_lease(std::int64_t epoch) {

@@ -8,6 +8,7 @@
 
 #include "relay/base/secret.h"
 #include "relay/core/mode.h"
+#include "relay/postgres/pooler.h"
 
 namespace outbox::postgres {
 
@@ -15,6 +16,7 @@ namespace outbox::postgres {
 struct Options {
   Secret dsn;          // may contain a password
   Secret password;     // empty: none, or found by libpq
+  Pooler pooler = Pooler::none;
   std::string relay;   // name of the relay
   std::string holder;  // this process, in outbox.lease.holder
   Mode mode = Mode::exactly_once;

@@ -45,7 +45,7 @@ bool Reader::metered() const { return bytes_per_message_ == 0 || bytes_per_messa
 
 Result<void> Reader::send(Step step, const std::string& sql) {
   answer_.reset();
-  if (PQsendQuery(session_->raw(), sql.c_str()) != 1 || PQflush(session_->raw()) < 0) {
+  if (!session_->send(sql) || PQflush(session_->raw()) < 0) {
     return error_of("reading messages", PQerrorMessage(session_->raw()), "", true);
   }
   step_ = step;
@@ -78,7 +78,7 @@ Result<void> Reader::start_copy() {
 Result<bool> Reader::finish_statement() {
   PGconn* const c = session_->raw();
   while (PQisBusy(c) == 0) {
-    PgResult next(PQgetResult(c));
+    PgResult next = session_->next();
     if (!next) {
       if (PQstatus(c) != CONNECTION_OK || !answer_) return error_of("reading messages", PQerrorMessage(c), "", true);
       if (PQresultStatus(answer_.get()) != PGRES_FATAL_ERROR) return true;

@@ -18,6 +18,8 @@ void append_quoted(std::string& out, const std::string& keyword, const std::stri
   out += "' ";
 }
 
+constexpr std::size_t backends_max = 4;  // the pooler does not close so many at once
+
 std::string trimmed(std::string text) {
   while (!text.empty() && (text.back() == '\n' || text.back() == ' ')) text.pop_back();
   return text;
@@ -48,32 +50,27 @@ Result<std::string> connection_string(const Secret& dsn, const Secret& password,
   return out;
 }
 
-const char* session_settings() {
-  // remote_apply is higher than on: it stays.
-  return "set search_path = pg_catalog; set row_security = off;"
-         "select set_config('synchronous_commit', 'on', false) where current_setting('synchronous_commit') <> 'remote_apply';"
-         "set statement_timeout = '10min'; set lock_timeout = '30s'; set idle_in_transaction_session_timeout = '30s';"
-         "set default_transaction_isolation = 'read committed'; set default_transaction_read_only = off;"
-         "set bytea_output = 'hex'; set DateStyle = 'ISO, YMD'; set TimeZone = 'UTC'; set enable_seqscan = off;"
-         "set enable_bitmapscan = off; set jit = off; set client_min_messages = 'warning';"
-         "set max_parallel_workers_per_gather = 0; set standard_conforming_strings = on";
-}
-
 Error error_of(const std::string& doing, const std::string& message, const std::string& sqlstate, bool connection_lost) {
   Error e{Fault::postgres, "PostgreSQL, " + doing + ": " + trimmed(message)};
   e.connection_lost = connection_lost;
   const std::string_view state = sqlstate;
-  if (state == "42501") {
+  if (is_replaced(message)) {
+    e.what = "PostgreSQL, " + doing + ": the server is another or was restarted, or the pooler closed all connections that read before";
+    e.hint = "if it comes often, raise server_lifetime and server_idle_timeout of pgbouncer";
+    e.connection_lost = true;
+  } else if (state == "42501") {
     e.fault = Fault::refused;
     e.hint = "grant the role outbox_relay to the relay's user, or run `outbox-relay init` to renew the grants";
   } else if (state == "42P01" || state == "3F000" || state == "42703" || state == "42883") {
     e.fault = Fault::refused;
     e.hint = "run `outbox-relay init` in this database";
+  } else if (state == "26000" || state == "42P05") {
+    e.hint = "if there is a pooler in transaction mode, set postgres.pooler = \"transaction\"";
   } else if (state.starts_with("28")) {
     e.hint = "check the user, the password file and pg_hba.conf";
   } else if (state.starts_with("3D")) {
     e.hint = "the database in postgres.dsn does not exist";
-  } else if (state == "25006") {
+  } else if (state == "25006" || message.find("mode during recovery") != std::string::npos) {
     e.hint = "this server is a read-only standby; point postgres.dsn at the primary, or add target_session_attrs=read-write";
   }
   return e;
@@ -81,17 +78,45 @@ Error error_of(const std::string& doing, const std::string& message, const std::
 
 // Session --------------------------------------------------------------------------------------------------------------
 
-Result<std::unique_ptr<Session>> Session::connect(const std::string& connection) {
+Result<std::unique_ptr<Session>> Session::connect(const std::string& connection, Pooler pooler) {
   PgConn conn(PQconnectdb(connection.c_str()));
   if (!conn || PQstatus(conn.get()) != CONNECTION_OK) {
     return error_of("connecting", conn ? PQerrorMessage(conn.get()) : "out of memory", "", true);
   }
-  std::unique_ptr<Session> session(new Session(std::move(conn)));
+  std::unique_ptr<Session> session(new Session(std::move(conn), pooler));
   PQsetNoticeReceiver(session->conn_.get(), &Session::on_notice, session.get());
-  const std::string mark = "select pg_catalog.set_config('outbox_relay.session', '" + session->marker_ + "', false)";
-  if (auto r = session->query(session_settings() + (";" + mark), Deadline(Millis{10'000})); !r) return r.error();
+  if (auto r = session->begin(); !r) return r.error();
   if (PQsetnonblocking(session->conn_.get(), 1) != 0) return session->lost("going non-blocking");
   return session;
+}
+
+Result<void> Session::begin() {
+  const Deadline deadline(Millis{10'000});
+  const bool pooled = pooler_ == Pooler::transaction;
+  const std::string mark = "select pg_catalog.set_config('outbox_relay.session', '" + marker_ + "', false)";
+  auto first = query(pooled ? "select 1" : session_settings() + "; " + mark, deadline);
+  if (!first) return first.error();
+  if (pooled && (backends_.empty() || backends_.front().started_us.empty())) {
+    return Error{Fault::refused, "the relay's user may not see in pg_stat_activity when its own backend started",
+                 "is there an ALTER ROLE … SET role? Through a pooler, the relay must act as the user that logs in"};
+  }
+  return {};
+}
+
+bool Session::send(const std::string& sql) {
+  if (pooler_ == Pooler::none) return PQsendQuery(conn_.get(), sql.c_str()) == 1;
+  return PQsendQuery(conn_.get(), (transaction_settings() + serving_backend_sql(backends_, marker_) + sql).c_str()) == 1;
+}
+
+PgResult Session::next() {
+  PgResult result(PQgetResult(conn_.get()));
+  if (pooler_ == Pooler::transaction && PQntuples(result.get()) == 1 && std::string_view(PQfname(result.get(), 0)) == backend_column) {
+    const Backend served{PQgetvalue(result.get(), 0, 0), PQgetvalue(result.get(), 0, 1)};
+    std::erase(backends_, served);
+    backends_.insert(backends_.begin(), served);
+    if (backends_.size() > backends_max) backends_.pop_back();
+  }
+  return result;
 }
 
 void Session::on_notice(void* self, const PGresult* notice) {
@@ -111,12 +136,12 @@ Error Session::lost(const char* doing) const {
 }
 
 Result<PgResult> Session::query(const std::string& sql, Deadline deadline) {
-  if (PQsendQuery(conn_.get(), sql.c_str()) != 1) return lost("sending a query");
+  if (!send(sql)) return lost("sending a query");
   return finish("query", deadline);
 }
 
-Result<PgResult> Session::execute(const char* name, const std::string& sql,
-                                  const std::vector<std::optional<std::string>>& parameters, Deadline deadline) {
+Result<PgResult> Session::execute(const char* name, const std::string& sql, const std::vector<Parameter>& parameters, Deadline deadline) {
+  if (pooler_ == Pooler::transaction) return send(with_literals(sql, parameters)) ? finish(name, deadline) : lost(name);
   if (std::find(prepared_.begin(), prepared_.end(), name) == prepared_.end()) {
     if (PQsendPrepare(conn_.get(), name, sql.c_str(), 0, nullptr) != 1) return lost(name);
     if (auto r = finish(name, deadline); !r) return r;
@@ -136,7 +161,7 @@ Result<PgResult> Session::finish(const char* doing, Deadline deadline) {
     const int unsent = PQflush(conn_.get());
     if (unsent < 0) return lost(doing);
     while (unsent == 0 && PQisBusy(conn_.get()) == 0) {
-      PgResult next(PQgetResult(conn_.get()));
+      PgResult next = this->next();
       if (!next) {
         if (!last || PQstatus(conn_.get()) != CONNECTION_OK) return lost(doing);
         const auto status = PQresultStatus(last.get());
@@ -200,8 +225,9 @@ class Control::Notices : public FirstWarning, public pqxx::errorhandler {
 };
 #endif
 
-Result<std::unique_ptr<Control>> Control::connect(const std::string& connection, std::optional<Millis> limit) {
+Result<std::unique_ptr<Control>> Control::connect(const std::string& connection, std::optional<Millis> limit, Pooler pooler) {
   std::unique_ptr<Control> control(new Control);
+  control->pooler_ = pooler;
   try {
     control->conn_ = std::make_unique<pqxx::connection>(connection);
 #if PQXX_VERSION_MAJOR < 7
@@ -212,6 +238,7 @@ Result<std::unique_ptr<Control>> Control::connect(const std::string& connection,
 #endif
     control->notices_ = Notices::of(*control->conn_);
     if (limit) control->watchdog_ = std::make_unique<Watchdog>(control->conn_->sock(), *limit);
+    if (pooler == Pooler::transaction) return control;
     const Watchdog::Call bounded(control->watchdog_.get());
     pqxx::nontransaction tx(*control->conn_);
     tx.exec(session_settings());
@@ -231,6 +258,7 @@ std::optional<std::string> Control::take_warning() {
 Result<void> Control::script(const char* doing, const std::vector<std::string>& statements) {
   try {
     pqxx::work tx(*conn_);
+    if (pooler_ == Pooler::transaction) tx.exec(transaction_settings());
     for (const auto& s : statements) tx.exec(s);
     tx.commit();
     return {};

@@ -16,6 +16,7 @@
 #include "relay/base/error.h"
 #include "relay/base/secret.h"
 #include "relay/base/uuid.h"
+#include "relay/postgres/pooler.h"
 #include "relay/postgres/watchdog.h"
 
 // libpqxx 7.9 has new names for statements with parameters and for those who listen to notices, and deprecates the old ones.
@@ -37,41 +38,45 @@ using PgResult = std::unique_ptr<PGresult, Destroyer<PQclear>>;
 // Never print it.
 Result<std::string> connection_string(const Secret& dsn, const Secret& password, const std::string& application);
 
-// The SET statements that every session of the relay begins with.
-const char* session_settings();
-
 // An error for what the server or libpq said; `sqlstate` decides whose fault it is.
 Error error_of(const std::string& doing, const std::string& message, const std::string& sqlstate, bool connection_lost);
 
 // One libpq session. Not thread safe.
 class Session {
  public:
-  static Result<std::unique_ptr<Session>> connect(const std::string& connection);
+  static Result<std::unique_ptr<Session>> connect(const std::string& connection, Pooler pooler = Pooler::none);
 
   int fd() const { return PQsocket(conn_.get()); }
   // Names the backend behind this session: set there, as outbox_relay.session, it is gone with it. A process id would come
-  // again after a restart of the server, and the one that libpq knows may be a pooler's invention.
+  // again after a restart of the server, and the one that libpq knows may be a pooler's invention. Through a pooler, it names all
+  // backends that this session was given, as long as the server they belong to has not crashed: see serving_backend_sql().
   const std::string& marker() const { return marker_; }
   PGconn* raw() const { return conn_.get(); }
+
+  // Sends a simple query; its results are those of next(), with some in front through a pooler. False: the connection is broken.
+  bool send(const std::string& sql);
+  PgResult next();
 
   // Runs a simple query to its end and returns the last result. An answer that does not come in time makes the session
   // unusable, and the error in doubt.
   Result<PgResult> query(const std::string& sql, Deadline deadline);
 
-  // Runs a statement, prepared on this session under `name` when it is first used.
-  Result<PgResult> execute(const char* name, const std::string& sql, const std::vector<std::optional<std::string>>& parameters,
-                           Deadline deadline);
+  // Runs a statement, prepared on this session under `name` when it is first used, unless there is a pooler.
+  Result<PgResult> execute(const char* name, const std::string& sql, const std::vector<Parameter>& parameters, Deadline deadline);
 
   // The first warning since the last call, if any. A cancelled wait for the synchronous standby shows only here.
   std::optional<std::string> take_warning();
 
  private:
-  explicit Session(PgConn conn) : conn_(std::move(conn)) {}
+  Session(PgConn conn, Pooler pooler) : conn_(std::move(conn)), pooler_(pooler) {}
+  Result<void> begin();
   Result<PgResult> finish(const char* doing, Deadline deadline);
   Error lost(const char* doing) const;
   static void on_notice(void* self, const PGresult* notice);
 
   PgConn conn_;
+  const Pooler pooler_;
+  std::vector<Backend> backends_;  // through a pooler: that served last, all of one life of the server; the last one first
   const std::string marker_ = Uuid::random().text();
   std::optional<std::string> warning_;
   std::vector<std::string> prepared_;
@@ -81,13 +86,15 @@ class Session {
 class Control {
  public:
   // With a limit, a statement that takes longer costs the connection, and its outcome is in doubt.
-  static Result<std::unique_ptr<Control>> connect(const std::string& connection, std::optional<Millis> limit = std::nullopt);
+  static Result<std::unique_ptr<Control>> connect(const std::string& connection, std::optional<Millis> limit = std::nullopt,
+                                                  Pooler pooler = Pooler::none);
 
   // Runs one statement outside a transaction block; `doing` names it in errors.
   template <class... Args>
   Result<pqxx::result> run(const char* doing, const std::string& sql, const Args&... args) {
     return guarded(doing, [&] {
       pqxx::nontransaction tx(*conn_);
+      if (pooler_ == Pooler::transaction) return tx.exec(transaction_settings() + with_literals(sql, {text_of(args)...}));
 #if OUTBOX_PQXX_SINCE_7_9
       return tx.exec(sql, pqxx::params{args...});
 #else
@@ -116,6 +123,7 @@ class Control {
   }
   static Error translate(const char* doing, const std::exception& e);
 
+  Pooler pooler_ = Pooler::none;
   std::unique_ptr<pqxx::connection> conn_;
   std::shared_ptr<Notices> notices_;
   std::unique_ptr<Watchdog> watchdog_;  // null: no limit

@@ -124,7 +124,8 @@ void PgUpkeep::work(std::int64_t epoch) {
     Result<Millis> done = Millis{0};
     if (!control) {
       auto connection = connection_string(options_.dsn, options_.password, "outbox-relay " + options_.relay + " upkeep");
-      auto connected = connection ? Control::connect(*connection, options_.statement_limit()) : Result<std::unique_ptr<Control>>(connection.error());
+      auto connected = connection ? Control::connect(*connection, options_.statement_limit(), options_.pooler)
+                                  : Result<std::unique_ptr<Control>>(connection.error());
       if (connected) control = std::move(*connected);
       else done = connected.error();
     } else {

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <thread>
 
+#include "tests/support/asynchronous_writers.h"
 #include "tests/support/judge.h"
 
 namespace outbox {
@@ -20,61 +21,13 @@ void stop(test::Process& relay) {
   EXPECT_EQ(relay.wait(), 0) << relay.output();
 }
 
-// Writers commit asynchronously, each on a key of its own, and go on through outages. They count what was acknowledged to them and
-// then forgotten.
-class AsynchronousWriters {
- public:
-  AsynchronousWriters(World& world, const std::string& topic, int count) : world_(world), topic_(topic) {
-    for (int w = 0; w < count; ++w) threads_.emplace_back([this, w] { write("k" + std::to_string(w)); });
-  }
-  ~AsynchronousWriters() { stop(); }
-  void stop() {
-    stopping_ = true;
-    for (auto& t : threads_) {
-      if (t.joinable()) t.join();
-    }
-  }
-  std::int64_t forgotten() const { return forgotten_; }
-  std::int64_t acknowledged() const { return acknowledged_; }
-
- private:
-  void write(const std::string& key) {
-    std::int64_t last = 0;
-    while (!stopping_) {
-      try {
-        pqxx::connection c(world_.dsn());
-        pqxx::nontransaction tx(c);
-        const auto found = tx.exec("select coalesce(max(n), 0) from counter where key = '" + key + "'")[0][0].as<std::int64_t>();
-        forgotten_ += std::max<std::int64_t>(0, last - found);
-        last = found;
-        while (!stopping_) {
-          last = tx.exec("with c as (insert into counter values ('" + key + "', 1) on conflict (key) do update set n = counter.n + 1 returning n), "
-                         "m as (insert into outbox.message (topic, key, payload) select '" + topic_ + "', '" + key + "', "
-                         "convert_to('" + key + " ' || n, 'UTF8') from c) select n from c")[0][0].as<std::int64_t>();
-          ++acknowledged_;
-          tx.exec("select pg_sleep(0.002)");  // a load, not a flood
-        }
-      } catch (const std::exception&) {
-        // The server is away: that is what the test is about.
-      }
-    }
-  }
-
-  World& world_;
-  const std::string topic_;
-  std::atomic<bool> stopping_ = false;
-  std::atomic<std::int64_t> forgotten_ = 0;
-  std::atomic<std::int64_t> acknowledged_ = 0;
-  std::vector<std::thread> threads_;
-};
-
 TEST(LostIds, UnderLoadAndCrashesNothingIsGhostedLostOrSkipped) {
   ScratchPostgres postgres({"synchronous_commit=off", "full_page_writes=off"});
   World world(postgres);
   const std::string topic = world.topic("t");
   test::create_counters(world);
   auto relay = world.relay();
-  AsynchronousWriters writers(world, topic, 4);
+  test::AsynchronousWriters writers(world.dsn(), topic, 4);
   const auto batches = [&] { return std::stoll(world.value("select coalesce(max(number), 0) from outbox.batch where delivered_at is not null")); };
   int round = 0;
   for (; round < 4 || (writers.forgotten() == 0 && round < 15); ++round) {

@@ -293,8 +293,9 @@ TEST_F(ConfigTest, LingerIsBoundedInExactlyOnceOnly) {
   EXPECT_TRUE(load_text(kRequired + five, {{"OUTBOX_RELAY_RELAY_MODE", "at-least-once"}}));
 }
 
-TEST_F(ConfigTest, PoolerInTransactionModeIsRefusedAsNotSupportedYet) {
-  EXPECT_TRUE(contains(mistakes("[postgres]\npooler = \"transaction\"\n"), "\"transaction\" is not supported yet"));
+TEST_F(ConfigTest, APoolerIsInTransactionModeOrNeedNotBeNamed) {
+  EXPECT_EQ(load_text(kRequired, {{"OUTBOX_RELAY_POSTGRES_POOLER", "transaction"}})->postgres.pooler, "transaction");
+  EXPECT_TRUE(contains(mistakes("[postgres]\npooler = \"session\"\n"), "is not one of the choices"));
 }
 
 TEST_F(ConfigTest, LargestMessageMustFitABatch) {
