@@ -2,6 +2,7 @@
 // How fast the relay delivers a backlog, beside a bare librdkafka producer on the same broker in the same minutes.
 //
 //   drain [--messages 3000000] [--pairs 5] [--mode exactly-once] [--kept 0] [--open-transaction] [--beside bare|retention|clean|nothing]
+//   drain --pooler --beside clean      through pgbouncer, beside a direct connection
 //
 // Starts its own servers. Each round drains the same rows anew: the journal is emptied and the relay gets a new name. A drain
 // is timed from the relay's state `streaming` to the journal's last delivery; PostgreSQL's time is that of all its processes.
@@ -30,6 +31,8 @@ struct Options {
   std::string beside = "bare";      // what each drain is compared with
   std::int64_t poison_every = 0;    // each so many-th message cannot be sent; 0: none
   std::string poison = "barred";    // barred: its topic is not allowed; refused: the broker refuses it
+  bool pooler = false;              // pgbouncer in transaction mode stands between
+  std::vector<std::string> pgbouncer;  // its settings
   std::map<std::string, std::string> relay;  // further options of the relay, as environment
 };
 
@@ -104,6 +107,12 @@ Figures drain(World& world, pid_t postgres, std::int64_t messages, const Options
   return f;
 }
 
+// Whether pgbouncer stands between the relay and the server.
+void connect_through(World& world, const ScratchPgbouncer* pooler) {
+  world.environment["OUTBOX_RELAY_POSTGRES_DSN"] = pooler != nullptr ? pooler->dsn(world.database()) : world.dsn();
+  world.environment["OUTBOX_RELAY_POSTGRES_POOLER"] = pooler != nullptr ? "transaction" : "none";
+}
+
 double bare_producer(const ScratchKafka& kafka, const std::string& topic, const Options& o) {
   const auto done = run_command({program_path("tests/bare_producer"), kafka.brokers(), topic, std::to_string(o.messages), "20000",
                                  std::to_string(o.bytes)}, {},
@@ -144,8 +153,10 @@ void bench(const Options& o) {
     open->exec("insert into outbox.message (topic, payload) values ('" + loaded + "', 'open')");
   }
   if (o.poison_every > 0 && o.poison == "barred") kafka.create_topic(loaded + ".barred", o.partitions);
-  // With `is`, the poisoned messages cannot be sent, else they are messages like others.
+  const auto pooler = o.pooler ? std::make_unique<ScratchPgbouncer>(postgres, o.pgbouncer) : nullptr;
+  // With `is`, there is the pooler, and the poisoned messages cannot be sent; else they are messages like others.
   const auto poison = [&](bool is) {
+    connect_through(world, is ? pooler.get() : nullptr);
     if (o.poison_every == 0) return;
     const bool refused = o.poison == "refused";
     world.environment["OUTBOX_RELAY_TOPICS_ALLOW"] = is && !refused ? loaded : "*";
@@ -161,14 +172,20 @@ void bench(const Options& o) {
     std::fflush(stdout);
     return f;
   };
+  const bool retention = o.beside == "retention";
+  const auto without = [&](int round) {
+    others.push_back(o.beside == "bare" ? bare_producer(kafka, world.topic("bare" + std::to_string(round), o.partitions), o)
+                                        : drain_once(retention ? "with retention" : "clean", retention).per_second);
+  };
   for (int round = 1; round <= o.pairs; ++round) {
+    // In turns: servers get faster while they run.
+    const bool behind = round % 2 == 0 && o.beside != "nothing";
+    if (behind) without(round);
     poison(true);
     drains.push_back(drain_once("relay", false));
     poison(false);
     if (o.beside == "nothing") continue;
-    const bool retention = o.beside == "retention";
-    others.push_back(o.beside == "bare" ? bare_producer(kafka, world.topic("bare" + std::to_string(round), o.partitions), o)
-                                        : drain_once(retention ? "with retention" : "clean", retention).per_second);
+    if (!behind) without(round);
     ratios.push_back(retention ? others.back() / drains.back().per_second : drains.back().per_second / others.back());
   }
   if (open) open->abort();
@@ -194,11 +211,14 @@ int main(int argc, char** argv) {
   app.add_option("--mode", o.mode)->capture_default_str();
   app.add_option("--kept", o.kept, "Delivered rows that are kept besides")->capture_default_str();
   app.add_flag("--open-transaction", o.open_transaction, "With a transaction open that has written, for the whole run");
-  app.add_option("--beside", o.beside, "Compare with a bare producer, with a drain while retention deletes --kept rows, or with one without poison")
+  app.add_option("--beside", o.beside,
+                 "Compare with a bare producer, with a drain while retention deletes --kept rows, or with one without poison and pooler")
       ->check(CLI::IsMember({"bare", "retention", "clean", "nothing"}))->capture_default_str();
   app.add_option("--poison-every", o.poison_every, "Each so many-th message cannot be sent: compare --beside clean")->capture_default_str();
   app.add_option("--poison", o.poison, "Why not: its topic is not allowed, or the broker refuses it")
       ->check(CLI::IsMember({"barred", "refused"}))->capture_default_str();
+  app.add_flag("--pooler", o.pooler, "Through pgbouncer in transaction mode: compare --beside clean");
+  app.add_option("--pgbouncer", o.pgbouncer, "Its settings, name=value");
   app.add_option("--relay", o.relay, "Further options of the relay, as OUTBOX_RELAY_… VALUE");
   CLI11_PARSE(app, argc, argv);
   try {
