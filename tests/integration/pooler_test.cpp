@@ -296,7 +296,10 @@ TEST(PoolerTest, ParkingAndEveryCommandWork) {
   EXPECT_EQ(world.value("select count(*) from outbox.parked where resolution = 'discard' and released_in is not null"), "3");
   command({"prune", "--dry-run"});
   command({"prune"});
-  command({"rebase"});
+  world.environment["OUTBOX_RELAY_RELAY_NAME"] = world.name() + "-next";
+  command({"init", "--kafka"});
+  EXPECT_TRUE(contains(command({"check"}, 5), "belongs to the relay named"));
+  command({"rebase", "--yes"});
   test::write(world, topic, 5);
   world.deliver();
 }
