@@ -161,6 +161,28 @@ TEST(PoolerTest, WhereEveryConnectionIsAnotherTheRelayStartsAnew) {
   pooled.expect_exactly_once({topic});
 }
 
+TEST(PoolerTest, AStandbyWhoseBackendsWereClosedMeanwhileTakesOver) {
+  Pooled pooled(test::shared_postgres());
+  World& world = pooled.world;
+  const std::string topic = world.topic("t");
+  test::create_counters(world);
+  auto active = world.relay();
+  active.says("to=streaming");
+  auto standby = world.relay();
+  standby.says("starting");
+  test::write(world, topic, 10);
+  world.settled();
+  world.sql("select pg_terminate_backend(a.pid) from pg_stat_activity a where a.datname = current_database() and a.pid <> pg_backend_pid()");
+  test::write(world, topic, 10);
+  world.settled();
+  active.signal(SIGKILL);
+  standby.says("to=streaming");
+  test::write(world, topic, 10);
+  world.settled();
+  stop(standby);
+  pooled.expect_exactly_once({topic});
+}
+
 // Settings --------------------------------------------------------------------------------------------------------------
 
 // What ALTER ROLE says has no effect, in whichever backend, neither on the stream nor on the control session.
@@ -230,7 +252,7 @@ TEST(PoolerTest, ParametersArriveAsTheyAreWhateverStandardConformingStringsSays)
   const std::vector<std::string> values = {"", "'", "\\", "\\'", "''; drop table x; --", "$1 $2 $$", "a\nb\tc", "ä€😀", "{\"a\\\\b\"}", "E'x'"};
   const std::string user = "scs-" + std::to_string(getpid());
   pqxx::connection admin(test::shared_postgres().dsn());
-  pqxx::nontransaction(admin).exec("create role \"" + user + "\" login");
+  pqxx::nontransaction(admin).exec("drop role if exists \"" + user + "\"; create role \"" + user + "\" login");
   for (const char* const conforming : {"on", "off"}) {
     pqxx::nontransaction(admin).exec("alter role \"" + user + "\" set standard_conforming_strings = " + conforming);
     auto control = postgres::Control::connect(test::shared_postgres().dsn("postgres", user), std::nullopt, Pooler::transaction);
