@@ -258,6 +258,10 @@ Result<void> Loop::resend(const Batch& batch) {
   }
   flight_->left_out = suspects_.left_out(flight_->page, flight_->parked);
   at(Phase::settled);
+  // Kafka may have taken longer to answer than the lease lasts; as long as nobody else has it, it is still ours.
+  if (lease_.due()) {
+    if (auto r = lease_.renew(); !r) return r;
+  }
   return publish();
 }
 

@@ -66,6 +66,21 @@ TEST_F(OutageTest, APausedBrokerIsWaitedFor) {
   finish(relay);
 }
 
+// As when Kafka takes long to settle what was open: the lease has run out by then, but nobody else has taken it.
+TEST_F(OutageTest, ARecoveryThatLastsLongerThanTheLeaseIsNotInVain) {
+  test::write(world, topic, 20);
+  auto doomed = world.relay({{"OUTBOX_CRASH_AT", "opened"}}, "relay-with-crash-points");
+  EXPECT_EQ(doomed.wait(), -SIGKILL) << doomed.output();
+  auto relay = world.relay({{"OUTBOX_STOP_AT", "initialised"}}, "relay-with-crash-points");
+  test::eventually("its new lease runs out", [&] {
+    return world.value("select l.epoch = 2 and l.expires_at < clock_timestamp() from outbox.lease l") == "t";
+  });
+  relay.signal(SIGCONT);
+  relay.says("found=not_delivered");
+  finish(relay);
+  EXPECT_EQ(relay.output().find("fenced"), std::string::npos) << relay.output();
+}
+
 TEST_F(OutageTest, PostgresAwayAtTheStartAndLaterIsWaitedFor) {
   postgres.stop(ScratchPostgres::Stop::fast);
   auto relay = world.relay();
