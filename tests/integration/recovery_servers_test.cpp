@@ -138,33 +138,11 @@ TEST(Promotion, ThePromotedServerGoesOnAndTheOldPrimaryIsRefused) {
   test::create_counters(world);
   deliver(world, topic, 10);
 
-  const std::string standby_data = (primary.folder() / "standby").string();
-  const std::string socket_dir = primary.folder().string();
-  const std::string bin = test::run_command({"/bin/bash", "-c", "printf %s \"$(ls -d /usr/lib/postgresql/*/bin | sort -V | tail -n 1)\""}, {}).output;
-  const int port = primary.port() + 1;
-  const std::string as_postgres = "runuser=''; [ $(id -u) -ne 0 ] || runuser='setpriv --reuid=postgres --regid=postgres --clear-groups'; ";
-  const auto shell = [&](const std::string& script) { return test::run_command({"/bin/bash", "-c", as_postgres + script}, {}, Millis{90'000}); };
-  const auto copied = shell("mkdir -m 700 " + standby_data + " && { [ -z \"$runuser\" ] || chown postgres " + standby_data +
-                            "; } && $runuser " + bin + "/pg_basebackup -h 127.0.0.1 -p " + std::to_string(primary.port()) +
-                            " -U postgres -D " + standby_data + " -R -X stream -c fast && echo 'port=" + std::to_string(port) + "' >> " +
-                            standby_data + "/postgresql.conf && $runuser " + bin + "/pg_ctl -D " + standby_data + " -l " + standby_data +
-                            "/log -w start </dev/null >/dev/null 2>&1 && $runuser " + bin + "/pg_ctl -D " + standby_data + " -w promote >/dev/null");
-  ASSERT_EQ(copied.code, 0) << copied.output;
-  struct Stop {
-    std::function<void()> stop;
-    ~Stop() { stop(); }
-  } const stop{[&] { shell("$runuser " + bin + "/pg_ctl -D " + standby_data + " -m immediate -w stop >/dev/null"); }};
-
-  const std::string promoted_dsn = "host=127.0.0.1 port=" + std::to_string(port) + " user=postgres dbname=" + world.database();
-  {
-    pqxx::connection c(promoted_dsn);
-    pqxx::work tx(c);
-    tx.exec_params("insert into outbox.message (topic, key, payload) values ($1, 'p', 'p 1')", topic);
-    tx.commit();
-  }
-  test::Process::Environment there = world.environment;
-  there["OUTBOX_RELAY_POSTGRES_DSN"] = promoted_dsn;
-  test::Process promoted({test::program_path("outbox-relay"), "run"}, there);
+  auto standby = ScratchPostgres::standby_of(primary);
+  standby.promote();
+  World moved = world.moved_to(standby);
+  moved.sql("insert into outbox.message (topic, key, payload) values ('" + topic + "', 'p', 'p 1')");
+  auto promoted = moved.relay();
   promoted.says("to=streaming");
   test::eventually("the promoted server's message is delivered", [&] {
     for (const auto& r : test::read_log(world.kafka().brokers(), {topic}, test::Isolation::read_committed).records) {

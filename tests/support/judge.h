@@ -28,11 +28,20 @@ struct Judgement {
   friend std::ostream& operator<<(std::ostream& out, const Judgement& j);
 };
 
-Judgement judge(World& world, const std::vector<std::string>& topics, Isolation isolation = Isolation::read_committed);
+// Messages that `neighbours` committed may be in the topics as well; they are passed over.
+Judgement judge(World& world, const std::vector<std::string>& topics, Isolation isolation = Isolation::read_committed,
+                const std::vector<World*>& neighbours = {});
 
 // Creates the table of counters that write() uses.
 void create_counters(World& world);
 // Commits `transactions` transactions of 1 to 5 messages each over `keys` keys to `topic`, each key locked before.
 void write(World& world, const std::string& topic, int transactions, int keys = 5);
+// The same by a connection string; throws pqxx::failure when the server goes away.
+void write(const std::string& dsn, const std::string& topic, int transactions, int keys = 5);
+
+// Messages in delivered batches.
+std::int64_t delivered(World& world);
+// Waits until so many more messages are delivered than at the time of the call.
+void until_delivered(World& world, std::int64_t more, Millis within = Millis{30'000});
 
 }  // namespace outbox::test

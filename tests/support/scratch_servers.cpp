@@ -14,6 +14,7 @@
 #include <iostream>
 #include <memory>
 #include <pqxx/pqxx>
+#include <span>
 #include <stdexcept>
 
 #include "tests/support/usage.h"
@@ -118,6 +119,8 @@ std::string ScratchFolder::value(const std::string& name) const {
 
 ScratchPostgres::ScratchPostgres(const std::vector<std::string>& settings) { folder_.scratch("postgres", settings); }
 
+ScratchPostgres::ScratchPostgres(Standby, const ScratchPostgres& primary) { folder_.scratch("standby", {primary.folder().string()}); }
+
 std::string ScratchPostgres::dsn(const std::string& database, const std::string& user) const {
   return "host=127.0.0.1 port=" + folder_.value("PGPORT") + " user=" + user + " dbname=" + database;
 }
@@ -153,6 +156,19 @@ std::string ScratchPgbouncer::dsn(const std::string& database, const std::string
 
 ScratchKafka::ScratchKafka(const std::vector<std::string>& properties) { folder_.scratch("kafka", properties); }
 
+bool ScratchKafka::in_sync() const {
+  const Client client = connect(brokers());
+  const rd_kafka_metadata_t* answer = nullptr;
+  if (rd_kafka_metadata(client.get(), 1, nullptr, &answer, 1000) != RD_KAFKA_RESP_ERR_NO_ERROR) return false;
+  const Owned<const rd_kafka_metadata_t, rd_kafka_metadata_destroy> owned(answer);
+  for (const auto& topic : std::span(answer->topics, static_cast<std::size_t>(answer->topic_cnt))) {
+    for (const auto& partition : std::span(topic.partitions, static_cast<std::size_t>(topic.partition_cnt))) {
+      if (partition.leader < 0 || partition.isr_cnt != partition.replica_cnt) return false;
+    }
+  }
+  return true;
+}
+
 void ScratchKafka::alter_topic(const std::string& name, const std::vector<std::string>& config) const {
   const Client client = connect(brokers());
   const Owned<rd_kafka_queue_t, rd_kafka_queue_destroy> queue(rd_kafka_queue_new(client.get()));
@@ -173,7 +189,7 @@ void ScratchKafka::create_topic(const std::string& name, int partitions, const s
   const Client client = connect(brokers());
   const Owned<rd_kafka_queue_t, rd_kafka_queue_destroy> queue(rd_kafka_queue_new(client.get()));
   std::array<char, 512> error{};
-  const Owned<rd_kafka_NewTopic_t, rd_kafka_NewTopic_destroy> topic(rd_kafka_NewTopic_new(name.c_str(), partitions, 1, error.data(), error.size()));
+  const Owned<rd_kafka_NewTopic_t, rd_kafka_NewTopic_destroy> topic(rd_kafka_NewTopic_new(name.c_str(), partitions, -1, error.data(), error.size()));
   if (!topic) throw std::runtime_error(error.data());
   for (const std::string& entry : config) {
     const auto equals = entry.find('=');

@@ -35,6 +35,8 @@ class ScratchPostgres {
 
   // Each setting is name=value, as in postgresql.conf.
   explicit ScratchPostgres(const std::vector<std::string>& settings = {});
+  // A standby to which `primary` streams. It follows nobody else, and has the users and databases of the primary.
+  static ScratchPostgres standby_of(const ScratchPostgres& primary) { return ScratchPostgres(Standby{}, primary); }
 
   std::string dsn(const std::string& database = "postgres", const std::string& user = "postgres") const;
   // Creates a database and returns its name: `name`, or one that is new on this server.
@@ -44,6 +46,9 @@ class ScratchPostgres {
   // Starts a stopped server again: same port, same data.
   void start() const { folder_.scratch("start-postgres"); }
 
+  // Ends the standby's recovery; returns when it can be written to.
+  void promote() const { folder_.scratch("promote"); }
+
   void pause() const;   // SIGSTOP to every process of the server: connections stay open, and nothing answers
   void resume() const;  // SIGCONT
 
@@ -52,6 +57,9 @@ class ScratchPostgres {
   const std::filesystem::path& folder() const { return folder_.path(); }
 
  private:
+  struct Standby {};
+  ScratchPostgres(Standby, const ScratchPostgres& primary);
+
   ScratchFolder folder_;
   int databases_ = 0;
 };
@@ -72,16 +80,18 @@ class ScratchPgbouncer {
   ScratchFolder folder_;
 };
 
+// A cluster of one broker, or of several, which are numbered from 1.
 class ScratchKafka {
  public:
   // Each property is name=value, as in a broker's configuration; advertised=HOST:PORT adds a listener that sends clients to
-  // that address, where a proxy is expected that forwards to proxied().
+  // that address, where a proxy is expected that forwards to proxied(); brokers=N makes a cluster of N, by default with three
+  // replicas, two of them in sync.
   explicit ScratchKafka(const std::vector<std::string>& properties = {});
 
   std::string brokers() const { return folder_.value("KAFKA_BROKERS"); }
   std::string proxied() const { return folder_.value("KAFKA_PROXIED"); }
 
-  // Creates a topic and returns when each partition has a leader. Each config is name=value.
+  // Creates a topic with the default replication and returns when each partition has a leader. Each config is name=value.
   void create_topic(const std::string& name, int partitions, const std::vector<std::string>& config = {}) const;
 
   // Returns when the broker has agreed; it forgets the topic a moment later.
@@ -96,6 +106,11 @@ class ScratchKafka {
   void stop() const { folder_.scratch("stop-kafka", {"TERM"}); }
   // Starts a stopped or killed broker again: same port, same data.
   void start() const { folder_.scratch("start-kafka"); }
+
+  void kill(int broker) const { folder_.scratch("stop-kafka", {"KILL", std::to_string(broker)}); }
+  void start(int broker) const { folder_.scratch("start-kafka", {std::to_string(broker)}); }
+  // Whether every replica of every partition is in sync, as a broker that runs sees it.
+  bool in_sync() const;
 
   int pid() const { return std::stoi(folder_.value("KAFKA_PID")); }
   const std::filesystem::path& folder() const { return folder_.path(); }
