@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+// More than one of everything: relays on one Kafka, brokers that die in turn, a primary with a standby.
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include <array>
+#include <list>
+
+#include "tests/support/judge.h"
+#include "tests/support/load.h"
+
+namespace outbox {
+namespace {
+
+using test::Load;
+using test::ScratchKafka;
+using test::ScratchPostgres;
+using test::World;
+
+void expect_ended_well(test::Process& relay) {
+  relay.signal(SIGTERM);
+  EXPECT_EQ(relay.wait(), 0) << relay.output();
+}
+
+// Several outboxes, each with a relay, that write to a topic of their own and to one that all share. One relay dies again and again,
+// each time with something under way.
+TEST(SeveralRelays, OneThatIsKilledDisturbsNoOther) {
+  std::array<World, 4> worlds;
+  const std::string shared = worlds[0].topic("shared", 4);
+  std::vector<std::string> own;
+  std::list<Load> loads;
+  std::list<test::Process> relays;
+  for (World& w : worlds) {
+    test::create_counters(w);
+    own.push_back(w.topic("own", 2));
+    loads.emplace_back([&w, &shared, mine = own.back()] {
+      test::write(w, shared, 20, 7);
+      test::write(w, mine, 10, 3);
+    });
+    if (&w != &worlds[0]) relays.emplace_back(w.relay());
+  }
+  for (const char* point : {"opened:10", "sent:10", "reported:10", "confirmed:10", "marked:1"}) {
+    auto doomed = worlds[0].relay({{"OUTBOX_CRASH_AT", point}}, "relay-with-crash-points");
+    if (point == std::string("marked:1")) {
+      test::until_delivered(worlds[0], 100);
+      doomed.signal(SIGKILL);  // wherever it is
+    }
+    EXPECT_EQ(doomed.wait(), -SIGKILL) << doomed.output();
+    for (World& w : worlds) {
+      if (&w != &worlds[0]) test::until_delivered(w, 100);
+    }
+  }
+  auto last = worlds[0].relay();
+  test::until_delivered(worlds[0], 100);
+  for (Load& load : loads) load.end();
+  for (World& w : worlds) w.settled();
+  expect_ended_well(last);
+  for (test::Process& relay : relays) {
+    expect_ended_well(relay);
+    for (const char* trouble : {" error ", "to=stalled", "fenced", "batch_recovered"}) {
+      EXPECT_EQ(relay.output().find(trouble), std::string::npos) << relay.output();
+    }
+  }
+  for (std::size_t i = 0; i < worlds.size(); ++i) {
+    std::vector<World*> neighbours;
+    for (World& w : worlds) neighbours.push_back(&w);
+    std::erase(neighbours, &worlds[i]);
+    const auto verdict = test::judge(worlds[i], {shared, own[i]}, test::Isolation::read_committed, neighbours);
+    EXPECT_TRUE(verdict.exactly_once()) << verdict;
+    EXPECT_GT(verdict.arrived, 500) << verdict;
+    if (i > 0) {
+      EXPECT_EQ(worlds[i].value("select l.epoch from outbox.lease l"), "1");
+    }
+  }
+}
+
+class ThreeBrokersTest : public ::testing::Test {
+ protected:
+  ThreeBrokersTest() : world(test::shared_postgres(), &kafka), topic(world.topic("t", 6)) {
+    test::create_counters(world);
+    world.environment["OUTBOX_RELAY_TOPICS_ALLOW"] = topic;
+    // Every topic has replicas enough, the progress topic among them.
+    const auto checked = world.command({"check"});
+    EXPECT_EQ(checked.code, 0) << checked.output;
+  }
+  void until_in_sync() {
+    test::eventually("all replicas are in sync", [&] { return kafka.in_sync(); }, Millis{60'000});
+  }
+  void expect_exactly_once(test::Process& relay, Load& load) {
+    load.end();
+    until_in_sync();
+    world.settled();
+    expect_ended_well(relay);
+    EXPECT_EQ(relay.output().find(" error "), std::string::npos) << relay.output();
+    EXPECT_EQ(world.value("select count(*) from outbox.parked"), "0");
+    const auto verdict = test::judge(world, {topic});
+    EXPECT_TRUE(verdict.exactly_once()) << verdict;
+  }
+
+  ScratchKafka kafka{{"brokers=3"}};
+  World world;
+  std::string topic;
+};
+
+TEST_F(ThreeBrokersTest, TheRelayGoesOnWithTwoWhileEachIsKilledInTurn) {
+  auto relay = world.relay();
+  Load load([&] { test::write(world, topic, 20, 11); });
+  test::until_delivered(world, 200);
+  for (int broker = 1; broker <= 3; ++broker) {
+    kafka.kill(broker);
+    test::until_delivered(world, 2'000, Millis{60'000});
+    kafka.start(broker);
+    until_in_sync();
+    test::until_delivered(world, 200);
+  }
+  expect_exactly_once(relay, load);
+}
+
+TEST_F(ThreeBrokersTest, WithOneTheRelayWaitsUntilAnotherIsBack) {
+  auto relay = world.relay();
+  Load load([&] { test::write(world, topic, 20, 11); });
+  test::until_delivered(world, 200);
+  kafka.kill(1);
+  kafka.kill(2);
+  relay.says("to=stalled", Millis{60'000});
+  kafka.start(2);
+  test::until_delivered(world, 2'000, Millis{60'000});
+  kafka.start(1);
+  expect_exactly_once(relay, load);
+}
+
+// A list of hosts in one connection string, of which libpq takes the one that can be written to.
+class FailoverTest : public ::testing::TestWithParam<bool> {
+ protected:
+  FailoverTest() : world(primary), topic(world.topic("t")) { test::create_counters(world); }
+
+  // From now on nothing is visible before the standby has it.
+  void replicate_synchronously() {
+    world.sql("alter system set synchronous_standby_names = '*'");
+    world.sql("select pg_reload_conf()");
+    test::eventually("the standby is synchronous", [&] {
+      return world.value("select count(*) from pg_stat_replication r where r.sync_state = 'sync'") == "1";
+    });
+  }
+
+  ScratchPostgres primary;
+  World world;
+  std::string topic;
+};
+
+TEST_P(FailoverTest, TheRelayFollowsThePromotedStandby) {
+  auto standby = ScratchPostgres::standby_of(primary);
+  replicate_synchronously();
+  std::string ports = std::to_string(primary.port());
+  ports = GetParam() ? ports + "," + std::to_string(standby.port()) : std::to_string(standby.port()) + "," + ports;
+  const std::string list = "host=127.0.0.1,127.0.0.1 port=" + ports + " user=postgres dbname=" + world.database() +
+                           " target_session_attrs=read-write";
+  auto relay = world.relay({{"OUTBOX_RELAY_POSTGRES_DSN", list}});
+  Load load([&] {
+    try {
+      test::write(list, topic, 20, 11);
+    } catch (const pqxx::failure&) {  // whether it was committed or not, the promoted server knows
+    }
+  });
+  test::until_delivered(world, 500);
+  primary.stop(ScratchPostgres::Stop::immediate);
+  relay.says("to=stalled");
+  standby.promote();
+  World moved = world.moved_to(standby);
+  test::until_delivered(moved, 500);
+  load.end();
+  moved.settled();
+  expect_ended_well(relay);
+  EXPECT_EQ(relay.output().find(" error "), std::string::npos) << relay.output();
+  const auto verdict = test::judge(moved, {topic});
+  EXPECT_TRUE(verdict.exactly_once()) << verdict;
+}
+
+INSTANTIATE_TEST_SUITE_P(WithItsListBeginningWith, FailoverTest, ::testing::Bool(),
+                         [](const auto& p) { return p.param ? "the_primary" : "the_standby"; });
+
+}  // namespace
+}  // namespace outbox
