@@ -5,6 +5,8 @@
 #include <limits>
 #include <string_view>
 
+#include "relay/kafka/watermarks.h"
+
 namespace outbox::kafka {
 namespace {
 
@@ -65,16 +67,10 @@ Result<Plan> plan_search(rd_kafka_t* client, const RecordQuery& query, int parti
     if (query.exact && known == query.within.end()) continue;
     const OffsetRange wanted =
         known != query.within.end() ? known->second : OffsetRange{0, std::numeric_limits<std::int64_t>::max()};
-    std::int64_t low = 0;
-    std::int64_t end = 0;
-    const auto code = rd_kafka_query_watermark_offsets(client, query.topic.c_str(), p, &low, &end, std::max(1, deadline.left_ms()));
-    if (code != RD_KAFKA_RESP_ERR_NO_ERROR) {
-      Error e = error_of("asking for the offsets of " + query.topic, code);
-      e.fault = Fault::kafka;  // the topic was there a moment ago
-      return e;
-    }
-    if (wanted.first < low) plan.removed = true;
-    const Stretch stretch{std::max(wanted.first, low), std::min(wanted.last, end - 1)};
+    const auto has = query_watermarks(client, query.topic, p, "asking for the offsets of " + query.topic, deadline);
+    if (!has) return has.error();
+    if (wanted.first < has->low) plan.removed = true;
+    const Stretch stretch{std::max(wanted.first, has->low), std::min(wanted.last, has->end - 1)};
     if (stretch.from <= stretch.to) plan.stretches.emplace(p, stretch);
   }
   return plan;

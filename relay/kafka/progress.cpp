@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "relay/kafka/admin.h"
+#include "relay/kafka/watermarks.h"
 
 namespace outbox::kafka {
 namespace {
@@ -28,11 +29,6 @@ Result<Client> make_reader(const Options& options, const char* isolation) {
   return make_client(RD_KAFKA_CONSUMER, std::move(*conf));
 }
 
-struct Watermarks {
-  std::int64_t low;
-  std::int64_t end;
-};
-
 // The bounds of the partition with open transactions included.
 Result<Watermarks> find_watermarks(const Options& options, Deadline deadline, Reaper* reaper) {
   auto made = make_reader(options, "read_uncommitted");
@@ -40,7 +36,7 @@ Result<Watermarks> find_watermarks(const Options& options, Deadline deadline, Re
   const Passing client(std::move(*made), reaper);
   TopicHandle topic(rd_kafka_topic_new(client.get(), options.progress_topic.c_str(), nullptr));
   const rd_kafka_metadata_t* raw = nullptr;
-  auto code = rd_kafka_metadata(client.get(), 0, topic.get(), &raw, deadline.left_ms());
+  const auto code = rd_kafka_metadata(client.get(), 0, topic.get(), &raw, deadline.left_ms());
   const Metadata metadata(raw);
   if (code != RD_KAFKA_RESP_ERR_NO_ERROR) return error_of("looking for the progress topic", code);
   const auto& found = metadata->topics[0];
@@ -55,15 +51,7 @@ Result<Watermarks> find_watermarks(const Options& options, Deadline deadline, Re
                                      " partitions, it must have one",
                  "create it anew, or set kafka.progress_topic to another name and run `outbox-relay init --kafka`"};
   }
-  Watermarks w{};
-  code = rd_kafka_query_watermark_offsets(client.get(), options.progress_topic.c_str(), 0, &w.low, &w.end,
-                                          std::max(1, deadline.left_ms()));
-  if (code != RD_KAFKA_RESP_ERR_NO_ERROR) {
-    Error e = error_of("reading the progress topic", code);
-    e.fault = Fault::kafka;  // it was there a moment ago
-    return e;
-  }
-  return w;
+  return query_watermarks(client.get(), options.progress_topic, 0, "reading the progress topic", deadline);
 }
 
 struct Stretch {

@@ -71,11 +71,21 @@ Client connect(const std::string& brokers) {
   return client;
 }
 
+using Metadata = Owned<const rd_kafka_metadata_t, rd_kafka_metadata_destroy>;
+
+// nullptr: no answer.
+Metadata metadata_of_all(const std::string& brokers) {
+  const Client client = connect(brokers);
+  const rd_kafka_metadata_t* answer = nullptr;
+  if (rd_kafka_metadata(client.get(), 1, nullptr, &answer, 1000) != RD_KAFKA_RESP_ERR_NO_ERROR) return nullptr;
+  return Metadata(answer);
+}
+
 bool has_leaders(rd_kafka_t* client, const std::string& topic, int partitions) {
   Owned<rd_kafka_topic_t, rd_kafka_topic_destroy> handle(rd_kafka_topic_new(client, topic.c_str(), nullptr));
   const rd_kafka_metadata_t* answer = nullptr;
   if (rd_kafka_metadata(client, 0, handle.get(), &answer, 1000) != RD_KAFKA_RESP_ERR_NO_ERROR) return false;
-  const Owned<const rd_kafka_metadata_t, rd_kafka_metadata_destroy> owned(answer);
+  const Metadata owned(answer);
   const rd_kafka_metadata_topic_t& found = answer->topics[0];
   if (found.err != RD_KAFKA_RESP_ERR_NO_ERROR || found.partition_cnt != partitions) return false;
   for (int i = 0; i < partitions; ++i) {
@@ -157,16 +167,22 @@ std::string ScratchPgbouncer::dsn(const std::string& database, const std::string
 ScratchKafka::ScratchKafka(const std::vector<std::string>& properties) { folder_.scratch("kafka", properties); }
 
 bool ScratchKafka::in_sync() const {
-  const Client client = connect(brokers());
-  const rd_kafka_metadata_t* answer = nullptr;
-  if (rd_kafka_metadata(client.get(), 1, nullptr, &answer, 1000) != RD_KAFKA_RESP_ERR_NO_ERROR) return false;
-  const Owned<const rd_kafka_metadata_t, rd_kafka_metadata_destroy> owned(answer);
-  for (const auto& topic : std::span(answer->topics, static_cast<std::size_t>(answer->topic_cnt))) {
+  const Metadata all = metadata_of_all(brokers());
+  if (!all) return false;
+  for (const auto& topic : std::span(all->topics, static_cast<std::size_t>(all->topic_cnt))) {
     for (const auto& partition : std::span(topic.partitions, static_cast<std::size_t>(topic.partition_cnt))) {
       if (partition.leader < 0 || partition.isr_cnt != partition.replica_cnt) return false;
     }
   }
   return true;
+}
+
+int ScratchKafka::leader(const std::string& topic) const {
+  const Metadata all = metadata_of_all(brokers());
+  for (int i = 0; all && i < all->topic_cnt; ++i) {
+    if (all->topics[i].topic == topic && all->topics[i].partition_cnt > 0) return all->topics[i].partitions[0].leader;
+  }
+  throw std::runtime_error("topic " + topic + " has no leader");
 }
 
 void ScratchKafka::alter_topic(const std::string& name, const std::vector<std::string>& config) const {

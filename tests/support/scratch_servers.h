@@ -109,6 +109,8 @@ class ScratchKafka {
 
   void kill(int broker) const { folder_.scratch("stop-kafka", {"KILL", std::to_string(broker)}); }
   void start(int broker) const { folder_.scratch("start-kafka", {std::to_string(broker)}); }
+  // The broker that leads the first partition of a topic.
+  int leader(const std::string& topic) const;
   // Whether every replica of every partition is in sync, as a broker that runs sees it.
   bool in_sync() const;
 
