@@ -2,6 +2,7 @@
 #include "relay/kafka/inspect.h"
 
 #include <algorithm>
+#include <span>
 
 #include "relay/kafka/admin.h"
 #include "relay/kafka/progress.h"
@@ -12,7 +13,28 @@ namespace {
 
 constexpr Millis first_answer_max{10'000};
 constexpr Millis answer_max{5'000};
+constexpr const char* transaction_log = "__transaction_state";
 constexpr std::size_t topics_max = 500;  // that a pattern of topics.allow adds; each costs a request
+
+std::optional<Finding> look_at_transaction_log(rd_kafka_t* client, const rd_kafka_metadata_t& all, Deadline deadline) {
+  TransactionLogFacts facts;
+  facts.brokers = all.broker_cnt;
+  for (const auto& topic : std::span(all.topics, static_cast<std::size_t>(all.topic_cnt))) {
+    if (topic.topic != std::string_view(transaction_log)) continue;
+    facts.partitions = topic.partition_cnt;
+    facts.in_sync_min = topic.partition_cnt > 0 ? topic.partitions[0].isr_cnt : 0;
+    for (const auto& partition : std::span(topic.partitions, static_cast<std::size_t>(topic.partition_cnt))) {
+      facts.leaderless += partition.leader < 0 ? 1 : 0;
+      facts.in_sync_min = std::min(facts.in_sync_min, partition.isr_cnt);
+    }
+  }
+  if (all.broker_cnt == 0) return std::nullopt;
+  const bool there = facts.partitions > 0;
+  auto settings = describe_config(client, there ? ConfigOf::topic : ConfigOf::broker,
+                                  there ? transaction_log : std::to_string(all.brokers[0].id), deadline);
+  if (settings) (there ? facts.topic : facts.broker) = std::move(*settings);  // else what the partitions show must do
+  return judge_transaction_log(facts);
+}
 
 class Inspection {
  public:
@@ -21,6 +43,7 @@ class Inspection {
 
   Result<void> fetch();
   void look_at_brokers();
+  void look_at_transactions();
   void look_at_topics();
   void look_at_progress_topic();
 
@@ -54,6 +77,11 @@ Result<void> Inspection::fetch() {
   Error e = error_of("asking for the brokers and topics", code);
   if (e.hint.empty()) e.hint = "is kafka.brokers right, and does the cluster run?";
   return e;
+}
+
+void Inspection::look_at_transactions() {
+  if (demands_.mode != Mode::exactly_once) return;
+  if (auto why = look_at_transaction_log(client_, *all_, one_answer())) findings.push_back(std::move(*why));
 }
 
 void Inspection::look_at_brokers() {
@@ -175,9 +203,18 @@ std::vector<Finding> inspect_cluster(const Options& options, const Demands& dema
   Inspection inspection(client->get(), options, demands, deadline);
   if (auto r = inspection.fetch(); !r) return {{Severity::unreachable, "Kafka", r.error().what, r.error().hint}};
   inspection.look_at_brokers();
+  inspection.look_at_transactions();
   inspection.look_at_progress_topic();
   inspection.look_at_topics();
   return std::move(inspection.findings);
+}
+
+std::optional<Finding> inspect_transaction_log(rd_kafka_t* client, Deadline deadline) {
+  const rd_kafka_metadata_t* raw = nullptr;
+  const auto code = rd_kafka_metadata(client, 1, nullptr, &raw, std::max(1, deadline.left_ms()));
+  const Metadata all(raw);
+  if (code != RD_KAFKA_RESP_ERR_NO_ERROR) return std::nullopt;
+  return look_at_transaction_log(client, *all, deadline);
 }
 
 }  // namespace outbox::kafka

@@ -84,6 +84,40 @@ std::vector<Finding> judge_broker(const std::string& name, const Settings& setti
   return out;
 }
 
+std::optional<Finding> judge_transaction_log(const TransactionLogFacts& facts) {
+  const auto found = [](std::string what, std::string hint) {
+    return Finding{Severity::finding, "Kafka", "no transaction can begin: " + std::move(what),
+                   std::move(hint) + ", or set relay.mode = \"at-least-once\""};
+  };
+  if (facts.partitions == 0) {
+    const auto replicas = number(facts.broker, "transaction.state.log.replication.factor");
+    const auto in_sync = number(facts.broker, "transaction.state.log.min.isr");
+    if (replicas && *replicas > facts.brokers) {
+      return found("the brokers have transaction.state.log.replication.factor = " + std::to_string(*replicas) + ", and there are " +
+                       std::to_string(facts.brokers) + " of them",
+                   "add brokers, or set it to " + std::to_string(facts.brokers) + " on a cluster that shall stay so small");
+    }
+    if (replicas && in_sync && *in_sync > *replicas) {
+      return found("the brokers have transaction.state.log.min.isr = " + std::to_string(*in_sync) +
+                       ", and transaction.state.log.replication.factor = " + std::to_string(*replicas),
+                   "lower the first, or raise the second");
+    }
+    return std::nullopt;
+  }
+  if (facts.leaderless > 0) {
+    return found(std::to_string(facts.leaderless) + " of " + std::to_string(facts.partitions) +
+                     " partitions of the topic __transaction_state have no leader",
+                 "bring the brokers back that have them");
+  }
+  const auto in_sync = number(facts.topic, "min.insync.replicas");
+  if (in_sync && *in_sync > facts.in_sync_min) {
+    return found("the topic __transaction_state has min.insync.replicas = " + std::to_string(*in_sync) + ", and a partition with " +
+                     std::to_string(facts.in_sync_min) + " in sync",
+                 "bring the brokers back that have the others, add replicas, or lower it");
+  }
+  return std::nullopt;
+}
+
 std::vector<Finding> judge_topic(const TopicFacts& topic, const Demands& demands) {
   std::vector<Finding> out;
   const auto find = [&](Severity severity, std::string what, std::string hint) {

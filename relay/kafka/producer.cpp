@@ -8,6 +8,7 @@
 #include "relay/base/check.h"
 #include "relay/base/log.h"
 #include "relay/base/sabotage.h"
+#include "relay/kafka/inspect.h"
 #include "relay/kafka/vet.h"
 
 namespace outbox::kafka {
@@ -116,7 +117,15 @@ Result<void> Producer::renew(Mode mode) {
   if (code != RD_KAFKA_RESP_ERR_NO_ERROR) return failed("fetching metadata", code);
   if (transactional()) {
     KafkaError error(rd_kafka_init_transactions(client_.get(), static_cast<int>(call_deadline.count())));
-    if (error) return failed("initialising transactions", std::move(error), true);
+    if (error) {
+      Error e = failed("initialising transactions", std::move(error), true);
+      // The client says only that it waited in vain, though the brokers answered a moment ago.
+      if (const auto why = e.fault == Fault::kafka ? inspect_transaction_log(client_.get(), Deadline(reason_deadline)) : std::nullopt) {
+        e.what += "; " + why->what;
+        e.hint = why->hint;
+      }
+      return e;
+    }
   }
   clean_ = true;
   return {};

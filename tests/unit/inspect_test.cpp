@@ -56,6 +56,24 @@ TEST(Judge, AVerifyingBrokerIsAskedForInExactlyOnceOnly) {
   EXPECT_TRUE(judge_broker("1", {}, at_least_once).empty());
 }
 
+TEST(Judge, TransactionsNeedALogThatCanBeWrittenTo) {
+  const auto verdict = [](const TransactionLogFacts& facts) {
+    const auto finding = judge_transaction_log(facts);
+    return finding ? finding->what : "";
+  };
+  const auto settings = [](const char* replicas, const char* in_sync) {
+    return Settings{{"transaction.state.log.replication.factor", replicas}, {"transaction.state.log.min.isr", in_sync}};
+  };
+  EXPECT_TRUE(contains(verdict({1, 0, 0, 0, settings("3", "2"), {}}), "replication.factor = 3, and there are 1 of them"));
+  EXPECT_TRUE(contains(verdict({1, 0, 0, 0, settings("1", "2"), {}}), "min.isr = 2, and transaction.state.log.replication.factor = 1"));
+  EXPECT_EQ(verdict({1, 0, 0, 0, settings("1", "1"), {}}), "");
+  EXPECT_EQ(verdict({3, 0, 0, 0, settings("3", "2"), {}}), "");
+  EXPECT_EQ(verdict({1, 0, 0, 0, {}, {}}), "");
+  EXPECT_TRUE(contains(verdict({3, 50, 7, 0, {}, {{"min.insync.replicas", "2"}}}), "7 of 50 partitions"));
+  EXPECT_TRUE(contains(verdict({3, 50, 0, 1, {}, {{"min.insync.replicas", "2"}}}), "min.insync.replicas = 2, and a partition with 1 in sync"));
+  EXPECT_EQ(verdict({3, 50, 0, 2, {}, {{"min.insync.replicas", "2"}}}), "");
+}
+
 TEST(Judge, AProgressTopicIsCompactedAndNothingElse) {
   Options options;
   options.progress_topic = "outbox-progress.main";
