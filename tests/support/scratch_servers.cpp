@@ -144,6 +144,12 @@ std::string ScratchPostgres::create_database(const std::string& name) {
 
 void ScratchPostgres::stop(Stop how) { folder_.scratch("stop-postgres", {how == Stop::fast ? "fast" : "immediate"}); }
 
+void ScratchPostgres::set_clock(std::chrono::seconds ahead) const {
+  const auto file = folder() / "clock";
+  std::ofstream(file.string() + ".new") << std::showpos << ahead.count() << '\n';
+  std::filesystem::rename(file.string() + ".new", file);
+}
+
 void ScratchPostgres::pause() const {
   ::kill(pid(), SIGSTOP);  // first, so that no child is born behind our back
   for (const pid_t child : children_of(pid())) ::kill(child, SIGSTOP);

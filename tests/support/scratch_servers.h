@@ -5,6 +5,7 @@
 // skips. Destructors stop the server and remove its folder; if the test process is killed, a watchdog does.
 #pragma once
 
+#include <chrono>
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -48,6 +49,9 @@ class ScratchPostgres {
 
   // Ends the standby's recovery; returns when it can be written to.
   void promote() const { folder_.scratch("promote"); }
+
+  // By how much the clock that the server sees differs from the true one, from now on. REQUIRES: the setting clock=steered.
+  void set_clock(std::chrono::seconds ahead) const;
 
   void pause() const;   // SIGSTOP to every process of the server: connections stay open, and nothing answers
   void resume() const;  // SIGCONT
