@@ -72,7 +72,7 @@ Progress progress_of(const Copy& copy, std::int64_t at_least) {
 }
 
 Result<void> write_progress(kafka::Producer& producer, PollWakeup& wakeup, Mode mode, const Progress& progress) {
-  if (auto r = producer.renew(mode); !r) return r;
+  if (auto r = producer.renew(mode, [] { return Result<void>{}; }); !r) return r;
   if (auto r = producer.newest_progress(true); !r) return r.error();
   const Batch batch;
   const Page nothing;

@@ -170,7 +170,7 @@ Result<void> Loop::settle(const Identity& here) {
   // 3: the mode in which a batch was opened decides how it is recovered
   if (!in_doubt) suspects_.clear();
   publisher_.limit_record_batches(suspects_.record_batch_max());
-  if (auto r = publisher_.renew(in_doubt ? e.newest->mode : options_.mode); !r) return r;
+  if (auto r = renew_publisher(in_doubt ? e.newest->mode : options_.mode); !r) return r;
   at(Phase::initialised);
 
   // 4
@@ -224,6 +224,11 @@ Result<void> Loop::settle(const Identity& here) {
   confirmed_.reset();
   if (verdict.action == Verdict::Action::resend) return resend(*e.newest);
   return {};
+}
+
+// Kafka may take longer than the lease lasts, and two relays that lose it to each other for that would never get on.
+Result<void> Loop::renew_publisher(Mode mode) {
+  return publisher_.renew(mode, [this] { return lease_.due() ? lease_.renew() : Result<void>{}; });
 }
 
 // Sends a batch that the journal has already. What cannot be sent, or not any more, is parked first, so that every later re-read
@@ -333,7 +338,7 @@ Result<void> Loop::ready_to_open() {
   CHECK(!flight_ && (!confirmed_ || confirmed_->number <= number_));  // at most one batch is in doubt
   if (publisher_.clean(options_.mode) || SABOTAGED(incarnation_rule_off)) return {};
   log::event(Level::info, "incarnation_renewed", {{"batch", number_}});
-  return publisher_.renew(options_.mode);
+  return renew_publisher(options_.mode);
 }
 
 Result<void> Loop::open_next() {

@@ -72,6 +72,7 @@ class Loop {
   Result<void> stand_by();
   Result<void> recover();
   Result<void> settle(const Identity& here);
+  Result<void> renew_publisher(Mode mode);
   Result<void> resend(const Batch& batch);
   Result<void> stream();
   Result<void> look_for_work();

@@ -6,6 +6,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <span>
@@ -165,7 +166,8 @@ class Publisher {
   virtual Result<std::optional<Progress>> newest_progress(bool settled) = 0;
   // Destroys the producer and makes a new incarnation for `mode`, which fences every older one. In exactly-once mode, what was
   // open in Kafka is settled when it returns.
-  virtual Result<void> renew(Mode mode) = 0;
+  // Kafka may take seconds for it: `meanwhile` is called about once a second, and its error ends the attempt.
+  virtual Result<void> renew(Mode mode, const std::function<Result<void>()>& meanwhile) = 0;
   // From the next incarnation on, a record batch holds at most so many messages; 0: as many as fit. If that is a change, the
   // present incarnation is no longer clean.
   virtual void limit_record_batches(std::size_t messages_max) = 0;

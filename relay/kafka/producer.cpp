@@ -21,7 +21,9 @@ constexpr int transaction_timeout_ms = 15'000;
 constexpr Millis call_deadline{10'000};      // of one transactional call; less than the transaction's own time-out
 constexpr Millis report_deadline{8'000};     // without a single delivery report
 constexpr Millis metadata_deadline{5'000};
-constexpr Millis progress_deadline{10'000};
+constexpr Millis metadata_slice{2'000};       // a question that is asked again, shorter than a lease
+constexpr Millis init_slice{1'000};
+constexpr Millis progress_deadline{4'000};   // shorter than a lease; unanswered, the question is asked again
 constexpr Millis guard_deadline{2'000};
 constexpr Millis trial_deadline{2'000};  // shorter than a lease
 constexpr Millis last_record_deadline{500};
@@ -92,7 +94,7 @@ void Producer::abandon() {
   unreported_ = 0;
 }
 
-Result<void> Producer::renew(Mode mode) {
+Result<void> Producer::renew(Mode mode, const std::function<Result<void>()>& meanwhile) {
   abandon();
   mode_ = mode;
   record_batch_max_ = wanted_record_batch_max_;
@@ -111,24 +113,45 @@ Result<void> Producer::renew(Mode mode) {
   // Metadata first: otherwise the first transaction waits for up to a second.
   progress_topic_.reset(rd_kafka_topic_new(client_.get(), options_.progress_topic.c_str(), nullptr));
   topics_.attach(client_.get());
-  const rd_kafka_metadata_t* raw = nullptr;
-  const auto code = rd_kafka_metadata(client_.get(), 0, nullptr, &raw, static_cast<int>(metadata_deadline.count()));
-  const Metadata metadata(raw);
-  if (code != RD_KAFKA_RESP_ERR_NO_ERROR) return failed("fetching metadata", code);
+  if (auto r = fetch_metadata(meanwhile); !r) return r;
   if (transactional()) {
-    KafkaError error(rd_kafka_init_transactions(client_.get(), static_cast<int>(call_deadline.count())));
-    if (error) {
-      Error e = failed("initialising transactions", std::move(error), true);
-      // The client says only that it waited in vain, though the brokers answered a moment ago.
-      if (const auto why = e.fault == Fault::kafka ? inspect_transaction_log(client_.get(), Deadline(reason_deadline)) : std::nullopt) {
-        e.what += "; " + why->what;
-        e.hint = why->hint;
-      }
-      return e;
-    }
+    if (auto r = init_transactions(meanwhile); !r) return r;
   }
   clean_ = true;
   return {};
+}
+
+Result<void> Producer::fetch_metadata(const std::function<Result<void>()>& meanwhile) {
+  for (const Deadline deadline(metadata_deadline);;) {
+    const rd_kafka_metadata_t* raw = nullptr;
+    const auto code = rd_kafka_metadata(client_.get(), 0, nullptr, &raw, static_cast<int>(metadata_slice.count()));
+    const Metadata metadata(raw);
+    if (code == RD_KAFKA_RESP_ERR_NO_ERROR) return {};
+    if (deadline.passed()) return failed("fetching metadata", code);
+    if (auto r = meanwhile(); !r) return r;
+  }
+}
+
+// The client goes on where it was when it is called again.
+Result<void> Producer::init_transactions(const std::function<Result<void>()>& meanwhile) {
+  for (const Deadline deadline(call_deadline);;) {
+    const auto called = Clock::now();
+    KafkaError error(rd_kafka_init_transactions(client_.get(), static_cast<int>(init_slice.count())));
+    if (!error) return {};
+    // Its time was over; why it is not done yet can have any code.
+    const bool goes_on = rd_kafka_error_is_retriable(error.get()) != 0 && Clock::now() - called >= init_slice / 2;
+    if (goes_on && !deadline.passed()) {
+      if (auto r = meanwhile(); !r) return r;
+      continue;
+    }
+    Error e = failed("initialising transactions", std::move(error), true);
+    // The client says only that it waited in vain, though the brokers answered a moment ago.
+    if (const auto why = e.fault == Fault::kafka ? inspect_transaction_log(client_.get(), Deadline(reason_deadline)) : std::nullopt) {
+      e.what += "; " + why->what;
+      e.hint = why->hint;
+    }
+    return e;
+  }
 }
 
 Result<Publisher::Vetted> Producer::vet(const Page& page) {
@@ -339,7 +362,7 @@ void Producer::bar_unwritable_topics() {
   std::unordered_set<std::string_view> tried;
   for (const Message& m : page.messages) {
     if (m.oversize || !tried.insert(m.topic).second) continue;
-    if (deadline.passed() || !renew(mode_)) break;
+    if (deadline.passed() || !renew(mode_, [] { return Result<void>{}; })) break;
     const auto topic = topics_.get(m.topic, client_.get());
     if (!topic) break;
     if ((*topic)->state != Topic::State::ready) continue;

@@ -25,7 +25,7 @@ class Producer : public Publisher {
   ~Producer() override { abandon(); }
 
   Result<std::optional<Progress>> newest_progress(bool settled) override;
-  Result<void> renew(Mode mode) override;
+  Result<void> renew(Mode mode, const std::function<Result<void>()>& meanwhile) override;
   void limit_record_batches(std::size_t messages_max) override { wanted_record_batch_max_ = messages_max; }
   void abandon() override;
   bool clean(Mode mode) const override {
@@ -46,6 +46,8 @@ class Producer : public Publisher {
   void name_culprits();
   bool transactional() const { return mode_ == Mode::exactly_once; }
   Result<Conf> producer_conf();
+  Result<void> fetch_metadata(const std::function<Result<void>()>& meanwhile);
+  Result<void> init_transactions(const std::function<Result<void>()>& meanwhile);
   Error failed(const char* doing, KafkaError error, bool in_doubt);
   Error failed(const char* doing, rd_kafka_resp_err_t code, const std::string& detail = {});
   Result<void> send_message(const Topic& topic, const Message& m, const Page& page, std::size_t index, std::int64_t timestamp_ms);

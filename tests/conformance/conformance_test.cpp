@@ -32,7 +32,7 @@ class ConformanceTest : public ::testing::TestWithParam<std::pair<const char*, s
     auto taken = r.lease.take();
     EXPECT_TRUE(taken && *taken);
     epoch = (*taken)->epoch;
-    EXPECT_TRUE(r.publisher.renew(Mode::exactly_once));
+    EXPECT_TRUE(r.publisher.renew(Mode::exactly_once, nothing));
     r.source.reset({Snapshot::nothing(), std::nullopt, std::nullopt, 0});
     return r;
   }
@@ -80,6 +80,7 @@ class ConformanceTest : public ::testing::TestWithParam<std::pair<const char*, s
     });
     return ok;
   }
+  static Result<void> nothing() { return {}; }
   static std::int64_t newest_number(Stage::Relay& r, bool settled) {
     auto progress = r.publisher.newest_progress(settled);
     if (!progress) return -1;
@@ -388,13 +389,13 @@ TEST_P(ConformanceTest, ANewIncarnationFencesTheOldOneAndVoidsItsTransaction) {
   Batch b = batch_of(*p, 1);
   ASSERT_TRUE(sent(a, b, *p));
   auto other = stage->relay("b");
-  ASSERT_TRUE(other.publisher.renew(Mode::exactly_once));
+  ASSERT_TRUE(other.publisher.renew(Mode::exactly_once, nothing));
   EXPECT_EQ(newest_number(other, true), 0);
   EXPECT_EQ(a.publisher.commit().error().fault, Fault::fenced);
   EXPECT_FALSE(a.publisher.clean(Mode::exactly_once));
   EXPECT_EQ(stage->arrived(), Numbers{});
   // The fenced one can only come back by fencing in its turn.
-  ASSERT_TRUE(a.publisher.renew(Mode::exactly_once));
+  ASSERT_TRUE(a.publisher.renew(Mode::exactly_once, nothing));
   ASSERT_TRUE(sent(a, b, *p));
   ASSERT_TRUE(a.publisher.commit());
   EXPECT_EQ(stage->arrived(), (Numbers{1, 2}));
@@ -411,7 +412,7 @@ TEST_P(ConformanceTest, AnAbandonedTransactionIsSettledByTheNextIncarnation) {
   ASSERT_TRUE(sent(r, next, *p, b.token));
   r.publisher.abandon();
   EXPECT_FALSE(r.publisher.clean(Mode::exactly_once));
-  ASSERT_TRUE(r.publisher.renew(Mode::exactly_once));
+  ASSERT_TRUE(r.publisher.renew(Mode::exactly_once, nothing));
   EXPECT_EQ(newest_number(r, true), 1);
   EXPECT_EQ(stage->arrived(), Numbers{1});
 }
@@ -429,7 +430,7 @@ TEST_P(ConformanceTest, WhatKafkaRefusesIsNamedAndNothingOfTheTransactionCounts)
   EXPECT_TRUE(std::any_of(refused.begin(), refused.end(), [&](const Rejection& x) { return x.seq == p->messages[1].seq; }));
   EXPECT_FALSE(r.publisher.clean(Mode::exactly_once));
   r.publisher.abandon();
-  ASSERT_TRUE(r.publisher.renew(Mode::exactly_once));
+  ASSERT_TRUE(r.publisher.renew(Mode::exactly_once, nothing));
   EXPECT_EQ(newest_number(r, true), 0);
   EXPECT_EQ(stage->arrived(), Numbers{});
 }
@@ -450,7 +451,7 @@ TEST_P(ConformanceTest, WhatIsTooLargeIsKnownBefore) {
 
 TEST_P(ConformanceTest, AtLeastOnceIsVisibleAtOnceAndWritesItsProgressAtTheEnd) {
   auto r = holder();
-  ASSERT_TRUE(r.publisher.renew(Mode::at_least_once));
+  ASSERT_TRUE(r.publisher.renew(Mode::at_least_once, nothing));
   EXPECT_TRUE(r.publisher.clean(Mode::at_least_once));
   committed({1, 2, 3});
   const auto p = page(r);
@@ -466,7 +467,7 @@ TEST_P(ConformanceTest, OtherRecordBatchesWantAnotherIncarnation) {
   auto r = holder();
   r.publisher.limit_record_batches(1);
   EXPECT_FALSE(r.publisher.clean(Mode::exactly_once));
-  ASSERT_TRUE(r.publisher.renew(Mode::exactly_once));
+  ASSERT_TRUE(r.publisher.renew(Mode::exactly_once, nothing));
   EXPECT_TRUE(r.publisher.clean(Mode::exactly_once));
 }
 

@@ -20,10 +20,7 @@ Judgement zombie_at(const std::string& phase, Mode mode) {
   test::create_counters(world);
   test::write(world, topic, 30);
   auto first = world.relay({{"OUTBOX_STOP_AT", phase}}, "relay-with-crash-points");
-  const auto stopped = [&] {
-    return test::run_command({"/usr/bin/grep", "-q", "State:.T", "/proc/" + std::to_string(first.pid()) + "/status"}, {}).code == 0;
-  };
-  test::eventually("the first relay stops at " + phase, stopped);
+  first.stops();
   auto second = world.relay();
   second.says("to=streaming");
   test::write(world, topic, 10);

@@ -94,12 +94,6 @@ class Stage {
   int batch = 0;
 };
 
-void wait_until_stopped(const Process& relay) {
-  test::eventually("the relay stops", [&] {
-    return test::run_command({"/usr/bin/grep", "-q", "State:.T", "/proc/" + std::to_string(relay.pid()) + "/status"}, {}).code == 0;
-  });
-}
-
 int times(const std::string& text, const std::string& what) {
   int n = 0;
   for (auto at = text.find(what); at != std::string::npos; at = text.find(what, at + 1)) ++n;
@@ -157,7 +151,7 @@ Outcome deliver(const Late& late, const std::string& defect) {
   if (halted) {
     halted->caught();
   } else {
-    wait_until_stopped(relay);
+    relay.stops();
   }
   if (late.amid == Amid::second_partition) {
     test::eventually("the first partition is written", [&] { return stage.newest_in(stage.first, test::Isolation::read_uncommitted) == many; });
@@ -298,7 +292,7 @@ TEST(LateRequest, ALateFencingOfOurOwnIsNotTakenForALostLease) {
   stage.write_batch();
   stage.world.settled();
   stage.write_batch();
-  wait_until_stopped(relay);
+  relay.stops();
   const int answer = held->release();  // the epoch is raised in either case
   EXPECT_TRUE(answer == 0 || answer == test::concurrent_transactions) << answer;
   relay.signal(SIGCONT);

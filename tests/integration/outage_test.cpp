@@ -72,6 +72,7 @@ TEST_F(OutageTest, ARecoveryThatLastsLongerThanTheLeaseIsNotInVain) {
   auto doomed = world.relay({{"OUTBOX_CRASH_AT", "opened"}}, "relay-with-crash-points");
   EXPECT_EQ(doomed.wait(), -SIGKILL) << doomed.output();
   auto relay = world.relay({{"OUTBOX_STOP_AT", "initialised"}}, "relay-with-crash-points");
+  relay.stops();
   test::eventually("its new lease runs out", [&] {
     return world.value("select l.epoch = 2 and l.expires_at < clock_timestamp() from outbox.lease l") == "t";
   });
@@ -79,6 +80,26 @@ TEST_F(OutageTest, ARecoveryThatLastsLongerThanTheLeaseIsNotInVain) {
   relay.says("found=not_delivered");
   finish(relay);
   EXPECT_EQ(relay.output().find("fenced"), std::string::npos) << relay.output();
+}
+
+// Otherwise two relays would take the lease from each other for as long as Kafka is slow.
+TEST_F(OutageTest, TheLeaseIsKeptWhileKafkaTakesItsTime) {
+  world.environment["OUTBOX_RELAY_LEASE_TTL"] = "3s";
+  auto slow = world.relay({{"OUTBOX_STOP_AT", "leased"}}, "relay-with-crash-points");
+  slow.stops();
+  const std::string expires_at = world.value("select expires_at from outbox.lease");
+  kafka.pause();
+  slow.signal(SIGCONT);
+  auto standby = world.relay();
+  test::eventually("the lease is renewed again and again", [&] {
+    return world.value("select expires_at > timestamptz '" + expires_at + "' + interval '4 s' from outbox.lease") == "t";
+  });
+  EXPECT_EQ(world.value("select epoch from outbox.lease"), "1");
+  kafka.resume();
+  test::write(world, topic, 20);
+  standby.signal(SIGTERM);
+  EXPECT_EQ(standby.wait(), 0) << standby.output();
+  finish(slow);
 }
 
 TEST_F(OutageTest, PostgresAwayAtTheStartAndLaterIsWaitedFor) {

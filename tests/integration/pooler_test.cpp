@@ -41,10 +41,6 @@ void stop(Process& relay) {
   EXPECT_EQ(relay.wait(), 0) << relay.output();
 }
 
-bool is_stopped(const Process& relay) {
-  return test::run_command({"/bin/grep", "-q", "^State:.T", "/proc/" + std::to_string(relay.pid()) + "/status"}, {}).code == 0;
-}
-
 // Faults ----------------------------------------------------------------------------------------------------------------
 
 TEST(PoolerTest, UnderLoadAndEveryFaultNothingIsGhostedLostRepeatedOrReordered) {
@@ -118,7 +114,7 @@ std::int64_t ghosts_of_a_page_held(const std::string& defect) {
     insert("first of round " + std::to_string(round));
     world.settled();
     insert("held");
-    test::eventually("the relay holds the page", [&] { return is_stopped(relay); });
+    relay.stops();
     server.stop(ScratchPostgres::Stop::immediate);
     server.start();
     forgotten = world.value("select count(*) from outbox.message where payload = 'held'") == "0";
@@ -150,7 +146,7 @@ TEST(PoolerTest, WhereEveryConnectionIsAnotherTheRelayStartsAnew) {
   relay.says("to=streaming");
   test::eventually("the relay misses its backends", [&] {
     relay.signal(SIGSTOP);
-    test::eventually("the relay waits", [&] { return is_stopped(relay); });
+    relay.stops();
     world.sql("select pg_terminate_backend(a.pid) from pg_stat_activity a where a.datname = current_database() and a.pid <> pg_backend_pid()");
     test::write(world, topic, 20);
     relay.signal(SIGCONT);

@@ -37,9 +37,12 @@ void ModelPublisher::abandon() {
   answered_ = 0;
 }
 
-Result<void> ModelPublisher::renew(Mode mode) {
+Result<void> ModelPublisher::renew(Mode mode, const std::function<Result<void>()>& meanwhile) {
   abandon();
   weather_.point();
+  while (weather_.maybe(8)) {
+    if (auto r = meanwhile(); !r) return r;
+  }
   mode_ = mode;
   record_batch_max_ = wanted_record_batch_max_;
   all_answered_ = true;

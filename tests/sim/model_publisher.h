@@ -15,7 +15,7 @@ class ModelPublisher : public Publisher {
   ~ModelPublisher() override { abandon(); }
 
   Result<std::optional<Progress>> newest_progress(bool settled) override;
-  Result<void> renew(Mode mode) override;
+  Result<void> renew(Mode mode, const std::function<Result<void>()>& meanwhile) override;
   void limit_record_batches(std::size_t messages_max) override { wanted_record_batch_max_ = messages_max; }
   void abandon() override;
   bool clean(Mode mode) const override { return clean_ && mode == mode_ && record_batch_max_ == wanted_record_batch_max_; }

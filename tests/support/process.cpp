@@ -87,6 +87,12 @@ std::string Process::output() const {
   return text.str();
 }
 
+void Process::stops() const {
+  eventually("process " + std::to_string(pid_) + " stops", [&] {
+    return run_command({"/bin/grep", "-q", "^State:.T", "/proc/" + std::to_string(pid_) + "/status"}, {}).code == 0;
+  });
+}
+
 void Process::says(const std::string& text, Millis within) const {
   try {
     eventually(text, [&] { return output().find(text) != std::string::npos; }, within);

@@ -30,6 +30,8 @@ class Process {
   bool running();
   // Waits for the end; the exit code, or -signal.
   int wait(Millis within = Millis{30'000});
+  // Waits until it has stopped itself, as OUTBOX_STOP_AT makes it; SIGCONT lets it go on.
+  void stops() const;
   std::string output() const;
   // Waits until the output contains `text`; throws with the whole output when it does not come.
   void says(const std::string& text, Millis within = Millis{30'000}) const;
