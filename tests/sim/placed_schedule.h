@@ -2,7 +2,7 @@
 // The same few batches again and again, each time with one crash and one request that goes wrong, at every place there is.
 #pragma once
 
-#include <functional>
+#include <cstdint>
 #include <string>
 
 #include "tests/sim/weather.h"
