@@ -34,9 +34,24 @@ void burn_ids(ScratchPostgres& postgres, int ids) {
   tx.exec("do $$ begin for i in 1.." + std::to_string(ids) + " loop perform pg_current_xact_id(); commit; end loop; end $$");
 }
 
+// The server that is left behind: of the version in OUTBOX_UPGRADE_FROM, the folder of its programs, where it is set.
+ScratchPostgres old_server() {
+  const char* const old = std::getenv("OUTBOX_UPGRADE_FROM");
+  if (old == nullptr) return ScratchPostgres();
+  class Chosen {
+   public:
+    explicit Chosen(const char* programs) : usual_(bin("")) { setenv("PG_BIN", programs, 1); }
+    ~Chosen() { setenv("PG_BIN", usual_.c_str(), 1); }
+
+   private:
+    const std::string usual_;
+  } const chosen(old);
+  return ScratchPostgres();
+}
+
 class RebaseTest : public ::testing::Test {
  protected:
-  RebaseTest() : original(from), topic(original.topic("t", 2)) {
+  RebaseTest() : from(old_server()), original(from), topic(original.topic("t", 2)) {
     test::create_counters(original);
     original.environment["OUTBOX_RELAY_TOPICS_ALLOW"] = topic;
   }
@@ -69,9 +84,10 @@ class RebaseTest : public ::testing::Test {
     from.stop(ScratchPostgres::Stop::fast);
     const std::string user = geteuid() == 0 ? "setpriv --reuid=postgres --regid=postgres --init-groups -- " : "";
     const std::string bins = std::filesystem::path(bin("initdb")).parent_path();
+    const char* const old = std::getenv("OUTBOX_UPGRADE_FROM");
     const std::string data = "/postgres";
-    run("cd " + to.folder().string() + data + "; " + user + bin("pg_upgrade") + " -U postgres -b " + bins + " -B " + bins + " -d " +
-        from.folder().string() + data + " -D " + to.folder().string() + data + " -p " + std::to_string(from.port()) + " -P " +
+    run("cd " + to.folder().string() + data + "; " + user + bin("pg_upgrade") + " -U postgres -b " + (old != nullptr ? old : bins) + " -B " + bins +
+        " -d " + from.folder().string() + data + " -D " + to.folder().string() + data + " -p " + std::to_string(from.port()) + " -P " +
         std::to_string(to.port()));
     to.start();
     from.start();
