@@ -80,12 +80,17 @@ void Loop::enter(State state, const std::string& why) {
 
 // Standby --------------------------------------------------------------------------------------------------------------
 
+Result<void> Loop::connect() {
+  auto here = journal_.connect();
+  if (!here) return here.error();
+  here_ = *here;
+  return {};
+}
+
 Result<void> Loop::stand_by() {
   if (wakeup_.stop_requested()) return finish();
   if (!here_) {
-    auto here = journal_.connect();
-    if (!here) return here.error();
-    here_ = *here;
+    if (auto r = connect(); !r) return r;
     session_fresh_ = true;
   }
   auto available = lease_.available();
@@ -114,9 +119,7 @@ Result<void> Loop::recover() {
   next_.reset();
   reading_ = false;
   if (!here_ || !session_fresh_) {
-    auto here = journal_.connect();
-    if (!here) return here.error();
-    here_ = *here;
+    if (auto r = connect(); !r) return r;
   }
   session_fresh_ = false;
 
@@ -125,9 +128,7 @@ Result<void> Loop::recover() {
   if (!before) return before.error();
   if (foreign(*here_, *before)) {
     // Or the record is younger than our session: a successor may have followed the database to another server meanwhile.
-    auto here = journal_.connect();
-    if (!here) return here.error();
-    here_ = *here;
+    if (auto r = connect(); !r) return r;
     if (auto error = foreign(*here_, *before)) return *error;
   }
 
@@ -228,8 +229,10 @@ Result<void> Loop::settle(const Identity& here) {
 
 // Kafka may take longer than the lease lasts, and two relays that lose it to each other for that would never get on.
 Result<void> Loop::renew_publisher(Mode mode) {
-  return publisher_.renew(mode, [this] { return lease_.due() ? lease_.renew() : Result<void>{}; });
+  return publisher_.renew(mode, [this] { return keep_lease(); });
 }
+
+Result<void> Loop::keep_lease() { return lease_.due() ? lease_.renew() : Result<void>{}; }
 
 // Sends a batch that the journal has already. What cannot be sent, or not any more, is parked first, so that every later re-read
 // gives the same rows.
@@ -248,9 +251,7 @@ Result<void> Loop::resend(const Batch& batch) {
     if (vetted.settled) break;
     if (wakeup_.stop_requested()) return finish();  // in doubt it is as well kept by the journal
     wakeup_.wait(topic_doubt_interval);
-    if (lease_.due()) {
-      if (auto renewed = lease_.renew(); !renewed) return renewed;
-    }
+    if (auto kept = keep_lease(); !kept) return kept;
   }
   auto rejected = blocks_.extend(batch, *page, std::move(vetted.rejected));
   if (!rejected) return rejected.error();
@@ -264,9 +265,7 @@ Result<void> Loop::resend(const Batch& batch) {
   flight_->left_out = suspects_.left_out(flight_->page, flight_->parked);
   at(Phase::settled);
   // Kafka may have taken longer to answer than the lease lasts; as long as nobody else has it, it is still ours.
-  if (lease_.due()) {
-    if (auto r = lease_.renew(); !r) return r;
-  }
+  if (auto r = keep_lease(); !r) return r;
   return publish();
 }
 
@@ -347,7 +346,7 @@ Result<void> Loop::open_next() {
   if (!vetted) return vetted.error();
   if (!vetted->settled) {
     wakeup_.wait(topic_doubt_interval);
-    return lease_.due() ? lease_.renew() : Result<void>{};
+    return keep_lease();
   }
   Flight flight{{}, std::move(*next_)};
   next_.reset();
@@ -518,9 +517,7 @@ Result<void> Loop::probe() {
     return {};
   }
   if (breaker_.trouble()->fault == Fault::postgres) {
-    auto here = journal_.connect();
-    if (!here) return here.error();
-    here_ = *here;
+    if (auto r = connect(); !r) return r;
     session_fresh_ = true;
   } else if (breaker_.trouble()->fault == Fault::kafka) {
     if (auto r = publisher_.probe(); !r) return r;

@@ -69,10 +69,12 @@ class Loop {
   };
 
   Result<void> step();
+  Result<void> connect();
   Result<void> stand_by();
   Result<void> recover();
   Result<void> settle(const Identity& here);
   Result<void> renew_publisher(Mode mode);
+  Result<void> keep_lease();
   Result<void> resend(const Batch& batch);
   Result<void> stream();
   Result<void> look_for_work();
