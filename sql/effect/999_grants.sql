@@ -40,10 +40,10 @@ begin
       ('effect_observer', 'select on effect.provider, effect.pressure, effect.decision, effect.schema_version, effect.unsettled, '
                           'effect.in_doubt, effect.needs_human'),
       ('effect_observer', 'select (id, provider, effect_key, dedup_key, summary, request_hash, planned_at, state, epoch, generation, attempts, '
-                          'doubts, not_before, worker, claim_expires_at, key_valid_until, doubt_since, settled_at, object, evidence) on effect.effect'),
+                          'doubts, not_before, worker, claim_expires_at, key_valid_until, doubt_since, settled_at, object, evidence) '
+                          'on effect.effect'),
       ('effect_observer', 'select (effect, epoch, kind, worker, started_at, finished_at, phase, answer, status, request_id, object, error, '
-                          'late) '
-                          'on effect.attempt'),
+                          'late) on effect.attempt'),
       ('effect_observer', 'execute on function effect.next_step(effect.effect)')
     ) as g(role, privilege)
     where exists (select from pg_catalog.pg_roles r where r.rolname = g.role)
