@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# Turns sql/NNN_*.sql into one generated source, so that the binary carries its own migrations.
-file(GLOB SQL_FILES CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/sql/[0-9]*.sql)
+# Turns sql/SCHEMA/NNN_*.sql into one generated source, so that the binary carries its own migrations.
+file(GLOB SQL_FILES CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/sql/*/[0-9]*.sql)
 list(SORT SQL_FILES)
 set(EMBEDDED_SQL ${PROJECT_BINARY_DIR}/generated/embedded_sql.cpp)
 add_custom_command(

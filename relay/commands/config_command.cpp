@@ -47,12 +47,12 @@ int version(bool json) {
     j["librdkafka"] = rd_kafka_version_str();
     j["libpq"] = libpq_version();
     j["libpqxx"] = PQXX_VERSION;
-    j["outbox_schema"] = schema_version();
+    j["outbox_schema"] = schema_version(Schema::outbox);
     print_json(j);
     return 0;
   }
   std::printf("outbox-relay  %s\nlibrdkafka    %s\nlibpq         %s\nlibpqxx       %s\nschema outbox %d\n", OUTBOX_VERSION,
-              rd_kafka_version_str(), libpq_version().c_str(), PQXX_VERSION, schema_version());
+              rd_kafka_version_str(), libpq_version().c_str(), PQXX_VERSION, schema_version(Schema::outbox));
   return 0;
 }
 

@@ -20,7 +20,7 @@ std::string recorded(const Migration& m) {
 std::vector<std::string> script_from(int installed, bool roles) {
   std::vector<std::string> script;
   if (!roles && installed == 0) script.emplace_back("create schema if not exists outbox");
-  for (const Migration& m : migrations()) {
+  for (const Migration& m : migrations(Schema::outbox)) {
     if (m.number == roles_number) {
       if (!roles) continue;
       script.emplace_back(m.sql);
@@ -52,7 +52,7 @@ int create_topic(const Config& config, bool dry_run) {
 
 int print_sql(const InitOptions& options) {
   std::printf("-- outbox schema version %d; run as one transaction by a role that may create roles and schemas\nbegin;\n",
-              schema_version());
+              schema_version(Schema::outbox));
   for (const auto& statement : script_from(0, options.roles)) std::printf("%s;\n", statement.c_str());
   std::printf("commit;\n");
   return 0;
@@ -61,10 +61,10 @@ int print_sql(const InitOptions& options) {
 int init(const Config& config, const InitOptions& options) {
   auto control = open_control(config);
   if (!control) return report(control.error());
-  auto found = postgres::installed_schema(**control);
+  auto found = postgres::installed_schema(**control, Schema::outbox);
   if (!found) return report(found.error());
   const int installed = found->value_or(0);
-  const int wanted = schema_version();
+  const int wanted = schema_version(Schema::outbox);
   if (installed > wanted) {
     return report({Fault::refused, "the outbox schema has version " + std::to_string(installed) + ", this program knows only " +
                                        std::to_string(wanted), "run a newer outbox-relay"});

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "relay/postgres/guards.h"
 
-#include "relay/postgres/migrations.h"
-
 namespace outbox::postgres {
 namespace {
 
@@ -23,13 +21,13 @@ Result<void> guard_server(Control& control) {
 }
 
 Result<void> guard_schema(Control& control) {
-  auto installed = installed_schema(control);
+  auto installed = installed_schema(control, Schema::outbox);
   if (!installed) return installed.error();
   if (!*installed) {
     return refused("this database has no outbox schema", "run `outbox-relay init` with this configuration as the owner of the database");
   }
   // One version to either side, so that schema and relays can be upgraded one after the other.
-  const int ours = schema_version();
+  const int ours = schema_version(Schema::outbox);
   if (**installed < ours - 1) {
     return refused("the outbox schema has version " + std::to_string(**installed) + ", this program needs " + std::to_string(ours - 1) +
                        " or newer", "run `outbox-relay init` to upgrade it");
@@ -157,11 +155,12 @@ Result<void> guard_pooler(Control& control, Session& session, const Options& opt
                  "set postgres.pooler = \"transaction\", or connect to the server itself");
 }
 
-Result<std::optional<int>> installed_schema(Control& control) {
-  auto exists = control.run("looking for the schema", "select to_regclass('outbox.schema_version') is not null");
+Result<std::optional<int>> installed_schema(Control& control, Schema schema) {
+  const std::string table = std::string(name_of(schema)) + ".schema_version";
+  auto exists = control.run("looking for the schema", "select to_regclass('" + table + "') is not null");
   if (!exists) return exists.error();
   if (!(*exists)[0][0].as<bool>()) return std::optional<int>{};
-  auto rows = control.run("looking for the schema", "select coalesce(max(v.number), 0) from outbox.schema_version v");
+  auto rows = control.run("looking for the schema", "select coalesce(max(v.number), 0) from " + table + " v");
   if (!rows) return rows.error();
   return std::optional<int>((*rows)[0][0].as<int>());
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "relay/core/ports.h"
+#include "relay/postgres/migrations.h"
 #include "relay/postgres/options.h"
 #include "relay/postgres/session.h"
 
@@ -21,7 +22,7 @@ Result<void> guard_pooler(Control& control, Session& session, const Options& opt
 //   refused    it is forbidden, and the user did not.
 Result<Identity> identify(Control& control, const Options& options);
 
-// The installed version of the schema: nullopt when there is none.
-Result<std::optional<int>> installed_schema(Control& control);
+// The installed version of `schema`: nullopt when there is none.
+Result<std::optional<int>> installed_schema(Control& control, Schema schema);
 
 }  // namespace outbox::postgres

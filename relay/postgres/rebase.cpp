@@ -117,7 +117,7 @@ std::string still_as_found(const Copy& copy) {
 }  // namespace
 
 Result<Copy> inspect_copy(Control& control, const Options& options) {
-  auto installed = installed_schema(control);
+  auto installed = installed_schema(control, Schema::outbox);
   if (!installed) return installed.error();
   if (!*installed) return Error{Fault::refused, "this database has no outbox schema", "there is nothing to adopt: run `outbox-relay init`"};
   auto identity = identify(control, options);

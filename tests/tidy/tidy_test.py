@@ -90,8 +90,8 @@ class TidyTest(unittest.TestCase):
         self.expect("relay/core/a.cpp", CPP + "std::thread(f).detach();\n", "detach(")
         self.expect("relay/core/a.cpp", CPP + "topics_.detach();\n")
         self.expect("relay/core/a.cpp", CPP + 'run("select * from outbox.message");\n', "name the columns")
-        self.expect("sql/002_a.sql", SQL + "SELECT * FROM outbox.message;\n", "name the columns")
-        self.expect("sql/002_a.sql", SQL + "select * from (values (1)) as v(x);\n")
+        self.expect("sql/outbox/002_a.sql", SQL + "SELECT * FROM outbox.message;\n", "name the columns")
+        self.expect("sql/outbox/002_a.sql", SQL + "select * from (values (1)) as v(x);\n")
         self.expect("relay/core/a.cpp", CPP + "rd_kafka_conf_dump(c, &n);\n", "secrets")
         self.expect("relay/core/a.cpp", CPP + "out << dsn.reveal();\n", "never printed")
         self.expect("relay/core/a.cpp", CPP + 'log::event(l, "started", {{"dsn", dsn.reveal()}});\n', "never printed")
@@ -107,13 +107,13 @@ class TidyTest(unittest.TestCase):
     def test_comments_in_sql(self):
         table = SQL + "create table outbox.t (\n  a integer primary key,\n  check (a > 0)\n);\n"
         about = "comment on table outbox.t is 'x';\ncomment on column outbox.t.a is 'x';\n"
-        self.expect("sql/002_a.sql", table, "table outbox.t", "column outbox.t.a")
-        self.expect("sql/002_a.sql", table + about)
+        self.expect("sql/outbox/002_a.sql", table, "table outbox.t", "column outbox.t.a")
+        self.expect("sql/outbox/002_a.sql", table + about)
         create = SQL + "create function outbox.f(a text, b jsonb default null) returns uuid language sql as 'x';\n"
-        self.expect("sql/002_a.sql", create, "function outbox.f(text,jsonb)")
-        self.expect("sql/002_a.sql", create + "comment on function outbox.f(text) is 'another';\n", "function outbox.f(text,jsonb)")
-        self.expect("sql/002_a.sql", create + "comment on function outbox.f(text, jsonb) is\n  'x';\n")
-        self.expect("sql/002_a.sql", SQL + "create type outbox.s as (a integer);\n", "type outbox.s")
+        self.expect("sql/outbox/002_a.sql", create, "function outbox.f(text,jsonb)")
+        self.expect("sql/outbox/002_a.sql", create + "comment on function outbox.f(text) is 'another';\n", "function outbox.f(text,jsonb)")
+        self.expect("sql/outbox/002_a.sql", create + "comment on function outbox.f(text, jsonb) is\n  'x';\n")
+        self.expect("sql/outbox/002_a.sql", SQL + "create type outbox.s as (a integer);\n", "type outbox.s")
 
     def test_events(self):
         self.expect("relay/core/a.cpp", CPP + 'log::event(b ? Level::info : Level::warn,\n    "surprise", {});\n', "event surprise")
