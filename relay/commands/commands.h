@@ -5,23 +5,29 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "relay/config/config.h"
 #include "relay/core/loop.h"
+#include "relay/postgres/migrations.h"
 
 namespace outbox {
 
 struct InitOptions {
+  std::set<Schema> schemas = {Schema::outbox};
   bool dry_run = false;
   bool print_sql = false;
   bool roles = true;
-  bool kafka = false;
+  bool kafka = false;  // the progress topic as well
 };
+// All schemas in one transaction: they are there, or nothing was changed.
 int init(const Config& config, const InitOptions& options);
 // init --print-sql: needs no configuration.
 int print_sql(const InitOptions& options);
+// The schemas of a list like "inbox,effect"; an error says which there are.
+Result<std::set<Schema>> schemas_named(const std::string& list);
 
 // The service. `read_again` reads the configuration anew, at SIGHUP. `at_phase` is for tests.
 int run(Config config, const std::function<Result<Config>()>& read_again, const std::function<void(Phase)>& at_phase = {});
@@ -137,7 +143,7 @@ int config_defaults();
 // Says whether the relay could start with `file` and this environment.
 int config_check(const std::string& file);
 
-// Versions of the program, its libraries and the schema that it works with.
+// Versions of the program, its libraries and the schemas that it works with.
 int version(bool json);
 
 // Parses the command line and calls one of the others.

@@ -47,12 +47,13 @@ int version(bool json) {
     j["librdkafka"] = rd_kafka_version_str();
     j["libpq"] = libpq_version();
     j["libpqxx"] = PQXX_VERSION;
-    j["outbox_schema"] = schema_version(Schema::outbox);
+    for (const Schema schema : all_schemas) j[std::string(name_of(schema)) + "_schema"] = schema_version(schema);
     print_json(j);
     return 0;
   }
-  std::printf("outbox-relay  %s\nlibrdkafka    %s\nlibpq         %s\nlibpqxx       %s\nschema outbox %d\n", OUTBOX_VERSION,
-              rd_kafka_version_str(), libpq_version().c_str(), PQXX_VERSION, schema_version(Schema::outbox));
+  std::printf("outbox-relay  %s\nlibrdkafka    %s\nlibpq         %s\nlibpqxx       %s\n", OUTBOX_VERSION, rd_kafka_version_str(),
+              libpq_version().c_str(), PQXX_VERSION);
+  for (const Schema schema : all_schemas) std::printf("schema %-6s %d\n", name_of(schema), schema_version(schema));
   return 0;
 }
 

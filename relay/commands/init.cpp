@@ -1,39 +1,71 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
 #include <cstdio>
+#include <map>
 
 #include "relay/commands/commands.h"
 #include "relay/commands/context.h"
+#include "relay/config/value.h"
 #include "relay/kafka/admin.h"
 #include "relay/postgres/guards.h"
-#include "relay/postgres/migrations.h"
 
 namespace outbox {
 namespace {
 
-constexpr const char* as_owner = "set local role outbox_owner";
+using Installed = std::map<Schema, int>;  // 0: not there
 
 std::string recorded(const Migration& m) {
-  return "insert into outbox.schema_version (number, name) values (" + std::to_string(m.number) + ", '" + m.name + "')";
+  return std::string("insert into ") + name_of(m.schema) + ".schema_version (number, name) values (" + std::to_string(m.number) + ", '" +
+         m.name + "')";
 }
 
-// The statements that bring a database from `installed` to the present version, in order.
-std::vector<std::string> script_from(int installed, bool roles) {
-  std::vector<std::string> script;
-  if (!roles && installed == 0) script.emplace_back("create schema if not exists outbox");
-  for (const Migration& m : migrations(Schema::outbox)) {
-    if (m.number == roles_number) {
-      if (!roles) continue;
-      script.emplace_back(m.sql);
-      if (installed == 0) script.emplace_back("create schema if not exists outbox authorization outbox_owner");
-      script.emplace_back(as_owner);
-    } else if (m.number == grants_number) {
-      script.emplace_back(m.sql);
-    } else if (m.number > installed) {
-      script.emplace_back(m.sql);
-      script.push_back(recorded(m));
-    }
+// What the login itself creates.
+void append_roles(std::vector<std::string>& script, Schema schema, bool create, bool roles) {
+  const std::string name = name_of(schema);
+  const auto& all = migrations(schema);
+  const auto file = std::find_if(all.begin(), all.end(), [](const Migration& m) { return m.number == roles_number; });
+  if (roles && file != all.end()) script.emplace_back(file->sql);
+  if (create) script.push_back("create schema if not exists " + name + (roles ? " authorization " + name + "_owner" : ""));
+}
+
+// What the owner of the schema runs.
+void append_versions(std::vector<std::string>& script, Schema schema, int installed, bool roles) {
+  if (roles) script.push_back(std::string("set local role ") + name_of(schema) + "_owner");
+  for (const Migration& m : migrations(schema)) {
+    if (m.number == roles_number || m.number <= installed) continue;
+    script.emplace_back(m.sql);
+    if (m.number != grants_number) script.push_back(recorded(m));
   }
+}
+
+// The statements that bring a database from what is installed to the present versions, in order. What the login must create itself
+// comes first, so that no `reset role` is needed between the owners: it would undo a role that was set before a printed script is run.
+std::vector<std::string> script_from(const Installed& installed, bool roles) {
+  std::vector<std::string> script;
+  for (const auto& [schema, version] : installed) append_roles(script, schema, version == 0, roles);
+  for (const auto& [schema, version] : installed) append_versions(script, schema, version, roles);
   return script;
+}
+
+Result<Installed> look_at(postgres::Control& control, const std::set<Schema>& schemas) {
+  Installed installed;
+  for (const Schema schema : schemas) {
+    auto found = postgres::installed_schema(control, schema);
+    if (!found) return found.error();
+    const int version = installed[schema] = found->value_or(0);
+    if (version <= schema_version(schema)) continue;
+    return Error{Fault::refused, std::string("the ") + name_of(schema) + " schema has version " + std::to_string(version) +
+                                     ", this program knows only " + std::to_string(schema_version(schema)), "run a newer outbox-relay"};
+  }
+  return installed;
+}
+
+void print_plan(const Installed& installed) {
+  for (const auto& [schema, version] : installed) {
+    const int wanted = schema_version(schema);
+    std::printf("schema %s: version %d installed, %d wanted%s\n", name_of(schema), version, wanted,
+                version < wanted ? "; see --print-sql" : "; grants would be renewed");
+  }
 }
 
 int create_topic(const Config& config, bool dry_run) {
@@ -50,10 +82,26 @@ int create_topic(const Config& config, bool dry_run) {
 
 }  // namespace
 
+Result<std::set<Schema>> schemas_named(const std::string& list) {
+  std::set<Schema> named;
+  for (const std::string& name : config::split_list(list)) {
+    const auto known = std::find_if(all_schemas.begin(), all_schemas.end(), [&](Schema s) { return name == name_of(s); });
+    if (known == all_schemas.end()) {
+      return Error{Fault::usage, "there is no schema " + config::in_quotes(name), "the schemas are outbox, inbox and effect"};
+    }
+    named.insert(*known);
+  }
+  return named;
+}
+
 int print_sql(const InitOptions& options) {
-  std::printf("-- outbox schema version %d; run as one transaction by a role that may create roles and schemas\nbegin;\n",
-              schema_version(Schema::outbox));
-  for (const auto& statement : script_from(0, options.roles)) std::printf("%s;\n", statement.c_str());
+  Installed nothing;
+  for (const Schema schema : options.schemas) {
+    nothing[schema] = 0;
+    std::printf("-- %s schema version %d\n", name_of(schema), schema_version(schema));
+  }
+  std::printf("-- run as one transaction by a role that may create roles and schemas\nbegin;\n");
+  for (const auto& statement : script_from(nothing, options.roles)) std::printf("%s;\n", statement.c_str());
   std::printf("commit;\n");
   return 0;
 }
@@ -61,24 +109,19 @@ int print_sql(const InitOptions& options) {
 int init(const Config& config, const InitOptions& options) {
   auto control = open_control(config);
   if (!control) return report(control.error());
-  auto found = postgres::installed_schema(**control, Schema::outbox);
-  if (!found) return report(found.error());
-  const int installed = found->value_or(0);
-  const int wanted = schema_version(Schema::outbox);
-  if (installed > wanted) {
-    return report({Fault::refused, "the outbox schema has version " + std::to_string(installed) + ", this program knows only " +
-                                       std::to_string(wanted), "run a newer outbox-relay"});
-  }
+  const auto installed = look_at(**control, options.schemas);
+  if (!installed) return report(installed.error());
   if (options.dry_run) {
-    std::printf("schema outbox: version %d installed, %d wanted%s\n", installed, wanted,
-                installed < wanted ? "; see --print-sql" : "; grants would be renewed");
+    print_plan(*installed);
   } else {
-    if (auto r = (*control)->script("creating the schema", script_from(installed, options.roles)); !r) {
+    if (auto r = (*control)->script("creating the schema", script_from(*installed, options.roles)); !r) {
       Error e = r.error();
       if (options.roles) e.hint = "init needs CREATEROLE and CREATE on the database; with --no-roles it creates no roles";
       return report(e);
     }
-    std::printf("schema outbox: version %d, was %d\n", wanted, installed);
+    for (const auto& [schema, version] : *installed) {
+      std::printf("schema %s: version %d, was %d\n", name_of(schema), schema_version(schema), version);
+    }
   }
   return options.kafka ? create_topic(config, options.dry_run) : 0;
 }

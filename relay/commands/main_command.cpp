@@ -54,16 +54,18 @@ class CommandLine {
   void add_rebase();
   void add_config();
   Result<Config> load() const {
-    return config::load(file_.empty() ? std::nullopt : std::optional(file_), config::process_environment());
+    return config::load(file_.empty() ? std::nullopt : std::optional(file_), config::process_environment(), required_);
   }
   std::optional<Error> unknown_command(int argc, char** argv) const;
   std::string chosen_path() const;
 
   CLI::App app_{"Publishes the messages of a PostgreSQL outbox to Kafka, once.", "outbox-relay"};
   std::string file_;
+  config::Required required_ = config::Required::all;
   std::function<int()> chosen_;  // run when the whole line was understood
 
   InitOptions init_;
+  std::string schemas_ = "outbox";
   bool no_roles_ = false;
   bool json_ = false;
   StatusOptions status_;
@@ -107,16 +109,28 @@ CLI::App* CommandLine::add_configured(CLI::App& parent, const char* name, const 
 void CommandLine::add_init() {
   CLI::App* const init_command = add_configured(
       app_, "init",
-      "Creates the schema outbox and its roles, or upgrades them.\n"
-      "It can be repeated: what is there is kept, and the rights of the roles are renewed. Run it as a role that may create roles "
-      "and schemas, not as the relay's user.",
-      "0 done, 2 usage or configuration, 3 PostgreSQL, 4 Kafka, 5 refused: the schema is newer than this program, or a right is missing",
+      "Creates the schema outbox or those of --schema, with their roles, or upgrades them.\n"
+      "It can be repeated: what is there is kept, and the rights of the roles are renewed. All schemas are created in one transaction. "
+      "Run it as a role that may create roles and schemas, not as the relay's user.",
+      "0 done, 2 usage or configuration, 3 PostgreSQL, 4 Kafka, 5 refused: a schema is newer than this program, or a right is missing",
       [this](const Config& c) { return init(c, init_); },
       [this]() -> std::function<int()> {
         init_.roles = !no_roles_;
+        auto schemas = schemas_named(schemas_);
+        if (!schemas) return [e = schemas.error()] { return report(e); };
+        init_.schemas = *schemas;
+        if (!schemas->contains(Schema::outbox)) {
+          if (init_.kafka) throw CLI::ValidationError("--kafka", "the progress topic is the outbox's, which --schema leaves out");
+          required_ = config::Required::postgres;
+        }
         if (!init_.print_sql) return {};
         return [this] { return print_sql(init_); };
       });
+  init_command
+      ->add_option("--schema", schemas_,
+                   "Which of the schemas outbox, inbox and effect, with commas between. Without outbox, the configuration needs no more "
+                   "than postgres.dsn. Defaults to outbox.")
+      ->type_name("LIST");
   CLI::Option* const dry_run = init_command->add_flag("--dry-run", init_.dry_run, "Only say what would be done.");
   CLI::Option* const kafka = init_command->add_flag("--kafka", init_.kafka, "Create the progress topic as well.");
   init_command->add_flag("--no-roles", no_roles_, "Create no roles: everything is owned by the current user.");
@@ -329,7 +343,7 @@ CommandLine::CommandLine(std::function<void(Phase)> at_phase) {
   add_rebase();
   add_config();
   CLI::App* const version_command =
-      add(app_, "version", "Prints the versions of the program, its libraries, and the schema that it works with.", "0 done, 2 usage");
+      add(app_, "version", "Prints the versions of the program, its libraries, and the schemas that it works with.", "0 done, 2 usage");
   version_command->add_flag("--json", json_, "Print JSON.");
   version_command->callback([this] { chosen_ = [this] { return version(json_); }; });
 }

@@ -44,11 +44,11 @@ std::optional<std::string> default_file() {
   return std::nullopt;
 }
 
-Result<Config> load(const std::optional<std::string>& file, const Environment& environment) {
+Result<Config> load(const std::optional<std::string>& file, const Environment& environment, Required required) {
   Loader loader;
   if (const auto path = file ? file : default_file()) loader.read_file(*path);
   loader.read_environment(environment);
-  return std::move(loader).finish();
+  return std::move(loader).finish(required);
 }
 
 }  // namespace outbox::config

@@ -88,13 +88,16 @@ Config defaults();
 // The file that is read without --config: /etc/outbox-relay/relay.toml, else ./relay.toml; nullopt: neither exists.
 std::optional<std::string> default_file();
 
+// Which of the required options must be there: all, or only those of [postgres], for what concerns a database without an outbox.
+enum class Required { all, postgres };
+
 // Reads `file` (or default_file(), if there is one), then the environment, which wins; kafka.properties are merged name
 // by name. A variable that is set but empty counts as not set.
 //
 // One error (Fault::usage) carries every mistake of both, in the order of the file, each as `file:line:column: what` or
 // `VARIABLE: what` and a line `HINT: remedy`. No text names a secret. When the file cannot be parsed at all, only that
 // and the environment's mistakes are reported.
-Result<Config> load(const std::optional<std::string>& file, const Environment& environment);
+Result<Config> load(const std::optional<std::string>& file, const Environment& environment, Required required = Required::all);
 
 }  // namespace config
 }  // namespace outbox

@@ -151,10 +151,11 @@ Place Loader::place_of(std::string_view section, std::string_view key) const {
   return found == given_.end() ? Place{file_.empty() ? "configuration" : file_} : found->second;
 }
 
-void Loader::check_required() {
+void Loader::check_required(Required required) {
   if (!file_is_known_) return;
   for (const Option& option : options()) {
     if (!option.required || given_.contains(&option)) continue;
+    if (required == Required::postgres && option.section != "postgres") continue;
     const auto section = sections_.find(option.section);
     Place place = file_.empty() ? Place{"configuration"} : Place{file_, 1, 1};
     if (section != sections_.end()) place = section->second;
@@ -210,8 +211,8 @@ void Loader::settle_properties() {
   for (auto& [name, property] : properties_) wipe(property.value);
 }
 
-Result<Config> Loader::finish() && {
-  check_required();
+Result<Config> Loader::finish(Required required) && {
+  check_required(required);
   check_passwords();
   check_sizes();
   settle_topics();

@@ -28,7 +28,7 @@ class Loader {
   Loader() : config_(defaults()) {}
   void read_file(const std::string& path);
   void read_environment(const Environment& environment);
-  Result<Config> finish() &&;
+  Result<Config> finish(Required required) &&;
 
  private:
   using Entries = std::vector<std::pair<std::string, Place>>;
@@ -58,7 +58,7 @@ class Loader {
   // What can be judged only when everything is known.
   bool good(std::string_view section, std::string_view key) const;
   Place place_of(std::string_view section, std::string_view key) const;
-  void check_required();
+  void check_required(Required required);
   void check_passwords();
   void check_sizes();
   void settle_topics();

@@ -193,6 +193,7 @@ TEST_F(CommandsTest, ConfigAndVersionTellWhatTheyKnow) {
   const json version = expect_json(0, {"version", "--json"});
   EXPECT_EQ(version["version"], OUTBOX_VERSION);
   EXPECT_EQ(version["outbox_schema"].dump(), world.value("select max(v.number) from outbox.schema_version v"));
+  EXPECT_TRUE(version["inbox_schema"].is_number() && version["effect_schema"].is_number()) << version;
   EXPECT_TRUE(contains(expect(0, {"version"}), "librdkafka"));
 }
 

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// `init` creates the same schema whichever way it is run, and can be repeated.
+// `init` creates the same schemas whichever way it is run, each with or without the others, and can be repeated.
 #include <gtest/gtest.h>
 #include <signal.h>
 
 #include <filesystem>
 #include <fstream>
+#include <map>
+#include <set>
+#include <sstream>
 
 #include "relay/postgres/migrations.h"
 #include "tests/support/judge.h"
@@ -16,12 +19,44 @@ using test::World;
 
 bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
+// Rights are dumped in the order in which they were granted, which is the planner's choice.
+std::string with_grants_in_order(const std::string& dump) {
+  std::istringstream in(dump);
+  std::string out;
+  std::set<std::string> grants;
+  for (std::string line; std::getline(in, line);) {
+    if (line.starts_with("GRANT ")) {
+      grants.insert(line + "\n");
+      continue;
+    }
+    for (const std::string& grant : grants) out += grant;
+    grants.clear();
+    out += line + "\n";
+  }
+  return out;
+}
+
 // The schema of a database as pg_dump writes it, owners and rights included, without what changes from run to run.
-std::string dumped(const std::string& dsn) {
-  const auto done = test::run_command({"/bin/sh", "-c", "pg_dump -s -n outbox \"$0\" | grep -v '^.\\(un\\)\\?restrict '", dsn}, {});
+std::string dumped(const std::string& dsn, Schema schema = Schema::outbox) {
+  const std::string name = name_of(schema);
+  const auto done = test::run_command({"/bin/sh", "-c", "pg_dump -s -n \"$1\" \"$0\" | grep -v '^.\\(un\\)\\?restrict '", dsn, name}, {});
   EXPECT_EQ(done.code, 0) << done.output;
-  EXPECT_TRUE(contains(done.output, "CREATE TABLE outbox.message")) << done.output;
-  return done.output;
+  EXPECT_TRUE(contains(done.output, "CREATE TABLE " + name + ".schema_version")) << done.output;
+  return with_grants_in_order(done.output);
+}
+
+// The schema as it was after migration `number`.
+void make_old(const std::string& dsn, Schema schema, int number) {
+  const std::string name = name_of(schema);
+  pqxx::connection connection(dsn);
+  pqxx::work tx(connection);
+  for (const Migration& m : migrations(schema)) {
+    if (m.number > number) break;
+    tx.exec(m.sql);
+    if (m.number == roles_number) tx.exec("create schema " + name + " authorization " + name + "_owner; set local role " + name + "_owner");
+    else tx.exec("insert into " + name + ".schema_version (number, name) values (" + std::to_string(m.number) + ", '" + m.name + "')");
+  }
+  tx.commit();
 }
 
 class InitTest : public ::testing::Test {
@@ -63,18 +98,7 @@ class InitTest : public ::testing::Test {
     EXPECT_EQ(relay.wait(), 0) << relay.output();
     EXPECT_EQ(relay.output().find("upkeep_failed"), std::string::npos) << relay.output();
   }
-  // The schema as it was after migration `number`.
-  void make_old(int number) {
-    pqxx::connection connection(empty_dsn);
-    pqxx::work tx(connection);
-    for (const Migration& m : migrations(Schema::outbox)) {
-      if (m.number > number) break;
-      tx.exec(m.sql);
-      if (m.number == roles_number) tx.exec("create schema outbox authorization outbox_owner; set local role outbox_owner");
-      else tx.exec("insert into outbox.schema_version (number, name) values (" + std::to_string(m.number) + ", '" + m.name + "')");
-    }
-    tx.commit();
-  }
+  void make_old(int number) { outbox::make_old(empty_dsn, Schema::outbox, number); }
 
   World world;  // its database was made by init
   const std::string current = std::to_string(schema_version(Schema::outbox));
@@ -132,15 +156,6 @@ TEST_F(InitTest, WithoutRolesTheOwnerOfTheDatabaseRunsEverything) {
   deliver_one();
 }
 
-TEST_F(InitTest, EachOlderSchemaIsUpgradedToTheSame) {
-  for (int number = 1; number < schema_version(Schema::outbox); ++number) {
-    empty_dsn = world.postgres().dsn(world.postgres().create_database());
-    make_old(number);
-    EXPECT_TRUE(contains(init({}), "version " + current + ", was " + std::to_string(number)));
-    EXPECT_EQ(dumped(empty_dsn), dumped(world.dsn()));
-  }
-}
-
 TEST_F(InitTest, TheRelayWorksWithTheSchemaBeforeItsOwn) {
   make_old(schema_version(Schema::outbox) - 1);
   deliver_one();
@@ -182,11 +197,168 @@ TEST_F(InitTest, AScheduledMessageWithAHeaderThatIsReservedNowIsDelivered) {
   EXPECT_EQ(relay.wait(), 0) << relay.output();
 }
 
-TEST_F(InitTest, ANewerSchemaIsRefused) {
-  world.sql("insert into outbox.schema_version (number, name) values (77, 'future')");
-  const auto done = world.command({"init"});
-  EXPECT_EQ(done.code, 5) << done.output;
-  EXPECT_TRUE(contains(done.output, "has version 77") && contains(done.output, "HINT: run a newer outbox-relay")) << done.output;
+// Databases without a relay and without Kafka, as a consumer has them.
+class SchemasTest : public ::testing::Test {
+ protected:
+  void another_database(test::ScratchPostgres& server = test::shared_postgres()) {
+    database = server.create_database();
+    dsn = server.dsn(database);
+  }
+  void SetUp() override { another_database(); }
+
+  // Runs init; only the outbox is about Kafka.
+  std::string init(std::vector<std::string> options, int code = 0, test::Process::Environment more = {}) {
+    options.insert(options.begin(), {test::program_path("outbox-relay"), "init"});
+    more.insert({"OUTBOX_RELAY_POSTGRES_DSN", dsn});
+    const auto done = test::run_command(options, more);
+    EXPECT_EQ(done.code, code) << done.output;
+    return done.output;
+  }
+  std::string init_schemas(const std::string& list, int code = 0) { return init({"--schema", list}, code, kafka); }
+  std::string value(const std::string& query) {
+    pqxx::connection connection(dsn);
+    return pqxx::nontransaction(connection).exec(query)[0][0].c_str();
+  }
+  void sql(const std::string& statements) {
+    pqxx::connection connection(dsn);
+    pqxx::nontransaction(connection).exec(statements);
+  }
+  // The schemas that are there, each with its owner.
+  std::string owners() {
+    return value("select coalesce(string_agg(n.nspname || ' of ' || pg_get_userbyid(n.nspowner), ', ' order by n.nspname), 'none') "
+                 "from pg_namespace n where n.nspname in ('outbox', 'inbox', 'effect')");
+  }
+  static std::string versions(Schema schema, int was) {
+    return std::string("schema ") + name_of(schema) + ": version " + std::to_string(schema_version(schema)) + ", was " + std::to_string(was);
+  }
+
+  const test::Process::Environment kafka = {{"OUTBOX_RELAY_KAFKA_BROKERS", "127.0.0.1:1"}, {"OUTBOX_RELAY_TOPICS_ALLOW", "*"}};
+  std::string database;
+  std::string dsn;
+};
+
+TEST_F(SchemasTest, AConsumersDatabaseGetsInboxAndEffectAndNeedsNoKafka) {
+  const std::string planned = init({"--schema", "inbox,effect", "--dry-run"});
+  EXPECT_TRUE(contains(planned, "schema inbox: version 0 installed") && contains(planned, "schema effect: version 0 installed")) << planned;
+  EXPECT_FALSE(contains(planned, "schema outbox")) << planned;
+  EXPECT_EQ(owners(), "none");
+  const std::string done = init({"--schema", "inbox,effect"});
+  EXPECT_TRUE(contains(done, versions(Schema::inbox, 0)) && contains(done, versions(Schema::effect, 0))) << done;
+  EXPECT_EQ(owners(), "effect of effect_owner, inbox of inbox_owner");
+  EXPECT_EQ(value("select has_schema_privilege('inbox_consumer', 'inbox', 'usage') and not has_schema_privilege('inbox_consumer', 'effect', "
+                  "'usage') and has_schema_privilege('effect_worker', 'effect', 'usage') and not has_schema_privilege('effect_worker', "
+                  "'inbox', 'usage')"), "t");
+  EXPECT_TRUE(contains(init({}, 2), "kafka.brokers is missing"));
+}
+
+TEST_F(SchemasTest, EachIsInstalledAloneAndRepeatedWithoutHarm) {
+  for (const Schema schema : all_schemas) {
+    another_database();
+    const std::string name = name_of(schema);
+    EXPECT_TRUE(contains(init_schemas(name), versions(schema, 0)));
+    EXPECT_EQ(owners(), name + " of " + name + "_owner");
+    const std::string before = dumped(dsn, schema);
+    EXPECT_TRUE(contains(init_schemas(name), versions(schema, schema_version(schema))));
+    EXPECT_EQ(dumped(dsn, schema), before);
+  }
+  another_database();
+  init({}, 0, kafka);
+  EXPECT_EQ(owners(), "outbox of outbox_owner");
+}
+
+TEST_F(SchemasTest, TheyAreTheSameWhicheverWayTheyAreInstalled) {
+  for (const Schema schema : all_schemas) init_schemas(name_of(schema));
+  std::map<Schema, std::string> one_by_one;
+  for (const Schema schema : all_schemas) one_by_one[schema] = dumped(dsn, schema);
+  const std::string program = test::program_path("outbox-relay");
+  for (const std::string list : {"outbox,inbox,effect", "effect, inbox, outbox,inbox"}) {
+    for (const bool printed : {false, true}) {
+      another_database();
+      if (printed) {
+        const auto done = test::run_command({"/bin/sh", "-c", "\"$0\" init --print-sql --schema \"$1\" | psql -X -v ON_ERROR_STOP=1 -q \"$2\" 2>&1",
+                                             program, list, dsn}, {});
+        EXPECT_EQ(done.code, 0) << done.output;
+      } else {
+        init_schemas(list);
+      }
+      for (const Schema schema : all_schemas) EXPECT_EQ(dumped(dsn, schema), one_by_one[schema]) << list << (printed ? ", printed" : "");
+    }
+  }
+}
+
+TEST_F(SchemasTest, WithoutRolesTheOwnerOfTheDatabaseOwnsThem) {
+  const std::string login = "owner-" + database;
+  sql("create role \"" + login + "\" login; alter database \"" + database + "\" owner to \"" + login + "\"");
+  dsn = test::shared_postgres().dsn(database, login);
+  EXPECT_TRUE(contains(init({"--schema", "inbox,effect"}, 5), "--no-roles"));
+  EXPECT_EQ(owners(), "none");
+  for (int i = 0; i < 2; ++i) init({"--schema", "inbox,effect", "--no-roles"});
+  EXPECT_EQ(owners(), "effect of " + login + ", inbox of " + login);
+  EXPECT_FALSE(contains(dumped(dsn, Schema::inbox), "OWNER TO inbox_owner"));
+}
+
+TEST_F(SchemasTest, EachOlderVersionIsUpgradedToTheSame) {
+  for (const Schema schema : all_schemas) {
+    another_database();
+    init_schemas(name_of(schema));
+    const std::string current = dumped(dsn, schema);
+    for (int number = 1; number < schema_version(schema); ++number) {
+      another_database();
+      make_old(dsn, schema, number);
+      EXPECT_TRUE(contains(init_schemas("effect,inbox,outbox"), versions(schema, number)));
+      EXPECT_EQ(dumped(dsn, schema), current);
+    }
+  }
+}
+
+TEST_F(SchemasTest, ANewerVersionOfOneIsRefusedAndNothingIsInstalled) {
+  for (const Schema schema : all_schemas) {
+    another_database();
+    const std::string name = name_of(schema);
+    init_schemas(name);
+    sql("insert into " + name + ".schema_version (number, name) values (77, 'future')");
+    for (const std::string& list : {name, std::string("outbox,inbox,effect")}) {
+      const std::string said = init_schemas(list, 5);
+      EXPECT_TRUE(contains(said, "the " + name + " schema has version 77") && contains(said, "HINT: run a newer outbox-relay")) << said;
+    }
+    EXPECT_EQ(owners(), name + " of " + name + "_owner");
+  }
+}
+
+TEST_F(SchemasTest, WhenOneFailsNoneIsInstalled) {
+  sql("create schema effect");  // somebody else's
+  init_schemas("outbox,inbox,effect", 5);
+  EXPECT_EQ(owners(), "effect of postgres");
+  init_schemas("outbox,inbox");
+  EXPECT_EQ(owners(), "effect of postgres, inbox of inbox_owner, outbox of outbox_owner");
+}
+
+TEST_F(SchemasTest, TwoLoginsInstallOneEach) {
+  test::ScratchPostgres server;  // of its own: the logins create the roles, which are the whole server's
+  another_database(server);
+  for (const std::string login : {"shop_dba", "billing_dba"}) {
+    sql("create role " + login + " login createrole; grant create on database \"" + database + "\" to " + login);
+  }
+  const auto as = [&](const std::string& login, const std::string& list, int was_there) {
+    dsn = server.dsn(database, login);
+    const std::string said = init_schemas(list);
+    EXPECT_EQ(contains(said, "was 0"), was_there == 0) << login << ": " << said;
+  };
+  as("shop_dba", "outbox", 0);
+  as("billing_dba", "inbox,effect", 0);
+  as("shop_dba", "outbox", 1);
+  as("billing_dba", "effect,inbox", 1);
+  EXPECT_EQ(owners(), "effect of effect_owner, inbox of inbox_owner, outbox of outbox_owner");
+  EXPECT_EQ(value("select pg_has_role('billing_dba', 'outbox_owner', 'member') or pg_has_role('shop_dba', 'inbox_owner', 'member')"), "f");
+}
+
+TEST_F(SchemasTest, ListsThatCannotBeMeantAreMistakes) {
+  for (const std::string list : {"inbox,ledger", "inbox,", ""}) {
+    const std::string said = init_schemas(list, 2);
+    EXPECT_TRUE(contains(said, "there is no schema") && contains(said, "HINT: the schemas are outbox, inbox and effect")) << said;
+  }
+  EXPECT_TRUE(contains(init({"--schema", "inbox", "--kafka"}, 2), "--kafka: "));
+  EXPECT_EQ(owners(), "none");
 }
 
 }  // namespace

@@ -178,6 +178,17 @@ TEST_F(ConfigTest, AllMistakesAreReportedAtOnceWithTheirPlaces) {
   EXPECT_EQ(hints, expected.size()) << text;
 }
 
+TEST_F(ConfigTest, DatabaseWithoutAnOutboxNeedsNoKafka) {
+  const auto config = load(std::nullopt, {{"OUTBOX_RELAY_POSTGRES_DSN", "dbname=billing"}}, Required::postgres);
+  ASSERT_TRUE(config) << config.error().text();
+  EXPECT_TRUE(config->kafka.brokers.empty());
+  const auto without = load(std::nullopt, {{"OUTBOX_RELAY_TOPICS_ALLOW", "a*b"}}, Required::postgres);
+  ASSERT_FALSE(without);
+  EXPECT_TRUE(contains(without.error().text(), "postgres.dsn is missing")) << without.error().text();
+  EXPECT_TRUE(contains(without.error().text(), "\"a*b\" is not a name")) << without.error().text();
+  EXPECT_FALSE(contains(without.error().text(), "kafka.brokers")) << without.error().text();
+}
+
 TEST_F(ConfigTest, FileThatIsNotTomlIsReportedWithItsPlaceBesideTheEnvironmentsMistakes) {
   const std::string text = mistakes("[poll]\nidle = 20ms\n", {{"OUTBOX_RELAY_LEASE_TTL", "1"}});
   EXPECT_TRUE(contains(text, "relay.toml:2:10: ")) << text;
