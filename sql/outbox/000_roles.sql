@@ -17,7 +17,9 @@ begin
       execute pg_catalog.format('comment on role %I is %L', wanted.name, wanted.purpose);
     end if;
   end loop;
-  if not pg_catalog.pg_has_role(current_user, 'outbox_owner', 'member') then
+  -- Since PostgreSQL 16, whoever created a role is a member of it, but may not become it.
+  if not pg_catalog.pg_has_role(current_user, 'outbox_owner',
+                                case when pg_catalog.current_setting('server_version_num')::integer < 160000 then 'member' else 'set' end) then
     execute pg_catalog.format('grant outbox_owner to %I', current_user);
   end if;
 end
