@@ -108,6 +108,35 @@ int scheduled_list(const Config& config, const ScheduledListOptions& options);
 //   1 none of them is scheduled
 int scheduled_cancel(const Config& config, const std::vector<std::string>& ids, bool json);
 
+struct EffectsListOptions {
+  std::string provider;  // empty: all
+  std::string state;     // empty: those of which nobody knows; "all"
+  std::int64_t limit = 100;
+  bool json = false;
+};
+int effects_list(const Config& config, const EffectsListOptions& options);
+
+struct EffectsShowOptions {
+  std::int64_t id = 0;
+  bool payload = false;  // with what was asked and answered
+  bool json = false;
+};
+//   1 no such effect
+int effects_show(const Config& config, const EffectsShowOptions& options);
+
+struct EffectDecision {
+  std::vector<std::int64_t> ids;
+  bool done = false;  // exactly one of the three is set
+  bool failed = false;
+  bool resend = false;
+  std::string object;
+  std::string why;
+  std::string by;  // empty: the login of the database
+  bool json = false;
+};
+//   1 one of them does not exist, or is not in doubt · 5 a right is missing
+int effects_resolve(const Config& config, const EffectDecision& decision);
+
 struct ReplayOptions {
   std::string since;  // times as PostgreSQL reads them
   std::string until;  // empty: now

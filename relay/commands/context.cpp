@@ -49,6 +49,12 @@ kafka::Options kafka_options(const Config& config) {
   return o;
 }
 
+Result<std::unique_ptr<postgres::Control>> open_consumer_control(const Config& config) {
+  auto connection = postgres::connection_string(config.consumer.dsn, config.consumer.password, "outbox-relay " + config.relay.name);
+  if (!connection) return connection.error();
+  return postgres::Control::connect(*connection, std::nullopt, pooler_of(config));
+}
+
 static Result<std::string> connection_of(const Config& config) {
   return postgres::connection_string(config.postgres.dsn, config.postgres.password, "outbox-relay " + config.relay.name);
 }

@@ -22,6 +22,9 @@ Result<std::unique_ptr<postgres::Control>> open_control(const Config& config);
 // A session like the one that reads and opens batches.
 Result<std::unique_ptr<postgres::Session>> open_session(const Config& config);
 
+// A session for the inbox and the effect ledger of the consumers.
+Result<std::unique_ptr<postgres::Control>> open_consumer_control(const Config& config);
+
 // Ids of messages as PostgreSQL reads an array of them.
 //   usage   one of them is no id.
 Result<std::string> id_array(const std::vector<std::string>& ids);

@@ -50,6 +50,7 @@ class CommandLine {
                     int (*command)(const Config&, const ParkedDecision&));
   void add_edit(CLI::App& parked);
   void add_scheduled();
+  void add_effects();
   void add_replay();
   void add_rebase();
   void add_config();
@@ -77,6 +78,9 @@ class CommandLine {
   ParkedEdit parked_edit_;
   ScheduledListOptions scheduled_list_;
   std::vector<std::string> scheduled_ids_;
+  EffectsListOptions effects_list_;
+  EffectsShowOptions effects_show_;
+  EffectDecision effects_resolve_;
   ReplayOptions replay_;
   bool prune_dry_run_ = false;
   RebaseOptions rebase_;
@@ -241,6 +245,49 @@ void CommandLine::add_scheduled() {
   cancel->add_flag("--json", json_, "Print JSON.");
 }
 
+void CommandLine::add_effects() {
+  CLI::App* const effects = app_.add_subcommand(
+      "effects", "Effects are what consumers carry out at providers: what was asked, what is known about it, and what a person decides.");
+  effects->require_subcommand(0, 1);
+  effects->footer("Exit codes: see the commands.");
+  const char* const exit_codes = "0 done, 1 not found, 2 usage or configuration, 3 PostgreSQL, 5 refused: no schema, or a right is missing";
+
+  CLI::App* const list = add_configured(
+      *effects, "list",
+      "Lists the effects of which nobody knows whether they were carried out, those first that a person has to decide about.\n"
+      "It looks at the database of consumer.dsn, and needs the role effect_observer.",
+      exit_codes, [this](const Config& c) { return effects_list(c, effects_list_); });
+  list->add_option("--provider", effects_list_.provider, "Only of this provider. Defaults to all.")->type_name("NAME");
+  list->add_option("--state", effects_list_.state, "Those in this state instead, or all.")
+      ->type_name("STATE")
+      ->check(CLI::IsMember({"planned", "claimed", "in_doubt", "needs_human", "done", "failed", "all"}));
+  list->add_option("--limit", effects_list_.limit, "The most that are listed. Defaults to 100.")->type_name("N")->check(CLI::PositiveNumber);
+  list->add_flag("--json", effects_list_.json, "Print JSON.");
+
+  CLI::App* const show = add_configured(*effects, "show", "Shows one effect: each attempt, what the provider said, what was decided, what comes next.",
+                                        exit_codes, [this](const Config& c) { return effects_show(c, effects_show_); });
+  show->add_option("ID", effects_show_.id, "The number of the effect, as `effects list` prints it.")->required();
+  show->add_flag("--payload", effects_show_.payload, "With the request and the answers. Needs the role effect_operator.");
+  show->add_flag("--json", effects_show_.json, "Print JSON.");
+
+  CLI::App* const resolve = add_configured(
+      *effects, "resolve",
+      "Decides about effects in doubt, when the provider's own records show what became of them. Needs the role effect_operator.\n"
+      "One that is planned can be called off with --failed.",
+      "0 done, 1 there is no such effect, or it is not in doubt, 2 usage or configuration, 3 PostgreSQL, 5 refused: a right is missing",
+      [this](const Config& c) { return effects_resolve(c, effects_resolve_); },
+      [this]() -> std::function<int()> {
+        if (int{effects_resolve_.done} + int{effects_resolve_.failed} + int{effects_resolve_.resend} == 1) return {};
+        throw CLI::ValidationError("what became of it?", "exactly one of --done, --failed and --resend is needed");
+      });
+  resolve->add_option("ID", effects_resolve_.ids, "Numbers of effects, as `effects list` prints them.")->required();
+  CLI::Option* const done = resolve->add_flag("--done", effects_resolve_.done, "It was carried out.");
+  resolve->add_flag("--failed", effects_resolve_.failed, "It was not carried out, and shall not be.");
+  resolve->add_flag("--resend", effects_resolve_.resend, "Carry it out again, with another key: if it was carried out, it happens twice.");
+  resolve->add_option("--object", effects_resolve_.object, "What the provider calls the thing that it made.")->type_name("TEXT")->needs(done);
+  add_record_options(resolve, effects_resolve_.why, effects_resolve_.by, effects_resolve_.json)->required();
+}
+
 void CommandLine::add_replay() {
   CLI::App* const command = add_configured(
       app_, "replay",
@@ -332,6 +379,7 @@ CommandLine::CommandLine(std::function<void(Phase)> at_phase) {
   add_trace();
   add_parked();
   add_scheduled();
+  add_effects();
   add_replay();
   CLI::App* const prune_command = add_configured(
       app_, "prune",

@@ -25,6 +25,13 @@ Sequence sequence_of(unsigned char lead) {
   return {0};
 }
 
+std::string unhex(std::string_view hex) {
+  const auto digit = [](char c) { return c <= '9' ? c - '0' : c - 'a' + 10; };
+  std::string out;
+  for (std::size_t i = 0; i + 1 < hex.size(); i += 2) out += static_cast<char>(digit(hex[i]) * 16 + digit(hex[i + 1]));
+  return out;
+}
+
 }  // namespace
 
 Json json_answer() { return Json{{"schema", 1}}; }
@@ -73,6 +80,23 @@ bool is_utf8(std::string_view bytes) {
   return true;
 }
 
+void add_bytes(Json& j, const std::string& name, const pqxx::field& hex) {
+  if (hex.is_null()) {
+    j[name] = nullptr;
+    return;
+  }
+  const std::string bytes = unhex(hex.c_str());
+  const bool text = is_utf8(bytes);
+  j[name] = text ? bytes : std::string(hex.c_str());
+  j[name + "_encoding"] = text ? "utf-8" : "hex";
+}
+
+std::string shown_bytes(const Json& j, const std::string& name) {
+  if (j[name].is_null()) return "-";
+  const std::string text = j[name].get<std::string>();
+  return j[name + "_encoding"] == "hex" ? "\\x" + text : printable(text, true);
+}
+
 std::string shown_seconds(double seconds) {
   char out[32];
   if (seconds < 1) std::snprintf(out, sizeof out, "%.0f ms", seconds * 1000);
@@ -83,7 +107,12 @@ std::string shown_seconds(double seconds) {
 }
 
 Error for_person(Error error, const char* role) {
-  if (error.what.find("permission denied") != std::string::npos) error.hint = std::string("grant the role ") + role + " to your login";
+  const std::string name = role;
+  if (error.what.find("permission denied") != std::string::npos) {
+    error.hint = "grant the role " + name + " to your login";
+  } else if (!name.starts_with("outbox_") && error.fault == Fault::refused) {
+    error.hint = "run `outbox-relay init --schema " + name.substr(0, name.find('_')) + "` in this database, or see consumer.dsn";
+  }
   return error;
 }
 

@@ -34,6 +34,11 @@ std::string printable(std::string_view text, bool keep_lines = false);
 // Whether the bytes are text in UTF-8.
 bool is_utf8(std::string_view bytes);
 
+// Adds `name` as text where the bytes are UTF-8, otherwise as hexadecimal digits; `name`_encoding tells which.
+void add_bytes(Json& j, const std::string& name, const pqxx::field& hex);
+// What add_bytes() added, for a person.
+std::string shown_bytes(const Json& j, const std::string& name);
+
 // What a person reads of a duration in seconds: "12 s", "3 min", "5.2 h".
 std::string shown_seconds(double seconds);
 

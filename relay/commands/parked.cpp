@@ -34,31 +34,6 @@ Json json_of(const pqxx::row& row) {
               {"decided_why", text_or_null(row[13])}};
 }
 
-std::string unhex(std::string_view hex) {
-  const auto digit = [](char c) { return c <= '9' ? c - '0' : c - 'a' + 10; };
-  std::string out;
-  for (std::size_t i = 0; i + 1 < hex.size(); i += 2) out += static_cast<char>(digit(hex[i]) * 16 + digit(hex[i + 1]));
-  return out;
-}
-
-// Adds `name` as text where the bytes are UTF-8, otherwise as hexadecimal digits; `name`_encoding tells.
-void add_bytes(Json& j, const std::string& name, const pqxx::field& hex) {
-  if (hex.is_null()) {
-    j[name] = nullptr;
-    return;
-  }
-  const std::string bytes = unhex(hex.c_str());
-  const bool text = is_utf8(bytes);
-  j[name] = text ? bytes : std::string(hex.c_str());
-  j[name + "_encoding"] = text ? "utf-8" : "hex";
-}
-
-std::string shown_bytes(const Json& j, const std::string& name) {
-  if (j[name].is_null()) return "-";
-  const std::string text = j[name].get<std::string>();
-  return j[name + "_encoding"] == "hex" ? "\\x" + text : printable(text, true);
-}
-
 void print_details(const Json& j, bool payload) {
   const auto line = [&](const char* label, const char* name) {
     if (j[name].is_null()) return;

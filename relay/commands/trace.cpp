@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <limits>
+#include <tuple>
 
 #include "relay/base/uuid.h"
 #include "relay/commands/commands.h"
@@ -186,6 +187,66 @@ Result<Json> parked_history(postgres::Control& control, std::int64_t seq) {
   return out;
 }
 
+// Whether the schema is there, and may be used.
+Result<bool> usable(postgres::Control& consumer, const char* schema) {
+  auto rows = consumer.run("looking for the consumers' schemas",
+                           "select exists (select from pg_catalog.pg_namespace n where n.nspname = $1 and has_schema_privilege(n.oid, 'usage'))",
+                           schema);
+  if (!rows) return rows.error();
+  return (*rows)[0][0].as<bool>();
+}
+
+Result<Json> consumed(postgres::Control& consumer, const std::string& dedup_key) {
+  auto rows = consumer.run("looking at the inbox", "select c.name, " + utc("a.accepted_at") + ", p.error_class, p.error_text, p.resolution, " +
+                                                       utc("p.handled_at") + R"(
+    from inbox.consumer c join inbox.accepted a on a.consumer = c.id and a.dedup_key = $1
+    left join lateral (select k.error_class, k.error_text, k.resolution, k.handled_at from inbox.parked k
+                       where k.consumer = c.id and k.dedup_key = $1 order by k.id desc limit 1) p on true order by a.accepted_at)",
+                           dedup_key);
+  if (!rows) return for_person(rows.error(), "inbox_observer");
+  Json out = Json::array();
+  for (const auto& row : *rows) {
+    const bool waits = !row[2].is_null() && row[5].is_null();
+    out.push_back({{"consumer", row[0].c_str()}, {"accepted_at", row[1].c_str()},
+                   {"state", !waits ? "handled" : row[4].is_null() || row[4].c_str() != std::string("discard") ? "parked" : "discarded"},
+                   {"reason", waits ? Json(std::string(row[2].c_str()) + ": " + row[3].c_str()) : Json()}});
+  }
+  return out;
+}
+
+Result<Json> effects(postgres::Control& consumer, const std::string& dedup_key) {
+  auto rows = consumer.run("looking at the effect ledger", "select e.id, e.provider, e.summary, e.state, e.evidence, e.object, " +
+                                                               utc("e.settled_at") + R"(, a.request_id, e.attempts
+    from effect.effect e left join lateral (select t.request_id from effect.attempt t
+      where t.effect = e.id and t.request_id is not null order by t.epoch desc limit 1) a on true
+    where e.dedup_key = $1 order by e.id)",
+                           dedup_key);
+  if (!rows) return for_person(rows.error(), "effect_observer");
+  Json out = Json::array();
+  for (const auto& row : *rows) {
+    out.push_back({{"id", row[0].as<std::int64_t>()}, {"provider", row[1].c_str()}, {"summary", text_or_null(row[2])}, {"state", row[3].c_str()},
+                   {"evidence", text_or_null(row[4])}, {"object", text_or_null(row[5])}, {"settled_at", text_or_null(row[6])},
+                   {"request_id", text_or_null(row[7])}, {"attempts", row[8].as<std::int64_t>()}});
+  }
+  return out;
+}
+
+// What became of the message at its consumers; null: their schemas are not there, or may not be read.
+Result<void> add_consumers(const Config& config, Json& j) {
+  auto consumer = open_consumer_control(config);
+  if (!consumer) return consumer.error();
+  const std::string key = j["dedup_key"].get<std::string>();
+  for (const auto& [schema, name, look] : {std::tuple{"inbox", "consumed", &consumed}, {"effect", "effects", &effects}}) {
+    auto there = usable(**consumer, schema);
+    if (!there) return there.error();
+    if (!*there) continue;
+    auto found = look(**consumer, key);
+    if (!found) return found.error();
+    j[name] = std::move(*found);
+  }
+  return {};
+}
+
 struct Traced {
   Json json;
   int code = 0;
@@ -219,8 +280,29 @@ Result<Traced> trace_row(const Config& config, postgres::Control& control, const
     if (!code) return code.error();
     out.code = *code;
   }
+  j["consumed"] = nullptr;
+  j["effects"] = nullptr;
+  if (auto added = add_consumers(config, j); !added) return added.error();
   j["explanation"] = explain(j, row[15].is_null() ? std::string() : row[15].c_str(), !row[7].is_null() && row[7].as<bool>());
   return out;
+}
+
+void print_consumers(const Json& j) {
+  const auto text = [](const Json& value) { return value.is_string() ? printable(value.get<std::string>()) : value.dump(); };
+  if (!j["consumed"].is_null()) {
+    for (const Json& c : j["consumed"]) {
+      std::printf("  %-12sby %s at %s, %s%s\n", "consumed", text(c["consumer"]).c_str(), text(c["accepted_at"]).c_str(), text(c["state"]).c_str(),
+                  c["reason"].is_null() ? "" : (": " + text(c["reason"])).c_str());
+    }
+  }
+  if (j["effects"].is_null()) return;
+  for (const Json& e : j["effects"]) {
+    std::printf("  %-12s%s at %s: %s", "effect", text(e["id"]).c_str(), text(e["provider"]).c_str(), text(e["state"]).c_str());
+    if (!e["settled_at"].is_null()) std::printf(" at %s", text(e["settled_at"]).c_str());
+    if (!e["request_id"].is_null()) std::printf(", request %s", text(e["request_id"]).c_str());
+    if (!e["object"].is_null()) std::printf(", object %s", text(e["object"]).c_str());
+    std::printf("\n");
+  }
 }
 
 void print_message(const Json& j) {
@@ -244,6 +326,7 @@ void print_message(const Json& j) {
   } else if (!k.is_null()) {
     line("Kafka", k["verdict"] == "expired" ? "expired from the topic" : k["verdict"].get<std::string>());
   }
+  print_consumers(j);
   std::printf("  %s\n", printable(j["explanation"].get<std::string>()).c_str());
 }
 

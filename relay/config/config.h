@@ -32,6 +32,12 @@ struct Config {
     bool allow_unguarded = false;
   } postgres;
 
+  // Where the inbox and the effect ledger are that `trace` and `effects` look at.
+  struct Consumer {
+    Secret dsn;       // that of postgres, where nothing else is said
+    Secret password;  // content of password_file; empty: none
+  } consumer;
+
   struct Kafka {
     std::vector<std::string> brokers;
     Secret password;             // content of password_file, for sasl.password; empty: none

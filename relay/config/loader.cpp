@@ -111,10 +111,10 @@ void Loader::store(const Option& option, const std::string& text, const Place& p
           stored.error().hint);
     return;
   }
-  if (&option == find("postgres", "dsn") && place.in_file() && carries_password(text)) {
+  if (option.key == "dsn" && place.in_file() && carries_password(text)) {
     wrong(option, place, "the value carries a password, which does not belong in this file",
-          "put the password into a file of its own and name that in postgres.password_file, or set "
-          "OUTBOX_RELAY_POSTGRES_DSN.");
+          fmt::format("put the password into a file of its own and name that in {}.password_file, or set {}.", option.section,
+                      environment_name(option)));
   }
 }
 
@@ -166,12 +166,14 @@ void Loader::check_required(Required required) {
 }
 
 void Loader::check_passwords() {
-  const bool twice =
-      !config_.postgres.password.empty() && good("postgres", "dsn") && carries_password(config_.postgres.dsn.reveal());
-  if (twice) {
-    mistakes_.add(place_of("postgres", "password_file"),
-                  "postgres.password_file: postgres.dsn carries a password as well", "give it once.");
-  }
+  const auto check_twice = [this](const std::string& section, const Secret& dsn, const Secret& password) {
+    if (password.empty() || !good(section, "dsn") || !carries_password(dsn.reveal())) return;
+    mistakes_.add(place_of(section, "password_file"), fmt::format("{0}.password_file: {0}.dsn carries a password as well", section),
+                  "give it once.");
+  };
+  check_twice("postgres", config_.postgres.dsn, config_.postgres.password);
+  check_twice("consumer", config_.consumer.dsn, config_.consumer.password);
+  if (!given_.contains(find("consumer", "dsn"))) config_.consumer = {config_.postgres.dsn, config_.postgres.password};
   if (!config_.kafka.password.empty() && properties_.contains("sasl.password")) {
     mistakes_.add(place_of("kafka", "password_file"),
                   "kafka.password_file: kafka.properties sets sasl.password as well", "give it once.");

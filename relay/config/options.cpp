@@ -45,6 +45,7 @@ constexpr std::string_view kLevels[] = {"debug", "info", "warn", "error"};
 constexpr Section kSections[] = {
     {"relay", "Who this relay is, and what it promises."},
     {"postgres", "The database that holds the outbox."},
+    {"consumer", "The database that holds the inbox and the effect ledger."},
     {"kafka", "The cluster that gets the messages."},
     {"topics", "Where messages may go."},
     {"delivery", "Order, and the bounds of a batch. They bound the relay's memory as well."},
@@ -86,6 +87,17 @@ const Option kOptions[] = {
      .member = at<&Config::postgres, &Config::Postgres::allow_unguarded>, .standard = "false",
      .help = "Run although the server forbids the functions by which the relay recognises another cluster or an "
              "abandoned primary. `outbox-relay check` says which of these guards is off."},
+
+    {.section = "consumer", .key = "dsn", .member = at<&Config::consumer, &Config::Consumer::dsn>,
+     .derived = "postgres.dsn", .example = R"("host=/var/run/postgresql dbname=mailer user=operator")", .check = check_dsn,
+     .secret = true,
+     .help = "How to reach the database of the consumers, where the inbox and the effect ledger are. Only `effects` and "
+             "`trace` look there; the relay does not."},
+    {.section = "consumer", .key = "password_file", .type = Type::secret_file,
+     .member = at<&Config::consumer, &Config::Consumer::password>,
+     .example = R"("/etc/outbox-relay/consumer.password")", .secret = true,
+     .help = "A file that holds the password for consumer.dsn and nothing else. It must not be readable by every user of "
+             "the machine."},
 
     {.section = "kafka", .key = "brokers", .type = Type::list, .member = at<&Config::kafka, &Config::Kafka::brokers>,
      .example = R"(["kafka1:9092", "kafka2:9092"])", .check = check_broker, .required = true,
