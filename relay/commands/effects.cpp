@@ -107,7 +107,8 @@ Result<Json> history(postgres::Control& control, std::int64_t id, bool payload) 
   }
   auto decisions = control.run("looking at the decisions",
                                "select " + utc("d.decided_at") +
-                                   ", d.decided_by, d.why, d.resolution, d.from_state from effect.decision d where d.effect = $1 order by d.decided_at",
+                                   ", d.decided_by, d.why, d.resolution, d.from_state from effect.decision d where d.effect = $1 "
+                                   "order by d.decided_at",
                                id);
   if (!decisions) return decisions.error();
   for (const auto& row : *decisions) {
@@ -138,8 +139,9 @@ int effects_list(const Config& config, const EffectsListOptions& options) {
   if (!control) return report(control.error());
   auto rows = (*control)->run("listing effects",
                               "select " + columns() + ", count(*) over ()" + from_effects +
-                                  "where ($1 = '' or e.provider = $1) and case $2 when 'all' then true when '' then u.id is not null else e.state = $2 "
-                                  "end order by e.state <> 'needs_human', coalesce(e.doubt_since, e.planned_at), e.id limit $3",
+                                  "where ($1 = '' or e.provider = $1) "
+                                  "and case $2 when 'all' then true when '' then u.id is not null else e.state = $2 end "
+                                  "order by e.state <> 'needs_human', coalesce(e.doubt_since, e.planned_at), e.id limit $3",
                               options.provider, options.state, options.limit);
   if (!rows) return report(for_person(rows.error(), "effect_observer"));
   const auto total = rows->empty() ? 0 : (*rows)[0][column_count].as<std::int64_t>();

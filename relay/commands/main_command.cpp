@@ -264,8 +264,9 @@ void CommandLine::add_effects() {
   list->add_option("--limit", effects_list_.limit, "The most that are listed. Defaults to 100.")->type_name("N")->check(CLI::PositiveNumber);
   list->add_flag("--json", effects_list_.json, "Print JSON.");
 
-  CLI::App* const show = add_configured(*effects, "show", "Shows one effect: each attempt, what the provider said, what was decided, what comes next.",
-                                        exit_codes, [this](const Config& c) { return effects_show(c, effects_show_); });
+  CLI::App* const show =
+      add_configured(*effects, "show", "Shows one effect: each attempt, what the provider said, what was decided, what comes next.", exit_codes,
+                     [this](const Config& c) { return effects_show(c, effects_show_); });
   show->add_option("ID", effects_show_.id, "The number of the effect, as `effects list` prints it.")->required();
   show->add_flag("--payload", effects_show_.payload, "With the request and the answers. Needs the role effect_operator.");
   show->add_flag("--json", effects_show_.json, "Print JSON.");

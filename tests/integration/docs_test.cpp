@@ -2,7 +2,7 @@
 // Every example in the documentation works: `sql` blocks are run by psql against a PostgreSQL with the schema, page by page and
 // in their order; `toml` blocks pass as configuration.
 //
-// The words behind `sql` say who runs it: `owner` (who also ran init), `duty`, or by default the application's login `shop`. A
+// The words behind `sql` say who runs it: `owner` (who also ran init), `duty`, `mailer`, or by default the application's login `shop`. A
 // page creates its logins itself; what is marked `last` runs at its end. `wrong` marks what runs, and must not be copied.
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -68,7 +68,7 @@ std::map<std::string, std::vector<Block>> blocks(const std::string& language) {
 }
 
 void run_in_psql(const Block& block, const test::ScratchPostgres& postgres, const std::string& database) {
-  const std::string user = block.says("owner") ? "postgres" : block.says("duty") ? "duty" : "shop";
+  const std::string user = block.says("owner") ? "postgres" : block.says("duty") ? "duty" : block.says("mailer") ? "mailer" : "shop";
   const auto done = test::run_command({"/usr/bin/env", "psql", "-X", "-v", "ON_ERROR_STOP=1", "-c", "set lock_timeout = '10s'", "-c", block.text,
                                        postgres.dsn(database, user)}, {});
   EXPECT_EQ(done.code, 0) << block.place() << " as " << user << ":\n" << block.text << done.output;
@@ -81,10 +81,14 @@ TEST(DocsTest, EverySqlExampleRuns) {
   for (const auto& [page, examples] : all) {
     test::ScratchPostgres postgres;  // of its own: logins are the whole server's
     test::World world(postgres, nullptr);
+    const auto consumers = world.command({"init", "--schema", "inbox,effect"});
+    ASSERT_EQ(consumers.code, 0) << consumers.output;
     for (const Block& block : examples) {
       if (!block.says("last")) run_in_psql(block, postgres, world.database());
     }
-    EXPECT_NE(world.value("select count(*) from outbox.message") == "0", page != "operations.md") << page << " enqueues nothing";
+    const char* const used =
+        page == "consumers.md" ? "select count(*) from effect.effect where state = 'done'" : "select count(*) from outbox.message";
+    EXPECT_NE(world.value(used) == "0", page != "operations.md") << page << " does nothing";
     for (const Block& block : examples) {
       if (block.says("last")) run_in_psql(block, postgres, world.database());
     }
