@@ -32,6 +32,7 @@ pqxx::result run(pqxx::transaction_base& tx, const std::string& sql, const Args&
 struct Options {
   std::string dsn;
   int seconds = 10;
+  long orders = 0;  // 0: as many as come
   int threads = 4;
   int customers = 20;
   int roll_back_percent = 10;
@@ -96,6 +97,7 @@ void open_shop(const Options& options) {
   tx.commit();
 }
 
+std::atomic<long> placed{0};
 std::atomic<long> committed{0};
 std::atomic<long> rolled_back{0};
 std::atomic<bool> broken{false};
@@ -109,10 +111,10 @@ bool is_passing(const pqxx::failure& e) {
 void serve(const Options& options, unsigned seed, Clock::time_point closing_time) {
   std::mt19937 random(seed);
   const auto below = [&](int n) { return static_cast<int>(random() % static_cast<unsigned>(n)); };
-  while (Clock::now() < closing_time && !broken) {
+  while (Clock::now() < closing_time && !broken && (options.orders == 0 || placed < options.orders)) {
     try {
       Till till(options.dsn);
-      while (Clock::now() < closing_time) {
+      while (Clock::now() < closing_time && (options.orders == 0 || placed++ < options.orders)) {
         const bool give_up = below(100) < options.roll_back_percent;
         till.place_order(1 + below(options.customers), 100 + below(10'000), give_up ? Till::End::roll_back : Till::End::commit);
         ++(give_up ? rolled_back : committed);
@@ -132,6 +134,7 @@ int main(int argc, char** argv) {
   CLI::App app("Commits orders with e-mails, charges and uploads through the outbox.", "shop");
   app.add_option("--dsn", options.dsn, "PostgreSQL connection string")->envname("PGDSN")->required();
   app.add_option("--seconds", options.seconds, "How long the shop is open")->capture_default_str();
+  app.add_option("--orders", options.orders, "Orders after which it closes; 0: it does not")->capture_default_str();
   app.add_option("--threads", options.threads, "Tills that take orders at the same time")->capture_default_str();
   app.add_option("--customers", options.customers, "Customers that order")->capture_default_str()->check(CLI::PositiveNumber);
   app.add_option("--roll-back", options.roll_back_percent, "Orders in a hundred that are rolled back")->capture_default_str();

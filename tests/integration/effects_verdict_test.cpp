@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+// The judge of effects can tell: each kind of wrong is made on purpose, and seen.
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "tests/support/effects_verdict.h"
+#include "tests/support/world.h"
+
+namespace outbox::test {
+namespace {
+
+class EffectsVerdictTest : public ::testing::Test {
+ protected:
+  EffectsVerdictTest() : world(shared_postgres(), nullptr) {
+    world.command({"init", "--schema", "effect"});
+    world.sql("create schema shop");
+    world.sql("create table shop.effect (id text primary key, key text, nth bigint, kind text)");
+    world.sql("select effect.register('bank', '{\"on_doubt\": \"hold\"}')");
+    for (const char* kind : {"emails", "charges", "uploads"}) {
+      const std::string id = std::string("order-1-") + kind;
+      world.sql("insert into shop.effect values ('" + id + "', 'anna', 1, '" + kind + "')");
+      world.sql("select effect.plan('bank', '" + id + "', '{}', '', '" + id + "')");
+      world.sql("select effect.settle(c.effect_id, c.epoch, 'answered', 'done') from effect.claim('bank', 'w') c");
+    }
+    log("order-1-emails@customers.example");
+    log("order-1-charges");
+    log("/receipts/order-1-uploads.json?signature=7");
+  }
+  ~EffectsVerdictTest() override { std::filesystem::remove(file); }
+
+  void log(const std::string& key) { std::ofstream(file, std::ios::app) << R"({"event": "effect", "key": ")" << key << "\"}\n"; }
+  EffectsVerdict judge() {
+    EffectsVerdict verdict = judge_effects(world.dsn(), file);
+    EXPECT_EQ(verdict.good(), verdict.examples.empty()) << verdict;
+    return verdict;
+  }
+  const EffectsOfKind charges() { return judge().kinds[1]; }
+
+  World world;
+  const std::string file = testing::TempDir() + "effects-verdict-" + std::to_string(getpid());
+};
+
+TEST_F(EffectsVerdictTest, GoodIsGood) { EXPECT_TRUE(judge().good()) << judge(); }
+
+TEST_F(EffectsVerdictTest, SeesARepeat) {
+  log("order-1-charges");
+  EXPECT_EQ(charges().repeated, 1);
+}
+
+TEST_F(EffectsVerdictTest, SeesWhatNobodyAskedFor) {
+  log("order-2-charges");
+  EXPECT_EQ(charges().ghosts, 1);
+}
+
+TEST_F(EffectsVerdictTest, SeesWhatWasNeverCarriedOut) {
+  world.sql("insert into shop.effect values ('order-3-charges', 'anna', 3, 'charges')");
+  EXPECT_EQ(charges().lost, 1);
+}
+
+TEST_F(EffectsVerdictTest, SeesALedgerThatIsWrong) {
+  world.sql("insert into shop.effect values ('order-3-charges', 'anna', 3, 'charges')");
+  world.sql("select effect.plan('bank', 'order-3-charges', '{}', '', 'order-3-charges')");
+  world.sql("select effect.settle(c.effect_id, c.epoch, 'answered', 'done') from effect.claim('bank', 'w') c");
+  EXPECT_EQ(charges().contradicted, 1);
+}
+
+TEST_F(EffectsVerdictTest, SeesADoubtThatIsLeft) {
+  world.sql("insert into shop.effect values ('order-3-charges', 'anna', 3, 'charges')");
+  log("order-3-charges");
+  world.sql("select effect.plan('bank', 'order-3-charges', '{}', '', 'order-3-charges')");
+  world.sql("select effect.settle(c.effect_id, c.epoch, 'sent') from effect.claim('bank', 'w') c");
+  EXPECT_EQ(charges().in_doubt, 1);
+  EXPECT_EQ(charges().resolved, 0);
+  world.sql("select effect.resolve(e.id, 'done', 'ann', 'the log shows it') from effect.effect e where e.effect_key = 'order-3-charges'");
+  EXPECT_EQ(charges().resolved, 1);
+  EXPECT_TRUE(judge().good()) << judge();
+}
+
+}  // namespace
+}  // namespace outbox::test
