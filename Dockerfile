@@ -4,7 +4,8 @@ ARG BASE=debian:trixie-slim
 
 FROM ${BASE} AS build
 RUN apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends \
-      g++ cmake ninja-build pkg-config libpq-dev libpqxx-dev librdkafka-dev libspdlog-dev libtomlplusplus-dev nlohmann-json3-dev libcli11-dev
+      g++ cmake ninja-build pkg-config libpq-dev libpqxx-dev librdkafka-dev libspdlog-dev libtomlplusplus-dev nlohmann-json3-dev libcli11-dev \
+      libcurl4-openssl-dev libssl-dev
 COPY . /src
 WORKDIR /src
 RUN cmake --preset release -DOUTBOX_EXAMPLES=OFF && cmake --build --preset release && cmake --install build/release --prefix /out --strip

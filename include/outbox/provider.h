@@ -22,7 +22,8 @@ enum class Phase {
   answered,  // the provider answered; see Answer
 };
 
-// What the provider said. Only an attempt that was answered has one.
+// What the provider said. Only an attempt that was answered has one, with one exception: a request that could never be sent, say
+// one with a line feed in an address, is `refused` by the adapter at Phase::nothing, and Outcome::error says why.
 enum class Answer {
   none,          // it was not answered
   done,          // carried out, now or earlier under the same key

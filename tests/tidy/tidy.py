@@ -28,6 +28,8 @@ EXCEPTIONS = {
     ("owner", "relay/postgres/reader.cpp", "PQfreemem("): "the deleter of OwnedBytes",
     ("owner", "relay/kafka/handle.h", "rd_kafka_metadata_destroy("): "is the owner",
     ("owner", "relay/kafka/topics.cpp", "rd_kafka_topic_conf_destroy("): "rd_kafka_topic_new() takes it only if it succeeds",
+    ("owner", "client/effects/transfer.h", "curl_easy_cleanup("): "is the owner",
+    ("owner", "client/effects/transfer.h", "curl_slist_free_all("): "is the owner",
     ("owner", "examples/shop/print_consumer.cpp", "rd_kafka_destroy("): "is the owner",
     ("owner", "examples/shop/print_consumer.cpp", "rd_kafka_message_destroy("): "is the owner",
     ("owner", "examples/shop/print_consumer.cpp", "rd_kafka_topic_partition_list_destroy("): "is the owner",
@@ -43,8 +45,13 @@ LAYERS = {
     "commands": {"base", "core", "config", "postgres", "kafka", "commands"},
     # What applications link and include: of the relay, only what is compiled into it.
     "client": {"base"},
+    "effects": {"base"},
     "include": set(),
 }
+# Folders that are a layer apart from the one around them.
+INNER_LAYERS = {"client/effects": "effects"}
+# These are the effects' alone.
+EFFECTS_HEADERS = ("curl/", "openssl/")
 # The loop is driven by `commands` alone; what it needs of the others is in ports.h.
 LOOP_USERS = {"core", "commands"}
 FOREIGN_HEADERS = {
@@ -55,6 +62,7 @@ FOREIGN_HEADERS = {
     "kafka": ("libpq", "pqxx"),
     "commands": (),
     "client": ("libpq", "librdkafka"),
+    "effects": ("libpq", "pqxx", "librdkafka"),
     "include": ("libpq", "librdkafka"),
 }
 
@@ -72,6 +80,7 @@ BANNED = [
     ("reveal", r"(?:relay|examples)/.*", r"(?:print\w*\(|puts\(|<<|log::event\(|format\w*\().*\breveal\(\)", "a secret is never printed"),
     ("owner", r"(?:relay|examples)/.*\.(?:cpp|h)", r"(?<![\w:.>])(?:PQclear|PQfinish|PQfreemem|rd_kafka_\w*destroy|free)\(",
      "give it to its owner type"),
+    ("owner", r"client/.*\.(?:cpp|h)", r"(?<![\w:.>&])(?:curl_\w*(?:cleanup|free|free_all)|free)\(", "give it to its owner type"),
     ("word", r".*", r"(?<![\w.$/}])/" + r"work\b|\.\./" + "shared", "the repository stands alone"),
 ]
 
@@ -162,6 +171,7 @@ class Tidy:
     def look_at_includes(self, path, text):
         parts = path.split("/")
         layer = parts[1] if parts[0] == "relay" and len(parts) > 2 else parts[0]
+        layer = INNER_LAYERS.get(os.path.dirname(path), layer)
         if layer not in LAYERS:
             return
         for number, line in enumerate(text.splitlines(), 1):
@@ -175,7 +185,7 @@ class Tidy:
                 self.found(path, number, f"layer {layer} does not include {header}")
             elif header == "relay/core/loop.h" and layer not in LOOP_USERS:
                 self.found(path, number, f"layer {layer} does not know the loop")
-            elif header.startswith(FOREIGN_HEADERS.get(layer, ())):
+            elif header.startswith(FOREIGN_HEADERS.get(layer, ())) or (layer != "effects" and header.startswith(EFFECTS_HEADERS)):
                 self.found(path, number, f"layer {layer} does not know <{header}>")
 
     def look_for_comments(self, path, text):

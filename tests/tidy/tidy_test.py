@@ -79,6 +79,10 @@ class TidyTest(unittest.TestCase):
         self.expect("relay/config/a.cpp", include('"relay/commands/a.h"'), "layer config")
         self.expect("client/a.cpp", include('"relay/core/a.h"'), "layer client")
         self.expect("include/outbox/a.h", include('"relay/base/a.h"'), "layer include")
+        self.expect("include/outbox/a.h", include("<curl/curl.h>"), "does not know <curl/curl.h>")
+        self.expect("client/a.cpp", include("<openssl/evp.h>"), "does not know <openssl/evp.h>")
+        self.expect("client/effects/a.cpp", include("<curl/curl.h>"))
+        self.expect("client/effects/a.cpp", include("<pqxx/pqxx>"), "does not know <pqxx")
         self.expect("relay/commands/a.cpp", include('"tests/support/a.h"'), "does not include tests/support/a.h")
         self.expect("relay/commands/a.cpp", include('"relay/core/loop.h"'))
 
@@ -99,6 +103,7 @@ class TidyTest(unittest.TestCase):
         self.expect("relay/core/a.cpp", CPP + "PQclear(r);\n", "owner type")
         self.expect("relay/core/a.cpp", CPP + "  rd_kafka_topic_destroy(t);\n", "owner type")
         self.expect("relay/core/a.cpp", CPP + "free(p);\n", "owner type")
+        self.expect("client/effects/a.cpp", CPP + "curl_easy_cleanup(c);\n", "owner type")
         self.expect("relay/core/a.cpp", CPP + "std::unique_ptr<T, Destroyer<PQclear>> r;\n")
         self.expect("a.md", "built in /" + "work/a\n", "stands alone")
         self.expect("a.md", "see .." + "/shared/a\n", "stands alone")

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "client/effects/http.h"
+
+#include <algorithm>
+#include <ctime>
+
+namespace outbox::effects {
+namespace {
+
+using std::chrono::seconds;
+
+constexpr std::int64_t retry_after_max_s = 24 * 60 * 60;
+constexpr std::string_view end_of_head = "\r\n\r\n";
+
+std::string error_of_status(int status) {
+  const std::string text = "HTTP status " + std::to_string(status);
+  if (status / 100 == 3) return text + ": redirects are not followed. HINT: configure the address that it leads to";
+  if (status == 408) return text + ": the provider gave up reading, and may have begun. HINT: look at its logs";
+  switch (answer_of(status)) {
+    case Answer::done: return {};
+    case Answer::unauthorized: return text + ". HINT: are the credentials right, and allowed to do this?";
+    case Answer::not_now: return text + ". HINT: the provider asks for a pause";
+    case Answer::in_progress: return text + ": an earlier attempt is under way. HINT: wait for it";
+    case Answer::failing: return text + ". HINT: the provider has trouble; look at its status page";
+    default: return text + ". HINT: the answer's text says what the provider did not like";
+  }
+}
+
+}  // namespace
+
+HttpExchange::HttpExchange(const Route& route, const std::string& method, std::string_view body)
+    : transfer_(route), method_(method), body_bytes_(body.size()) {
+  if (method == "HEAD") {
+    transfer_.set(CURLOPT_NOBODY, 1L);
+  } else if (method == "GET") {
+    transfer_.set(CURLOPT_HTTPGET, 1L);
+  } else {
+    // Whatever the method: libcurl keeps no copy and has nothing to rewind.
+    transfer_.set(CURLOPT_POST, 1L);
+    transfer_.set(CURLOPT_POSTFIELDS, body.data() == nullptr ? "" : body.data());
+    transfer_.set(CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(body.size()));
+    transfer_.set(CURLOPT_CUSTOMREQUEST, method_.c_str());
+    // It would split the request in two, with a pause between.
+    transfer_.add_header("Expect:");
+  }
+  transfer_.watch([this](curl_infotype kind, std::string_view bytes) { count(kind, bytes); });
+}
+
+void HttpExchange::add_header(const std::string& name, const std::string& value) { transfer_.add_header(name + ": " + value); }
+
+// Head and body are told apart here: in which of the two calls libcurl shows a byte has changed from version to version.
+void HttpExchange::count(curl_infotype kind, std::string_view bytes) {
+  if (kind != CURLINFO_HEADER_OUT && kind != CURLINFO_DATA_OUT) return;
+  if (head_bytes_ == 0) {
+    const std::size_t before = tail_.size();
+    tail_ += bytes;
+    if (const std::size_t end = tail_.find(end_of_head); end != std::string::npos) {
+      head_bytes_ = written_ + end + end_of_head.size() - before;
+    } else if (tail_.size() >= end_of_head.size()) {
+      tail_.erase(0, tail_.size() - end_of_head.size() + 1);
+    }
+  }
+  written_ += bytes.size();
+}
+
+Phase HttpExchange::phase_of(CURLcode code) {
+  if (code == CURLE_OK) return Phase::answered;
+  if (head_bytes_ != 0 && written_ - head_bytes_ >= body_bytes_) return Phase::sent;
+  // Over TLS a first write may be under way that was not reported.
+  if (written_ > 0 || (transfer_.ready() && transfer_.tls())) return Phase::partly;
+  return Phase::nothing;
+}
+
+Outcome HttpExchange::run(Provider::Deadline deadline, const std::string& request_id_header) {
+  const CURLcode code = transfer_.perform(deadline);
+  Outcome outcome;
+  outcome.phase = phase_of(code);
+  // Evidence, also of an answer that is not complete.
+  outcome.status = transfer_.status();
+  outcome.response = beginning_of(transfer_.body());
+  if (!request_id_header.empty()) outcome.request_id = transfer_.header(request_id_header.c_str());
+  if (outcome.phase != Phase::answered) {
+    outcome.error = transfer_.body_too_long() ? "the answer is longer than 1 MiB. HINT: is this the provider's API?" : transfer_.error_of(code);
+    return outcome;
+  }
+  outcome.answer = answer_of(outcome.status);
+  outcome.error = error_of_status(outcome.status);
+  if (outcome.answer == Answer::done && (head_bytes_ == 0 || written_ - head_bytes_ < body_bytes_)) {
+    outcome.answer = Answer::failing;
+    outcome.error = "the provider said that it was done before it had the whole request. HINT: is this the provider's API?";
+  }
+  if (outcome.answer != Answer::done) outcome.retry_after = retry_after_of(transfer_.header("Retry-After"));
+  return outcome;
+}
+
+Answer answer_of(int http_status) {
+  switch (http_status) {
+    case 401:
+    case 403:
+    case 407: return Answer::unauthorized;
+    case 408: return Answer::failing;  // proxies give it too, while the server behind them works on
+    case 409: return Answer::in_progress;
+    case 425:  // "too early" promises that the request was not processed
+    case 429: return Answer::not_now;
+    case 501: return Answer::refused;
+    default: break;
+  }
+  if (http_status / 100 == 2) return Answer::done;
+  if (http_status / 100 == 3 || http_status / 100 == 4) return Answer::refused;
+  return Answer::failing;
+}
+
+std::optional<std::chrono::milliseconds> retry_after_of(const std::string& value) {
+  if (value.empty()) return std::nullopt;
+  std::int64_t wait_s = 0;
+  // libcurl's own reading of the header takes eight digits for a date.
+  if (std::all_of(value.begin(), value.end(), [](char c) { return c >= '0' && c <= '9'; })) {
+    wait_s = value.size() > 6 ? retry_after_max_s : std::stoll(value);
+  } else {
+    const std::time_t when = curl_getdate(value.c_str(), nullptr);
+    if (when == -1) return std::nullopt;
+    wait_s = std::int64_t{when} - std::int64_t{std::time(nullptr)};
+  }
+  return seconds(std::clamp<std::int64_t>(wait_s, 0, retry_after_max_s));
+}
+
+}  // namespace outbox::effects

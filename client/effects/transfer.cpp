@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "client/effects/transfer.h"
+
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <new>
+#include <utility>
+
+namespace outbox::effects {
+namespace {
+
+constexpr std::size_t response_bytes_max = 4'096;
+
+// Once for the process, before the first handle.
+void start_libcurl() { [[maybe_unused]] static const CURLcode started = curl_global_init(CURL_GLOBAL_DEFAULT); }
+
+const char* hint_for(CURLcode code) {
+  switch (code) {
+    case CURLE_COULDNT_RESOLVE_HOST: return "is the name of the host right, and does the resolver answer?";
+    case CURLE_COULDNT_CONNECT: return "is the provider up, and the port open to this machine?";
+    case CURLE_PEER_FAILED_VERIFICATION:
+    case CURLE_SSL_CACERT_BADFILE: return "set ca_file to the certificates that signed the provider's, and use the name that stands in it";
+    case CURLE_USE_SSL_FAILED: return "the server offers no STARTTLS; use one that does, or smtps://";
+    case CURLE_UNSUPPORTED_PROTOCOL: return "use a URL of a protocol that the adapter speaks";
+    case CURLE_URL_MALFORMAT: return "the URL must be absolute and well-formed";
+    case CURLE_OPERATION_TIMEDOUT: return "the provider was too slow; give the attempt more time, or look at the provider";
+    default: return "look at the provider's logs and at the network between";
+  }
+}
+
+}  // namespace
+
+Transfer::Transfer(const Route& route) {
+  start_libcurl();
+  easy_.reset(curl_easy_init());
+  if (!easy_) throw std::bad_alloc();
+  set(CURLOPT_URL, route.url.c_str());
+  set(CURLOPT_PROTOCOLS_STR, route.protocols);
+  set(CURLOPT_FRESH_CONNECT, 1L);
+  set(CURLOPT_FORBID_REUSE, 1L);
+  set(CURLOPT_FOLLOWLOCATION, 0L);
+  set(CURLOPT_PROXY, "");
+  set(CURLOPT_NOPROXY, "*");
+  set(CURLOPT_NETRC, static_cast<long>(CURL_NETRC_IGNORED));
+  set(CURLOPT_NOSIGNAL, 1L);
+  // An HTTP/2 server may make libcurl repeat a request by refusing its stream.
+  set(CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_1_1));
+  set(CURLOPT_PATH_AS_IS, 1L);
+  set(CURLOPT_UPLOAD_BUFFERSIZE, write_bytes_max);
+  // Or it would wait for a name server beyond the deadline, to clean up.
+  set(CURLOPT_QUICK_EXIT, 1L);
+  set(CURLOPT_SSL_VERIFYPEER, 1L);
+  set(CURLOPT_SSL_VERIFYHOST, 2L);
+  set(CURLOPT_SSLVERSION, static_cast<long>(CURL_SSLVERSION_TLSv1_2));
+  if (!route.ca_file.empty()) set(CURLOPT_CAINFO, route.ca_file.c_str());
+  set(CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(std::max<std::int64_t>(route.connect_timeout.count(), 1)));
+  set(CURLOPT_ERRORBUFFER, error_);
+  set(CURLOPT_WRITEFUNCTION, &on_body);
+  set(CURLOPT_WRITEDATA, this);
+  set(CURLOPT_VERBOSE, 1L);
+  set(CURLOPT_DEBUGFUNCTION, &on_wire);
+  set(CURLOPT_DEBUGDATA, this);
+  set(CURLOPT_PREREQFUNCTION, &on_ready);
+  set(CURLOPT_PREREQDATA, this);
+  set(CURLOPT_OPENSOCKETFUNCTION, &on_open);
+  set(CURLOPT_OPENSOCKETDATA, this);
+  set(CURLOPT_CLOSESOCKETFUNCTION, &on_close);
+  set(CURLOPT_CLOSESOCKETDATA, this);
+}
+
+void Transfer::append(List& list, const std::string& line) {
+  curl_slist* longer = curl_slist_append(list.get(), line.c_str());
+  if (longer == nullptr) throw std::bad_alloc();
+  static_cast<void>(list.release());
+  list.reset(longer);
+}
+
+void Transfer::add_header(const std::string& line) { append(headers_, line); }
+
+void Transfer::add_recipient(const std::string& address) { append(recipients_, address); }
+
+CURLcode Transfer::perform(Provider::Deadline deadline) {
+  using std::chrono::milliseconds;
+  const auto left = std::chrono::duration_cast<milliseconds>(deadline - std::chrono::steady_clock::now()).count();
+  // 0 would mean without end.
+  if (left < 1) return CURLE_OPERATION_TIMEDOUT;
+  set(CURLOPT_TIMEOUT_MS, static_cast<long>(left));
+  if (headers_) set(CURLOPT_HTTPHEADER, headers_.get());
+  if (recipients_) set(CURLOPT_MAIL_RCPT, recipients_.get());
+  return setup_ != CURLE_OK ? setup_ : curl_easy_perform(easy_.get());
+}
+
+bool Transfer::tls() {
+  const char* scheme = nullptr;
+  curl_easy_getinfo(easy_.get(), CURLINFO_SCHEME, &scheme);
+  const std::string_view name = scheme == nullptr ? "" : scheme;
+  return !name.empty() && (name.back() == 'S' || name.back() == 's');
+}
+
+int Transfer::status() {
+  long status = 0;
+  curl_easy_getinfo(easy_.get(), CURLINFO_RESPONSE_CODE, &status);
+  return static_cast<int>(status);
+}
+
+std::string Transfer::header(const char* name) const {
+  curl_header* found = nullptr;
+  return curl_easy_header(easy_.get(), name, 0, CURLH_HEADER, -1, &found) == CURLHE_OK ? found->value : "";
+}
+
+std::string Transfer::error_of(CURLcode code) const {
+  std::string text = error_[0] != '\0' ? error_ : curl_easy_strerror(code);
+  return text + ". HINT: " + hint_for(code);
+}
+
+void Transfer::hang_up() {
+  for (const curl_socket_t socket : sockets_) ::shutdown(socket, SHUT_RDWR);
+}
+
+std::size_t Transfer::on_body(char* data, std::size_t size, std::size_t count, void* self) {
+  auto& transfer = *static_cast<Transfer*>(self);
+  const std::size_t bytes = size * count;
+  transfer.body_bytes_ += bytes;
+  if (transfer.body_too_long()) return 0;
+  transfer.body_.append(data, bytes);
+  return bytes;
+}
+
+// When it is called, in libcurl 7.88 to 8.14: after the write, with the bytes that the socket or the TLS library took. What a plain
+// socket did not take was not sent. A TLS library that could not write all of what it was given reports nothing, though some
+// records may be out; with write_bytes_max it is given one at most, over HTTP.
+int Transfer::on_wire(CURL*, curl_infotype kind, char* data, std::size_t size, void* self) {
+  auto& transfer = *static_cast<Transfer*>(self);
+  if (transfer.watch_) transfer.watch_(kind, std::string_view(data, size));
+  return 0;
+}
+
+int Transfer::on_ready(void* self, char*, char*, int, int) {
+  static_cast<Transfer*>(self)->ready_ = true;
+  return CURL_PREREQFUNC_OK;
+}
+
+curl_socket_t Transfer::on_open(void* self, curlsocktype, curl_sockaddr* address) {
+  const curl_socket_t socket = ::socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+  if (socket != CURL_SOCKET_BAD) static_cast<Transfer*>(self)->sockets_.insert(socket);
+  return socket;
+}
+
+int Transfer::on_close(void* self, curl_socket_t socket) {
+  static_cast<Transfer*>(self)->sockets_.erase(socket);
+  return ::close(socket);
+}
+
+std::string origin_of(const std::string& url) {
+  const std::unique_ptr<CURLU, decltype(&curl_url_cleanup)> parsed(curl_url(), &curl_url_cleanup);
+  if (!parsed || curl_url_set(parsed.get(), CURLUPART_URL, url.c_str(), CURLU_NON_SUPPORT_SCHEME) != CURLUE_OK) return {};
+  std::string origin;
+  for (const auto& [part, before] : {std::pair{CURLUPART_SCHEME, ""}, {CURLUPART_HOST, "://"}, {CURLUPART_PORT, ":"}}) {
+    char* text = nullptr;
+    if (curl_url_get(parsed.get(), part, &text, 0) != CURLUE_OK) continue;
+    const std::unique_ptr<char, decltype(&curl_free)> owned(text, &curl_free);
+    origin += before;
+    origin += text;
+  }
+  return origin;
+}
+
+bool has_control(std::string_view text) {
+  return std::any_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < ' ' || c == '\x7f'; });
+}
+
+Outcome refused_unsent(const std::string& why) {
+  Outcome outcome;
+  outcome.answer = Answer::refused;
+  outcome.error = why;
+  return outcome;
+}
+
+std::string beginning_of(const std::string& text) { return text.substr(0, response_bytes_max); }
+
+}  // namespace outbox::effects
