@@ -1,0 +1,322 @@
+// SPDX-License-Identifier: Apache-2.0
+// SmtpProvider against a mail server that fails in every way: doubt exists between the dot and its answer, and nowhere else.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <functional>
+#include <string>
+
+#include "outbox/smtp_provider.h"
+#include "tests/support/providers.h"
+
+namespace outbox {
+namespace {
+
+using namespace std::chrono_literals;
+using test::said;
+using test::StandIns;
+using Json = StandIns::Json;
+
+Provider::Deadline in(std::chrono::milliseconds time) { return std::chrono::steady_clock::now() + time; }
+
+class ProvidersMailTest : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() { stand_ins = new StandIns; }
+  static void TearDownTestSuite() {
+    delete stand_ins;
+    stand_ins = nullptr;
+  }
+
+  static SmtpOptions options() { return {.url = stand_ins->mail(), .require_tls = false, .from = "shop@example.com"}; }
+  static SmtpOptions with_tls() {
+    return {.url = stand_ins->mail_tls(), .username = "shop", .password = "secret", .from = "shop@example.com", .ca_file = stand_ins->ca_file()};
+  }
+  // To an address of its own, so that the log of one test is not the log of another.
+  Request letter(const std::string& text = "Thank you.\n") {
+    const std::string name = std::string(::testing::UnitTest::GetInstance()->current_test_info()->name()) + "-" + std::to_string(++count_);
+    return {.effect_key = name, .provider_key = name, .target = {{"to", name + "@example.org"}}, .body = "Subject: Your order\n\n" + text};
+  }
+  static Outcome call(const Request& request, std::chrono::milliseconds time = 5s) { return SmtpProvider(options()).call(request, in(time)); }
+  static void fault(const Request& request, Json fault) {
+    fault["at"] = "mail";
+    fault["match"] = request.provider_key;
+    stand_ins->fault(fault);
+  }
+  static std::vector<Json> texts(const Request& request) { return stand_ins->log("mail", "request", request.target.at("to")); }
+  static std::size_t sent(const Request& request) { return stand_ins->effects("mail", request.target.at("to")); }
+
+  static StandIns* stand_ins;
+
+ private:
+  int count_ = 0;
+};
+
+StandIns* ProvidersMailTest::stand_ins = nullptr;
+
+TEST_F(ProvidersMailTest, ARepeatCarriesTheSameMessageId) {
+  SmtpProvider provider(options());
+  const Request request = letter();
+  const Outcome first = provider.call(request, in(5s));
+  EXPECT_EQ(said(first), "answered done 250");
+  EXPECT_EQ(first.error, "");
+  EXPECT_TRUE(first.request_id.starts_with("Q")) << first.request_id;
+  EXPECT_EQ(first.response, "250 2.0.0 Ok: queued as " + first.request_id + "\n");
+  fault(request, {{"fault", "close_after"}, {"stage", "dot"}});
+  EXPECT_EQ(said(provider.call(request, in(5s))), "sent none 0");
+  const Outcome third = provider.call(request, in(5s));
+  EXPECT_EQ(third.object, first.object);
+
+  const auto seen = texts(request);
+  ASSERT_EQ(seen.size(), 3U);
+  for (const Json& text : seen) {
+    EXPECT_EQ(text["content"], "Message-ID: " + first.object + "\r\nSubject: Your order\r\n\r\nThank you.\r\n");
+    EXPECT_EQ(text["sender"], "shop@example.com");
+  }
+  EXPECT_EQ(first.object.size(), std::string("<").size() + 32 + std::string("@example.com>").size());
+
+  SmtpOptions elsewhere = options();
+  elsewhere.message_id_domain = "mail.example.net";
+  EXPECT_EQ(SmtpProvider(elsewhere).call(request, in(5s)).object, first.object.substr(0, 34) + "mail.example.net>");
+  Request other = request;
+  other.provider_key += "#2";
+  EXPECT_NE(provider.call(other, in(5s)).object, first.object);
+}
+
+TEST_F(ProvidersMailTest, LinesArriveAsTheyAre) {
+  for (const auto& [text, arrives] : std::map<std::string, std::string>{
+           {".\n", ".\r\n"},
+           {"..\n.a\n..b\n", "..\r\n.a\r\n..b\r\n"},
+           {"a\n.\nb\n", "a\r\n.\r\nb\r\n"},
+           {"a\r\n.\r\nRSET\r\n", "a\r\n.\r\nRSET\r\n"},
+           {"a\n.\r\nb\r.\rc", "a\r\n.\r\nb\r\n.\r\nc\r\n"},
+           {"no line feed at the end", "no line feed at the end\r\n"},
+           {"\n\n\n", "\r\n\r\n\r\n"},
+       }) {
+    const Request request = letter(text);
+    EXPECT_EQ(said(call(request)), "answered done 250");
+    const auto seen = texts(request);
+    ASSERT_EQ(seen.size(), 1U);
+    const std::string content = seen[0]["content"];
+    EXPECT_EQ(content.substr(content.find("\r\n\r\n") + 4), arrives);
+  }
+}
+
+TEST_F(ProvidersMailTest, DotsInALongTextNeitherCutNorLengthenIt) {
+  std::string text;
+  while (text.size() < 1'500'000) text += text.size() % 3 == 0 ? ".\r\n" : "..dots at the begin of a line\r\n";
+  const Request request = letter(text);
+  EXPECT_EQ(said(call(request, 20s)), "answered done 250");
+  const auto seen = texts(request);
+  ASSERT_EQ(seen.size(), 1U);
+  const std::string content = seen[0]["content"];
+  EXPECT_TRUE(content.substr(content.find("\r\n\r\n") + 4) == text);
+}
+
+TEST_F(ProvidersMailTest, DoubledDotsDoNotStandInForTheEndOfTheText) {
+  // libcurl reads this much at a time. Had it been told the size of the text, it would take that many bytes written for the whole
+  // text, and the dots that it doubled in the first part are as many as the bytes of the rest.
+  constexpr std::size_t part = 16'384;
+  Request request = letter(".\r\n");
+  const std::size_t head = [&] {
+    EXPECT_EQ(said(call(request)), "answered done 250");
+    return std::string(texts(request).at(0)["content"]).size() - 3;
+  }();
+  std::string text;
+  while (head + text.size() < part) text += ".\r\n";
+  text.resize(part - head);
+  const std::size_t dots = static_cast<std::size_t>(std::count(text.begin(), text.end(), '.'));
+  text += "\r\n" + std::string(dots - 4, 'x').replace(800, 2, "\r\n").replace(1'600, 2, "\r\n").replace(2'400, 2, "\r\n");
+  for (std::size_t at = part - head + 802; at + 2 < text.size(); at += 802) text.replace(at, 2, "\r\n");
+  text += "\r\n";
+  request.body = "Subject: Your order\r\n\r\n" + text;
+  EXPECT_EQ(said(call(request)), "answered done 250");
+  const std::string content = texts(request).at(1)["content"];
+  EXPECT_EQ(content.size(), part + dots);
+  EXPECT_TRUE(content.substr(head) == text);
+}
+
+TEST_F(ProvidersMailTest, WhatBreaksOffBeforeTheDotIsNothing) {
+  for (const char* stage : {"connect", "MAIL", "RCPT", "DATA"}) {
+    const Request request = letter();
+    // A connection has no recipient yet.
+    stand_ins->fault({{"at", "mail"}, {"fault", "close"}, {"stage", stage}});
+    const Outcome outcome = call(request);
+    EXPECT_EQ(said(outcome).substr(0, 13), "nothing none ") << stage;
+    EXPECT_NE(outcome.error.find("HINT: "), std::string::npos) << stage;
+    EXPECT_EQ(texts(request).size(), 0U);
+    EXPECT_EQ(said(call(request)), "answered done 250");
+  }
+  // More than the sockets between can hold, so that the dot is not written when the server dies.
+  for (const std::size_t bytes : {std::size_t{0}, std::size_t{1}, std::size_t{100}, std::size_t{1'000'000}}) {
+    std::string text;
+    while (text.size() < 10'000'000) text += "A line of a long letter, and then one more of the same kind.\n";
+    const Request request = letter(text);
+    fault(request, {{"fault", "close"}, {"stage", "text"}, {"bytes", bytes}, {"match", ""}});
+    EXPECT_EQ(said(call(request)).substr(0, 13), "nothing none ") << bytes;
+    EXPECT_EQ(sent(request), 0U);
+  }
+}
+
+TEST_F(ProvidersMailTest, WhatBreaksOffBetweenTheDotAndItsAnswerIsInDoubt) {
+  const Request lost = letter();
+  fault(lost, {{"fault", "close"}, {"stage", "dot"}});
+  EXPECT_EQ(said(call(lost)), "sent none 0");
+  EXPECT_EQ(sent(lost), 0U);
+
+  const Request taken = letter();
+  fault(taken, {{"fault", "close_after"}, {"stage", "dot"}});
+  EXPECT_EQ(said(call(taken)), "sent none 0");
+  EXPECT_EQ(sent(taken), 1U);
+
+  const Request slow = letter();
+  fault(slow, {{"fault", "slow"}, {"stage", "dot"}, {"seconds", 60}});
+  const auto begin = std::chrono::steady_clock::now();
+  EXPECT_EQ(said(call(slow, 500ms)), "sent none 0");
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, 1500ms);
+  EXPECT_EQ(sent(slow), 1U);
+
+  // A short text and its dot go out together: that the server read only the text cannot be known here.
+  const Request cut = letter();
+  stand_ins->fault({{"at", "mail"}, {"fault", "close"}, {"stage", "text"}, {"bytes", 10}});
+  EXPECT_EQ(said(call(cut)), "sent none 0");
+  for (const Request& request : {lost, taken, slow}) EXPECT_EQ(texts(request).size(), 1U);
+}
+
+TEST_F(ProvidersMailTest, TheServersReplyDecidesAtEachStage) {
+  const std::pair<const char*, const char*> lines[] = {{"451 4.3.0 try later", "answered not_now 451"},
+                                                       {"452 4.2.2 full", "answered not_now 452"},
+                                                       {"421 4.3.2 closing", "answered not_now 421"},
+                                                       {"550 5.1.1 no such user", "answered refused 550"},
+                                                       {"552 5.2.2 too large", "answered refused 552"},
+                                                       {"530 5.7.0 authenticate first", "answered unauthorized 530"},
+                                                       {"535 5.7.8 bad credentials", "answered unauthorized 535"}};
+  for (const char* stage : {"MAIL", "RCPT", "DATA", "dot"}) {
+    for (const auto& [line, outcome] : lines) {
+      const Request request = letter();
+      stand_ins->fault({{"at", "mail"}, {"fault", "reply"}, {"stage", stage}, {"line", line}});
+      const Outcome got = call(request);
+      EXPECT_EQ(said(got), outcome) << stage;
+      EXPECT_EQ(got.response, std::string(line) + "\n") << stage;
+      EXPECT_NE(got.error.find("HINT: "), std::string::npos);
+      EXPECT_EQ(sent(request), 0U);
+    }
+  }
+  const Request request = letter();
+  stand_ins->fault({{"at", "mail"}, {"fault", "reply"}, {"stage", "dot"}, {"line", "251 2.6.0 taken"}});
+  EXPECT_EQ(said(call(request)), "answered done 251");
+}
+
+TEST_F(ProvidersMailTest, OneRefusedRecipientStopsTheMessageForAll) {
+  Request request = letter();
+  const std::string first = request.target["to"];
+  request.target["to"] = first + " ,second@example.org, third@example.org";
+  fault(request, {{"fault", "reply"}, {"stage", "RCPT"}, {"line", "550 no"}, {"match", "second"}});
+  EXPECT_EQ(said(call(request)), "answered refused 550");
+  EXPECT_EQ(texts(request).size(), 0U);
+  EXPECT_EQ(said(call(request)), "answered done 250");
+  EXPECT_EQ(stand_ins->effects("mail", first + ",second@example.org,third@example.org"), 1U);
+}
+
+TEST_F(ProvidersMailTest, AServerThatNeverAnswersQuitCostsNoTime) {
+  for (const bool done : {true, false}) {
+    const Request request = letter();
+    stand_ins->fault({{"at", "mail"}, {"fault", "slow_quit"}, {"stage", "QUIT"}});
+    if (!done) fault(request, {{"fault", "reply"}, {"stage", "RCPT"}, {"line", "550 no"}});
+    const auto begin = std::chrono::steady_clock::now();
+    EXPECT_EQ(said(call(request)), done ? "answered done 250" : "answered refused 550");
+    EXPECT_LT(std::chrono::steady_clock::now() - begin, 1s);
+  }
+}
+
+TEST_F(ProvidersMailTest, NothingIsSentWhereNobodyListens) {
+  SmtpOptions dead = options();
+  dead.url = "smtp://" + test::dead_address();
+  EXPECT_EQ(said(SmtpProvider(dead).call(letter(), in(5s))), "nothing none 0");
+  SmtpOptions hole = options();
+  hole.url = "smtp://" + stand_ins->black_hole();
+  const auto begin = std::chrono::steady_clock::now();
+  EXPECT_EQ(said(SmtpProvider(hole).call(letter(), in(300ms))), "nothing none 0");
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, 1s);
+}
+
+TEST_F(ProvidersMailTest, PasswordsGoOverTlsOnly) {
+  const Request request = letter();
+  EXPECT_EQ(said(SmtpProvider(with_tls()).call(request, in(5s))), "answered done 250");
+  const auto seen = texts(request);
+  ASSERT_EQ(seen.size(), 1U);
+  EXPECT_EQ(seen[0]["tls"], true);
+  EXPECT_EQ(seen[0]["user"], "shop");
+
+  SmtpOptions other = with_tls();
+  other.password = "wr0ng";
+  const Outcome outcome = SmtpProvider(other).call(letter(), in(5s));
+  EXPECT_EQ(said(outcome), "answered unauthorized 535");
+  EXPECT_EQ((outcome.error + outcome.response).find("wr0ng"), std::string::npos);
+  // Without authentication.
+  other = with_tls();
+  other.username = other.password = "";
+  EXPECT_EQ(said(SmtpProvider(other).call(letter(), in(5s))), "answered done 250");
+  // Not trusted.
+  other = with_tls();
+  other.ca_file.clear();
+  const Outcome stranger = SmtpProvider(other).call(letter(), in(5s));
+  EXPECT_EQ(stranger.phase, Phase::nothing);
+  EXPECT_EQ(stranger.answer, Answer::none);
+  EXPECT_NE(stranger.error.find("HINT: set ca_file"), std::string::npos) << stranger.error;
+  // No STARTTLS.
+  other = with_tls();
+  other.url = stand_ins->mail();
+  EXPECT_EQ(SmtpProvider(other).call(letter(), in(5s)).phase, Phase::nothing);
+  EXPECT_EQ(stand_ins->log("mail", "request").back()["tls"], true);
+}
+
+TEST_F(ProvidersMailTest, WhatCouldNeverBeSentIsRefusedBefore) {
+  const auto before = stand_ins->log("mail", "connection").size();
+  const auto refuses = [&](const std::function<void(Request&)>& change) {
+    Request request = letter();
+    change(request);
+    const Outcome outcome = call(request);
+    return said(outcome) == "nothing refused 0" && outcome.error.find("HINT: ") != std::string::npos;
+  };
+  for (const char* to : {"", "nobody", "a@b,", ",a@b", "a@b>\r\nRCPT TO:<c@d", "a b@c", "@b", "a@", "A <a@b>"}) {
+    EXPECT_TRUE(refuses([&](Request& r) { r.target["to"] = to; })) << to;
+    if (*to != ',') {
+      EXPECT_TRUE(refuses([&](Request& r) { r.target["from"] = to; })) << to;
+    }
+  }
+  EXPECT_TRUE(refuses([](Request& r) { r.target.erase("to"); }));
+  EXPECT_TRUE(refuses([](Request& r) { r.provider_key.clear(); }));
+  for (const char* field : {"Message-ID: <a@b>\n", "message-id:<a@b>\n", "Message-Id : <a@b>\r\n", " folded\n"}) {
+    EXPECT_TRUE(refuses([&](Request& r) { r.body = field + r.body; })) << field;
+  }
+  EXPECT_TRUE(refuses([](Request& r) { r.body = "Subject: a\nMESSAGE-ID: <a@b>\n\n"; }));
+  EXPECT_EQ(stand_ins->log("mail", "connection").size(), before);
+  // In the text it is a line like any other.
+  EXPECT_EQ(said(call(letter("Message-ID: <a@b>\n"))), "answered done 250");
+}
+
+TEST_F(ProvidersMailTest, OptionsThatCannotWorkAreRefused) {
+  const auto refuses = [](const std::function<void(SmtpOptions&)>& change) {
+    SmtpOptions changed = with_tls();
+    change(changed);
+    try {
+      SmtpProvider provider(changed);
+    } catch (const std::invalid_argument& e) {
+      return std::string(e.what()).find("HINT: ") != std::string::npos;
+    }
+    return false;
+  };
+  for (const char* url : {"", "mail.example.com", "http://a", "smtp://user:pw@a", "smtp://a?x", "smtp://a;AUTH=PLAIN"}) {
+    EXPECT_TRUE(refuses([&](SmtpOptions& o) { o.url = url; })) << url;
+  }
+  EXPECT_TRUE(refuses([](SmtpOptions& o) { o.require_tls = false; }));
+  EXPECT_TRUE(refuses([](SmtpOptions& o) { o.password.clear(); }));
+  EXPECT_TRUE(refuses([](SmtpOptions& o) { o.username.clear(); }));
+  EXPECT_TRUE(refuses([](SmtpOptions& o) { o.from = "Shop <shop@example.com>"; }));
+  EXPECT_TRUE(refuses([](SmtpOptions& o) { o.helo_name = "a b"; }));
+  EXPECT_TRUE(refuses([](SmtpOptions& o) { o.message_id_domain = "a>"; }));
+  EXPECT_FALSE(refuses([](SmtpOptions& o) { o.helo_name = "app.example.com"; }));
+}
+
+}  // namespace
+}  // namespace outbox
