@@ -162,14 +162,11 @@ class Dialogue {
 
  private:
   void command(std::string_view line) {
-    // After the dot there is only QUIT left to say; it is seen without its text when the socket would not take it.
-    if (dot_ || line.starts_with("QUIT")) {
-      // libcurl would wait for the answer as long as two minutes, whatever the deadline.
-      over_ = true;
-      transfer_.hang_up();
-    } else {
-      forget();
-    }
+    if (line.starts_with("QUIT")) over_ = true;
+    if (dot_ || over_) return;
+    forget();
+    // One refusal to these, and libcurl goes no further.
+    decisive_ = line.starts_with("MAIL") || line.starts_with("RCPT") || line.starts_with("DATA");
   }
 
   void reply(std::string_view line) {
@@ -181,7 +178,9 @@ class Dialogue {
     if (!has_code || (line.size() > 3 && line[3] != ' ')) return;
     code_ = (line[0] - '0') * 100 + (line[1] - '0') * 10 + (line[2] - '0');
     complete_ = true;
-    over_ = dot_;
+    over_ = dot_ || (decisive_ && code_ >= 400);
+    // Or libcurl would wait for the answer to its QUIT, for as long as two minutes, whatever the deadline.
+    if (over_) transfer_.stop_listening();
   }
 
   void forget() {
@@ -197,6 +196,7 @@ class Dialogue {
   std::string last_line_;
   int code_ = 0;
   bool complete_ = false;
+  bool decisive_ = false;
   bool dot_ = false;
   bool over_ = false;
 };

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "client/effects/transfer.h"
 
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -12,6 +11,8 @@ namespace outbox::effects {
 namespace {
 
 constexpr std::size_t response_bytes_max = 4'096;
+// How long before the deadline a connection is cut off. libcurl tells the time in milliseconds, and wakes up as many early.
+constexpr std::chrono::milliseconds farewell{5};
 
 // Once for the process, before the first handle.
 void start_libcurl() { [[maybe_unused]] static const CURLcode started = curl_global_init(CURL_GLOBAL_DEFAULT); }
@@ -68,6 +69,9 @@ Transfer::Transfer(const Route& route) {
   set(CURLOPT_OPENSOCKETDATA, this);
   set(CURLOPT_CLOSESOCKETFUNCTION, &on_close);
   set(CURLOPT_CLOSESOCKETDATA, this);
+  set(CURLOPT_NOPROGRESS, 0L);
+  set(CURLOPT_XFERINFOFUNCTION, &on_progress);
+  set(CURLOPT_XFERINFODATA, this);
 }
 
 void Transfer::append(List& list, const std::string& line) {
@@ -87,9 +91,14 @@ CURLcode Transfer::perform(Provider::Deadline deadline) {
   // 0 would mean without end.
   if (left < 1) return CURLE_OPERATION_TIMEDOUT;
   set(CURLOPT_TIMEOUT_MS, static_cast<long>(left));
+  give_up_ = deadline - farewell;
   if (headers_) set(CURLOPT_HTTPHEADER, headers_.get());
   if (recipients_) set(CURLOPT_MAIL_RCPT, recipients_.get());
-  return setup_ != CURLE_OK ? setup_ : curl_easy_perform(easy_.get());
+  if (setup_ != CURLE_OK) return setup_;
+  const CURLcode code = curl_easy_perform(easy_.get());
+  if (code != CURLE_ABORTED_BY_CALLBACK) return code;
+  error_[0] = '\0';
+  return CURLE_OPERATION_TIMEDOUT;
 }
 
 bool Transfer::tls() {
@@ -115,8 +124,8 @@ std::string Transfer::error_of(CURLcode code) const {
   return text + ". HINT: " + hint_for(code);
 }
 
-void Transfer::hang_up() {
-  for (const curl_socket_t socket : sockets_) ::shutdown(socket, SHUT_RDWR);
+void Transfer::shut_down(int how) const {
+  for (const curl_socket_t socket : sockets_) ::shutdown(socket, how);
 }
 
 std::size_t Transfer::on_body(char* data, std::size_t size, std::size_t count, void* self) {
@@ -151,6 +160,15 @@ curl_socket_t Transfer::on_open(void* self, curlsocktype, curl_sockaddr* address
 int Transfer::on_close(void* self, curl_socket_t socket) {
   static_cast<Transfer*>(self)->sockets_.erase(socket);
   return ::close(socket);
+}
+
+// After its own time-out libcurl says QUIT to a mail server and waits for the answer, up to two minutes: not if it finds the
+// connection dead.
+int Transfer::on_progress(void* self, curl_off_t, curl_off_t, curl_off_t, curl_off_t) {
+  const auto& transfer = *static_cast<Transfer*>(self);
+  if (std::chrono::steady_clock::now() < transfer.give_up_) return 0;
+  transfer.shut_down(SHUT_RDWR);
+  return 1;
 }
 
 std::string origin_of(const std::string& url) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <curl/curl.h>
+#include <sys/socket.h>
 
 #include <functional>
 #include <memory>
@@ -63,8 +64,8 @@ class Transfer {
   bool body_too_long() const { return body_bytes_ > body_bytes_max; }
   // What a person should know of `code`. Holds no secret: neither headers nor the path and query of the URL.
   std::string error_of(CURLcode code) const;
-  // Ends the connection, behind what is written already, and every wait for it.
-  void hang_up();
+  // Ends every wait for what the other side may still say. What libcurl has to say still goes out.
+  void stop_listening() { shut_down(SHUT_RD); }
 
   // An answer is read to its end up to here; one that is longer counts as not complete.
   static constexpr std::size_t body_bytes_max = std::size_t{1} << 20;
@@ -85,6 +86,8 @@ class Transfer {
   static int on_ready(void* self, char*, char*, int, int);
   static curl_socket_t on_open(void* self, curlsocktype, curl_sockaddr* address);
   static int on_close(void* self, curl_socket_t socket);
+  static int on_progress(void* self, curl_off_t, curl_off_t, curl_off_t, curl_off_t);
+  void shut_down(int how) const;
 
   // The lists outlive the handle that points to them.
   List headers_;
@@ -94,6 +97,7 @@ class Transfer {
   CURLcode setup_ = CURLE_OK;
   char error_[CURL_ERROR_SIZE] = "";
   Watch watch_;
+  Provider::Deadline give_up_{};
   std::string body_;
   std::size_t body_bytes_ = 0;
   bool ready_ = false;

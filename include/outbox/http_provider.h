@@ -22,7 +22,7 @@
 //   other 3xx and 4xx, 501    refused; 3xx because redirects are not followed: another address could be another provider
 //   408, other 5xx            failing, with Retry-After if there is one. 408 among them: proxies say it while the server works on
 // An answer counts once it was read to its end. One that breaks off, or is longer than 1 MiB, leaves Phase::sent, with the status
-// for evidence.
+// for evidence. Where the provider gives no length, the end of the connection is the answer's end.
 //
 // A provider without idempotency keys can be used, too: it carries out each request that reaches it. What became of an attempt
 // that was partly or wholly sent and not answered, only a lookup_path can tell then.

@@ -51,7 +51,7 @@ struct Request {
 struct Outcome {
   Phase phase = Phase::nothing;
   Answer answer = Answer::none;
-  // Status of the answer in the provider's protocol (HTTP 201, SMTP 250); 0: none.
+  // Status of the answer in the provider's protocol (HTTP 201, SMTP 250), also of one that broke off later; 0: none.
   int status = 0;
   // What the provider calls this attempt in its own logs; empty: it did not say.
   std::string request_id{};

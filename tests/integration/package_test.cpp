@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <fstream>
 #include <sstream>
 
 #include "tests/support/kafka_log.h"
@@ -56,6 +57,38 @@ TEST_F(PackageTest, AProjectOutsideTheTreeFindsItAndItsMessagesArrive) {
   EXPECT_EQ(log.records[1].header("dedup-key"), ids[1]);
   EXPECT_EQ(world.value("select cents from account"), "800");
   EXPECT_EQ(world.value("select count(*) from outbox.scheduled where id = '" + ids[2] + "'"), "1");
+}
+
+TEST_F(PackageTest, TheAdaptersForProvidersAreFoundAsWell) {
+  const std::string cmake = "/usr/bin/cmake";
+  const std::string prefix = folder / "installed";
+  const std::string build = folder / "build";
+  fs::create_directories(folder / "source");
+  std::ofstream(folder / "source" / "CMakeLists.txt") << R"(cmake_minimum_required(VERSION 3.25)
+project(uses-effects CXX)
+find_package(outbox REQUIRED)
+add_executable(uses-effects main.cpp)
+target_link_libraries(uses-effects PRIVATE outbox::effects)
+)";
+  std::ofstream(folder / "source" / "main.cpp") << R"(#include <outbox/http_provider.h>
+#include <outbox/smtp_provider.h>
+#include <outbox/upload_provider.h>
+int main() {
+  outbox::HttpProvider http({.base_url = "http://127.0.0.1:1"});
+  outbox::SmtpProvider mail({.url = "smtp://127.0.0.1:1"});
+  outbox::UploadProvider uploads({});
+  outbox::Provider* all[] = {&http, &mail, &uploads};
+  for (outbox::Provider* provider : all) {
+    const auto outcome = provider->call({.effect_key = "a", .provider_key = "a"}, std::chrono::steady_clock::now() + std::chrono::seconds(5));
+    if (outcome.answer != outbox::Answer::refused) return 1;
+  }
+  return 0;
+}
+)";
+  run({cmake, "--install", OUTBOX_BUILD_DIR, "--prefix", prefix});
+  run({cmake, "-S", folder / "source", "-B", build, "-DCMAKE_PREFIX_PATH=" + prefix, "-DCMAKE_CXX_FLAGS=" SANITIZE_FLAGS});
+  run({cmake, "--build", build});
+  run({build + "/uses-effects"});
 }
 
 }  // namespace

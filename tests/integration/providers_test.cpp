@@ -178,7 +178,6 @@ TEST_F(ProvidersTest, ASuccessBeforeTheRequestIsOverIsNone) {
   EXPECT_NE(outcome.answer, Answer::done) << said(outcome);
   EXPECT_NE(outcome.phase, Phase::nothing) << said(outcome);
   EXPECT_EQ(outcome.object, "");
-  std::cerr << said(outcome) << outcome.error << "\n";
 }
 
 TEST_F(ProvidersTest, AConnectionThatIsClosedAtOnceIsNoAnswer) {
