@@ -157,6 +157,8 @@ class Dialogue {
   bool dot() const { return dot_; }
   // Of the last complete reply to the newest command; 0: it was not answered.
   int code() const { return complete_ ? code_ : 0; }
+  // Whether the newest command concerns the message; those before it, us.
+  bool about_message() const { return about_message_; }
   const std::string& text() const { return reply_; }
   const std::string& last_line() const { return last_line_; }
 
@@ -166,7 +168,7 @@ class Dialogue {
     if (dot_ || over_) return;
     forget();
     // One refusal to these, and libcurl goes no further.
-    decisive_ = line.starts_with("MAIL") || line.starts_with("RCPT") || line.starts_with("DATA");
+    about_message_ = line.starts_with("MAIL") || line.starts_with("RCPT") || line.starts_with("DATA");
   }
 
   void reply(std::string_view line) {
@@ -178,7 +180,7 @@ class Dialogue {
     if (!has_code || (line.size() > 3 && line[3] != ' ')) return;
     code_ = (line[0] - '0') * 100 + (line[1] - '0') * 10 + (line[2] - '0');
     complete_ = true;
-    over_ = dot_ || (decisive_ && code_ >= 400);
+    over_ = dot_ || (about_message_ && code_ >= 400);
     // Or libcurl would wait for the answer to its QUIT, for as long as two minutes, whatever the deadline.
     if (over_) transfer_.stop_listening();
   }
@@ -196,7 +198,7 @@ class Dialogue {
   std::string last_line_;
   int code_ = 0;
   bool complete_ = false;
-  bool decisive_ = false;
+  bool about_message_ = false;
   bool dot_ = false;
   bool over_ = false;
 };
@@ -215,9 +217,10 @@ std::string queue_id_of(const std::string& line) {
   return line.substr(0, queue_id_bytes_max);
 }
 
-Answer answer_of_reply(int code) {
-  if (code == 530 || code == 534 || code == 535 || code == 538) return Answer::unauthorized;
-  return code / 100 == 4 ? Answer::not_now : Answer::refused;
+Answer answer_of_reply(int code, bool about_message) {
+  if (code / 100 == 4) return Answer::not_now;
+  const bool wants_login = code == 530 || code == 534 || code == 535 || code == 538;
+  return wants_login || !about_message ? Answer::unauthorized : Answer::refused;
 }
 
 Outcome outcome_of(const Dialogue& dialogue, const Transfer& transfer, CURLcode code, const Letter& letter) {
@@ -233,9 +236,10 @@ Outcome outcome_of(const Dialogue& dialogue, const Transfer& transfer, CURLcode 
   }
   if (outcome.status / 100 == 4 || outcome.status / 100 == 5) {
     outcome.phase = Phase::answered;
-    outcome.answer = answer_of_reply(outcome.status);
+    outcome.answer = answer_of_reply(outcome.status, dialogue.about_message());
     outcome.error = "the mail server said " + std::to_string(outcome.status) + " " + dialogue.last_line().substr(0, queue_id_bytes_max) +
-                    ". HINT: " + (outcome.answer == Answer::unauthorized ? "are username and password right?" : "its text says what is wrong");
+                    ". HINT: " + (outcome.answer == Answer::unauthorized ? "are username and password right, and may this machine send by it?"
+                                                                    : "its text says what is wrong");
     return outcome;
   }
   outcome.phase = dialogue.dot() ? Phase::sent : Phase::nothing;

@@ -21,7 +21,7 @@
 //   250 to the dot       done; Outcome::object is the Message-ID, request_id what the server calls the message in its queue
 //   4yz, 421 included    not_now
 //   530, 534, 535, 538   unauthorized
-//   other 5yz            refused
+//   other 5yz            refused; before MAIL unauthorized, since it is us whom the server does not want, and not this message
 #pragma once
 
 #include <chrono>

@@ -206,6 +206,21 @@ TEST_F(ProvidersMailTest, TheServersReplyDecidesAtEachStage) {
   EXPECT_EQ(said(call(request)), "answered done 251");
 }
 
+TEST_F(ProvidersMailTest, ARefusalOfUsIsNoRefusalOfTheMessage) {
+  const Request request = letter();
+  const auto refuse = [](const char* line) {
+    // Who is refused with EHLO tries HELO.
+    for (const char* stage : {"EHLO", "HELO"}) stand_ins->fault({{"at", "mail"}, {"fault", "reply"}, {"stage", stage}, {"line", line}});
+  };
+  refuse("550 5.7.1 your address is on a list");
+  EXPECT_EQ(said(call(request)), "answered unauthorized 550");
+  refuse("421 4.3.2 too busy");
+  EXPECT_EQ(said(call(request)), "answered not_now 421");
+  stand_ins->fault({{"at", "mail"}, {"fault", "reply"}, {"stage", "EHLO"}, {"line", "502 5.5.1 what?"}});
+  EXPECT_EQ(said(call(request)), "answered done 250");
+  EXPECT_EQ(sent(request), 1U);
+}
+
 TEST_F(ProvidersMailTest, OneRefusedRecipientStopsTheMessageForAll) {
   Request request = letter();
   const std::string first = request.target["to"];

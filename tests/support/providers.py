@@ -41,11 +41,12 @@ from aiosmtpd.smtp import SMTP, AuthResult
 #   status_after      done, answered with `status` and `headers`
 #   bytewise          done, answered byte by byte, `seconds` between
 #   truncated         done, half of the answer's body, closed
+#   cut_chunks        done, the answer in chunks without the last, closed
 #   another           done, answered with the body of another key
 #   huge              done, answered with 4 MiB
 #   endless           done, answered without an end
 CONNECTION_FAULTS = ("refuse", "read", "early")
-# Of mail; each has a `stage`: MAIL, RCPT, DATA or QUIT; "dot", the end of the message; "connect"; or "text".
+# Of mail; each has a `stage`: EHLO, HELO, MAIL, RCPT, DATA or QUIT; "dot", the end of the message; "connect"; or "text".
 #   reply             answers the stage with `line` in place of carrying it out
 #   close             closes at the stage, nothing done; at "text" once `bytes` of the message were read
 #   close_after       takes the message over and closes
@@ -287,6 +288,11 @@ class HttpServer:
             writer.write(answer.head() + answer.body[: len(answer.body) // 2])
             await writer.drain()
             raise Closed
+        if name == "cut_chunks":
+            answer.headers["Transfer-Encoding"] = "chunked"
+            writer.write(answer.head("none") + f"{len(answer.body):x}\r\n".encode() + answer.body + b"\r\n")
+            await writer.drain()
+            raise Closed
         if name == "endless":
             writer.write(answer.head("none"))
             while True:
@@ -309,6 +315,16 @@ class Mail:
         if fault["fault"] == "close":
             server.transport.abort()
         return fault
+
+    async def handle_EHLO(self, server, session, envelope, hostname, responses):
+        session.host_name = hostname
+        fault = self.fault(server, "EHLO", hostname)
+        return [fault["line"]] if fault["fault"] == "reply" else responses
+
+    async def handle_HELO(self, server, session, envelope, hostname):
+        session.host_name = hostname
+        fault = self.fault(server, "HELO", hostname)
+        return fault["line"] if fault["fault"] == "reply" else "250 mail.test"
 
     async def handle_MAIL(self, server, session, envelope, address, options):
         self.log.add("mail", "command", name="MAIL", address=address)
