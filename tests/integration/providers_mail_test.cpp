@@ -149,7 +149,7 @@ TEST_F(ProvidersMailTest, WhatBreaksOffBeforeTheDotIsNothing) {
   // More than the sockets between can hold, so that the dot is not written when the server dies.
   for (const std::size_t bytes : {std::size_t{0}, std::size_t{1}, std::size_t{100}, std::size_t{1'000'000}}) {
     std::string text;
-    while (text.size() < 10'000'000) text += "A line of a long letter, and then one more of the same kind.\n";
+    while (text.size() < 32'000'000) text += "A line of a long letter, and then one more of the same kind.\n";
     const Request request = letter(text);
     fault(request, {{"fault", "close"}, {"stage", "text"}, {"bytes", bytes}, {"match", ""}});
     EXPECT_EQ(said(call(request)).substr(0, 13), "nothing none ") << bytes;
@@ -241,6 +241,23 @@ TEST_F(ProvidersMailTest, AServerThatNeverAnswersQuitCostsNoTime) {
     EXPECT_EQ(said(call(request)), done ? "answered done 250" : "answered refused 550");
     EXPECT_LT(std::chrono::steady_clock::now() - begin, 1s);
   }
+}
+
+TEST_F(ProvidersMailTest, AServerThatFallsSilentCostsTheDeadlineAndNoMore) {
+  // More than sockets of any size can hold.
+  std::string text;
+  while (text.size() < 32'000'000) text += "A line of a long letter, and then one more of the same kind.\n";
+  const Request request = letter(text);
+  stand_ins->fault({{"at", "mail"}, {"fault", "stall"}, {"stage", "text"}, {"bytes", 100}});
+  auto begin = std::chrono::steady_clock::now();
+  EXPECT_EQ(said(call(request, 500ms)), "nothing none 354");
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, 1500ms);
+  // One that waits for the other side to speak first.
+  SmtpOptions silent = options();
+  silent.url = "smtp" + stand_ins->payments().substr(4);
+  begin = std::chrono::steady_clock::now();
+  EXPECT_EQ(said(SmtpProvider(silent).call(request, in(500ms))), "nothing none 0");
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, 1500ms);
 }
 
 TEST_F(ProvidersMailTest, NothingIsSentWhereNobodyListens) {

@@ -137,7 +137,7 @@ TEST_F(ProvidersUploadTest, EveryDoubtIsResolvedByTheNextAttempt) {
 
 TEST_F(ProvidersUploadTest, AnUploadThatBrokeOffIsNotTakenForWhole) {
   for (const std::size_t bytes : {std::size_t{10}, std::size_t{1'000}, std::size_t{1'000'000}}) {
-    const Request request = upload("/bucket", std::string(8'000'000, 'x'));
+    const Request request = upload("/bucket", std::string(32'000'000, 'x'));
     stand_ins->fault({{"at", "store"}, {"fault", "read"}, {"bytes", bytes}});
     EXPECT_EQ(said(call(request)), "partly none 0");
     EXPECT_EQ(stored(request), 0U);

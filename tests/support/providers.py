@@ -30,6 +30,7 @@ from aiosmtpd.smtp import SMTP, AuthResult
 # Of HTTP. The first group acts on a connection, before anything is known of the request.
 #   refuse            closed as soon as it is accepted
 #   read              closed once `bytes` of it were read
+#   stall             read no further once `bytes` of it were read
 #   early             answered with 201 once its head was read, and closed
 # The others act on a request that was read to its end.
 #   close_before      closed, nothing done
@@ -45,10 +46,11 @@ from aiosmtpd.smtp import SMTP, AuthResult
 #   another           done, answered with the body of another key
 #   huge              done, answered with 4 MiB
 #   endless           done, answered without an end
-CONNECTION_FAULTS = ("refuse", "read", "early")
+CONNECTION_FAULTS = ("refuse", "read", "stall", "early")
 # Of mail; each has a `stage`: EHLO, HELO, MAIL, RCPT, DATA or QUIT; "dot", the end of the message; "connect"; or "text".
 #   reply             answers the stage with `line` in place of carrying it out
 #   close             closes at the stage, nothing done; at "text" once `bytes` of the message were read
+#   stall             at "text", reads no further once `bytes` of the message were read
 #   close_after       takes the message over and closes
 #   slow              takes the message over and answers after `seconds`
 #   slow_quit         never answers QUIT
@@ -67,9 +69,10 @@ class Faults:
     def __init__(self):
         self.waiting = []
 
-    def take(self, at, text, names=None, stage=None):
+    def take(self, at, text, connection=False, stage=None):
         for fault in self.waiting:
-            fits = fault["at"] == at and fault.get("match", "") in text and (fault["fault"] in CONNECTION_FAULTS) == (names is not None)
+            of_connection = at != "mail" and fault["fault"] in CONNECTION_FAULTS
+            fits = fault["at"] == at and fault.get("match", "") in text and of_connection == connection
             if fits and fault["times"] > 0 and (stage is None or fault.get("stage", stage) == stage):
                 fault["times"] -= 1
                 return fault
@@ -201,12 +204,13 @@ class HttpServer:
         connection = self.connections
         try:
             self.log.add(self.app.name, "connection", connection=connection)
-            fault = self.faults.take(self.app.name, "", CONNECTION_FAULTS)
+            fault = self.faults.take(self.app.name, "", connection=True)
             if fault["fault"] == "refuse":
                 return
-            if fault["fault"] == "read":
+            if fault["fault"] in ("read", "stall"):
                 got = await reader.readexactly(fault["bytes"]) if fault["bytes"] else b""
                 self.log.add(self.app.name, "cut", connection=connection, bytes=len(got))
+                await (asyncio.Event().wait() if fault["fault"] == "stall" else asyncio.sleep(0))
                 return
             if fault["fault"] == "early":
                 await reader.readuntil(b"\r\n\r\n")
@@ -379,10 +383,11 @@ class MailServer(SMTP):
             await self.push(fault["line"])
             return
         text = self.event_handler.faults.take("mail", ",".join(self.envelope.rcpt_tos), stage="text")
-        if text["fault"] == "close":
+        if text["fault"] in ("close", "stall"):
             await self.push("354 End data with <CR><LF>.<CR><LF>")
             got = await self._reader.readexactly(text["bytes"])
             self.event_handler.log.add("mail", "cut", bytes=len(got))
+            await (asyncio.Event().wait() if text["fault"] == "stall" else asyncio.sleep(0))
             self.transport.abort()
             return
         await super().smtp_DATA(arg)
