@@ -127,7 +127,9 @@ comment on column effect.effect.state is
 comment on column effect.effect.epoch is 'Counts claims. Who writes under an older one is refused.';
 comment on column effect.effect.generation is 'Counts the keys that the provider was given: another one is another request to it.';
 comment on column effect.effect.attempts is 'Attempts so far.';
-comment on column effect.effect.doubts is 'Attempts of this generation that left a doubt.';
+comment on column effect.effect.doubts is
+  'Attempts of this generation that left a doubt. Not counted: those that cannot have had an effect, and those that the provider would tell '
+  'by their key while the breaker was open, so that an outage calls for nobody.';
 comment on column effect.effect.not_before is 'Not to be claimed before.';
 comment on column effect.effect.worker is 'Who holds the claim.';
 comment on column effect.effect.claim_expires_at is 'The claim is in doubt afterwards, never free.';
@@ -219,47 +221,85 @@ $$;
 comment on function effect.keep_planned() is 'A new effect is planned, and nothing else.';
 create trigger keep_planned before insert on effect.effect for each row execute function effect.keep_planned();
 
+-- Whether the evidence that an effect is settled on is there. A refusal of a repeat speaks for the attempt before as well only
+-- while the provider would know it by its key, and never when the request was refused before it was sent.
+create function effect.is_shown(o effect.effect, n effect.effect, a effect.attempt) returns boolean language sql stable as $$
+  select coalesce(case n.evidence
+    when 'decision' then
+      o.state <> 'claimed' and (o.state, n.state) <> ('planned', 'done')
+      and n.state = (select d.resolution from effect.decision d where d.effect = o.id and d.epoch = o.epoch order by d.decided_at desc limit 1)
+    when 'late_answer' then
+      n.state = 'done' and exists (select from effect.attempt l where l.effect = o.id and l.answer = 'done'
+                                           and (o.state <> 'claimed' or l.epoch <> o.epoch))
+    else
+      o.state = 'claimed' and n.evidence = case a.kind when 'call' then 'answer' else a.kind end
+      and case n.state when 'done' then a.answer = 'done'
+                       else a.answer = 'refused' and a.kind <> 'ask'
+                            and (o.doubt_since is null or (a.phase = 'answered' and a.started_at <= o.key_valid_until)) end
+  end, false)
+$$;
+comment on function effect.is_shown(effect.effect, effect.effect, effect.attempt) is
+  'Whether the evidence is there that an effect is settled on. a is the attempt of its present claim.';
+
+-- Whether an attempt cannot have had an effect, whatever came of others.
+create function effect.is_harmless(a effect.attempt) returns boolean language sql immutable as $$
+  select coalesce((a.phase = 'nothing' and a.answer is null) or a.answer in ('not_now', 'unauthorized'), false)
+$$;
+comment on function effect.is_harmless(effect.attempt) is 'Whether this attempt cannot have had an effect, whatever came of others.';
+
 -- Why a change of state is illegal; null: it is legal. `a` is the attempt of the present claim.
 create function effect.fault_of(o effect.effect, n effect.effect, a effect.attempt) returns text language plpgsql stable as $$
-declare
-  no_effect constant boolean := coalesce(a.phase = 'nothing' or a.answer in ('not_now', 'unauthorized', 'absent'), false);
-  decided   constant text := (select d.resolution from effect.decision d where d.effect = o.id and d.epoch = o.epoch
-                              order by d.decided_at desc limit 1);
 begin
   case o.state || ' ' || n.state
-    when 'planned claimed' then
-      return case when n.attempts <> o.attempts + 1 then 'an attempt counts' end;
+    when 'planned claimed' then return null;
     when 'in_doubt claimed' then
-      if n.attempts <> o.attempts + 1 then return 'an attempt counts'; end if;
-      if n.doubt_since is null then return 'a doubt does not end with a claim'; end if;
       return case when effect.next_step(o) not in ('repeat', 'ask') then 'nothing but a person can resolve it' end;
     when 'claimed planned' then
-      if not no_effect then return 'no attempt shows that there was no effect'; end if;
+      if not coalesce(effect.is_harmless(a) or a.answer = 'absent', false) then return 'no attempt shows that there was no effect'; end if;
       return case when o.doubt_since is not null and a.answer is distinct from 'absent' then 'an earlier attempt is in doubt' end;
-    when 'claimed done' then
-      return case when a.answer is distinct from 'done' then 'no answer says so' end;
-    when 'claimed failed' then
-      return case when a.answer is distinct from 'refused' then 'no answer says so' end;
-    when 'claimed in_doubt' then return null;
-    when 'claimed needs_human' then return null;
-    when 'in_doubt needs_human' then return null;
-    when 'in_doubt done' then
-      return case when decided is distinct from 'done' and not exists (
-        select from effect.attempt l where l.effect = o.id and l.answer = 'done') then 'neither an answer nor a decision says so' end;
-    when 'needs_human done' then
-      return case when decided is distinct from 'done' and not exists (
-        select from effect.attempt l where l.effect = o.id and l.answer = 'done') then 'neither an answer nor a decision says so' end;
-    when 'planned failed', 'in_doubt failed', 'needs_human failed' then
-      return case when decided is distinct from 'failed' then 'no decision says so' end;
+    when 'claimed in_doubt', 'claimed needs_human' then
+      return case when a.finished_at is null and o.claim_expires_at > pg_catalog.clock_timestamp() then 'an attempt is under way' end;
+    when 'claimed done', 'claimed failed', 'planned done', 'planned failed', 'in_doubt done', 'in_doubt failed',
+         'needs_human done', 'needs_human failed' then
+      return case when not effect.is_shown(o, n, a) then 'neither an answer nor a decision says so' end;
     when 'in_doubt planned', 'needs_human planned' then
-      if decided is distinct from 'resend' then return 'no decision says so'; end if;
-      return case when n.generation <> o.generation + 1 then 'what is sent again as new needs another key' end;
-    when 'planned planned', 'in_doubt in_doubt' then return null;
+      return case when n.generation = o.generation then 'what is sent again as new needs another key' end;
+    when 'in_doubt needs_human', 'planned planned', 'in_doubt in_doubt' then return null;
     else return 'there is no such way';
   end case;
 end
 $$;
 comment on function effect.fault_of(effect.effect, effect.effect, effect.attempt) is 'Why this change of an effect is illegal; null: it is legal.';
+
+-- What is known about an effect decides what may be done about it: columns change with the state that they belong to.
+create function effect.forgery_of(o effect.effect, n effect.effect, a effect.attempt) returns text language plpgsql stable as $$
+declare
+  resent    constant boolean := n.generation <> o.generation;
+  to_doubt  constant boolean := o.state = 'claimed' and n.state in ('in_doubt', 'needs_human');
+begin
+  return case
+    when n.epoch <> o.epoch + (n.state = 'claimed')::integer then 'the epoch counts claims'
+    when n.attempts <> o.attempts + (n.state = 'claimed')::integer then 'an attempt counts'
+    when resent and (n.state <> 'planned' or n.generation < o.generation or n.generation > 1 + (
+      select pg_catalog.count(*) from effect.decision d where d.effect = o.id and d.resolution = 'resend'))
+      then 'the key changes by a decision only'
+    when n.key_valid_until is distinct from o.key_valid_until and not resent and not (
+      o.state = 'planned' and n.state = 'claimed' and (n.key_valid_until is null or exists (
+        select from effect.provider p
+        where p.name = o.provider and n.key_valid_until <= pg_catalog.clock_timestamp() + p.key_window - p.window_margin)))
+      then 'a key is valid as long as the provider says'
+    when n.doubt_since is distinct from o.doubt_since and n.state <> 'planned' and not (to_doubt and o.doubt_since is null)
+      then 'a doubt begins with an attempt'
+    when n.doubts <> case when resent then 0 when to_doubt then o.doubts + 1 else o.doubts end and not (
+      to_doubt and n.doubts = o.doubts and (effect.is_harmless(a) or o.key_valid_until > pg_catalog.clock_timestamp()))
+      then 'a doubt counts'
+    when n.object is distinct from o.object and n.state <> 'done' and not (o.state = 'claimed' and n.object = a.object)
+      then 'no answer names the object'
+  end;
+end
+$$;
+comment on function effect.forgery_of(effect.effect, effect.effect, effect.attempt) is
+  'Which change of an effect does not follow from an attempt or a decision; null: all do.';
 
 create function effect.keep_rules() returns trigger language plpgsql as $$
 declare
@@ -272,9 +312,7 @@ begin
          is distinct from
          (old.id, old.provider, old.effect_key, old.dedup_key, old.target, old.body, old.request_hash, old.planned_at)
       then 'what is asked for never changes'
-    when new.epoch <> old.epoch + (new.state = 'claimed')::integer then 'the epoch counts claims'
-    when new.generation <> old.generation and new.state <> 'planned' then 'the key changes by a decision only'
-    else effect.fault_of(old, new, a)
+    else coalesce(effect.forgery_of(old, new, a), effect.fault_of(old, new, a))
   end;
   if fault is not null then
     raise exception 'effect %: % cannot become %: %', old.id, old.state, new.state, fault
@@ -293,8 +331,10 @@ begin
                                    = (old.effect, old.epoch, old.kind, old.worker, old.started_at) then
       return new;
     end if;
-  elsif exists (select from effect.effect e where e.id = new.effect and e.state = 'claimed' and e.epoch = new.epoch and e.worker = new.worker)
-        and new.finished_at is null and new.answer is null then
+  elsif new.finished_at is null and new.answer is null and exists (
+    select from effect.effect e
+    where e.id = new.effect and e.state = 'claimed' and e.epoch = new.epoch and e.worker = new.worker
+    and new.kind = case when e.doubt_since is null then 'call' else effect.next_step(e) end) then
     return new;
   end if;
   raise exception 'effect %: attempt % cannot be %', new.effect, new.epoch, case tg_op when 'UPDATE' then 'changed any more' else 'added' end
@@ -317,7 +357,7 @@ create trigger keep_unsettled before delete on effect.effect
 create function effect.next_step(e effect.effect) returns text language sql stable as $$
   select case when exists (select from effect.attempt a where a.effect = e.id and a.answer = 'done') then 'late_answer'
               when e.doubts >= p.doubts_max then 'person'
-              when pg_catalog.clock_timestamp() + p.claim_ttl <= e.key_valid_until then 'repeat'
+              when p.key_window is not null and pg_catalog.clock_timestamp() + p.claim_ttl <= e.key_valid_until then 'repeat'
               when p.can_ask then 'ask'
               when p.on_doubt = 'resend' then 'repeat'
               else 'person' end

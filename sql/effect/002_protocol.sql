@@ -27,8 +27,11 @@ begin
     raise exception 'provider %: there is no setting "%"', provider, wrong
       using errcode = 'undefined_parameter', hint = 'The settings are the columns of effect.provider.';
   end if;
-  insert into effect.provider (name, on_doubt) values (register.provider, settings ->> 'on_doubt') on conflict (name) do nothing;
-  select o.* into p from effect.provider o where o.name = register.provider for update;
+  if not exists (select from effect.provider o where o.name = register.provider) then
+    insert into effect.provider (name, on_doubt) values (register.provider, settings ->> 'on_doubt') on conflict (name) do nothing;
+  end if;
+  -- A stronger lock would wait for every transaction that has planned something.
+  select o.* into p from effect.provider o where o.name = register.provider for no key update;
   p := pg_catalog.jsonb_populate_record(p, settings);
   update effect.provider o
   set (on_doubt, key_window, window_margin, can_ask, absence_delay, claim_ttl, doubts_max, retry_first, retry_max, retry_share, retry_reserve,
@@ -79,13 +82,14 @@ $$;
 comment on function effect.provider_key(effect.effect) is 'What the provider is to tell repeats by.';
 
 -- The state of an effect after an attempt of which nobody knows.
-create function effect.doubt(e effect.effect, started_at timestamptz, retry_after interval) returns text language plpgsql volatile as $$
+create function effect.doubt(e effect.effect, started_at timestamptz, counts boolean, retry_after interval) returns text
+language plpgsql volatile as $$
 declare
   p    effect.provider;
   step text;
 begin
   select o.* into p from effect.provider o where o.name = e.provider;
-  e.doubts := e.doubts + 1;
+  e.doubts := e.doubts + counts::integer;
   step := effect.next_step(e);
   update effect.effect f
   set state = case step when 'person' then 'needs_human' else 'in_doubt' end, worker = null, claim_expires_at = null, doubts = e.doubts,
@@ -97,8 +101,18 @@ begin
   return case step when 'person' then 'needs_human' else 'in_doubt' end;
 end
 $$;
-comment on function effect.doubt(effect.effect, timestamptz, interval) is
-  'Ends a claim with a doubt; says whether a rule or a person will resolve it.';
+comment on function effect.doubt(effect.effect, timestamptz, boolean, interval) is
+  'Ends a claim with a doubt, which counts or not; says whether a rule or a person will resolve it.';
+
+create function effect.believe(e effect.effect) returns void language plpgsql volatile as $$
+begin
+  update effect.effect f
+  set state = 'done', settled_at = pg_catalog.clock_timestamp(), evidence = 'late_answer', worker = null, claim_expires_at = null,
+      object = (select a.object from effect.attempt a where a.effect = e.id and a.answer = 'done' order by a.epoch limit 1)
+  where f.id = e.id;
+end
+$$;
+comment on function effect.believe(effect.effect) is 'Settles an effect that an attempt carried out whose claim was over when its answer came.';
 
 create function effect.expire(provider text) returns integer language plpgsql volatile as $$
 declare
@@ -110,7 +124,8 @@ begin
     where f.provider = expire.provider and f.state = 'claimed' and f.claim_expires_at < pg_catalog.clock_timestamp()
     order by f.claim_expires_at limit 100 for update skip locked
   loop
-    perform effect.doubt(e, (select a.started_at from effect.attempt a where a.effect = e.id and a.epoch = e.epoch), null);
+    perform effect.doubt(e, coalesce((select a.started_at from effect.attempt a where a.effect = e.id and a.epoch = e.epoch),
+                                     e.claim_expires_at), true, null);
     expired := expired + 1;
   end loop;
   return expired;
@@ -124,17 +139,22 @@ declare
   e    effect.effect;
   step text;
   last timestamptz;
+  key_until timestamptz;
 begin
   select f.* into e from effect.effect f where f.id = taken;
-  step := case e.state when 'planned' then 'call' else effect.next_step(e) end;
-  if step = 'person' then
-    update effect.effect f set state = 'needs_human' where f.id = e.id;
+  step := case when e.attempts = 0 then 'call' else effect.next_step(e) end;
+  if step = 'late_answer' then
+    perform effect.believe(e);
     return null;
-  elsif step = 'late_answer' then
-    update effect.effect f
-    set state = 'done', settled_at = pg_catalog.clock_timestamp(), evidence = 'late_answer',
-        object = (select a.object from effect.attempt a where a.effect = e.id and a.answer = 'done' order by a.epoch limit 1)
-    where f.id = e.id;
+  elsif e.state = 'planned' then
+    step := 'call';
+    key_until := pg_catalog.clock_timestamp() + p.key_window - p.window_margin;
+    -- The provider may have known the key since an earlier attempt, and forget it so much earlier.
+    if key_until is not null and e.attempts > 0 and exists (select from effect.attempt a where a.effect = e.id and a.phase is distinct from 'nothing') then
+      key_until := least(key_until, e.key_valid_until);
+    end if;
+  elsif step = 'person' then
+    update effect.effect f set state = 'needs_human' where f.id = e.id;
     return null;
   elsif step = 'ask' then
     select pg_catalog.max(coalesce(a.finished_at, a.started_at + p.claim_ttl)) into last
@@ -147,7 +167,7 @@ begin
   update effect.effect f
   set state = 'claimed', epoch = e.epoch + 1, attempts = e.attempts + 1, worker = taker,
       claim_expires_at = pg_catalog.clock_timestamp() + p.claim_ttl,
-      key_valid_until = case step when 'call' then pg_catalog.clock_timestamp() + p.key_window - p.window_margin else e.key_valid_until end
+      key_valid_until = case step when 'call' then key_until else e.key_valid_until end
   where f.id = e.id;
   insert into effect.attempt (effect, epoch, kind, worker) values (e.id, e.epoch + 1, step, taker);
   return row(e.id, e.epoch + 1, step, e.attempts + 1, e.effect_key, effect.provider_key(e), e.target, e.body, p.claim_ttl);
@@ -213,7 +233,7 @@ end
 $$;
 comment on function effect.claim(text, text, integer) is
   'Claims effects of a provider that are to be carried out now, as far as the retry budget and the breaker allow. '
-  'Commit before the provider is called.';
+  'Commit before the provider is called. One in a transaction.';
 
 -- A probe that fails opens the breaker for longer; what was under way when it opened says nothing new.
 create function effect.weigh(p effect.provider, failed boolean, at_once boolean, started_at timestamptz, retry_after interval)
@@ -255,7 +275,7 @@ comment on function effect.weigh(effect.provider, boolean, boolean, timestamptz,
 
 create function effect.settle(effect_id bigint, epoch bigint, phase text, answer text default null, status integer default null,
                               request_id text default null, object text default null, response bytea default null,
-                              error text default null, retry_after interval default null)
+                              error text default null, retry_after interval default null, tried boolean default true)
 returns text language plpgsql volatile as $$
 declare
   e      effect.effect;
@@ -280,19 +300,32 @@ begin
     return e.state;
   end if;
   if e.state <> 'claimed' or e.epoch <> a.epoch then
+    if a.answer = 'done' and e.state in ('planned', 'in_doubt', 'needs_human') then
+      perform effect.believe(e);
+    end if;
     return 'stale';
   end if;
 
+  -- So that no figure of a provider's stops it for years.
+  settle.retry_after := least(settle.retry_after, interval '1 day');
   select o.* into p from effect.provider o where o.name = e.provider;
   if a.answer = 'done' then
     result := 'done';
-  elsif a.answer = 'refused' and (e.doubt_since is null or a.started_at <= e.key_valid_until) and a.kind <> 'ask' then
+  elsif e.attempts > 1 and exists (select from effect.attempt l where l.effect = e.id and l.answer = 'done') then
+    result := 'late';
+  elsif a.answer = 'refused' and a.kind <> 'ask'
+        and (e.doubt_since is null or (a.phase = 'answered' and a.started_at <= e.key_valid_until)) then
     result := 'failed';
-  elsif a.answer = 'absent' or (e.doubt_since is null and (a.phase = 'nothing' or a.answer in ('not_now', 'unauthorized'))) then
+  elsif a.answer = 'absent' or (e.doubt_since is null and effect.is_harmless(a)) then
     result := 'planned';
   end if;
   if result is null then
-    result := effect.doubt(e, a.started_at, settle.retry_after);
+    result := effect.doubt(e, a.started_at, not effect.is_harmless(a) and not (
+      coalesce(e.key_valid_until > pg_catalog.clock_timestamp(), false)
+      and exists (select from effect.pressure r where r.provider = p.name and r.open_until is not null)), settle.retry_after);
+  elsif result = 'late' then
+    perform effect.believe(e);
+    result := 'done';
   else
     update effect.effect f
     set state = result, worker = null, claim_expires_at = null,
@@ -300,19 +333,24 @@ begin
         settled_at = case when result <> 'planned' then pg_catalog.clock_timestamp() end,
         evidence = case when result <> 'planned' then case a.kind when 'call' then 'answer' else a.kind end end,
         doubt_since = case when result <> 'planned' then f.doubt_since end,
-        doubts = case when result <> 'planned' then f.doubts else 0 end,
         not_before = case when result <> 'planned' then f.not_before
-                          else pg_catalog.clock_timestamp()
-                               + greatest(effect.pause(p.retry_first, p.retry_max, e.attempts - 1), settle.retry_after) end
+                          when tried then pg_catalog.clock_timestamp()
+                               + greatest(effect.pause(p.retry_first, p.retry_max, e.attempts - 1), settle.retry_after)
+                          else pg_catalog.clock_timestamp() end
     where f.id = e.id;
   end if;
-  perform effect.weigh(p, a.answer in ('failing', 'unauthorized') or (a.phase <> 'answered' and a.answer is null),
+  if not tried then
+    return result;
+  end if;
+  perform effect.weigh(p, a.answer in ('failing', 'unauthorized', 'not_now') or (a.phase <> 'answered' and a.answer is null),
                        a.answer is not distinct from 'unauthorized', a.started_at, settle.retry_after);
   return result;
 end
 $$;
-comment on function effect.settle(bigint, bigint, text, text, integer, text, text, bytea, text, interval) is
-  'Records the end of an attempt, and returns the new state of its effect; stale: the claim was over, and the evidence was kept. Can be repeated.';
+comment on function effect.settle(bigint, bigint, text, text, integer, text, text, bytea, text, interval, boolean) is
+  'Records the end of an attempt, and returns the new state of its effect; stale: the claim was over, and the evidence was kept '
+  '(that it is done is believed even then). Can be repeated. tried is false when the provider has nothing '
+  'to do with it: the claim is given back. One in a transaction: several could wait for each other.';
 
 create function effect.resolve(effect_id bigint, resolution text, decided_by text, why text, object text default null) returns text
 language plpgsql volatile as $$
