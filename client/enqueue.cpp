@@ -2,9 +2,9 @@
 #include "outbox/enqueue.h"
 
 #include <nlohmann/json.hpp>
-#include <pqxx/pqxx>
 #include <string_view>
 
+#include "client/statement.h"
 #include "relay/base/hex.h"
 #include "relay/base/names.h"
 
@@ -34,18 +34,6 @@ from rows from (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::bytea[]), p
                 pg_catalog.unnest($4::jsonb[]), pg_catalog.unnest($5::text[]), pg_catalog.unnest($6::bigint[]))
      with ordinality as m(topic, key, payload, headers, dedup_key, deliver_at, n)
 order by m.n)";
-
-// libpqxx 7.9 has another name for a statement with parameters.
-template <class... Args>
-pqxx::result run(pqxx::dbtransaction& tx, const char* sql, const Args&... args) {
-#if PQXX_VERSION_MAJOR > 7 || (PQXX_VERSION_MAJOR == 7 && PQXX_VERSION_MINOR >= 9)
-  return tx.exec(sql, pqxx::params{args...});
-#else
-  return tx.exec_params(sql, args...);
-#endif
-}
-
-bool has_zero_byte(std::string_view text) { return text.find('\0') != std::string_view::npos; }
 
 // Headers as the text of a JSON object. Throws nlohmann::json::exception where they are no UTF-8.
 std::string json_of(const Message& message) { return nlohmann::json(message.headers).dump(); }
@@ -164,10 +152,7 @@ MessageId enqueue(pqxx::dbtransaction& tx, const Message& message) { return enqu
 
 std::vector<MessageId> enqueue(pqxx::dbtransaction& tx, std::span<const Message> messages) {
   check(messages);
-#if PQXX_VERSION_MAJOR < 7
-  // libpqxx 6 sends no SAVEPOINT before a statement with parameters: abort() of the subtransaction would then undo nothing.
-  if (dynamic_cast<pqxx::subtransaction*>(&tx) != nullptr) tx.exec("select");
-#endif
+  begin_in_earnest(tx);
   std::vector<MessageId> ids(messages.size(), MessageId(""));
   Chunk now(false);
   Chunk later(true);

@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "client/ledger.h"
+
+#include <array>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "client/statement.h"
+#include "relay/base/hex.h"
+#include "relay/base/names.h"
+
+namespace outbox {
+namespace {
+
+using nlohmann::json;
+using Why = EffectRefused::Why;
+
+constexpr std::size_t text_bytes_max = 1024;
+constexpr std::size_t response_bytes_max = 4096;
+
+constexpr std::array state_names{"planned", "claimed", "in_doubt", "needs_human", "done", "failed", "stale"};
+constexpr std::array kind_names{"call", "repeat", "ask"};
+constexpr std::array phase_names{"nothing", "partly", "sent", "answered"};
+constexpr std::array answer_names{"", "done", "refused", "not_now", "in_progress", "unauthorized", "failing", "absent"};
+constexpr std::array resolution_names{"done", "failed", "resend"};
+
+template <class Enum, std::size_t n>
+Enum value_of(const std::array<const char*, n>& names, const std::string& text) {
+  for (std::size_t i = 0; i < n; ++i) {
+    if (text == names[i]) return static_cast<Enum>(i);
+  }
+  throw std::runtime_error("the ledger says \"" + text + "\", which this library does not know. HINT: install one of the ledger's version");
+}
+
+template <class Enum, std::size_t n>
+std::string name_of(const std::array<const char*, n>& names, Enum value) {
+  return names.at(static_cast<std::size_t>(value));
+}
+
+bool is_text(const std::string& text) {
+  try {
+    return text.find('\0') == std::string::npos && !json(text).dump().empty();
+  } catch (const json::exception&) {
+    return false;
+  }
+}
+
+// What a provider or an adapter wrote, as text that PostgreSQL takes: evidence must not be lost for one byte of it.
+std::string legible(std::string text) {
+  std::erase(text, '\0');
+  if (text.size() > text_bytes_max) text.resize(text_bytes_max);
+  return json::parse(json(text).dump(-1, ' ', false, json::error_handler_t::replace)).get<std::string>();
+}
+
+void check(const Effect& effect) {
+  const auto wrong = [&](const std::string& what) { throw InvalidEffect("effect \"" + legible(effect.effect_key) + "\": " + what); };
+  if (effect.effect_key.empty() || effect.effect_key.size() > dedup_key_bytes_max) {
+    wrong("effect_key has " + std::to_string(effect.effect_key.size()) + " bytes. HINT: 1 to 1,024 are allowed; use a hash of it");
+  }
+  if (effect.dedup_key && effect.dedup_key->size() > dedup_key_bytes_max) {
+    wrong("dedup_key has " + std::to_string(effect.dedup_key->size()) + " bytes. HINT: at most 1,024 are allowed");
+  }
+  bool text = is_text(effect.provider) && is_text(effect.effect_key) && is_text(effect.dedup_key.value_or("")) &&
+              is_text(effect.summary.value_or(""));
+  for (const auto& [name, value] : effect.target) text = text && is_text(name) && is_text(value);
+  if (!text) wrong("a text is no UTF-8, or has a zero byte. HINT: put bytes into the body");
+}
+
+// Runs a statement of the ledger; what it refuses is said in the library's terms.
+template <class Statement>
+auto asking(const Statement& statement) {
+  try {
+    return statement();
+  } catch (const pqxx::sql_error& e) {
+    const auto refused = [&](Why why) { return EffectRefused(why, e.what()); };
+    if (e.sqlstate() == "23505") throw refused(Why::other_request);
+    if (e.sqlstate() == "23503") {
+      throw EffectRefused(Why::unknown_provider, std::string(e.what()) + " HINT: start a worker for the provider, or register_provider() once");
+    }
+    if (e.sqlstate() == "42704") throw refused(Why::unknown_provider);
+    if (e.sqlstate() == "P0002") throw refused(Why::no_such_effect);
+    if (e.sqlstate() == "55000") throw refused(Why::not_now);
+    throw;
+  }
+}
+
+EffectState state_in(const pqxx::result& rows) { return value_of<EffectState>(state_names, rows[0][0].c_str()); }
+
+std::string milliseconds(std::chrono::milliseconds time) { return std::to_string(time.count()) + " milliseconds"; }
+
+json settings_of(const ProviderSettings& s) {
+  return {{"on_doubt", s.on_doubt == OnDoubt::hold ? "hold" : "resend"},
+          {"key_window", s.key_window ? json(milliseconds(*s.key_window)) : json()},
+          {"window_margin", milliseconds(s.window_margin)},
+          {"can_ask", s.can_ask},
+          {"absence_delay", milliseconds(s.absence_delay)},
+          {"claim_ttl", milliseconds(s.claim_ttl)},
+          {"doubts_max", s.doubts_max},
+          {"retry_first", milliseconds(s.retry_first)},
+          {"retry_max", milliseconds(s.retry_max)},
+          {"retry_share", s.retry_share},
+          {"retry_reserve", s.retry_reserve},
+          {"retry_per_minute", s.retry_per_minute},
+          {"breaker_failures", s.breaker_failures},
+          {"probe_first", milliseconds(s.probe_first)},
+          {"probe_max", milliseconds(s.probe_max)}};
+}
+
+std::string bytes_of(std::string_view digits) {
+  const auto digit = [](char c) { return c <= '9' ? c - '0' : c - 'a' + 10; };
+  std::string bytes;
+  bytes.reserve(digits.size() / 2);
+  for (std::size_t i = 0; i + 1 < digits.size(); i += 2) bytes += static_cast<char>(digit(digits[i]) * 16 + digit(digits[i + 1]));
+  return bytes;
+}
+
+template <class Row>
+Claim claim_of(const Row& row) {
+  Claim claim{row[0].template as<std::int64_t>(), row[1].template as<std::int64_t>(), value_of<AttemptKind>(kind_names, row[2].c_str()),
+              row[3].template as<int>(), Request{row[4].c_str(), row[5].c_str()}, std::chrono::milliseconds{row[8].template as<std::int64_t>()}};
+  for (const auto& [name, value] : json::parse(row[6].c_str()).items()) {
+    claim.request.target[name] = value.is_string() ? value.template get<std::string>() : value.dump();
+  }
+  claim.request.body = bytes_of(row[7].c_str());
+  return claim;
+}
+
+// What the ledger would refuse to record is a defect of the adapter, of which only this much is certain: something may have been sent.
+Outcome consistent(const Claim& claim, Outcome outcome) {
+  const bool refused_before = outcome.phase == Phase::nothing && outcome.answer == Answer::refused;
+  const bool contradiction = ((outcome.phase == Phase::answered) != (outcome.answer != Answer::none) && !refused_before) ||
+                             (outcome.answer == Answer::absent && claim.kind != AttemptKind::ask);
+  if (contradiction) {
+    outcome.error = "the adapter said \"" + name_of(phase_names, outcome.phase) + "\" and \"" + name_of(answer_names, outcome.answer) +
+                    "\", which cannot be: " + outcome.error;
+    outcome.phase = Phase::sent;
+    outcome.answer = Answer::none;
+  }
+  return outcome;
+}
+
+}  // namespace
+
+namespace ledger {
+
+void register_provider(pqxx::transaction_base& tx, const std::string& name, const ProviderSettings& settings) {
+  run(tx, "select effect.register($1, $2::jsonb)", name, settings_of(settings).dump());
+}
+
+std::vector<Claim> claim(pqxx::transaction_base& tx, const std::string& provider, const std::string& worker, int claims_max) {
+  const pqxx::result rows = asking([&] {
+    return run(tx,
+               "select c.effect_id, c.epoch, c.kind, c.attempts, c.effect_key, c.provider_key, c.target, pg_catalog.encode(c.body, 'hex'), "
+               "pg_catalog.floor(extract(epoch from c.ttl) * 1000)::bigint from effect.claim($1, $2, $3::integer) c",
+               provider, worker, std::to_string(claims_max));
+  });
+  std::vector<Claim> claims;
+  for (const auto& row : rows) claims.push_back(claim_of(row));
+  return claims;
+}
+
+EffectState settle(pqxx::transaction_base& tx, const Claim& claim, const Outcome& said, bool tried) {
+  const Outcome outcome = consistent(claim, said);
+  const std::string retry_after = outcome.retry_after ? std::to_string(outcome.retry_after->count()) : "";
+  return asking([&] {
+    return state_in(run(tx,
+                        "select effect.settle($1::bigint, $2::bigint, $3, nullif($4, ''), nullif($5::integer, 0), nullif($6, ''), nullif($7, ''), "
+                        "nullif(pg_catalog.decode($8, 'hex'), ''), nullif($9, ''), "
+                        "least(nullif($10, '')::double precision, 1e11) * interval '1 millisecond', $11::boolean)",
+                        std::to_string(claim.effect), std::to_string(claim.epoch), name_of(phase_names, outcome.phase),
+                        name_of(answer_names, outcome.answer), std::to_string(outcome.status), legible(outcome.request_id),
+                        legible(outcome.object), hex(std::string_view(outcome.response).substr(0, response_bytes_max)), legible(outcome.error),
+                        retry_after, std::string(tried ? "t" : "f")));
+  });
+}
+
+}  // namespace ledger
+
+inline namespace v1 {
+
+std::int64_t plan(pqxx::dbtransaction& tx, const Effect& effect) {
+  check(effect);
+  begin_in_earnest(tx);
+  return asking([&] {
+    // Empty for none: neither a key nor a summary says anything when it is empty.
+    return run(tx, "select effect.plan($1, $2, $3::jsonb, pg_catalog.decode($4, 'hex'), nullif($5, ''), nullif($6, ''))", effect.provider,
+               effect.effect_key, json(effect.target).dump(), hex(effect.body), effect.dedup_key.value_or(""),
+               effect.summary.value_or(""))[0][0].as<std::int64_t>();
+  });
+}
+
+void register_provider(pqxx::dbtransaction& tx, const std::string& name, const ProviderSettings& settings) {
+  begin_in_earnest(tx);
+  ledger::register_provider(tx, name, settings);
+}
+
+std::vector<Claim> claim(pqxx::dbtransaction& tx, const std::string& provider, const std::string& worker, int claims_max) {
+  begin_in_earnest(tx);
+  return ledger::claim(tx, provider, worker, claims_max);
+}
+
+EffectState settle(pqxx::dbtransaction& tx, const Claim& claim, const Outcome& outcome) {
+  begin_in_earnest(tx);
+  return ledger::settle(tx, claim, outcome);
+}
+
+EffectState give_back(pqxx::dbtransaction& tx, const Claim& claim, const std::string& why) {
+  begin_in_earnest(tx);
+  return ledger::settle(tx, claim, Outcome{.error = why}, false);
+}
+
+EffectState resolve(pqxx::dbtransaction& tx, std::int64_t effect, Resolution resolution, const std::string& decided_by,
+                    const std::string& why, const std::optional<std::string>& object) {
+  begin_in_earnest(tx);
+  return asking([&] {
+    return state_in(run(tx, "select effect.resolve($1::bigint, $2, $3, $4, nullif($5, ''))", std::to_string(effect),
+                        name_of(resolution_names, resolution), decided_by, why, object.value_or("")));
+  });
+}
+
+}  // namespace v1
+}  // namespace outbox
