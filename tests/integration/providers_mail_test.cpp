@@ -327,28 +327,5 @@ TEST_F(ProvidersMailTest, WhatCouldNeverBeSentIsRefusedBefore) {
   EXPECT_EQ(said(call(letter("Message-ID: <a@b>\n"))), "answered done 250");
 }
 
-TEST_F(ProvidersMailTest, OptionsThatCannotWorkAreRefused) {
-  const auto refuses = [](const std::function<void(SmtpOptions&)>& change) {
-    SmtpOptions changed = with_tls();
-    change(changed);
-    try {
-      SmtpProvider provider(changed);
-    } catch (const std::invalid_argument& e) {
-      return std::string(e.what()).find("HINT: ") != std::string::npos;
-    }
-    return false;
-  };
-  for (const char* url : {"", "mail.example.com", "http://a", "smtp://user:pw@a", "smtp://a?x", "smtp://a;AUTH=PLAIN"}) {
-    EXPECT_TRUE(refuses([&](SmtpOptions& o) { o.url = url; })) << url;
-  }
-  EXPECT_TRUE(refuses([](SmtpOptions& o) { o.require_tls = false; }));
-  EXPECT_TRUE(refuses([](SmtpOptions& o) { o.password.clear(); }));
-  EXPECT_TRUE(refuses([](SmtpOptions& o) { o.username.clear(); }));
-  EXPECT_TRUE(refuses([](SmtpOptions& o) { o.from = "Shop <shop@example.com>"; }));
-  EXPECT_TRUE(refuses([](SmtpOptions& o) { o.helo_name = "a b"; }));
-  EXPECT_TRUE(refuses([](SmtpOptions& o) { o.message_id_domain = "a>"; }));
-  EXPECT_FALSE(refuses([](SmtpOptions& o) { o.helo_name = "app.example.com"; }));
-}
-
 }  // namespace
 }  // namespace outbox
