@@ -137,7 +137,7 @@ std::size_t Transfer::on_body(char* data, std::size_t size, std::size_t count, v
   return bytes;
 }
 
-// When it is called, in libcurl 7.88 to 8.14: after the write, with the bytes that the socket or the TLS library took. What a plain
+// When it is called, in libcurl 7.88, 8.14 and 8.19: after the write, with the bytes that the socket or the TLS library took. What a plain
 // socket did not take was not sent. A TLS library that could not write all of what it was given reports nothing, though some
 // records may be out; with write_bytes_max it is given one at most, over HTTP.
 int Transfer::on_wire(CURL*, curl_infotype kind, char* data, std::size_t size, void* self) {
