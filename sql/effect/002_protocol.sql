@@ -150,7 +150,8 @@ begin
     step := 'call';
     key_until := pg_catalog.clock_timestamp() + p.key_window - p.window_margin;
     -- The provider may have known the key since an earlier attempt, and forget it so much earlier.
-    if key_until is not null and e.attempts > 0 and exists (select from effect.attempt a where a.effect = e.id and a.phase is distinct from 'nothing') then
+    if key_until is not null and e.attempts > 0 and exists (
+      select from effect.attempt a where a.effect = e.id and a.phase is distinct from 'nothing') then
       key_until := least(key_until, e.key_valid_until);
     end if;
   elsif step = 'person' then
@@ -307,7 +308,7 @@ begin
   end if;
 
   -- So that no figure of a provider's stops it for years.
-  settle.retry_after := least(settle.retry_after, interval '1 day');
+  settle.retry_after := case when settle.retry_after > interval '1 day' then interval '1 day' else settle.retry_after end;
   select o.* into p from effect.provider o where o.name = e.provider;
   if a.answer = 'done' then
     result := 'done';
