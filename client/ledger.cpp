@@ -118,7 +118,8 @@ template <class Row>
 Claim claim_of(const Row& row) {
   Claim claim{row[0].template as<std::int64_t>(), row[1].template as<std::int64_t>(), value_of<AttemptKind>(kind_names, row[2].c_str()),
               row[3].template as<int>(), Request{row[4].c_str(), row[5].c_str()}, std::chrono::milliseconds{row[8].template as<std::int64_t>()}};
-  for (const auto& [name, value] : json::parse(row[6].c_str()).items()) {
+  const json target = json::parse(row[6].c_str());
+  for (const auto& [name, value] : target.items()) {
     claim.request.target[name] = value.is_string() ? value.template get<std::string>() : value.dump();
   }
   claim.request.body = bytes_of(row[7].c_str());

@@ -65,7 +65,8 @@ class Till {
     const std::string key = "customer-" + std::to_string(customer);
     for (const char* kind : {"emails", "charges", "uploads"}) {
       const std::string id = "order-" + std::to_string(order) + "-" + kind;
-      const std::string payload = R"({"order": )" + std::to_string(order) + R"(, "cents": )" + std::to_string(cents) + "}";
+      const std::string payload = R"({"order": )" + std::to_string(order) + R"(, "cents": )" + std::to_string(cents) + R"(, "email": ")" + id +
+                                  R"(@customers.example"})";
       run(tx, "select outbox.enqueue($1, $2, $3::jsonb, dedup_key => $4)", std::string("shop.") + kind, key, payload, id);
       run(tx, "insert into shop.effect (id, key, nth, kind) values ($1, $2, $3, $4)", id, key, ++nth, kind);
     }
