@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "client/ledger.h"
 
+#include <algorithm>
 #include <array>
 #include <nlohmann/json.hpp>
 #include <utility>
@@ -162,12 +163,14 @@ std::vector<Claim> claim(pqxx::transaction_base& tx, const std::string& provider
 
 EffectState settle(pqxx::transaction_base& tx, const Claim& claim, const Outcome& said, bool tried) {
   const Outcome outcome = consistent(claim, said);
-  const std::string retry_after = outcome.retry_after ? std::to_string(outcome.retry_after->count()) : "";
+  // Cut where PostgreSQL's intervals end; the ledger cuts it further.
+  constexpr std::chrono::milliseconds longest = std::chrono::days{365};
+  const std::string retry_after = outcome.retry_after ? std::to_string(std::min(*outcome.retry_after, longest).count()) : "";
   return asking([&] {
     return state_in(run(tx,
                         "select effect.settle($1::bigint, $2::bigint, $3, nullif($4, ''), nullif($5::integer, 0), nullif($6, ''), nullif($7, ''), "
                         "nullif(pg_catalog.decode($8, 'hex'), ''), nullif($9, ''), "
-                        "least(nullif($10, '')::double precision, 1e11) * interval '1 millisecond', $11::boolean)",
+                        "nullif($10, '')::double precision * interval '1 millisecond', $11::boolean)",
                         std::to_string(claim.effect), std::to_string(claim.epoch), name_of(phase_names, outcome.phase),
                         name_of(answer_names, outcome.answer), std::to_string(outcome.status), legible(outcome.request_id),
                         legible(outcome.object), hex(std::string_view(outcome.response).substr(0, response_bytes_max)), legible(outcome.error),

@@ -22,7 +22,7 @@ declare
   p     effect.provider;
 begin
   select k into wrong from pg_catalog.jsonb_object_keys(settings) k
-  where k = 'name' or not pg_catalog.to_jsonb(p) ? k limit 1;
+  where k = 'name' or not pg_catalog.to_jsonb(pg_catalog.jsonb_populate_record(null::effect.provider, '{}')) ? k limit 1;
   if found then
     raise exception 'provider %: there is no setting "%"', provider, wrong
       using errcode = 'undefined_parameter', hint = 'The settings are the columns of effect.provider.';
@@ -308,7 +308,9 @@ begin
   end if;
 
   -- So that no figure of a provider's stops it for years.
-  settle.retry_after := case when settle.retry_after > interval '1 day' then interval '1 day' else settle.retry_after end;
+  if settle.retry_after > interval '1 day' then
+    settle.retry_after := interval '1 day';
+  end if;
   select o.* into p from effect.provider o where o.name = e.provider;
   if a.answer = 'done' then
     result := 'done';

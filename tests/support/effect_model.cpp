@@ -96,7 +96,7 @@ std::string ModelEffect::settle(const ModelRules& rules, std::int64_t of, const 
 
 std::optional<std::string> ModelEffect::resolve(const std::string& resolution) {
   const bool doubted = state == "in_doubt" || state == "needs_human";
-  if (resolution == "failed" ? !doubted && state != "planned" : resolution == "done" ? !doubted : !doubted && state != "planned") return std::nullopt;
+  if (!doubted && (state != "planned" || resolution == "done")) return std::nullopt;
   if (resolution == "resend") {
     state = "planned";
     ++generation;
@@ -133,9 +133,10 @@ class Run {
   }
 
   void step() {
-    static constexpr void (Run::*steps[])() = {&Run::plan,   &Run::plan,   &Run::claim, &Run::claim,  &Run::claim,   &Run::settle,       &Run::settle,
-                                               &Run::settle, &Run::settle, &Run::retry, &Run::retry,  &Run::retry,   &Run::expire,       &Run::resolve,
-                                               &Run::forge,  &Run::forge,  &Run::age,   &Run::settle, &Run::breaker, &Run::change_rules, &Run::settle};
+    static constexpr void (Run::*steps[])() = {
+        &Run::plan,   &Run::plan,   &Run::claim,  &Run::claim, &Run::claim, &Run::retry,  &Run::retry,  &Run::retry, &Run::settle,  &Run::settle,
+        &Run::settle, &Run::settle, &Run::settle, &Run::settle, &Run::expire, &Run::resolve, &Run::forge, &Run::age,   &Run::breaker,
+        &Run::change_rules};
     arrange();
     (this->*steps[pick(std::size(steps))])();
     compare();
@@ -189,9 +190,9 @@ class Run {
     tell("register hold=" + std::to_string(rules_.hold) + " window=" + std::to_string(rules_.window) + " ask=" + std::to_string(rules_.can_ask) +
          " doubts_max=" + std::to_string(rules_.doubts_max));
     sql(worker_, std::string("select effect.register('p', jsonb_build_object('on_doubt', '") + (rules_.hold ? "hold" : "resend") +
-                     "', 'key_window', " + (rules_.window ? "'10 hours'" : "null") + ", 'window_margin', '0', 'absence_delay', '0', 'can_ask', " +
-                     (rules_.can_ask ? "true" : "false") + ", 'claim_ttl', '1 hour', 'retry_first', '1 hour', 'retry_max', '1 hour', 'retry_reserve', "
-                     "1000, 'breaker_failures', 1000000, 'probe_first', '1 hour', 'doubts_max', " + std::to_string(rules_.doubts_max) + "))");
+                     "', 'key_window', " + (rules_.window ? "'10 hours'" : "null") + ", 'can_ask', " + (rules_.can_ask ? "true" : "false") +
+                     ", 'doubts_max', " + std::to_string(rules_.doubts_max) + ", 'window_margin', '0', 'absence_delay', '0', 'claim_ttl', '1 hour', "
+                     "'retry_first', '1 hour', 'retry_max', '1 hour', 'retry_reserve', 1000, 'breaker_failures', 1000000, 'probe_first', '1 hour'))");
   }
   void breaker() {
     breaker_open_ = !breaker_open_;
@@ -223,7 +224,8 @@ class Run {
   void claim() {
     tell("claim");
     expire_overdue();
-    const auto first = std::find_if(effects_.begin(), effects_.end(), [](const auto& e) { return e.second.state == "planned" && e.second.epoch == 0; });
+    const auto first = std::find_if(effects_.begin(), effects_.end(),
+                                    [](const auto& e) { return e.second.state == "planned" && e.second.epoch == 0; });
     std::optional<std::string> expected = "";
     if (first != effects_.end()) {
       const auto kind = first->second.take(rules_);
@@ -267,8 +269,9 @@ class Run {
     if (!id) return;
     tell("claim of " + std::to_string(*id) + " expires");
     effects_[*id].overdue = true;
-    quietly("update effect.effect set claim_expires_at = clock_timestamp() - interval '1 second' where id = " + std::to_string(*id) +
-            "; update effect.attempt set started_at = started_at - interval '2 hours' where finished_at is null and effect = " + std::to_string(*id));
+    const std::string number = std::to_string(*id);
+    quietly("update effect.effect set claim_expires_at = clock_timestamp() - interval '1 second' where id = " + number +
+            "; update effect.attempt set started_at = started_at - interval '2 hours' where finished_at is null and effect = " + number);
   }
   // The provider forgets the key.
   void age() {

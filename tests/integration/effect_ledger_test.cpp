@@ -1,0 +1,327 @@
+// SPDX-License-Identifier: Apache-2.0
+// The effect ledger through the C++ API: what is planned, claimed, settled and decided, by whom, and what happens to those who come
+// too late. The rules themselves: effect_rules_test.cpp and effect_model_test.cpp.
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include <future>
+#include <set>
+#include <thread>
+
+#include "tests/support/effect_world.h"
+#include "tests/support/process.h"
+
+namespace outbox::test {
+namespace {
+
+using namespace std::chrono_literals;
+using Why = EffectRefused::Why;
+
+constexpr auto soon = 1ms;
+
+template <class Step>
+auto commit(pqxx::connection& connection, const Step& step) {
+  pqxx::work tx(connection);
+  auto result = step(tx);
+  tx.commit();
+  return result;
+}
+
+class EffectLedger : public ::testing::Test {
+ protected:
+  EffectLedger() : worker(world.login("effect_worker")) {
+    world.register_provider("hold", {.on_doubt = OnDoubt::hold, .retry_first = soon});
+    world.register_provider("window", {.on_doubt = OnDoubt::hold, .key_window = 24h, .retry_first = soon});
+  }
+  std::int64_t plan(const std::string& provider, const std::string& key = "k", const std::string& body = "body") {
+    const Effect effect{.provider = provider, .effect_key = key, .target = {{"to", "x"}}, .body = body};
+    return commit(worker, [&](auto& tx) { return outbox::plan(tx, effect); });
+  }
+  std::vector<Claim> claim(const std::string& provider, int max = 1) {
+    return commit(worker, [&](auto& tx) { return outbox::claim(tx, provider, "w", max); });
+  }
+  // Waits until something is due.
+  Claim claimed(const std::string& provider) {
+    std::vector<Claim> claims;
+    eventually("something to claim", [&] { return !(claims = claim(provider)).empty(); });
+    return claims.front();
+  }
+  EffectState settle(const Claim& claim, const Outcome& outcome) {
+    return commit(worker, [&](auto& tx) { return outbox::settle(tx, claim, outcome); });
+  }
+  std::string state_of(std::int64_t id) {
+    return world.value("select state || coalesce(' ' || evidence, '') from effect.effect where id = " + std::to_string(id));
+  }
+  void expire(std::int64_t id) {
+    world.sql("set session_replication_role = replica; update effect.effect set claim_expires_at = clock_timestamp() where id = " +
+              std::to_string(id));
+  }
+
+  EffectWorld world;
+  pqxx::connection worker;
+};
+
+const Outcome done{.phase = Phase::answered, .answer = Answer::done, .status = 201, .request_id = "req-1", .object = "ch-1"};
+const Outcome unknown{.phase = Phase::sent, .error = "connection reset"};
+
+TEST_F(EffectLedger, TheSameEffectIsPlannedOnceAndAnotherRequestUnderItsKeyIsRefused) {
+  const auto id = plan("hold");
+  EXPECT_EQ(plan("hold"), id);
+  EXPECT_NE(plan("window"), id) << "another provider's";
+  try {
+    plan("hold", "k", "another body");
+    FAIL() << "the ledger took another request";
+  } catch (const EffectRefused& e) {
+    EXPECT_EQ(e.why(), Why::other_request);
+    EXPECT_NE(std::string(e.what()).find("HINT:"), std::string::npos) << e.what();
+  }
+  try {
+    plan("nobody");
+    FAIL() << "nobody has registered it";
+  } catch (const EffectRefused& e) {
+    EXPECT_EQ(e.why(), Why::unknown_provider);
+    EXPECT_NE(std::string(e.what()).find("HINT:"), std::string::npos) << e.what();
+  }
+  EXPECT_THROW(plan("hold", ""), InvalidEffect);
+  EXPECT_THROW(plan("hold", std::string(1025, 'x')), InvalidEffect);
+  EXPECT_THROW(plan("hold", "\xff"), InvalidEffect);
+  EXPECT_THROW(plan("hold", std::string("a\0b", 3)), InvalidEffect);
+}
+
+TEST_F(EffectLedger, TheRequestArrivesByteForByteAtEachAttempt) {
+  std::string bytes;
+  for (int i = 0; i < 256; ++i) bytes += static_cast<char>(i);
+  const std::string awkward = "a\"b\\c{}\xC3\xA4\n";
+  const std::map<std::string, std::string> target{{awkward, awkward}, {"empty", ""}};
+  commit(worker, [&](auto& tx) { return outbox::plan(tx, {"window", awkward, target, bytes, awkward, awkward}); });
+  for (const AttemptKind kind : {AttemptKind::call, AttemptKind::repeat}) {
+    const Claim c = claimed("window");
+    EXPECT_EQ(c.kind, kind);
+    EXPECT_EQ(c.ttl, 2min);
+    EXPECT_EQ(c.request.effect_key, awkward);
+    EXPECT_EQ(c.request.provider_key, awkward);
+    EXPECT_EQ(c.request.target, target);
+    EXPECT_EQ(c.request.body, bytes);
+    EXPECT_EQ(settle(c, unknown), EffectState::in_doubt);
+  }
+}
+
+TEST_F(EffectLedger, WhateverAnAdapterSaysIsKept) {
+  plan("hold");
+  const std::string dirty = "\xff" + std::string("\0", 1) + std::string(5'000, 'x');
+  EXPECT_EQ(settle(claimed("hold"), {.phase = Phase::answered, .answer = Answer::refused, .status = 402, .request_id = dirty, .object = dirty,
+                                     .response = dirty, .error = dirty, .retry_after = std::chrono::milliseconds::max()}),
+            EffectState::failed);
+  EXPECT_EQ(world.value("select octet_length(response) || ' ' || status from effect.attempt"), "4096 402");
+  plan("hold", "contradiction");
+  world.sql("update effect.pressure set open_until = null");
+  EXPECT_EQ(settle(claimed("hold"), {.phase = Phase::nothing, .answer = Answer::done}), EffectState::needs_human) << "never as nothing";
+}
+
+TEST_F(EffectLedger, NoFigureOfAProviderStopsItForMoreThanADay) {
+  plan("hold");
+  EXPECT_EQ(settle(claimed("hold"), {.phase = Phase::answered, .answer = Answer::not_now, .retry_after = std::chrono::hours{24 * 365 * 1000}}),
+            EffectState::planned);
+  EXPECT_EQ(world.value("select max(not_before) <= now() + interval '1 day' and max(open_until) <= now() + interval '1 day' "
+                        "from effect.effect, effect.pressure"), "t");
+}
+
+TEST_F(EffectLedger, AnOutcomeCanBeSettledAgain) {
+  const auto id = plan("hold");
+  const Claim c = claimed("hold");
+  EXPECT_EQ(settle(c, done), EffectState::done);
+  EXPECT_EQ(settle(c, done), EffectState::done);
+  EXPECT_EQ(settle(c, unknown), EffectState::stale);
+  EXPECT_EQ(state_of(id), "done answer");
+  Claim none = c;
+  none.epoch = 7;
+  EXPECT_THROW(settle(none, done), EffectRefused);
+}
+
+TEST_F(EffectLedger, ADoubtOutsideTheWindowGoesToAPerson) {
+  const auto id = plan("hold");
+  EXPECT_EQ(settle(claimed("hold"), unknown), EffectState::needs_human);
+  EXPECT_TRUE(claim("hold").empty());
+  EXPECT_EQ(world.value("select id from effect.needs_human"), std::to_string(id));
+
+  const auto with_key = plan("window");
+  EXPECT_EQ(settle(claimed("window"), unknown), EffectState::in_doubt);
+  world.sql("set session_replication_role = replica; update effect.effect set key_valid_until = clock_timestamp() where state = 'in_doubt'");
+  eventually("the window is over", [&] { return claim("window").empty() && state_of(with_key) == "needs_human"; });
+
+  world.register_provider("window", {.on_doubt = OnDoubt::resend, .retry_first = soon});
+  const auto resent = plan("window", "resent");
+  EXPECT_EQ(settle(claimed("window"), unknown), EffectState::in_doubt);
+  EXPECT_EQ(claimed("window").effect, resent);
+}
+
+TEST_F(EffectLedger, APersonDecides) {
+  const auto id = plan("hold");
+  pqxx::connection person(world.login("effect_operator"));
+  const auto resolve = [&](Resolution r) {
+    return commit(person, [&](auto& tx) { return outbox::resolve(tx, id, r, "p", "asked them", "ch-7"); });
+  };
+  const Claim first = claimed("hold");
+  EXPECT_THROW(resolve(Resolution::done), EffectRefused) << "under way";
+  settle(first, unknown);
+  EXPECT_EQ(resolve(Resolution::resend), EffectState::planned);
+  const Claim again = claimed("hold");
+  EXPECT_EQ(again.kind, AttemptKind::call);
+  EXPECT_EQ(again.request.provider_key, "k#2");
+  settle(again, unknown);
+  EXPECT_EQ(resolve(Resolution::done), EffectState::done);
+  EXPECT_EQ(state_of(id), "done decision");
+  EXPECT_EQ(world.value("select object from effect.effect"), "ch-7");
+  EXPECT_THROW(resolve(Resolution::failed), EffectRefused);
+  EXPECT_EQ(world.value("select string_agg(resolution || ' from ' || from_state, ', ' order by decided_at) from effect.decision"),
+            "resend from needs_human, done from needs_human");
+}
+
+TEST_F(EffectLedger, AnAnswerThatComesTooLateIsKeptAndResolvesTheDoubt) {
+  const auto id = plan("hold");
+  const Claim c = claimed("hold");
+  expire(id);
+  EXPECT_TRUE(claim("hold").empty());
+  EXPECT_EQ(state_of(id), "needs_human");
+  EXPECT_EQ(settle(c, done), EffectState::stale);
+  EXPECT_EQ(state_of(id), "done late_answer");
+  EXPECT_EQ(world.value("select object || ' ' || late from effect.attempt join effect.effect using (object)"), "ch-1 true");
+}
+
+TEST_F(EffectLedger, ALateAnswerOverrulesWhatALaterAttemptSays) {
+  const auto id = plan("window");
+  const Claim first = claimed("window");
+  expire(id);
+  Claim second{};
+  eventually("a repeat", [&] {
+    const auto claims = claim("window");
+    if (!claims.empty()) second = claims.front();
+    return !claims.empty();
+  });
+  EXPECT_EQ(second.kind, AttemptKind::repeat);
+  EXPECT_EQ(settle(first, done), EffectState::stale);
+  EXPECT_EQ(state_of(id), "claimed");
+  EXPECT_EQ(settle(second, {.phase = Phase::answered, .answer = Answer::refused}), EffectState::done);
+  EXPECT_EQ(state_of(id), "done late_answer");
+}
+
+// The claim of a process that was paused, with the answer in its hands.
+TEST_F(EffectLedger, APausedWorkerSettlesUnderItsOldEpochAndChangesNothing) {
+  world.register_provider("window", {.on_doubt = OnDoubt::hold, .key_window = 24h, .claim_ttl = 100ms, .retry_first = soon});
+  const auto id = plan("window");
+  const std::string psql = run_command({"/bin/sh", "-c", "command -v psql"}, {}).output;
+  Process paused({"/bin/sh", "-c",
+                  "psql -qAt \"$DSN\" -c \"select effect.claim('window', 'paused')\" && kill -STOP $$ && "
+                  "psql -qAt \"$DSN\" -c \"select 'it is ' || effect.settle(" + std::to_string(id) + ", 1, 'answered', 'refused')\""},
+                 {{"DSN", world.login("effect_worker")}});
+  paused.stops();
+  const Claim repeat = claimed("window");
+  EXPECT_EQ(repeat.epoch, 2);
+  paused.signal(SIGCONT);
+  paused.says("it is stale");
+  EXPECT_EQ(state_of(id), "claimed");
+  EXPECT_EQ(settle(repeat, done), EffectState::done);
+  EXPECT_EQ(world.value("select string_agg(epoch || ' ' || answer || ' ' || late, ', ' order by epoch) from effect.attempt"),
+            "1 refused true, 2 done false");
+}
+
+TEST_F(EffectLedger, NoEffectIsHandedToTwoWorkers) {
+  world.plan("window", "n", 400);
+  std::vector<std::future<std::vector<std::int64_t>>> workers;
+  for (int w = 0; w < 20; ++w) {
+    workers.push_back(std::async(std::launch::async, [&, dsn = world.login("effect_worker"), max = 1 + w % 3] {
+      pqxx::connection connection(dsn);
+      std::vector<std::int64_t> ids;
+      for (;;) {
+        const auto claims = commit(connection, [&](auto& tx) { return outbox::claim(tx, "window", "w", max); });
+        if (claims.empty()) return ids;
+        for (const Claim& c : claims) ids.push_back(c.effect);
+      }
+    }));
+  }
+  std::multiset<std::int64_t> all;
+  for (auto& w : workers) {
+    for (const auto id : w.get()) all.insert(id);
+  }
+  EXPECT_EQ(all.size(), 400U);
+  EXPECT_EQ(std::set<std::int64_t>(all.begin(), all.end()).size(), 400U);
+}
+
+TEST_F(EffectLedger, AClaimInAnOldSnapshotIsRefusedOrRight) {
+  plan("window");
+  pqxx::connection other(world.login("effect_worker"));
+  pqxx::transaction<pqxx::isolation_level::repeatable_read> old(other);
+  old.exec("select count(*) from effect.effect");
+  claimed("window");
+  EXPECT_THROW(outbox::claim(old, "window", "w"), pqxx::failure);
+}
+
+TEST_F(EffectLedger, WhatIsForgottenInACrashWasNotClaimed) {
+  plan("hold");
+  world.sql("alter role \"effect_worker-" + world.database() + "\" set synchronous_commit = off");
+  pqxx::connection careless(world.login("effect_worker"));
+  pqxx::work tx(careless);
+  EXPECT_EQ(tx.exec("show synchronous_commit")[0][0].as<std::string>(), "off");
+  const Claim c = outbox::claim(tx, "hold", "w").front();
+  EXPECT_EQ(tx.exec("show synchronous_commit")[0][0].as<std::string>(), "on");
+  tx.commit();
+  pqxx::work settling(careless);
+  outbox::settle(settling, c, done);
+  EXPECT_EQ(settling.exec("show synchronous_commit")[0][0].as<std::string>(), "on");
+}
+
+TEST_F(EffectLedger, AWorkerCanRegisterWhileSomebodyPlans) {
+  pqxx::connection consumer(world.login("effect_planner"));
+  pqxx::work open(consumer);
+  outbox::plan(open, {.provider = "hold", .effect_key = "open"});
+  commit(worker, [](auto& tx) {
+    tx.exec("set local lock_timeout = '5s'");
+    outbox::register_provider(tx, "hold", {.on_doubt = OnDoubt::hold, .doubts_max = 3});
+    return 0;
+  });
+  EXPECT_EQ(world.value("select doubts_max from effect.provider where name = 'hold'"), "3");
+  world.sql("select effect.register('hold', '{\"doubts_max\": 4}')");
+  EXPECT_EQ(world.value("select doubts_max || ' ' || on_doubt from effect.provider where name = 'hold'"), "4 hold");
+  EXPECT_THROW(world.sql("select effect.register('new', '{\"doubts_max\": 4}')"), pqxx::sql_error) << "on_doubt is declared";
+  EXPECT_THROW(world.sql("select effect.register('hold', '{\"doubt_max\": 4}')"), pqxx::sql_error);
+}
+
+TEST_F(EffectLedger, EachRoleCanDoItsPartAndNoMore) {
+  const auto may = [&](const std::string& role, const std::string& statement) {
+    pqxx::connection connection(world.login(role));
+    try {
+      pqxx::work(connection).exec(statement);
+      return true;
+    } catch (const pqxx::sql_error& e) {
+      EXPECT_NE(std::string(e.what()).find("permission denied"), std::string::npos) << statement << ": " << e.what();
+      return false;
+    }
+  };
+  const std::string id = std::to_string(plan("hold"));
+  settle(claimed("hold"), unknown);
+  const std::string plan = "select effect.plan('hold', 'k', '{\"to\": \"x\"}', 'body')";
+  const std::string claim = "select effect.claim('hold', 'w')";
+  const std::string decide = "select effect.resolve(" + id + ", 'failed', 'p', 'w')";
+  const std::string watch = "select e.state, u.next_step from effect.effect e join effect.unsettled u using (id)";
+  EXPECT_TRUE(may("effect_planner", plan));
+  for (const auto& refused : {claim, decide, watch, std::string("select body from effect.effect"), std::string("select effect.register('x', '{}')"),
+                              "select effect.settle(" + id + ", 1, 'sent')", std::string("insert into effect.effect (provider, effect_key, target, "
+                              "body, state) values ('hold', 'x', '{}', '', 'done')")}) {
+    EXPECT_FALSE(may("effect_planner", refused)) << refused;
+  }
+  EXPECT_FALSE(may("effect_worker", decide));
+  EXPECT_FALSE(may("effect_worker", "delete from effect.effect"));
+  EXPECT_TRUE(may("effect_operator", decide));
+  EXPECT_TRUE(may("effect_operator", watch));
+  EXPECT_TRUE(may("effect_operator", "select effect.prune('1 hour')"));
+  EXPECT_FALSE(may("effect_operator", "insert into effect.attempt (effect, epoch, kind, worker) values (" + id + ", 2, 'call', 'w')"));
+  EXPECT_TRUE(may("effect_observer", watch));
+  EXPECT_TRUE(may("effect_observer", "select id, doubt_since from effect.needs_human"));
+  for (const std::string hidden : {"body from effect.effect", "target from effect.effect", "response from effect.attempt"}) {
+    EXPECT_FALSE(may("effect_observer", "select " + hidden));
+  }
+  EXPECT_FALSE(may("effect_observer", claim));
+}
+
+}  // namespace
+}  // namespace outbox::test
