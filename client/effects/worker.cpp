@@ -27,6 +27,9 @@ constexpr milliseconds reconnect_max{5'000};
 // Of a claim's time, this much is left to record what came of it.
 constexpr milliseconds settle_time_max{5'000};
 
+// As in session_sql.
+constexpr std::chrono::seconds statement_time_max{30};
+
 // What a worker must not inherit from its login, and bounds: whoever holds the lock of a provider is soon done with it.
 constexpr const char* session_sql =
     "set default_transaction_isolation = 'read committed'; set default_transaction_read_only = off; set search_path = pg_catalog; "
@@ -101,6 +104,7 @@ class EffectWorker::Rounds {
         if (step()) {
           idle_.reset();
         } else if (!stop_.stop_requested()) {
+          if (Clock::now() < look_until_) give_back_unheard();
           wait(idle_.next());
         }
       } catch (const pqxx::sql_error& e) {
@@ -139,14 +143,17 @@ class EffectWorker::Rounds {
       if (account.settings && !registered_) ledger::register_provider(tx, account.provider, *account.settings);
     }
     registered_ = true;
-    give_back_unheard(tx);
-    // Both failed connections and those that are lost at once lengthen the pause; only work shortens it.
-    if (std::exchange(connected_before_, true)) count(&EffectWorkerStats::reconnects);
+    if (std::exchange(connected_before_, true)) {
+      look_until_ = Clock::now() + 2 * statement_time_max;
+      count(&EffectWorkerStats::reconnects);
+    }
     if (std::exchange(away_, false)) tell(EffectEvent::Kind::database_back, "the database answers again");
   }
 
-  // Claims that committed on the server while the connection broke: nobody called, and nobody else holds a claim of this name.
-  void give_back_unheard(pqxx::transaction_base& tx) {
+  // Claims that committed on the server while the connection broke, perhaps only after the next one was made: nobody called, and
+  // nobody else holds a claim of this name.
+  void give_back_unheard() {
+    pqxx::nontransaction tx(*connection_);
     for (const auto& account : options_.accounts) {
       const auto rows = outbox::run(tx, "select e.id, e.epoch from effect.effect e where e.provider = $1 and e.state = 'claimed' and e.worker = $2",
                                     account.provider, options_.name);
@@ -294,6 +301,7 @@ class EffectWorker::Rounds {
   std::optional<Clock::time_point> give_up_at_;
   Pause idle_{options_.idle_first, options_.idle_max};
   Pause reconnect_{reconnect_first, reconnect_max};
+  Clock::time_point look_until_{};  // for claims nobody heard of
   std::size_t turn_ = 0;
   std::deque<Held> held_;
   std::optional<Unrecorded> outcome_;

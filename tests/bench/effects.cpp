@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the effect ledger costs for each call to a provider: claim and settle, with an adapter that answers at once; and what a claim
+// costs when many effects are done or planned, also while an old snapshot keeps the dead rows.
+//
+//   effects [--effects 5000] [--kept 100000] [--planned 10000]
+#include <CLI/CLI.hpp>
+#include <chrono>
+#include <iostream>
+#include <thread>
+
+#include "outbox/effect_worker.h"
+#include "tests/support/effect_world.h"
+#include "tests/support/process.h"
+#include "tests/support/usage.h"
+
+namespace {
+
+using namespace outbox;
+using namespace outbox::test;
+using Clock = std::chrono::steady_clock;
+
+class Instant : public Provider {
+ public:
+  Outcome call(const Request&, Deadline) override { return {.phase = Phase::answered, .answer = Answer::done, .status = 201}; }
+};
+
+double seconds_since(Clock::time_point begun) { return std::chrono::duration<double>(Clock::now() - begun).count(); }
+
+// Time of a worker for each call.
+void measure(EffectWorld& world, int workers, int claims_max, int effects) {
+  world.sql("truncate effect.effect cascade; vacuum analyze effect.effect");
+  world.plan("p", "n", effects);
+  const auto begun = Clock::now();
+  std::vector<std::unique_ptr<EffectWorker>> all;
+  std::vector<std::jthread> threads;
+  for (int i = 0; i < workers; ++i) {
+    EffectWorkerOptions o{.dsn = world.dsn(), .claims_max = claims_max};
+    o.accounts.push_back({"p", std::nullopt, std::make_unique<Instant>()});
+    all.push_back(std::make_unique<EffectWorker>(std::move(o)));
+    threads.emplace_back([&worker = *all.back()](const std::stop_token& stop) { worker.run(stop); });
+  }
+  eventually("all are done", [&] {
+    std::uint64_t done = 0;
+    for (const auto& w : all) done += w->stats().done;
+    return done >= static_cast<std::uint64_t>(effects);
+  }, Millis{300'000});
+  const double time = seconds_since(begun);
+  std::printf("%d workers, claims_max %2d: %6.0f effects a second, %.2f ms of a worker for each\n", workers, claims_max, effects / time,
+              1000 * time * workers / effects);
+  std::fflush(stdout);
+}
+
+// Median time of the server for one claim and one settle.
+void measure_claims(pqxx::connection& connection, const std::string& what) {
+  std::vector<double> claims;
+  std::vector<double> settles;
+  for (int i = 0; i < 300; ++i) {
+    pqxx::work tx(connection);
+    const auto begun = Clock::now();
+    const auto claimed = claim(tx, "p", "bench");
+    claims.push_back(1000 * seconds_since(begun));
+    if (claimed.empty()) throw std::runtime_error("nothing to claim");
+    tx.commit();
+    pqxx::work settling(connection);
+    const auto answered = Clock::now();
+    settle(settling, claimed.front(), {.phase = Phase::answered, .answer = Answer::done});
+    settles.push_back(1000 * seconds_since(answered));
+    settling.commit();
+  }
+  std::printf("%-64s claim %.2f ms, settle %.2f ms (without the commits)\n", what.c_str(), median(claims), median(settles));
+  std::fflush(stdout);
+}
+
+void measure_kept(EffectWorld& world, int kept, int planned) {
+  world.sql("truncate effect.effect cascade");
+  pqxx::connection connection(world.dsn());
+  world.plan("p", "first", 400);
+  measure_claims(connection, "few effects");
+  // As if each had been claimed and settled, in the order of their ids.
+  const auto carry_out = [&](const std::string& prefix, int count) {
+    world.plan("p", prefix, count);
+    world.sql("set session_replication_role = replica; "
+              "update effect.effect set state = 'claimed', epoch = 1, attempts = 1, worker = 'b', claim_expires_at = now() + interval '1 h' "
+              "where effect_key like '" + prefix + "-%'; "
+              "update effect.effect set state = 'done', worker = null, claim_expires_at = null, settled_at = now(), evidence = 'answer' "
+              "where effect_key like '" + prefix + "-%'");
+  };
+  carry_out("done", kept);
+  world.plan("p", "second", planned);
+  measure_claims(connection, std::to_string(kept) + " done, " + std::to_string(planned) + " planned, not analyzed");
+  world.sql("vacuum analyze effect.effect");
+  measure_claims(connection, "the same, vacuumed and analyzed");
+  pqxx::connection old(world.dsn());
+  pqxx::transaction<pqxx::isolation_level::repeatable_read> snapshot(old);
+  snapshot.exec("select count(*) from effect.effect");
+  world.sql("set session_replication_role = replica; update effect.effect set state = 'done', epoch = 1, attempts = 1, settled_at = now(), "
+            "evidence = 'answer' where state = 'planned'");
+  world.plan("p", "third", planned);
+  measure_claims(connection, std::to_string(planned) + " done since an old snapshot was taken, which is held");
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  int effects = 5'000;
+  int kept = 100'000;
+  int planned = 10'000;
+  CLI::App app("Measures what the effect ledger costs.", "effects");
+  app.add_option("--effects", effects, "Of each measurement")->capture_default_str();
+  app.add_option("--kept", kept, "Effects that are done")->capture_default_str();
+  app.add_option("--planned", planned, "Effects that are planned")->capture_default_str();
+  CLI11_PARSE(app, argc, argv);
+  try {
+    ScratchPostgres postgres;
+    EffectWorld world(postgres);
+    world.register_provider("p", {.on_doubt = OnDoubt::hold, .key_window = std::chrono::hours{24}});
+    measure_kept(world, kept, planned);
+    for (const auto& [workers, claims_max] : {std::pair{1, 1}, {1, 10}, {4, 1}, {4, 10}}) measure(world, workers, claims_max, effects);
+  } catch (const std::exception& e) {
+    std::cerr << "effects: " << e.what() << '\n';
+    return 1;
+  }
+  return 0;
+}
