@@ -4,13 +4,16 @@
 #include <nlohmann/json.hpp>
 #include <string_view>
 
-#include "client/statement.h"
-#include "relay/base/hex.h"
+#include "client/sql.h"
 #include "relay/base/names.h"
 
 namespace outbox {
 inline namespace v1 {
 namespace {
+
+using client::ArrayText;
+using client::has_zero_byte;
+using client::run;
 
 constexpr std::size_t chunk_messages_max = 1'000;
 constexpr std::size_t chunk_bytes_max = std::size_t{4} << 20;
@@ -69,36 +72,6 @@ void check(std::span<const Message> messages) {
   }
 }
 
-// The text of a PostgreSQL array: one form for bytes and text that all versions of libpqxx pass on as it is.
-class ArrayText {
- public:
-  void add_null() { element() += "null"; }
-  void add(std::string_view text) {
-    std::string& out = element();
-    out += '"';
-    for (const char c : text) {
-      if (c == '"' || c == '\\') out += '\\';
-      out += c;
-    }
-    out += '"';
-  }
-  void add_bytes(const std::optional<std::string>& bytes) {
-    if (bytes) {
-      add("\\x" + hex(*bytes));
-    } else {
-      add_null();
-    }
-  }
-  std::string text() const { return text_ + '}'; }
-
- private:
-  std::string& element() {
-    if (text_.size() > 1) text_ += ',';
-    return text_;
-  }
-  std::string text_ = "{";
-};
-
 // Messages that go to the server in one statement: all scheduled, or none.
 class Chunk {
  public:
@@ -152,7 +125,7 @@ MessageId enqueue(pqxx::dbtransaction& tx, const Message& message) { return enqu
 
 std::vector<MessageId> enqueue(pqxx::dbtransaction& tx, std::span<const Message> messages) {
   check(messages);
-  begin_in_earnest(tx);
+  client::begin_subtransaction(tx);
   std::vector<MessageId> ids(messages.size(), MessageId(""));
   Chunk now(false);
   Chunk later(true);

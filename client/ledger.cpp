@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
-#include "client/statement.h"
+#include "client/sql.h"
 #include "relay/base/hex.h"
 #include "relay/base/names.h"
 
@@ -184,7 +184,7 @@ inline namespace v1 {
 
 std::int64_t plan(pqxx::dbtransaction& tx, const Effect& effect) {
   check(effect);
-  begin_in_earnest(tx);
+  client::begin_subtransaction(tx);
   return asking([&] {
     // Empty for none: neither a key nor a summary says anything when it is empty.
     return run(tx, "select effect.plan($1, $2, $3::jsonb, pg_catalog.decode($4, 'hex'), nullif($5, ''), nullif($6, ''))", effect.provider,
@@ -194,28 +194,28 @@ std::int64_t plan(pqxx::dbtransaction& tx, const Effect& effect) {
 }
 
 void register_provider(pqxx::dbtransaction& tx, const std::string& name, const ProviderSettings& settings) {
-  begin_in_earnest(tx);
+  client::begin_subtransaction(tx);
   ledger::register_provider(tx, name, settings);
 }
 
 std::vector<Claim> claim(pqxx::dbtransaction& tx, const std::string& provider, const std::string& worker, int claims_max) {
-  begin_in_earnest(tx);
+  client::begin_subtransaction(tx);
   return ledger::claim(tx, provider, worker, claims_max);
 }
 
 EffectState settle(pqxx::dbtransaction& tx, const Claim& claim, const Outcome& outcome) {
-  begin_in_earnest(tx);
+  client::begin_subtransaction(tx);
   return ledger::settle(tx, claim, outcome);
 }
 
 EffectState give_back(pqxx::dbtransaction& tx, const Claim& claim, const std::string& why) {
-  begin_in_earnest(tx);
+  client::begin_subtransaction(tx);
   return ledger::settle(tx, claim, Outcome{.error = why}, false);
 }
 
 EffectState resolve(pqxx::dbtransaction& tx, std::int64_t effect, Resolution resolution, const std::string& decided_by,
                     const std::string& why, const std::optional<std::string>& object) {
-  begin_in_earnest(tx);
+  client::begin_subtransaction(tx);
   return asking([&] {
     return state_in(run(tx, "select effect.resolve($1::bigint, $2, $3, $4, nullif($5, ''))", std::to_string(effect),
                         name_of(resolution_names, resolution), decided_by, why, object.value_or("")));

@@ -13,7 +13,7 @@
 #include <utility>
 
 #include "client/ledger.h"
-#include "client/statement.h"
+#include "client/sql.h"
 
 namespace outbox {
 inline namespace v1 {
@@ -155,7 +155,7 @@ class EffectWorker::Rounds {
   void give_back_unheard() {
     pqxx::nontransaction tx(*connection_);
     for (const auto& account : options_.accounts) {
-      const auto rows = outbox::run(tx, "select e.id, e.epoch from effect.effect e where e.provider = $1 and e.state = 'claimed' and e.worker = $2",
+      const auto rows = client::run(tx, "select e.id, e.epoch from effect.effect e where e.provider = $1 and e.state = 'claimed' and e.worker = $2",
                                     account.provider, options_.name);
       for (const auto& row : rows) {
         Claim claim{};

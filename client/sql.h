@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+// Statements with parameters, in the one form that libpqxx 6.4 to 7.10 have in common.
+#pragma once
+
+#include <optional>
+#include <pqxx/pqxx>
+#include <string>
+#include <string_view>
+
+#include "relay/base/hex.h"
+
+namespace outbox::client {
+
+// libpqxx 7.9 has another name for a statement with parameters.
+template <class... Args>
+pqxx::result run(pqxx::transaction_base& tx, const char* sql, const Args&... args) {
+#if PQXX_VERSION_MAJOR > 7 || (PQXX_VERSION_MAJOR == 7 && PQXX_VERSION_MINOR >= 9)
+  return tx.exec(sql, pqxx::params{args...});
+#else
+  return tx.exec_params(sql, args...);
+#endif
+}
+
+// libpqxx 6 sends no SAVEPOINT before a statement with parameters: abort() of the subtransaction would then undo nothing.
+inline void begin_subtransaction([[maybe_unused]] pqxx::dbtransaction& tx) {
+#if PQXX_VERSION_MAJOR < 7
+  if (dynamic_cast<pqxx::subtransaction*>(&tx) != nullptr) tx.exec("select");
+#endif
+}
+
+inline bool has_zero_byte(std::string_view text) { return text.find('\0') != std::string_view::npos; }
+
+// The text of a bytea.
+inline std::string bytea(std::string_view bytes) { return "\\x" + hex(bytes); }
+
+// The text of a PostgreSQL array: one form for bytes and text that all versions of libpqxx pass on as it is.
+class ArrayText {
+ public:
+  void add_null() { element() += "null"; }
+  void add(std::string_view text) {
+    std::string& out = element();
+    out += '"';
+    for (const char c : text) {
+      if (c == '"' || c == '\\') out += '\\';
+      out += c;
+    }
+    out += '"';
+  }
+  void add_bytes(const std::optional<std::string_view>& bytes) {
+    if (bytes) {
+      add(bytea(*bytes));
+    } else {
+      add_null();
+    }
+  }
+  std::string text() const { return text_ + '}'; }
+
+ private:
+  std::string& element() {
+    if (text_.size() > 1) text_ += ',';
+    return text_;
+  }
+  std::string text_ = "{";
+};
+
+}  // namespace outbox::client

@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: Apache-2.0
+// outbox::inbox: each message is accepted once, whatever two transactions, a crash or forgetting do at the same time.
+#include "outbox/inbox.h"
+
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
+
+#include <future>
+#include <optional>
+#include <random>
+#include <thread>
+
+#include "tests/support/inbox_schema.h"
+#include "tests/support/process.h"
+
+namespace outbox {
+namespace {
+
+using namespace std::chrono_literals;
+using inbox::Accepted;
+using inbox::Arrival;
+using test::eventually;
+using TimePoint = std::chrono::system_clock::time_point;
+
+const TimePoint now = std::chrono::time_point_cast<std::chrono::milliseconds>(std::chrono::system_clock::now());
+
+// As the application: a login with the rights of inbox_consumer and no others.
+class InboxTest : public ::testing::Test {
+ protected:
+  InboxTest() : dsn(world.login("inbox_consumer")), first(dsn), second(dsn) { make_known("c"); }
+
+  void make_known(const std::string& consumer, std::chrono::seconds keep = 1h, std::chrono::seconds span = 10s) {
+    pqxx::work tx(first);
+    inbox::register_consumer(tx, consumer, keep, span);
+    tx.commit();
+  }
+  Accepted accept(const std::string& key, TimePoint sent_at = now, const std::string& consumer = "c") {
+    pqxx::work tx(first);
+    const Accepted answer = inbox::accept(tx, consumer, key, sent_at);
+    tx.commit();
+    return answer;
+  }
+  // Forgets all that is older than `keep`, counted back from a message of now.
+  void forget(const std::string& consumer = "c") {
+    accept("newest", now, consumer);
+    pqxx::work tx(first);
+    while (inbox::prune(tx, consumer, 100) == 100) {
+    }
+    tx.commit();
+  }
+  // Waits until the second connection waits for a lock.
+  void second_waits() {
+    eventually("the second connection waits", [&] {
+      return world.value("select wait_event_type from pg_stat_activity where pid = " + std::to_string(second.backendpid())) == "Lock";
+    });
+  }
+  std::future<Accepted> accept_second(const std::string& key) {
+    return std::async(std::launch::async, [this, key] {
+      pqxx::work tx(second);
+      const Accepted answer = inbox::accept(tx, "c", key, now);
+      tx.commit();
+      return answer;
+    });
+  }
+
+  test::InboxWorld world;
+  const std::string dsn;
+  pqxx::connection first;
+  pqxx::connection second;
+};
+
+TEST_F(InboxTest, AMessageIsFreshOnceForEachConsumer) {
+  make_known("other");
+  EXPECT_EQ(accept("k"), Accepted::fresh);
+  EXPECT_EQ(accept("k"), Accepted::duplicate);
+  EXPECT_EQ(accept("k", now, "other"), Accepted::fresh);
+  EXPECT_EQ(accept("K"), Accepted::fresh);
+  EXPECT_EQ(world.value("select duplicates from inbox.statistics where consumer = 'c'"), "1");
+}
+
+TEST_F(InboxTest, TheSecondOfTwoWaitsAndIsADuplicateIfTheFirstCommits) {
+  pqxx::work tx(first);
+  ASSERT_EQ(inbox::accept(tx, "c", "k", now), Accepted::fresh);
+  auto answer = accept_second("k");
+  second_waits();
+  tx.commit();
+  EXPECT_EQ(answer.get(), Accepted::duplicate);
+}
+
+TEST_F(InboxTest, TheSecondOfTwoWaitsAndIsFreshIfTheFirstRollsBack) {
+  pqxx::work tx(first);
+  ASSERT_EQ(inbox::accept(tx, "c", "k", now), Accepted::fresh);
+  auto answer = accept_second("k");
+  second_waits();
+  tx.abort();
+  EXPECT_EQ(answer.get(), Accepted::fresh);
+  EXPECT_EQ(accept("k"), Accepted::duplicate);
+}
+
+TEST_F(InboxTest, WhatASubtransactionAcceptedIsUndoneWithIt) {
+  pqxx::work tx(first);
+  {
+    pqxx::subtransaction inner(tx);
+    EXPECT_EQ(inbox::accept(inner, "c", "k", now), Accepted::fresh);
+    inner.abort();
+  }
+  EXPECT_EQ(inbox::accept(tx, "c", "k", now), Accepted::fresh);
+  tx.commit();
+}
+
+// A process accepts, and kills itself before its commit or after it.
+TEST_F(InboxTest, AProcessThatIsKilledHasAcceptedWhatItCommittedAndNothingElse) {
+  for (const bool commits : {false, true}) {
+    const std::string key = commits ? "committed" : "not committed";
+    const pid_t child = fork();
+    if (child == 0) {
+      pqxx::connection own(dsn);
+      pqxx::work tx(own);
+      inbox::accept(tx, "c", key, now);
+      if (commits) tx.commit();
+      kill(getpid(), SIGKILL);
+    }
+    int status = 0;
+    ASSERT_EQ(waitpid(child, &status, 0), child);
+    ASSERT_TRUE(WIFSIGNALED(status));
+    EXPECT_EQ(accept(key), commits ? Accepted::duplicate : Accepted::fresh);
+  }
+}
+
+TEST_F(InboxTest, WhatIsOlderThanTheMemoryIsExpiredAndWhatIsNotIsRemembered) {
+  EXPECT_EQ(accept("old", now - 2h), Accepted::fresh);
+  EXPECT_EQ(accept("young", now - 30min), Accepted::fresh);
+  forget();
+  EXPECT_EQ(accept("old", now - 2h), Accepted::expired);
+  EXPECT_EQ(accept("never seen", now - 2h), Accepted::expired);
+  EXPECT_EQ(accept("young", now - 30min), Accepted::duplicate);
+  EXPECT_EQ(world.value("select forgotten || ' ' || expired from inbox.statistics where consumer = 'c'"), "1 2");
+}
+
+// An accept that began before the span was forgotten must not answer `fresh`: its snapshot shows neither row nor span as gone.
+TEST_F(InboxTest, AnAcceptThatBeganBeforeForgettingNeverCallsAForgottenMessageFresh) {
+  const auto old = now - 2h;
+  for (const std::string level : {"read committed", "repeatable read", "serializable"}) {
+    for (const bool set_form : {false, true}) {
+      for (const bool span_is_there : {true, false}) {
+        SCOPED_TRACE(level + (set_form ? ", set form" : "") + (span_is_there ? "" : ", no such span"));
+        const std::string consumer = level + std::to_string(set_form) + std::to_string(span_is_there);
+        make_known(consumer);
+        if (span_is_there) {
+          ASSERT_EQ(accept("old", old, consumer), Accepted::fresh);
+        }
+        pqxx::work tx(second);
+        tx.exec("set transaction isolation level " + level);
+        tx.exec("select count(*) from inbox.accepted");  // takes the snapshot
+        forget(consumer);
+        std::optional<Accepted> answer;
+        try {
+          const Arrival arrival{"old", old};
+          answer = set_form ? inbox::accept(tx, consumer, std::span(&arrival, 1)).front() : inbox::accept(tx, consumer, "old", old);
+          tx.commit();
+        } catch (const pqxx::serialization_failure&) {
+          answer.reset();
+        }
+        if (answer) EXPECT_EQ(*answer, Accepted::expired);
+        else EXPECT_NE(level, "read committed");
+      }
+    }
+  }
+}
+
+TEST_F(InboxTest, ForgettingWaitsForATransactionThatAcceptsWhatIsForgotten) {
+  ASSERT_EQ(accept("newest"), Accepted::fresh);
+  ASSERT_EQ(accept("very old", now - 2h), Accepted::fresh);
+  pqxx::work tx(first);
+  ASSERT_EQ(inbox::accept(tx, "c", "old", now - 2h), Accepted::fresh);
+  auto pruned = std::async(std::launch::async, [this] {
+    pqxx::work other(second);
+    const auto rows = inbox::prune(other, "c");
+    other.commit();
+    return rows;
+  });
+  second_waits();
+  tx.commit();
+  EXPECT_EQ(pruned.get(), 2);
+  EXPECT_EQ(accept("old", now - 2h), Accepted::expired);
+}
+
+TEST_F(InboxTest, TheSetFormAnswersAsTheSingleFormDoes) {
+  const auto seed = std::random_device{}();
+  SCOPED_TRACE("seed " + std::to_string(seed));
+  std::mt19937 random(seed);
+  make_known("single");
+  make_known("set");
+  for (const char* consumer : {"single", "set"}) {
+    accept("first", now - 2h, consumer);
+    forget(consumer);
+  }
+  for (int round = 0; round < 60; ++round) {
+    std::vector<std::string> keys;
+    std::vector<Arrival> arrivals;
+    const std::size_t count = random() % 40;
+    keys.reserve(count);
+    for (std::size_t i = 0; i < count; ++i) {
+      keys.push_back(std::string(random() % 5 == 0 ? "\"\\,{}\xC3\xA4 " : "") + std::to_string(random() % (10 + round)));
+      arrivals.push_back({keys.back(), now - std::chrono::seconds(random() % 7'200)});
+    }
+    pqxx::work tx(first);
+    std::vector<Accepted> one_by_one;
+    for (const Arrival& a : arrivals) one_by_one.push_back(inbox::accept(tx, "single", a.dedup_key, a.sent_at));
+    ASSERT_EQ(inbox::accept(tx, "set", arrivals), one_by_one) << "round " << round;
+    if (random() % 3 == 0) {
+      tx.abort();
+    } else {
+      tx.commit();
+    }
+  }
+  EXPECT_EQ(world.value("select count(distinct (duplicates, expired)) from inbox.statistics where consumer <> 'c'"), "1");
+}
+
+TEST_F(InboxTest, TheCommitIsDurableWhateverTheSessionSays) {
+  for (const bool set_form : {false, true}) {
+    pqxx::work tx(first);
+    tx.exec("set local synchronous_commit = off");
+    const Arrival arrival{set_form ? "a" : "b", now};
+    if (set_form) inbox::accept(tx, "c", std::span(&arrival, 1));
+    else inbox::accept(tx, "c", arrival.dedup_key, now);
+    EXPECT_EQ(tx.exec("select current_setting('synchronous_commit')")[0][0].as<std::string>(), "on");
+    tx.commit();
+  }
+}
+
+TEST_F(InboxTest, AConsumerThatIsNotRegisteredIsToldTheRemedy) {
+  try {
+    accept("k", now, "unknown");
+    ADD_FAILURE() << "it was accepted";
+  } catch (const pqxx::sql_error& e) {
+    EXPECT_NE(std::string(e.what()).find("HINT:  select inbox.register"), std::string::npos) << e.what();
+  }
+}
+
+TEST_F(InboxTest, AKeyThatCouldBeCutOffIsRefusedBeforeAnythingIsSent) {
+  pqxx::work tx(first);
+  for (const std::string& key : {std::string(), std::string("a\0b", 3), std::string(1025, 'k')}) {
+    EXPECT_THROW(inbox::accept(tx, "c", key, now), std::invalid_argument);
+    const Arrival arrival{key, now};
+    EXPECT_THROW(inbox::accept(tx, "c", std::span(&arrival, 1)), std::invalid_argument);
+  }
+  EXPECT_EQ(inbox::accept(tx, "c", std::string(1024, 'k'), now), Accepted::fresh);
+  EXPECT_TRUE(inbox::accept(tx, "c", std::vector<Arrival>{}).empty());
+  tx.commit();
+}
+
+TEST_F(InboxTest, TimesKeepTheirMicroseconds) {
+  make_known("fine", 1h, 1s);
+  pqxx::work tx(first);
+  const auto edge = std::chrono::floor<std::chrono::seconds>(now);
+  inbox::accept(tx, "fine", "before", edge - 1us);
+  inbox::accept(tx, "fine", "at", edge);
+  tx.commit();
+  EXPECT_EQ(world.value("select count(distinct span) from inbox.accepted a join inbox.consumer c on c.id = a.consumer where c.name = 'fine'"), "2");
+}
+
+TEST_F(InboxTest, TheLengthOfASpanCannotBeChangedAndTheMemoryCan) {
+  make_known("c", 2h, 10s);
+  EXPECT_EQ(world.value("select keep from inbox.consumer where name = 'c'"), "02:00:00");
+  EXPECT_THROW(make_known("c", 2h, 20s), pqxx::sql_error);
+}
+
+}  // namespace
+}  // namespace outbox
