@@ -237,7 +237,8 @@ declare
 begin
   select least(pg_catalog.max(s.number), inbox.span_of(pg_catalog.clock_timestamp(), me.span_seconds))
          - pg_catalog.ceil(extract(epoch from me.keep) / me.span_seconds)::integer
-  into target from inbox.span s where s.consumer = me.id;
+  into target from inbox.span s where s.consumer = me.id
+  having pg_catalog.max(s.number) is not null;  -- least() passes over nulls
   if target > me.oldest_span then
     update inbox.consumer c set oldest_span = target where c.id = me.id and c.oldest_span < target;
     delete from inbox.span s where s.consumer = me.id and s.number < target;
@@ -283,6 +284,7 @@ create table inbox.parked (
 create index parked_key on inbox.parked (consumer, topic, pg_catalog.sha256(key), id)
   where handled_at is null and resolution is distinct from 'discard' and key is not null;
 create index parked_waiting on inbox.parked (consumer, id) where handled_at is null and resolution is distinct from 'discard';
+create unique index parked_place on inbox.parked (consumer, topic, "partition", record_offset, sent_at);
 comment on table inbox.parked is 'Messages that a consumer accepted and could not handle, each with its reason, until a person decides.';
 comment on column inbox.parked.id is 'Number of the parked message; rises in the order of a key.';
 comment on column inbox.parked.consumer is 'Who could not handle it.';
@@ -305,6 +307,7 @@ comment on column inbox.parked.decided_at is 'When.';
 comment on column inbox.parked.decided_why is 'Why.';
 comment on column inbox.parked.handled_at is 'When it was handled after all.';
 comment on index inbox.parked_key is 'Finds what blocks a key.';
+comment on index inbox.parked_place is 'Keeps a record that cannot be accepted, and comes again, from being parked twice.';
 comment on index inbox.parked_waiting is 'Finds what waits for a decision, or for the consumer to carry it out.';
 
 create function inbox.keep_handled() returns trigger language plpgsql as $$
@@ -322,10 +325,11 @@ create function inbox.park(consumer text, topic text, "partition" integer, recor
 returns bigint language sql volatile as $$
   insert into inbox.parked (consumer, topic, "partition", record_offset, sent_at, key, payload, headers, dedup_key, error_class, error_text)
   select c.id, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11 from inbox.known($1) c
+  on conflict do nothing
   returning id
 $$;
 comment on function inbox.park(text, text, integer, bigint, timestamptz, bytea, bytea, jsonb, text, text, text) is
-  'Parks a message, in the transaction that accepted it.';
+  'Parks a message, in the transaction that accepted it. Null: this very record is parked already, or was once.';
 
 create function inbox.blocked(consumer text, topics text[], keys bytea[]) returns boolean[] language sql stable as $$
   select coalesce(pg_catalog.array_agg(m.key is not null and exists (

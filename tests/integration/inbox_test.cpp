@@ -138,6 +138,15 @@ TEST_F(InboxTest, WhatIsOlderThanTheMemoryIsExpiredAndWhatIsNotIsRemembered) {
   EXPECT_EQ(world.value("select forgotten || ' ' || expired from inbox.statistics where consumer = 'c'"), "1 2");
 }
 
+TEST_F(InboxTest, AConsumerThatHasAcceptedNothingHasForgottenNothing) {
+  {
+    pqxx::work tx(first);
+    EXPECT_EQ(inbox::prune(tx, "c"), 0);
+    tx.commit();
+  }
+  EXPECT_EQ(accept("old", now - 48h), Accepted::fresh);
+}
+
 // An accept that began before the span was forgotten must not answer `fresh`: its snapshot shows neither row nor span as gone.
 TEST_F(InboxTest, AnAcceptThatBeganBeforeForgettingNeverCallsAForgottenMessageFresh) {
   const auto old = now - 2h;
