@@ -146,12 +146,12 @@ Outcome consistent(const Claim& claim, Outcome outcome) {
 namespace ledger {
 
 void register_provider(pqxx::transaction_base& tx, const std::string& name, const ProviderSettings& settings) {
-  run(tx, "select effect.register($1, $2::jsonb)", name, settings_of(settings).dump());
+  client::run(tx, "select effect.register($1, $2::jsonb)", name, settings_of(settings).dump());
 }
 
 std::vector<Claim> claim(pqxx::transaction_base& tx, const std::string& provider, const std::string& worker, int claims_max) {
   const pqxx::result rows = asking([&] {
-    return run(tx,
+    return client::run(tx,
                "select c.effect_id, c.epoch, c.kind, c.attempts, c.effect_key, c.provider_key, c.target, pg_catalog.encode(c.body, 'hex'), "
                "pg_catalog.floor(extract(epoch from c.ttl) * 1000)::bigint from effect.claim($1, $2, $3::integer) c",
                provider, worker, std::to_string(claims_max));
@@ -167,7 +167,7 @@ EffectState settle(pqxx::transaction_base& tx, const Claim& claim, const Outcome
   constexpr std::chrono::milliseconds longest = std::chrono::days{365};
   const std::string retry_after = outcome.retry_after ? std::to_string(std::min(*outcome.retry_after, longest).count()) : "";
   return asking([&] {
-    return state_in(run(tx,
+    return state_in(client::run(tx,
                         "select effect.settle($1::bigint, $2::bigint, $3, nullif($4, ''), nullif($5::integer, 0), nullif($6, ''), nullif($7, ''), "
                         "nullif(pg_catalog.decode($8, 'hex'), ''), nullif($9, ''), "
                         "nullif($10, '')::double precision * interval '1 millisecond', $11::boolean)",
@@ -187,7 +187,7 @@ std::int64_t plan(pqxx::dbtransaction& tx, const Effect& effect) {
   client::begin_subtransaction(tx);
   return asking([&] {
     // Empty for none: neither a key nor a summary says anything when it is empty.
-    return run(tx, "select effect.plan($1, $2, $3::jsonb, pg_catalog.decode($4, 'hex'), nullif($5, ''), nullif($6, ''))", effect.provider,
+    return client::run(tx, "select effect.plan($1, $2, $3::jsonb, pg_catalog.decode($4, 'hex'), nullif($5, ''), nullif($6, ''))", effect.provider,
                effect.effect_key, json(effect.target).dump(), hex(effect.body), effect.dedup_key.value_or(""),
                effect.summary.value_or(""))[0][0].as<std::int64_t>();
   });
@@ -217,7 +217,7 @@ EffectState resolve(pqxx::dbtransaction& tx, std::int64_t effect, Resolution res
                     const std::string& why, const std::optional<std::string>& object) {
   client::begin_subtransaction(tx);
   return asking([&] {
-    return state_in(run(tx, "select effect.resolve($1::bigint, $2, $3, $4, nullif($5, ''))", std::to_string(effect),
+    return state_in(client::run(tx, "select effect.resolve($1::bigint, $2, $3, $4, nullif($5, ''))", std::to_string(effect),
                         name_of(resolution_names, resolution), decided_by, why, object.value_or("")));
   });
 }

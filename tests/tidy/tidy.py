@@ -46,11 +46,10 @@ LAYERS = {
     "commands": {"base", "core", "config", "postgres", "kafka", "commands"},
     # What applications link and include: of the relay, only what is compiled into it.
     "client": {"base"},
-    "effects": {"base"},
+    "client/consumer": {"base"},
+    "client/effects": {"base"},
     "include": set(),
 }
-# Folders that are a layer apart from the one around them.
-INNER_LAYERS = {"client/effects": "effects"}
 # These are the effects' alone.
 EFFECTS_HEADERS = ("curl/", "openssl/")
 # The loop is driven by `commands` alone; what it needs of the others is in ports.h.
@@ -63,7 +62,8 @@ FOREIGN_HEADERS = {
     "kafka": ("libpq", "pqxx"),
     "commands": (),
     "client": ("libpq", "librdkafka"),
-    "effects": ("libpq", "pqxx", "librdkafka"),
+    "client/consumer": ("libpq",),
+    "client/effects": ("libpq", "librdkafka"),
     "include": ("libpq", "librdkafka"),
 }
 
@@ -79,7 +79,7 @@ BANNED = [
     ("select", r".*\.(?:cpp|h|sql)", r"(?i)select\s+\*\s+from\s+(?!\(\s*values)", "name the columns"),
     ("dump", r"(?!tests/tidy/).*", r"rd_kafka_conf_" + "dump", "it prints secrets"),
     ("reveal", r"(?:relay|examples)/.*", r"(?:print\w*\(|puts\(|<<|log::event\(|format\w*\().*\breveal\(\)", "a secret is never printed"),
-    ("owner", r"(?:relay|examples)/.*\.(?:cpp|h)", r"(?<![\w:.>])(?:PQclear|PQfinish|PQfreemem|rd_kafka_\w*destroy|free)\(",
+    ("owner", r"(?:relay|client|examples)/.*\.(?:cpp|h)", r"(?<![\w:.>])(?:PQclear|PQfinish|PQfreemem|rd_kafka_\w*destroy|free)\(",
      "give it to its owner type"),
     ("owner", r"client/.*\.(?:cpp|h)", r"(?<![\w:.>&])(?:curl_\w*(?:cleanup|free|free_all)|free)\(", "give it to its owner type"),
     ("word", r".*", r"(?<![\w.$/}])/" + r"work\b|\.\./" + "shared", "the repository stands alone"),
@@ -172,7 +172,8 @@ class Tidy:
     def look_at_includes(self, path, text):
         parts = path.split("/")
         layer = parts[1] if parts[0] == "relay" and len(parts) > 2 else parts[0]
-        layer = INNER_LAYERS.get(os.path.dirname(path), layer)
+        if "/".join(parts[:2]) in LAYERS:
+            layer = "/".join(parts[:2])
         if layer not in LAYERS:
             return
         for number, line in enumerate(text.splitlines(), 1):
@@ -186,7 +187,7 @@ class Tidy:
                 self.found(path, number, f"layer {layer} does not include {header}")
             elif header == "relay/core/loop.h" and layer not in LOOP_USERS:
                 self.found(path, number, f"layer {layer} does not know the loop")
-            elif header.startswith(FOREIGN_HEADERS.get(layer, ())) or (layer != "effects" and header.startswith(EFFECTS_HEADERS)):
+            elif header.startswith(FOREIGN_HEADERS.get(layer, ())) or (layer != "client/effects" and header.startswith(EFFECTS_HEADERS)):
                 self.found(path, number, f"layer {layer} does not know <{header}>")
 
     def look_for_comments(self, path, text):

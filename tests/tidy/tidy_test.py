@@ -78,6 +78,8 @@ class TidyTest(unittest.TestCase):
         self.expect("relay/postgres/a.cpp", include('"relay/core/loop.h"'), "does not know the loop")
         self.expect("relay/config/a.cpp", include('"relay/commands/a.h"'), "layer config")
         self.expect("client/a.cpp", include('"relay/core/a.h"'), "layer client")
+        self.expect("client/a.cpp", include("<librdkafka/rdkafka.h>"), "layer client does not know")
+        self.expect("client/consumer/a.cpp", include('"relay/core/a.h"'), "layer client/consumer")
         self.expect("include/outbox/a.h", include('"relay/base/a.h"'), "layer include")
         self.expect("include/outbox/a.h", include("<curl/curl.h>"), "does not know <curl/curl.h>")
         self.expect("client/a.cpp", include("<openssl/evp.h>"), "does not know <openssl/evp.h>")

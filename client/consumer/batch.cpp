@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "client/consumer/batch.h"
+
+#include <charconv>
+
+#include "client/consumer/text.h"
+#include "relay/base/names.h"
+
+namespace outbox::consumer {
+namespace {
+
+constexpr std::int64_t sent_at_max = 253'402'300'799'999;  // end of the year 9999, in milliseconds since 1970
+
+std::optional<std::string_view> bytes(const void* data, std::size_t size) {
+  if (data == nullptr) return std::nullopt;
+  return std::string_view(static_cast<const char*>(data), size);
+}
+
+void read_headers(const rd_kafka_message_t& message, Record& record) {
+  rd_kafka_headers_t* headers = nullptr;
+  if (rd_kafka_message_headers(&message, &headers) != RD_KAFKA_RESP_ERR_NO_ERROR) return;
+  record.headers.reserve(rd_kafka_header_cnt(headers));
+  const char* name = nullptr;
+  const void* value = nullptr;
+  std::size_t size = 0;
+  for (std::size_t i = 0; rd_kafka_header_get_all(headers, i, &name, &value, &size) == RD_KAFKA_RESP_ERR_NO_ERROR; ++i) {
+    record.headers.push_back({name, bytes(value, size)});
+  }
+}
+
+// Sets the time; false: the record has none that can be used.
+bool read_time(const rd_kafka_message_t& message, Record& record) {
+  rd_kafka_timestamp_type_t type = RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
+  std::int64_t ms = rd_kafka_message_timestamp(&message, &type);
+  if (type == RD_KAFKA_TIMESTAMP_NOT_AVAILABLE) ms = -1;
+  // Where the topic keeps the time of arrival, a repeat has another one, and the memory could have forgotten the first copy.
+  if (const auto header = record.header("sent-at")) {
+    const auto [end, error] = std::from_chars(header->data(), header->data() + header->size(), ms);
+    if (error != std::errc() || end != header->data() + header->size()) ms = -1;
+  }
+  if (ms < 0 || ms > sent_at_max) return false;
+  record.sent_at = std::chrono::sys_time<std::chrono::milliseconds>(std::chrono::milliseconds(ms));
+  return true;
+}
+
+std::string fault_of_key(const std::optional<std::string_view>& key) {
+  if (!key || key->empty()) return "the record has no header dedup-key";
+  if (key->size() > dedup_key_bytes_max) return "the header dedup-key has " + std::to_string(key->size()) + " bytes, more than 1,024";
+  if (!is_text(*key)) return "the header dedup-key is no UTF-8, or has a zero byte";
+  return {};
+}
+
+}  // namespace
+
+void Batch::add(Message message) {
+  Record record;
+  record.topic = rd_kafka_topic_name(message->rkt);
+  record.partition = message->partition;
+  record.offset = message->offset;
+  record.key = bytes(message->key, message->key_len);
+  record.payload = bytes(message->payload, message->len);
+  read_headers(*message, record);
+  const auto key = record.header("dedup-key");
+  std::string fault = fault_of_key(key);
+  if (fault.empty()) record.dedup_key = *key;
+  if (!read_time(*message, record) && fault.empty()) fault = "the record has no usable timestamp or header sent-at";
+  messages.push_back(std::move(message));
+  records.push_back(std::move(record));
+  faults.push_back(std::move(fault));
+}
+
+}  // namespace outbox::consumer

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <pqxx/pqxx>
+
+#include "client/consumer/backoff.h"
+#include "client/consumer/parked.h"
+#include "client/consumer/settlement.h"
+#include "client/consumer/source.h"
+
+namespace outbox::consumer {
+
+// One run() of a consumer, from its first connection to the moment when it leaves the group.
+//
+//   starting  → consuming                   connected, registered, and a member of the group
+//   consuming → stalled                     a transaction failed, and not by a message's fault
+//   stalled   → consuming                   the same transaction, repeated, committed
+//   starting, consuming, stalled → stopped  asked to; consuming: when the batch in hand is settled
+//
+// Used by one thread.
+class Course {
+ public:
+  using State = ConsumerStats::State;
+  Course(const ConsumerOptions& options, const Consumer::BatchHandler& handler, Figures& figures, Events& events, std::stop_token stop);
+  ~Course();
+
+  bool over() const { return stop_.stop_requested() && (state_ != State::consuming || settlement_.done()); }
+  // One transaction, one poll or one attempt to connect. Throws ConsumerSetupError.
+  void step();
+
+ private:
+  void start();
+  void consume();
+  void probe();
+
+  void connect();
+  bool settle();
+  void keep_up();
+  void release();
+  void prune();
+  void tell_of_parked();
+
+  void failed(const Failure& failure);
+  void go_to(State state, const std::string& reason = {});
+  void wait(std::chrono::milliseconds duration);
+
+  const ConsumerOptions& options_;
+  Figures& figures_;
+  Events& events_;
+  const std::stop_token stop_;
+
+  State state_ = State::stopped;
+  std::unique_ptr<pqxx::connection> connection_;  // null: the last one broke
+  std::optional<Source> source_;
+  Settlement settlement_;
+  Releases releases_;
+  Backoff backoff_;
+  std::string trouble_;               // why it is stalled
+  Clock::time_point summary_at_{};    // when to tell that it still is
+  Clock::time_point release_at_{};
+  Clock::time_point prune_at_{};
+  Clock::time_point parked_at_{};     // when to tell of parked messages
+  std::int64_t parked_told_ = 0;
+};
+
+}  // namespace outbox::consumer

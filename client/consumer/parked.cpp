@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "client/consumer/parked.h"
+
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "client/consumer/text.h"
+#include "client/sql.h"
+
+namespace outbox::consumer {
+namespace {
+
+using client::run;
+
+constexpr const char* park_sql = R"(
+select inbox.park($1, $2, $3::integer, $4::bigint, timestamptz 'epoch' + $5::bigint * interval '1 millisecond', $6::bytea, $7::bytea,
+                  $8::jsonb, $9, $10, $11))";
+
+constexpr const char* next_sql = R"(
+select n.id, n.topic, n."partition", n.record_offset, (extract(epoch from n.sent_at) * 1000)::bigint,
+       pg_catalog.encode(n.key, 'hex'), pg_catalog.encode(n.payload, 'hex'), n.headers, n.dedup_key
+from inbox.next_released($1, $2::boolean) n)";
+
+// It may have been handled elsewhere in the meantime.
+constexpr const char* park_again_sql = R"(
+select inbox.park_again(p.id, $2)
+from (select q.id from inbox.parked q where q.id = $1::bigint and q.handled_at is null and q.resolution is distinct from 'discard'
+      for update skip locked) p)";
+
+// The one form of NULL that all versions of libpqxx take.
+const char* nullable(const std::optional<std::string>& text) { return text ? text->c_str() : nullptr; }
+
+std::optional<std::string> bytea(const std::optional<std::string_view>& bytes) {
+  if (!bytes) return std::nullopt;
+  return client::bytea(*bytes);
+}
+
+std::string headers_of(const Record& record) {
+  auto all = nlohmann::json::array();
+  for (const RecordHeader& h : record.headers) {
+    auto value = h.value ? nlohmann::json(hex(*h.value)) : nlohmann::json();
+    all.push_back(nlohmann::json::array({made_text(h.name), std::move(value)}));
+  }
+  return all.dump();
+}
+
+std::string unhex(std::string_view digits) {
+  const auto nibble = [](char c) { return c <= '9' ? c - '0' : c - 'a' + 10; };
+  std::string bytes;
+  for (std::size_t i = 0; i + 1 < digits.size(); i += 2) bytes += static_cast<char>(nibble(digits[i]) * 16 + nibble(digits[i + 1]));
+  return bytes;
+}
+
+// A row of the inbox, and the record made of it.
+class Parked {
+ public:
+  explicit Parked(const pqxx::row& row) : topic_(row[1].c_str()), dedup_key_(row[8].is_null() ? "" : row[8].c_str()) {
+    if (!row[5].is_null()) key_ = unhex(row[5].c_str());
+    if (!row[6].is_null()) payload_ = unhex(row[6].c_str());
+    if (!row[7].is_null()) read_headers(row[7].c_str());
+    record.topic = topic_;
+    record.partition = row[2].as<std::int32_t>();
+    record.offset = row[3].as<std::int64_t>();
+    record.sent_at = std::chrono::sys_time<std::chrono::milliseconds>(std::chrono::milliseconds(row[4].as<std::int64_t>()));
+    record.dedup_key = dedup_key_;
+    if (key_) record.key = *key_;
+    if (payload_) record.payload = *payload_;
+    record.released = true;
+  }
+  Parked(const Parked&) = delete;
+  Parked& operator=(const Parked&) = delete;
+
+  Record record;
+
+ private:
+  void read_headers(const char* json) {
+    const auto all = nlohmann::json::parse(json);
+    for (const auto& h : all) {
+      headers_.emplace_back(h.at(0).get<std::string>(), h.at(1).is_null() ? std::nullopt : std::optional(unhex(h.at(1).get<std::string>())));
+    }
+    for (const auto& [name, value] : headers_) record.headers.push_back({name, value ? std::optional<std::string_view>(*value) : std::nullopt});
+  }
+
+  std::string topic_;
+  std::string dedup_key_;
+  std::optional<std::string> key_;
+  std::optional<std::string> payload_;
+  std::vector<std::pair<std::string, std::optional<std::string>>> headers_;
+};
+
+}  // namespace
+
+bool park(pqxx::dbtransaction& tx, const std::string& consumer, const Record& record, const char* error_class, const std::string& error_text) {
+  const auto key = bytea(record.key);
+  const auto payload = bytea(record.payload);
+  const std::optional<std::string> dedup_key = record.dedup_key.empty() ? std::nullopt : std::optional(std::string(record.dedup_key));
+  const bool usable = std::string_view(error_class) != "malformed";
+  const auto rows = run(tx, park_sql, consumer, std::string(record.topic), std::to_string(record.partition), std::to_string(record.offset),
+                        std::to_string(record.sent_at.time_since_epoch().count()), nullable(key), nullable(payload), headers_of(record),
+                        usable ? nullable(dedup_key) : nullptr, std::string(error_class), error_text);
+  return !rows.empty() && !rows[0][0].is_null();
+}
+
+bool any_parked(pqxx::dbtransaction& tx, const std::string& consumer) {
+  return run(tx, R"(
+select exists (select from inbox.parked p join inbox.consumer c on c.id = p.consumer
+               where c.name = $1 and p.handled_at is null and p.resolution is distinct from 'discard'))", consumer)[0][0]
+      .as<bool>();
+}
+
+Releases::Progress Releases::step(pqxx::connection& connection) {
+  id_.clear();
+  handing_over_ = false;
+  try {
+    return handle_next(connection) ? Progress::one_more : Progress::none;
+  } catch (...) {
+    failure_ = judge(std::current_exception());
+  }
+  if (failure_.fault != Fault::message || !handing_over_) return Progress::failed;
+  try {
+    park_again(connection, made_text(failure_.what));
+    return Progress::one_more;
+  } catch (...) {
+    failure_ = judge(std::current_exception());
+    return Progress::failed;
+  }
+}
+
+bool Releases::handle_next(pqxx::connection& connection) {
+  pqxx::work tx(connection);
+  const auto rows = run(tx, next_sql, options_.consumer, std::string(options_.order == ConsumerOptions::Order::key ? "true" : "false"));
+  if (rows.empty()) return false;
+  id_ = rows[0][0].c_str();
+  const Parked parked(rows[0]);
+  handing_over_ = true;
+  handler_(tx, std::span(&parked.record, 1));
+  run(tx, "select inbox.handled($1::bigint)", id_);
+  tx.commit();
+  ++figures_.released;
+  return true;
+}
+
+void Releases::park_again(pqxx::connection& connection, const std::string& why) {
+  pqxx::work tx(connection);
+  run(tx, park_again_sql, id_, why);
+  tx.commit();
+  ++figures_.parked;
+}
+
+}  // namespace outbox::consumer

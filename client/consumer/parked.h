@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+// Messages that are parked in the inbox, and those that are handled after all.
+#pragma once
+
+#include <pqxx/pqxx>
+#include <string>
+
+#include "client/consumer/judge.h"
+#include "client/consumer/telling.h"
+
+namespace outbox::consumer {
+
+// Parks the record, with its reason, in the transaction that accepted it. False: this record is parked already, or was once.
+bool park(pqxx::dbtransaction& tx, const std::string& consumer, const Record& record, const char* error_class, const std::string& error_text);
+
+// Whether anything is parked and not done with.
+bool any_parked(pqxx::dbtransaction& tx, const std::string& consumer);
+
+// Handles what was released, and what only waited for it.
+class Releases {
+ public:
+  Releases(const ConsumerOptions& options, const Consumer::BatchHandler& handler, Figures& figures)
+      : options_(options), handler_(handler), figures_(figures) {}
+
+  enum class Progress {
+    one_more,  // one was handled, or is parked again: there may be another
+    none,      // nothing is there to be handled now
+    failed     // see failure()
+  };
+  // Handles at most one, in a transaction of its own.
+  Progress step(pqxx::connection& connection);
+  const Failure& failure() const { return failure_; }
+
+ private:
+  bool handle_next(pqxx::connection& connection);
+  void park_again(pqxx::connection& connection, const std::string& why);
+
+  const ConsumerOptions& options_;
+  const Consumer::BatchHandler& handler_;
+  Figures& figures_;
+  std::string id_;  // of the parked message in hand; empty: none
+  bool handing_over_ = false;
+  Failure failure_{};
+};
+
+}  // namespace outbox::consumer

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "client/consumer/properties.h"
+
+#include <algorithm>
+#include <array>
+
+namespace outbox::consumer {
+namespace {
+
+struct OwnedProperty {
+  std::string_view name;  // may end in *, or begin with it
+  std::string_view reason;
+};
+
+constexpr std::string_view has_option = "it has an option of its own";
+constexpr std::string_view after_commit = "an offset may be committed only when its message is in the inbox";
+constexpr std::string_view memory = "it follows from read_ahead_bytes";
+constexpr std::string_view callback = "the consumer takes these events itself";
+
+constexpr std::array owned = {
+    OwnedProperty{"bootstrap.servers", has_option},
+    OwnedProperty{"metadata.broker.list", has_option},
+    OwnedProperty{"group.id", has_option},
+    OwnedProperty{"isolation.level", "messages of an aborted transaction were never sent (read_committed)"},
+    OwnedProperty{"enable.auto.commit", after_commit},
+    OwnedProperty{"auto.commit.*", after_commit},
+    OwnedProperty{"enable.auto.offset.store", after_commit},
+    OwnedProperty{"offset.store.*", after_commit},
+    OwnedProperty{"partition.assignment.strategy", "a rebalance must take away only what moves (cooperative-sticky)"},
+    OwnedProperty{"group.protocol", "rebalances are handled as the classic protocol does them"},
+    OwnedProperty{"enable.partition.eof", "the end of a partition is no event here"},
+    OwnedProperty{"queued.*", memory},
+    OwnedProperty{"fetch.max.bytes", memory},
+    OwnedProperty{"fetch.message.max.bytes", memory},
+    OwnedProperty{"max.partition.fetch.bytes", memory},
+    OwnedProperty{"receive.message.max.bytes", memory},
+    OwnedProperty{"*_cb", callback},
+    OwnedProperty{"opaque", callback},
+    OwnedProperty{"enabled_events", callback},
+    OwnedProperty{"log.queue", callback},
+};
+
+bool matches(std::string_view pattern, std::string_view name) {
+  if (pattern.ends_with('*')) return name.starts_with(pattern.substr(0, pattern.size() - 1));
+  if (pattern.starts_with('*')) return name.ends_with(pattern.substr(1));
+  return pattern == name;
+}
+
+void set(rd_kafka_conf_t* conf, const std::string& name, const std::string& value) {
+  std::array<char, 512> why{};
+  const auto answer = rd_kafka_conf_set(conf, name.c_str(), value.c_str(), why.data(), why.size());
+  if (answer == RD_KAFKA_CONF_OK) return;
+  // librdkafka's text quotes the value, which can be a secret.
+  throw ConsumerSetupError("properties: librdkafka " + std::string(rd_kafka_version_str()) +
+                           (answer == RD_KAFKA_CONF_UNKNOWN ? " does not know \"" : " refuses the value of \"") + name +
+                           "\". HINT: see its CONFIGURATION.md");
+}
+
+}  // namespace
+
+void check_options(const ConsumerOptions& o) {
+  std::string faults;
+  const auto require = [&](bool good, const char* fault) {
+    if (!good) faults += std::string(faults.empty() ? "" : "; ") + fault;
+  };
+  require(!o.brokers.empty(), "brokers is empty");
+  require(!o.group.empty(), "group is empty");
+  require(!o.topics.empty(), "topics is empty");
+  require(!o.dsn.empty(), "dsn is empty");
+  require(o.batch_messages_max >= 1 && o.batch_messages_max <= 100'000, "batch_messages_max is not within 1 to 100,000");
+  require(o.read_ahead_bytes >= 2 << 20 && o.read_ahead_bytes <= 128 << 20, "read_ahead_bytes is not within 2 to 128 MiB");
+  require(o.keep >= std::chrono::minutes(1), "keep is shorter than a minute");
+  if (!faults.empty()) throw ConsumerSetupError("options of the consumer: " + faults + ". HINT: outbox/consumer.h describes each");
+}
+
+Conf make_conf(const ConsumerOptions& o) {
+  Conf conf(rd_kafka_conf_new());
+  set(conf.get(), "client.id", "outbox-consumer");
+  set(conf.get(), "auto.offset.reset", "earliest");
+  set(conf.get(), "reconnect.backoff.max.ms", "2000");
+  for (const auto& [name, value] : o.properties) {
+    const auto found = std::find_if(owned.begin(), owned.end(), [&](const auto& p) { return matches(p.name, name); });
+    if (found != owned.end()) {
+      throw ConsumerSetupError("properties: \"" + name + "\" belongs to the consumer: " + std::string(found->reason) + ". HINT: remove it");
+    }
+    set(conf.get(), name, value);
+  }
+  set(conf.get(), "bootstrap.servers", o.brokers);
+  set(conf.get(), "group.id", o.group);
+  set(conf.get(), "isolation.level", "read_committed");
+  set(conf.get(), "enable.auto.commit", "false");
+  set(conf.get(), "enable.auto.offset.store", "false");
+  set(conf.get(), "partition.assignment.strategy", "cooperative-sticky");
+  // Small messages are bounded by their number: each costs librdkafka half a kilobyte besides its bytes.
+  set(conf.get(), "queued.min.messages", std::to_string(std::max<std::int64_t>(o.read_ahead_bytes >> 10, o.batch_messages_max)));
+  set(conf.get(), "queued.max.messages.kbytes", std::to_string(o.read_ahead_bytes >> 10));
+  set(conf.get(), "fetch.max.bytes", std::to_string(std::max<std::int64_t>(o.read_ahead_bytes / 2, 1'000'000)));
+  set(conf.get(), "fetch.message.max.bytes", std::to_string(std::min<std::int64_t>(o.read_ahead_bytes / 2, 1 << 20)));
+  return conf;
+}
+
+}  // namespace outbox::consumer

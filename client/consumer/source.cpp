@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "client/consumer/source.h"
+
+#include <algorithm>
+#include <array>
+
+#include "client/consumer/properties.h"
+#include "relay/base/check.h"
+
+namespace outbox::consumer {
+namespace {
+
+constexpr int group_poll_ms = 100;
+constexpr std::chrono::milliseconds commit_interval{200};
+constexpr std::chrono::minutes same_trouble_interval{1};  // librdkafka repeats itself each second
+
+Client make_client(Conf conf) {
+  std::array<char, 512> why{};
+  Client client(rd_kafka_new(RD_KAFKA_CONSUMER, conf.get(), why.data(), why.size()));
+  if (!client) throw ConsumerSetupError(std::string("librdkafka refuses the properties: ") + why.data() + ". HINT: see its CONFIGURATION.md");
+  static_cast<void>(conf.release());  // owned by the client from here on
+  return client;
+}
+
+}  // namespace
+
+Source::Source(const ConsumerOptions& options, Events& events) : events_(events) {
+  Conf conf = make_conf(options);
+  rd_kafka_conf_set_opaque(conf.get(), this);
+  rd_kafka_conf_set_rebalance_cb(conf.get(), &on_rebalance);
+  rd_kafka_conf_set_offset_commit_cb(conf.get(), &on_commit);
+  rd_kafka_conf_set_error_cb(conf.get(), &on_error);
+  rd_kafka_conf_set_log_cb(conf.get(), &on_log);
+  client_ = make_client(std::move(conf));
+  records_.reset(rd_kafka_queue_new(client_.get()));
+  rd_kafka_poll_set_consumer(client_.get());
+  const Partitions topics(rd_kafka_topic_partition_list_new(static_cast<int>(options.topics.size())));
+  for (const std::string& topic : options.topics) rd_kafka_topic_partition_list_add(topics.get(), topic.c_str(), RD_KAFKA_PARTITION_UA);
+  if (const auto code = rd_kafka_subscribe(client_.get(), topics.get())) {
+    throw ConsumerSetupError(std::string("Kafka, subscribing: ") + rd_kafka_err2str(code) + ". HINT: look at the names in topics");
+  }
+  group_thread_ = std::jthread([this](std::stop_token stop) { serve_group(std::move(stop)); });
+}
+
+Source::~Source() {
+  if (!group_thread_.joinable()) return;
+  group_thread_.request_stop();
+  group_thread_.join();
+  commit();
+  rd_kafka_consumer_close(client_.get());  // answers to commits and the last rebalance are served by it
+}
+
+// --- The thread of run() --------------------------------------------------------------------------------------------------
+
+Batch Source::poll(int messages_max, std::chrono::milliseconds wait) {
+  if (rd_kafka_fatal_error(client_.get(), nullptr, 0) != RD_KAFKA_RESP_ERR_NO_ERROR) {
+    std::array<char, 512> why{};
+    rd_kafka_fatal_error(client_.get(), why.data(), why.size());
+    throw ConsumerSetupError(std::string("Kafka refuses for good: ") + why.data() +
+                             ". HINT: is another consumer running as the same group.instance.id?");
+  }
+  std::vector<rd_kafka_message_t*> given(static_cast<std::size_t>(messages_max));
+  // A poll for many waits until it has them all: so wait for one, and take the others only as far as they are there.
+  auto count = rd_kafka_consume_batch_queue(records_.get(), static_cast<int>(wait.count()), given.data(), 1);
+  if (count == 1 && messages_max > 1) {
+    count += std::max<ssize_t>(0, rd_kafka_consume_batch_queue(records_.get(), 0, given.data() + 1, given.size() - 1));
+  }
+  Batch batch;
+  for (ssize_t i = 0; i < count; ++i) {
+    Message message(given[static_cast<std::size_t>(i)]);
+    if (message->err != RD_KAFKA_RESP_ERR_NO_ERROR) look_at_error(*message);
+    else batch.add(std::move(message));
+  }
+  if (!batch.empty()) reachable(true);
+  if (batch.empty() || Clock::now() - committed_at_ >= commit_interval) commit();
+  return batch;
+}
+
+void Source::handled(const Batch& batch) {
+  for (const Record& record : batch.records) offsets_.handled(record);
+}
+
+// The answer comes to on_commit(). Refused for a partition that is no longer ours, or lost on its way, it harms nothing.
+void Source::commit() {
+  committed_at_ = Clock::now();
+  if (const Partitions list = offsets_.uncommitted()) rd_kafka_commit(client_.get(), list.get(), 1);
+}
+
+void Source::look_at_error(const rd_kafka_message_t& message) {
+  {
+    const std::lock_guard lock(mutex_);
+    auto& told_at = told_at_[message.err];
+    if (told_at != Clock::time_point{} && Clock::now() - told_at < same_trouble_interval) return;
+    told_at = Clock::now();
+  }
+  events_.tell(Level::warn, "kafka_trouble", {{"topic", message.rkt != nullptr ? rd_kafka_topic_name(message.rkt) : ""},
+                                              {"code", rd_kafka_err2name(message.err)}, {"error", rd_kafka_message_errstr(&message)}});
+}
+
+void Source::reachable(bool is) {
+  if (reachable_.exchange(is) != is) events_.tell(is ? Level::info : Level::warn, is ? "kafka_back" : "kafka_away");
+}
+
+// --- The group's thread ---------------------------------------------------------------------------------------------------
+
+void Source::serve_group(std::stop_token stop) {
+  while (!stop.stop_requested()) {
+    const Message message(rd_kafka_consumer_poll(client_.get(), group_poll_ms));
+    if (!message) continue;
+    CHECK(message->err != RD_KAFKA_RESP_ERR_NO_ERROR);  // a record here would be lost
+    look_at_error(*message);
+  }
+}
+
+void Source::on_rebalance(rd_kafka_t*, rd_kafka_resp_err_t code, rd_kafka_topic_partition_list_t* partitions, void* self) {
+  auto& source = *static_cast<Source*>(self);
+  if (code == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS) source.assign(partitions);
+  else source.revoke(partitions);
+}
+
+// The way to our queue comes first: what is fetched before it was laid would go to the group's own.
+void Source::assign(const rd_kafka_topic_partition_list_t* partitions) {
+  for (int i = 0; i < partitions->cnt; ++i) {
+    const Queue queue(rd_kafka_queue_get_partition(client_.get(), partitions->elems[i].topic, partitions->elems[i].partition));
+    rd_kafka_queue_forward(queue.get(), records_.get());
+  }
+  offsets_.assigned(*partitions);
+  reachable(true);
+  const KafkaError error(rd_kafka_incremental_assign(client_.get(), partitions));
+  if (error) events_.tell(Level::warn, "kafka_trouble", {{"error", rd_kafka_error_string(error.get())}});
+  else if (partitions->cnt > 0) events_.tell(Level::info, "partitions_assigned", {{"count", std::to_string(partitions->cnt)}});
+}
+
+// Kafka is told of what is handled before it gives the partitions away. A batch in hand is finished; its offsets are not ours to
+// commit then, and the next owner meets duplicates. Partitions can be lost as well, without notice: when a commit of the generation
+// before arrives after a rebalance, Kafka sends the member back to the start. It is no trouble of ours, for the same reason.
+void Source::revoke(const rd_kafka_topic_partition_list_t* partitions) {
+  if (const Partitions list = offsets_.uncommitted()) rd_kafka_commit(client_.get(), list.get(), 1);
+  offsets_.revoked(*partitions);
+  const bool lost = rd_kafka_assignment_lost(client_.get()) != 0;
+  const KafkaError error(rd_kafka_incremental_unassign(client_.get(), partitions));
+  if (error) events_.tell(Level::warn, "kafka_trouble", {{"error", rd_kafka_error_string(error.get())}});
+  events_.tell(Level::info, lost ? "partitions_lost" : "partitions_revoked", {{"count", std::to_string(partitions->cnt)}});
+}
+
+void Source::on_commit(rd_kafka_t*, rd_kafka_resp_err_t code, rd_kafka_topic_partition_list_t* partitions, void* self) {
+  if (code == RD_KAFKA_RESP_ERR_NO_ERROR && partitions != nullptr) static_cast<Source*>(self)->offsets_.committed(*partitions);
+}
+
+void Source::on_error(rd_kafka_t*, int code, const char*, void* self) {
+  if (code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) static_cast<Source*>(self)->reachable(false);
+}
+
+void Source::on_log(const rd_kafka_t* client, int, const char* facility, const char* text) {
+  if (auto* self = static_cast<Source*>(rd_kafka_opaque(client))) {
+    self->events_.tell(Level::debug, "librdkafka", {{"facility", facility}, {"text", text}});
+  }
+}
+
+}  // namespace outbox::consumer

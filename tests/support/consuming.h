@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+// Consumers in tests: records in topics of their own, consumers on threads of their own.
+#pragma once
+
+#include <librdkafka/rdkafka.h>
+
+#include <future>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <stop_token>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "outbox/consumer.h"
+
+namespace outbox::test {
+
+// A record to be produced; the deduplication key is given as a header where it is set.
+struct NewRecord {
+  std::optional<std::string> dedup_key{};
+  std::optional<std::string> key{};
+  std::string payload{};
+  std::int64_t timestamp_ms = 0;  // 0: now
+  std::map<std::string, std::string> headers{};
+};
+
+// Produces them in this order; returns when the broker has all. Throws std::runtime_error.
+void produce(const std::string& brokers, const std::string& topic, const std::vector<NewRecord>& records);
+
+// `count` records numbered from `first`: dedup-key and payload are the number, the key is one of `keys`; the payload is filled up to
+// `bytes`.
+void produce_numbers(const std::string& brokers, const std::string& topic, int first, int count, int keys = 20, std::size_t bytes = 0);
+
+// A consumer that runs on a thread of its own until stop() or the end of its life.
+class RunningConsumer {
+ public:
+  template <class Handler>
+  RunningConsumer(ConsumerOptions options, Handler handler) {
+    options.on_event = [this](const ConsumerEvent& e) { note(e); };
+    consumer_ = std::make_unique<Consumer>(std::move(options), std::move(handler));
+    over_ = std::async(std::launch::async, [this] { consumer_->run(stop_.get_token()); });
+  }
+  ~RunningConsumer() { stop_.request_stop(); }
+
+  // Returns when it has left the group; throws what run() threw.
+  void stop() {
+    stop_.request_stop();
+    over_.get();
+  }
+  ConsumerStats stats() const { return consumer_->stats(); }
+  // How often an event of this name was told, and with this value of a field.
+  int told(const std::string& name, const std::string& field = {}, const std::string& value = {});
+  // Every event above debug, a line each.
+  std::string events();
+
+ private:
+  void note(const ConsumerEvent& event);
+
+  std::stop_source stop_;
+  std::mutex mutex_;
+  std::vector<ConsumerEvent> events_;
+  std::unique_ptr<Consumer> consumer_;
+  std::future<void> over_;
+};
+
+}  // namespace outbox::test
