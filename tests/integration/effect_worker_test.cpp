@@ -92,7 +92,8 @@ class EffectWorkerTest : public ::testing::Test {
     return o;
   }
   std::string states() {
-    return world.value("select string_agg(n || ' ' || state, ', ' order by state) from (select state, count(*) as n from effect.effect group by 1) s");
+    return world.value("select string_agg(n || ' ' || state, ', ' order by state) from "
+                       "(select state, count(*) as n from effect.effect group by 1) s");
   }
   void settles(const std::string& wanted, Millis within = Millis{30'000}) {
     eventually(wanted, [&] { return states() == wanted; }, within);

@@ -59,6 +59,19 @@ TEST_F(PackageTest, AProjectOutsideTheTreeFindsItAndItsMessagesArrive) {
   EXPECT_EQ(world.value("select count(*) from outbox.scheduled where id = '" + ids[2] + "'"), "1");
 }
 
+TEST_F(PackageTest, TheWorkersAreAProjectOfTheirOwn) {
+  const std::string cmake = "/usr/bin/cmake";
+  const std::string prefix = folder / "installed";
+  const std::string build = folder / "build";
+  fs::copy(fs::path(OUTBOX_SOURCE_DIR) / "examples" / "workers", folder / "source");
+  run({cmake, "--install", OUTBOX_BUILD_DIR, "--prefix", prefix});
+  run({cmake, "-S", folder / "source", "-B", build, "-DCMAKE_PREFIX_PATH=" + prefix, "-DCMAKE_CXX_FLAGS=" SANITIZE_FLAGS});
+  run({cmake, "--build", build});
+  const auto without = test::run_command({build + "/charge-worker"}, {});
+  EXPECT_EQ(without.code, 2) << without.output;
+  EXPECT_NE(without.output.find("one argument is needed"), std::string::npos) << without.output;
+}
+
 TEST_F(PackageTest, TheAdaptersForProvidersAreFoundAsWell) {
   const std::string cmake = "/usr/bin/cmake";
   const std::string prefix = folder / "installed";
@@ -66,7 +79,7 @@ TEST_F(PackageTest, TheAdaptersForProvidersAreFoundAsWell) {
   fs::create_directories(folder / "source");
   std::ofstream(folder / "source" / "CMakeLists.txt") << R"(cmake_minimum_required(VERSION 3.25)
 project(uses-effects CXX)
-find_package(outbox REQUIRED)
+find_package(outbox REQUIRED COMPONENTS effects)
 add_executable(uses-effects main.cpp)
 target_link_libraries(uses-effects PRIVATE outbox::effects)
 )";

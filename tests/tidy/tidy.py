@@ -63,7 +63,7 @@ FOREIGN_HEADERS = {
     "commands": (),
     "client": ("libpq", "librdkafka"),
     "client/consumer": ("libpq",),
-    "client/effects": ("libpq", "librdkafka"),
+    "client/effects": ("libpq", "pqxx", "librdkafka"),
     "include": ("libpq", "librdkafka"),
 }
 
@@ -231,7 +231,7 @@ class Tidy:
         for path in self.texts:
             others = lambda: (t for p, t in self.texts.items() if p != path)
             name = os.path.basename(path)
-            if path.endswith(".h") and not path.startswith("include/") and path not in included:
+            if path.endswith(".h") and not path.startswith("include/") and path not in included and name not in included:
                 self.found(path, 1, "is never included")
             elif path.startswith(("scripts/", "docs/", "config/", ".ci/")) and path != ".ci/run" and not any(name in t for t in others()):
                 self.found(path, 1, "is named nowhere")
