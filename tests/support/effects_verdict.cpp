@@ -19,7 +19,7 @@ constexpr std::size_t examples_max = 10;
 std::string id_of(const std::string& key) {
   const auto begin = key.find("order-");
   if (begin == std::string::npos) return key;
-  return key.substr(begin, key.find_first_of("@.?", begin) - begin);
+  return key.substr(begin, key.find_first_of("@.?#", begin) - begin);
 }
 
 // How often each effect was carried out, by id.
