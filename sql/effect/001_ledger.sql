@@ -105,7 +105,7 @@ create table effect.effect (
   constraint claim_has_a_worker    check ((state = 'claimed') = (worker is not null) and (worker is null) = (claim_expires_at is null)),
   constraint settled_on_evidence   check ((state in ('done', 'failed')) = (settled_at is not null) and (settled_at is null) = (evidence is null))
 ) with (fillfactor = 80);
-create index effect_first on effect.effect (provider, id) where state = 'planned' and attempts = 0;
+create index effect_first on effect.effect (provider, planned_at) where state = 'planned' and attempts = 0;
 create index effect_retry on effect.effect (provider, not_before) where state = 'in_doubt' or (state = 'planned' and attempts > 0);
 create index effect_claimed on effect.effect (provider, claim_expires_at) where state = 'claimed';
 create index effect_unsettled on effect.effect (id) where state in ('in_doubt', 'needs_human');
@@ -223,20 +223,21 @@ create trigger keep_planned before insert on effect.effect for each row execute 
 
 -- Whether the evidence that an effect is settled on is there. A refusal of a repeat speaks for the attempt before as well only
 -- while the provider would know it by its key, and never when the request was refused before it was sent.
-create function effect.is_shown(o effect.effect, n effect.effect, a effect.attempt) returns boolean language sql stable as $$
-  select coalesce(case n.evidence
-    when 'decision' then
-      o.state <> 'claimed' and (o.state, n.state) <> ('planned', 'done')
-      and n.state = (select d.resolution from effect.decision d where d.effect = o.id and d.epoch = o.epoch order by d.decided_at desc limit 1)
-    when 'late_answer' then
-      n.state = 'done' and exists (select from effect.attempt l where l.effect = o.id and l.answer = 'done'
-                                           and (o.state <> 'claimed' or l.epoch <> o.epoch))
-    else
-      o.state = 'claimed' and n.evidence = case a.kind when 'call' then 'answer' else a.kind end
-      and case n.state when 'done' then a.answer = 'done'
-                       else a.answer = 'refused' and a.kind <> 'ask'
-                            and (o.doubt_since is null or (a.phase = 'answered' and a.started_at <= o.key_valid_until)) end
-  end, false)
+create function effect.is_shown(o effect.effect, n effect.effect, a effect.attempt) returns boolean language plpgsql stable as $$
+begin
+  if n.evidence = 'decision' then
+    return o.state <> 'claimed' and (o.state, n.state) <> ('planned', 'done')
+           and n.state is not distinct from (
+             select d.resolution from effect.decision d where d.effect = o.id and d.epoch = o.epoch order by d.decided_at desc limit 1);
+  elsif n.evidence = 'late_answer' then
+    return n.state = 'done' and exists (
+      select from effect.attempt l where l.effect = o.id and l.answer = 'done' and (o.state <> 'claimed' or l.epoch <> o.epoch));
+  end if;
+  return coalesce(o.state = 'claimed' and n.evidence = case a.kind when 'call' then 'answer' else a.kind end
+                  and case n.state when 'done' then a.answer = 'done'
+                                   else a.answer = 'refused' and a.kind <> 'ask'
+                                        and (o.doubt_since is null or (a.phase = 'answered' and a.started_at <= o.key_valid_until)) end, false);
+end
 $$;
 comment on function effect.is_shown(effect.effect, effect.effect, effect.attempt) is
   'Whether the evidence is there that an effect is settled on. a is the attempt of its present claim.';
@@ -325,17 +326,21 @@ comment on function effect.keep_rules() is 'Refuses illegal changes of an effect
 create trigger keep_rules before update on effect.effect for each row execute function effect.keep_rules();
 
 create function effect.keep_evidence() returns trigger language plpgsql as $$
+declare
+  e effect.effect;
 begin
   if tg_op = 'UPDATE' then
     if old.finished_at is null and (new.effect, new.epoch, new.kind, new.worker, new.started_at)
                                    = (old.effect, old.epoch, old.kind, old.worker, old.started_at) then
       return new;
     end if;
-  elsif new.finished_at is null and new.answer is null and exists (
-    select from effect.effect e
-    where e.id = new.effect and e.state = 'claimed' and e.epoch = new.epoch and e.worker = new.worker
-    and new.kind = case when e.doubt_since is null then 'call' else effect.next_step(e) end) then
-    return new;
+  elsif new.finished_at is null and new.answer is null then
+    -- By its id alone: with its state in the condition, a plan could walk all claims.
+    select f.* into e from effect.effect f where f.id = new.effect;
+    if e.state = 'claimed' and e.epoch = new.epoch and e.worker = new.worker
+       and new.kind = (case when e.doubt_since is null then 'call' else effect.next_step(e) end) then
+      return new;
+    end if;
   end if;
   raise exception 'effect %: attempt % cannot be %', new.effect, new.epoch, case tg_op when 'UPDATE' then 'changed any more' else 'added' end
     using errcode = 'object_not_in_prerequisite_state';

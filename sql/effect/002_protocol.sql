@@ -176,14 +176,15 @@ end
 $$;
 comment on function effect.take(bigint, text, effect.provider) is 'Claims one effect that is held by the transaction. For claim().';
 
+-- Plans must not flip to a walk along what is settled long ago: those that remain use the partial indexes.
 create function effect.claim(provider text, worker text, effects_max integer default 1) returns setof effect.claimed
-language plpgsql volatile as $$
+language plpgsql volatile set enable_seqscan = off set enable_sort = off as $$
 declare
   now_at constant timestamptz := pg_catalog.clock_timestamp();
   p      effect.provider;
   q      effect.pressure;
   room   integer := effects_max;
-  ids    bigint[];
+  ids    bigint[] := '{}';
   retries_max integer := 0;
   counted     boolean := false;
   one    effect.claimed;
@@ -214,11 +215,13 @@ begin
     retries_max := least(room, pg_catalog.floor(q.tokens)::integer);
   end if;
 
-  ids := array(select e.id from effect.effect e
-               where e.provider = p.name and (e.state = 'in_doubt' or (e.state = 'planned' and e.attempts > 0)) and e.not_before <= now_at
-               order by e.not_before limit retries_max for update skip locked);
+  if retries_max > 0 then
+    ids := array(select e.id from effect.effect e
+                 where e.provider = p.name and (e.state = 'in_doubt' or (e.state = 'planned' and e.attempts > 0)) and e.not_before <= now_at
+                 order by e.not_before limit retries_max for update skip locked);
+  end if;
   ids := ids || array(select e.id from effect.effect e where e.provider = p.name and e.state = 'planned' and e.attempts = 0
-                      order by e.id limit room - pg_catalog.cardinality(ids) for update skip locked);
+                      order by e.planned_at limit room - pg_catalog.cardinality(ids) for update skip locked);
   for i in 1 .. pg_catalog.cardinality(ids) loop
     one := effect.take(ids[i], claim.worker, p);
     if one.effect_id is null then
@@ -228,8 +231,9 @@ begin
     q.probing_until := case when q.open_until is not null then now_at + p.claim_ttl end;
     return next one;
   end loop;
-  update effect.pressure r set tokens = q.tokens, refilled_at = now_at, probing_until = q.probing_until
-  where counted and r.provider = p.name and pg_catalog.cardinality(ids) > 0;
+  if counted and pg_catalog.cardinality(ids) > 0 then
+    update effect.pressure r set tokens = q.tokens, refilled_at = now_at, probing_until = q.probing_until where r.provider = p.name;
+  end if;
 end
 $$;
 comment on function effect.claim(text, text, integer) is

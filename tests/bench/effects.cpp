@@ -28,7 +28,7 @@ double seconds_since(Clock::time_point begun) { return std::chrono::duration<dou
 
 // Time of a worker for each call.
 void measure(EffectWorld& world, int workers, int claims_max, int effects) {
-  world.sql("truncate effect.effect cascade; vacuum analyze effect.effect");
+  world.sql("truncate effect.effect cascade");
   world.plan("p", "n", effects);
   const auto begun = Clock::now();
   std::vector<std::unique_ptr<EffectWorker>> all;

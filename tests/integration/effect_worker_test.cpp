@@ -11,7 +11,7 @@
 #include <atomic>
 #include <cstdlib>
 #include <mutex>
-#include <set>
+#include <random>
 #include <thread>
 
 #include "tests/support/effect_world.h"
@@ -331,7 +331,7 @@ TEST_F(EffectWorkerTest, AnOutageCostsNoMoreThanTheBudget) {
 
 // An outage of hours may not call for a person while the provider will know the key.
 TEST_F(EffectWorkerTest, AnOutageUsesUpNoDoubts) {
-  settings.doubts_max = 2;
+  settings.doubts_max = 3;
   settings.breaker_failures = 2;
   settings.probe_first = 5ms;
   settings.probe_max = 5ms;
@@ -343,6 +343,29 @@ TEST_F(EffectWorkerTest, AnOutageUsesUpNoDoubts) {
   EXPECT_EQ(world.value("select count(*) from effect.effect where state = 'needs_human'"), "0");
   away = false;
   settles("2 done");
+}
+
+// Claims that expire, budgets that are counted, answers that come late, all at once: nobody waits for somebody who waits for them.
+TEST_F(EffectWorkerTest, WorkersDoNotDeadlock) {
+  settings = {.on_doubt = OnDoubt::resend, .key_window = 24h, .window_margin = 0ms, .claim_ttl = 30ms, .doubts_max = 1'000'000,
+              .retry_first = 1ms, .retry_max = 5ms, .retry_reserve = 1'000, .retry_per_minute = 1e6, .breaker_failures = 3,
+              .probe_first = 1ms, .probe_max = 3ms};
+  calls.answer = [](const Request& request) {
+    thread_local std::minstd_rand random{std::random_device{}()};
+    const auto begun = Clock::now();
+    const auto slow = random() % 4 == 0 ? 45ms : 0ms;
+    eventually(request.effect_key, [&] { return Clock::now() >= begun + slow; });
+    const std::vector<Outcome> outcomes = {done, unreachable, {.phase = Phase::sent}, {.phase = Phase::answered, .answer = Answer::not_now}};
+    return outcomes[random() % outcomes.size()];
+  };
+  world.plan("p", "n", 150);
+  std::vector<std::unique_ptr<Running>> workers;
+  for (int i = 0; i < 8; ++i) workers.push_back(std::make_unique<Running>(options(1 + i % 3)));
+  settles("150 done", Millis{120'000});
+  for (auto& w : workers) w->stop();
+  EXPECT_EQ(world.value("select deadlocks from pg_stat_database where datname = current_database()"), "0");
+  EXPECT_EQ(world.value("select count(*) > 0 from effect.attempt where late"), "t");
+  EXPECT_TRUE(events.empty()) << texts;
 }
 
 TEST_F(EffectWorkerTest, OptionsThatCannotWorkAreRefused) {
