@@ -159,8 +159,8 @@ class EffectWorker::Rounds {
                                     account.provider, options_.name);
       for (const auto& row : rows) {
         Claim claim{};
-        claim.effect = row[0].template as<std::int64_t>();
-        claim.epoch = row[1].template as<std::int64_t>();
+        claim.effect = row[0].as<std::int64_t>();
+        claim.epoch = row[1].as<std::int64_t>();
         if (!knows(claim)) ledger::settle(tx, claim, Outcome{.error = "the worker never heard of this claim: no call was made"}, false);
       }
     }

@@ -42,7 +42,8 @@ comment on column effect.provider.on_doubt is
   'What is done about a doubt that neither a repeat with the same key nor a question can resolve. resend: the effect may happen twice; '
   'hold: a person decides. It is declared, there is no default.';
 comment on column effect.provider.key_window is 'How long the provider tells a repeat by its key; null: it cannot.';
-comment on column effect.provider.window_margin is 'A repeat must be over so long before the window ends.';
+comment on column effect.provider.window_margin is
+  'A repeat must be over so long before the window ends; more than the clock of the database can ever be wrong.';
 comment on column effect.provider.can_ask is 'Whether the provider can be asked what became of an effect.';
 comment on column effect.provider.absence_delay is 'How long after an attempt the answer that there is no such effect may still be wrong.';
 comment on column effect.provider.claim_ttl is 'How long one attempt may take; afterwards its effect is in doubt.';

@@ -82,8 +82,7 @@ $$;
 comment on function effect.provider_key(effect.effect) is 'What the provider is to tell repeats by.';
 
 -- The state of an effect after an attempt of which nobody knows.
-create function effect.doubt(e effect.effect, started_at timestamptz, counts boolean, retry_after interval) returns text
-language plpgsql volatile as $$
+create function effect.doubt(e effect.effect, counts boolean, retry_after interval) returns text language plpgsql volatile as $$
 declare
   p    effect.provider;
   step text;
@@ -93,7 +92,8 @@ begin
   step := effect.next_step(e);
   update effect.effect f
   set state = case step when 'person' then 'needs_human' else 'in_doubt' end, worker = null, claim_expires_at = null, doubts = e.doubts,
-      doubt_since = coalesce(f.doubt_since, doubt.started_at),
+      doubt_since = coalesce(f.doubt_since, (select a.started_at from effect.attempt a where a.effect = e.id and a.epoch = e.epoch),
+                             f.claim_expires_at),
       not_before = pg_catalog.clock_timestamp()
                    + greatest(effect.pause(p.retry_first, p.retry_max, e.attempts - 1), coalesce(retry_after, interval '0'),
                               case step when 'ask' then p.absence_delay end)
@@ -101,7 +101,7 @@ begin
   return case step when 'person' then 'needs_human' else 'in_doubt' end;
 end
 $$;
-comment on function effect.doubt(effect.effect, timestamptz, boolean, interval) is
+comment on function effect.doubt(effect.effect, boolean, interval) is
   'Ends a claim with a doubt, which counts or not; says whether a rule or a person will resolve it.';
 
 create function effect.believe(e effect.effect) returns void language plpgsql volatile as $$
@@ -124,8 +124,7 @@ begin
     where f.provider = expire.provider and f.state = 'claimed' and f.claim_expires_at < pg_catalog.clock_timestamp()
     order by f.claim_expires_at limit 100 for update skip locked
   loop
-    perform effect.doubt(e, coalesce((select a.started_at from effect.attempt a where a.effect = e.id and a.epoch = e.epoch),
-                                     e.claim_expires_at), true, null);
+    perform effect.doubt(e, true, null);
     expired := expired + 1;
   end loop;
   return expired;
@@ -210,7 +209,7 @@ begin
   if q.open_until is not null then
     room := 1;
   end if;
-  q.tokens := least(p.retry_reserve, q.tokens + extract(epoch from now_at - q.refilled_at) / 60 * p.retry_per_minute);
+  q.tokens := least(p.retry_reserve, q.tokens + extract(epoch from greatest(now_at - q.refilled_at, interval '0')) / 60 * p.retry_per_minute);
   if counted then
     retries_max := least(room, pg_catalog.floor(q.tokens)::integer);
   end if;
@@ -297,7 +296,7 @@ begin
   if a.finished_at is null then
     update effect.attempt t
     set finished_at = pg_catalog.clock_timestamp(), phase = settle.phase, answer = settle.answer, status = settle.status,
-        request_id = settle.request_id, object = settle.object, response = settle.response, error = settle.error,
+        request_id = settle.request_id, object = settle.object, response = pg_catalog.substr(settle.response, 1, 65536), error = settle.error,
         late = e.state <> 'claimed' or e.epoch <> a.epoch
     where t.effect = a.effect and t.epoch = a.epoch
     returning t.* into a;
@@ -327,7 +326,7 @@ begin
     result := 'planned';
   end if;
   if result is null then
-    result := effect.doubt(e, a.started_at, not effect.is_harmless(a) and not (
+    result := effect.doubt(e, not effect.is_harmless(a) and not (
       coalesce(e.key_valid_until > pg_catalog.clock_timestamp(), false)
       and exists (select from effect.pressure r where r.provider = p.name and r.open_until is not null)), settle.retry_after);
   elsif result = 'late' then
@@ -368,6 +367,11 @@ begin
   select f.* into e from effect.effect f where f.id = resolve.effect_id for update;
   if not found then
     raise exception 'there is no effect %', resolve.effect_id using errcode = 'no_data_found';
+  end if;
+  if e.state = 'claimed' and e.claim_expires_at < pg_catalog.clock_timestamp() then
+    -- No worker need be there to find it out.
+    perform effect.doubt(e, true, null);
+    select f.* into e from effect.effect f where f.id = resolve.effect_id;
   end if;
   if e.state = 'claimed' then
     raise exception 'effect % is under way until %', e.id, e.claim_expires_at

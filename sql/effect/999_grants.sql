@@ -31,8 +31,8 @@ begin
       ('effect_operator', 'insert, update on effect.provider'),
       ('effect_operator', 'insert on effect.pressure'),
       ('effect_operator', 'insert (effect, decided_by, why, resolution, from_state, epoch) on effect.decision'),
-      ('effect_operator', 'update (state, generation, doubts, not_before, key_valid_until, doubt_since, settled_at, object, evidence) '
-                          'on effect.effect'),
+      ('effect_operator', 'update (state, generation, doubts, not_before, worker, claim_expires_at, key_valid_until, doubt_since, settled_at, '
+                          'object, evidence) on effect.effect'),
       ('effect_operator', 'delete on effect.effect'),
       ('effect_operator', 'execute on all functions in schema effect'),
 

@@ -177,6 +177,15 @@ TEST_F(EffectLedger, APersonDecides) {
             "resend from needs_human, done from needs_human");
 }
 
+TEST_F(EffectLedger, APersonNeedsNoWorkerToDecideAboutAClaimThatHasExpired) {
+  const auto id = plan("hold");
+  claimed("hold");
+  expire(id);
+  pqxx::connection person(world.login("effect_operator"));
+  EXPECT_EQ(commit(person, [&](auto& tx) { return outbox::resolve(tx, id, Resolution::failed, "p", "it never arrived"); }), EffectState::failed);
+  EXPECT_EQ(world.value("select from_state from effect.decision"), "needs_human");
+}
+
 TEST_F(EffectLedger, AnAnswerThatComesTooLateIsKeptAndResolvesTheDoubt) {
   const auto id = plan("hold");
   const Claim c = claimed("hold");
@@ -245,6 +254,53 @@ TEST_F(EffectLedger, NoEffectIsHandedToTwoWorkers) {
   }
   EXPECT_EQ(all.size(), 400U);
   EXPECT_EQ(std::set<std::int64_t>(all.begin(), all.end()).size(), 400U);
+}
+
+TEST_F(EffectLedger, NeitherRetriesNorFirstAttemptsStarveTheOther) {
+  world.sql("select effect.register('window', '{\"retry_per_minute\": 0.001}')");
+  plan("window", "doubt");
+  settle(claimed("window"), unknown);
+  world.sql("update effect.pressure set tokens = 0");
+  plan("window", "first");
+  EXPECT_EQ(claimed("window").request.effect_key, "first") << "no retry is paid for";
+  EXPECT_TRUE(claim("window").empty());
+  world.sql("select effect.register('window', '{\"retry_per_minute\": 600}')");
+  plan("window", "second");
+  std::set<std::string> keys;
+  eventually("time pays for the retry", [&] {
+    for (const Claim& c : claim("window")) keys.insert(c.request.effect_key);
+    return keys.size() == 2;
+  });
+  EXPECT_EQ(keys, (std::set<std::string>{"doubt", "second"}));
+}
+
+TEST_F(EffectLedger, ABreakerWithoutAnythingToDoStaysReadyForAProbe) {
+  world.sql("update effect.pressure set open_until = clock_timestamp(), opened = 3, failures = 5 where provider = 'hold'");
+  EXPECT_TRUE(claim("hold").empty());
+  world.plan("hold", "n", 2);
+  const auto probe = claim("hold", 10);
+  ASSERT_EQ(probe.size(), 1U);
+  EXPECT_TRUE(claim("hold", 10).empty()) << "one probe at a time";
+  EXPECT_EQ(settle(probe.front(), done), EffectState::done);
+  EXPECT_EQ(claim("hold", 10).size(), 1U);
+}
+
+// What only a defect can leave must not stop the others.
+TEST_F(EffectLedger, AClaimWithoutItsAttemptEndsInDoubt) {
+  const auto id = plan("hold");
+  world.sql("update effect.effect set state = 'claimed', epoch = 1, attempts = 1, worker = 'w', claim_expires_at = clock_timestamp()");
+  plan("hold", "other");
+  EXPECT_EQ(claimed("hold").request.effect_key, "other");
+  EXPECT_EQ(state_of(id), "needs_human");
+}
+
+// With a clock that was set back nothing is spent that was not there.
+TEST_F(EffectLedger, ATimeThatRunsBackCostsNoRetries) {
+  plan("window");
+  settle(claimed("window"), unknown);
+  world.sql("update effect.pressure set tokens = 1, refilled_at = clock_timestamp() + interval '1 hour'");
+  claimed("window");
+  EXPECT_EQ(world.value("select tokens from effect.pressure where provider = 'window'"), "0");
 }
 
 TEST_F(EffectLedger, AClaimInAnOldSnapshotIsRefusedOrRight) {

@@ -94,7 +94,8 @@ std::string ModelEffect::settle(const ModelRules& rules, std::int64_t of, const 
   return state;
 }
 
-std::optional<std::string> ModelEffect::resolve(const std::string& resolution) {
+std::optional<std::string> ModelEffect::resolve(const ModelRules& rules, const std::string& resolution) {
+  if (state == "claimed" && overdue) expire(rules);
   const bool doubted = state == "in_doubt" || state == "needs_human";
   if (!doubted && (state != "planned" || resolution == "done")) return std::nullopt;
   if (resolution == "resend") {
@@ -288,7 +289,7 @@ class Run {
     static constexpr const char* resolutions[] = {"done", "failed", "resend"};
     const std::string resolution = resolutions[pick(3)];
     tell("resolve " + std::to_string(*id) + " " + resolution);
-    const auto expected = effects_[*id].resolve(resolution);
+    const auto expected = effects_[*id].resolve(rules_, resolution);
     expect("resolve", ask(owner_, "select effect.resolve(" + std::to_string(*id) + ", '" + resolution + "', 'model', 'at random')"), expected);
   }
   // What nothing speaks for.

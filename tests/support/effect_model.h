@@ -47,7 +47,7 @@ class ModelEffect {
   // Returns what settle() must return.
   std::string settle(const ModelRules& rules, std::int64_t of, const std::string& phase, const std::string& answer, bool breaker_open);
   // Returns the new state, or nothing if the decision must be refused.
-  std::optional<std::string> resolve(const std::string& resolution);
+  std::optional<std::string> resolve(const ModelRules& rules, const std::string& resolution);
 
  private:
   std::string next_step(const ModelRules& rules) const;
