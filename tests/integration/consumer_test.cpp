@@ -3,18 +3,19 @@
 #include "outbox/consumer.h"
 
 #include <gtest/gtest.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include <atomic>
-#include <condition_variable>
+#include <cstdlib>
+#include <iostream>
 #include <pqxx/pqxx>
 #include <random>
-#include <set>
 
 #include "tests/support/consuming.h"
 #include "tests/support/inbox_schema.h"
 #include "tests/support/process.h"
-#include "tests/support/usage.h"
+#include "tests/support/world.h"
 
 namespace outbox {
 namespace {
@@ -270,6 +271,45 @@ TEST_F(ConsumerTest, AMissingTableStallsAndParksNothing) {
   until_effects(10);
   EXPECT_EQ(consumer.stats().parked, 0);
   EXPECT_EQ(consumer.told("state_changed", "to", "stalled"), 1) << consumer.events();
+}
+
+// Runs consumers that die, one after the other, `rounds` times, and then one that does not; returns the effects.
+class ConsumerCrashTest : public ConsumerTest {
+ protected:
+  std::string survive(int rounds, const test::Process::Environment& environment) {
+    create_topic(2);
+    const auto seed = std::random_device{}();
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    std::cout << "seed " << seed << std::endl;
+    produced = 0;
+    for (int round = 0; round < rounds; ++round) {
+      produce_numbers(produced, 250);
+      produced += 250;
+      const std::string lot = std::to_string(seed + static_cast<unsigned>(round));
+      test::Process process({test::program_path("consumer-that-dies"), kafka().brokers(), topic, dsn, lot}, environment);
+      EXPECT_EQ(process.wait(Millis{60'000}), -SIGKILL) << process.output();
+    }
+    auto o = options();
+    o.group = "dies-" + topic;
+    o.properties.emplace_back("group.instance.id", "one");
+    RunningConsumer last(o, &write_effect);
+    until_effects(produced);
+    last.stop();
+    return effects();
+  }
+  int produced = 0;
+};
+
+TEST_F(ConsumerCrashTest, AConsumerThatIsKilledAroundItsCommitsLosesAndRepeatsNothing) {
+  const char* wanted = std::getenv("OUTBOX_ROUNDS");
+  const auto all = survive(wanted != nullptr ? std::stoi(wanted) : 10, {});
+  EXPECT_EQ(all, std::to_string(produced) + " of " + std::to_string(produced));
+}
+
+// The checker sees what it is to see.
+TEST_F(ConsumerCrashTest, AnEffectOutsideTheTransactionIsFoundToBeRepeated) {
+  const auto all = survive(3, {{"OUTBOX_AUTOCOMMIT", "1"}});
+  EXPECT_NE(all, std::to_string(produced) + " of " + std::to_string(produced));
 }
 
 // A server of its own, which is stopped.

@@ -22,6 +22,7 @@ LICENSED = (".cpp", ".h", ".sql", ".py", ".sh", ".cmake", ".xml", ".yaml", ".ser
 
 # (rule, file, the text that is found): why it may be there.
 EXCEPTIONS = {
+    ("sleep", "tests/crash/consumer_that_dies.cpp", "sleep_for("): "the moment of its death is drawn by lot",
     ("sleep", "tests/support/process.cpp", "usleep("): "the pause of eventually(), which polls a condition",
     ("sleep", "tests/support/providers.py", "sleep("): "to be slow is what a stand-in for a provider is asked to do",
     ("owner", "relay/config/dsn.cpp", "PQfreemem("): "an out parameter of libpq, freed in the next line",
