@@ -14,7 +14,9 @@
 namespace {
 
 std::unique_ptr<outbox::Provider> adapter(const std::string& kind, const std::string& url) {
-  if (kind == "mail") return std::make_unique<outbox::SmtpProvider>(outbox::SmtpOptions{.url = url, .require_tls = false, .from = "shop@example.com"});
+  if (kind == "mail") {
+    return std::make_unique<outbox::SmtpProvider>(outbox::SmtpOptions{.url = url, .require_tls = false, .from = "shop@example.com"});
+  }
   if (kind == "store") return std::make_unique<outbox::UploadProvider>(outbox::UploadOptions{});
   return std::make_unique<outbox::HttpProvider>(outbox::HttpOptions{.base_url = url});
 }
