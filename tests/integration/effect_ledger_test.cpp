@@ -342,6 +342,21 @@ TEST_F(EffectLedger, AWorkerCanRegisterWhileSomebodyPlans) {
   EXPECT_THROW(world.sql("select effect.register('hold', '{\"doubt_max\": 4}')"), pqxx::sql_error);
 }
 
+TEST_F(EffectLedger, SeveralWorkersCanRegisterANewProviderAtOnce) {
+  const std::string dsn = world.login("effect_worker");
+  std::vector<std::future<void>> workers;
+  for (int w = 1; w <= 10; ++w) {
+    workers.push_back(std::async(std::launch::async, [&dsn, w] {
+      pqxx::connection connection(dsn);
+      pqxx::work tx(connection);
+      outbox::register_provider(tx, "new", {.on_doubt = OnDoubt::hold, .doubts_max = w});
+      tx.commit();
+    }));
+  }
+  for (auto& w : workers) EXPECT_NO_THROW(w.get());
+  EXPECT_EQ(world.value("select count(*) from effect.provider join effect.pressure on provider = name where name = 'new'"), "1");
+}
+
 TEST_F(EffectLedger, EachRoleCanDoItsPartAndNoMore) {
   const auto may = [&](const std::string& role, const std::string& statement) {
     pqxx::connection connection(world.login(role));
