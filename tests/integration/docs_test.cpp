@@ -154,8 +154,10 @@ TEST(DocsTest, BackingOutLosesNothing) {
 // What is shown of a program is a piece of one that the tests build and run.
 TEST(DocsTest, EveryPieceOfAProgramStandsInAnExample) {
   std::string programs;
-  for (const auto& entry : std::filesystem::directory_iterator(std::filesystem::path(OUTBOX_SOURCE_DIR) / "examples" / "enqueue")) {
-    programs += contents(entry.path());
+  for (const char* example : {"enqueue", "workers"}) {
+    for (const auto& entry : std::filesystem::directory_iterator(std::filesystem::path(OUTBOX_SOURCE_DIR) / "examples" / example)) {
+      programs += contents(entry.path());
+    }
   }
   for (const char* language : {"cpp", "cmake"}) {
     const auto all = blocks(language);
