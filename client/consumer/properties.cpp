@@ -56,6 +56,15 @@ void set(rd_kafka_conf_t* conf, const std::string& name, const std::string& valu
                            "\". HINT: see its CONFIGURATION.md");
 }
 
+// How soon it fetches again when the queue, which is short here, was found full. By default half a second or a second: the handler
+// would wait for Kafka most of the time. Versions before 2.2 know only the pause after an error, and take that.
+void set_fetch_pause(rd_kafka_conf_t* conf) {
+  std::array<char, 512> why{};
+  if (rd_kafka_conf_set(conf, "fetch.queue.backoff.ms", "5", why.data(), why.size()) == RD_KAFKA_CONF_UNKNOWN) {
+    set(conf, "fetch.error.backoff.ms", "20");
+  }
+}
+
 }  // namespace
 
 void check_options(const ConsumerOptions& o) {
@@ -78,6 +87,7 @@ Conf make_conf(const ConsumerOptions& o) {
   set(conf.get(), "client.id", "outbox-consumer");
   set(conf.get(), "auto.offset.reset", "earliest");
   set(conf.get(), "reconnect.backoff.max.ms", "2000");
+  set_fetch_pause(conf.get());
   for (const auto& [name, value] : o.properties) {
     const auto found = std::find_if(owned.begin(), owned.end(), [&](const auto& p) { return matches(p.name, name); });
     if (found != owned.end()) {
@@ -91,8 +101,9 @@ Conf make_conf(const ConsumerOptions& o) {
   set(conf.get(), "enable.auto.commit", "false");
   set(conf.get(), "enable.auto.offset.store", "false");
   set(conf.get(), "partition.assignment.strategy", "cooperative-sticky");
-  // Small messages are bounded by their number: each costs librdkafka half a kilobyte besides its bytes.
-  set(conf.get(), "queued.min.messages", std::to_string(std::max<std::int64_t>(o.read_ahead_bytes >> 10, o.batch_messages_max)));
+  // Small messages are bounded by their number: each costs librdkafka half a kilobyte besides its bytes. Versions before 2.2 look
+  // only twice a second whether a queue that was full has room: it has to last for that long.
+  set(conf.get(), "queued.min.messages", std::to_string(std::max<std::int64_t>(o.read_ahead_bytes >> 8, o.batch_messages_max)));
   set(conf.get(), "queued.max.messages.kbytes", std::to_string(o.read_ahead_bytes >> 10));
   set(conf.get(), "fetch.max.bytes", std::to_string(std::max<std::int64_t>(o.read_ahead_bytes / 2, 1'000'000)));
   set(conf.get(), "fetch.message.max.bytes", std::to_string(std::min<std::int64_t>(o.read_ahead_bytes / 2, 1 << 20)));

@@ -2,10 +2,14 @@
 // The C++ API as users get it: installed, found by find_package(outbox) from a project outside the tree, and used through the relay.
 #include <gtest/gtest.h>
 
+#include <signal.h>
+
 #include <filesystem>
 #include <fstream>
 #include <sstream>
 
+#include "tests/support/consuming.h"
+#include "tests/support/inbox_schema.h"
 #include "tests/support/kafka_log.h"
 #include "tests/support/world.h"
 
@@ -102,6 +106,27 @@ int main() {
   run({cmake, "-S", folder / "source", "-B", build, "-DCMAKE_PREFIX_PATH=" + prefix, "-DCMAKE_CXX_FLAGS=" SANITIZE_FLAGS});
   run({cmake, "--build", build});
   run({build + "/uses-effects"});
+}
+
+TEST_F(PackageTest, AProjectOutsideTheTreeFindsTheConsumerAndWorksWithIt) {
+  const std::string cmake = "/usr/bin/cmake";
+  const std::string prefix = folder / "installed";
+  const std::string build = folder / "build";
+  fs::copy(fs::path(OUTBOX_SOURCE_DIR) / "examples" / "consume", folder / "source");
+  run({cmake, "--install", OUTBOX_BUILD_DIR, "--prefix", prefix});
+  run({cmake, "-S", folder / "source", "-B", build, "-DCMAKE_PREFIX_PATH=" + prefix, "-DCMAKE_CXX_FLAGS=" SANITIZE_FLAGS});
+  run({cmake, "--build", build});
+
+  test::InboxWorld world;
+  world.sql("create table charge (dedup_key text, what text)");
+  test::shared_kafka().create_topic("consumed", 1);
+  test::produce_numbers(test::shared_kafka().brokers(), "consumed", 0, 100);
+  test::produce_numbers(test::shared_kafka().brokers(), "consumed", 50, 50);
+  test::Process consumer({build + "/consume-example", test::shared_kafka().brokers(), world.dsn(), "consumed"}, {});
+  test::eventually("all are handled", [&] { return world.value("select count(*) from charge") == "100"; });
+  consumer.signal(SIGTERM);
+  EXPECT_EQ(consumer.wait(), 0) << consumer.output();
+  EXPECT_NE(consumer.output().find("to=consuming"), std::string::npos) << consumer.output();
 }
 
 }  // namespace
