@@ -68,7 +68,7 @@ std::vector<bool> Settlement::blocked_keys(pqxx::dbtransaction& tx, const Range&
   const auto rows = client::run(
       tx, "select b.waits from pg_catalog.unnest(inbox.blocked($1, $2::text[], $3::bytea[])) with ordinality b(waits, n) order by b.n",
       options_.consumer, topics.text(), keys.text());
-  CHECK(rows.size() == blocked.size());
+  CHECK(static_cast<std::size_t>(rows.size()) == blocked.size());
   std::size_t n = 0;
   for (const auto& row : rows) blocked[n++] = row[0].as<bool>();
   return blocked;

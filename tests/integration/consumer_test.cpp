@@ -15,6 +15,7 @@
 #include "tests/support/consuming.h"
 #include "tests/support/inbox_schema.h"
 #include "tests/support/process.h"
+#include "tests/support/usage.h"
 #include "tests/support/world.h"
 
 namespace outbox {
@@ -304,6 +305,15 @@ TEST_F(ConsumerCrashTest, AConsumerThatIsKilledAroundItsCommitsLosesAndRepeatsNo
   const char* wanted = std::getenv("OUTBOX_ROUNDS");
   const auto all = survive(wanted != nullptr ? std::stoi(wanted) : 10, {});
   EXPECT_EQ(all, std::to_string(produced) + " of " + std::to_string(produced));
+}
+
+// A lag that would take several times as much: tests/bench/consume.cpp measures a million.
+TEST_F(ConsumerCrashTest, MemoryIsBoundedWhateverTheLag) {
+  create_topic(6);
+  test::produce_numbers(kafka().brokers(), topic, 0, 300'000, 1'000, 200);
+  test::Process process({test::program_path("consumer-that-dies"), kafka().brokers(), topic, dsn, "0"}, {});
+  eventually("it works", [&] { return std::stoi(world.value("select count(*) from inbox.accepted")) >= 10'000; }, Millis{120'000});
+  EXPECT_LE(test::peak_memory_kb(process.pid()), 64 * 1024);
 }
 
 // The checker sees what it is to see.
