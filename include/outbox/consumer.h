@@ -29,7 +29,8 @@
 //
 // Once a second it handles what was released, once a minute it forgets what is older than `keep`.
 //
-// Memory: what is read ahead of the handler takes `read_ahead_bytes` plus one answer of Kafka's of half that size.
+// Memory: what is read ahead of the handler takes `read_ahead_bytes` plus one answer of Kafka's of half that size, and half a
+// kilobyte for each message, of which there are at most `read_ahead_bytes` / 256. With 200 bytes each, the process holds 45 MiB.
 //
 // Needs the rights of the role inbox_consumer besides those of the handler, and a schema made by `outbox-relay init --schema inbox`.
 #pragma once
