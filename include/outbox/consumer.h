@@ -30,7 +30,7 @@
 // Once a second it handles what was released, once a minute it forgets what is older than `keep`.
 //
 // Memory: what is read ahead of the handler takes `read_ahead_bytes` plus one answer of Kafka's of half that size, and half a
-// kilobyte for each message, of which there are at most `read_ahead_bytes` / 256. With 200 bytes each, the process holds 45 MiB.
+// kilobyte for each message, of which there are at most `read_ahead_bytes` / 256. With 200 bytes each, the process holds 55 MiB.
 //
 // Needs the rights of the role inbox_consumer besides those of the handler, and a schema made by `outbox-relay init --schema inbox`.
 #pragma once
@@ -99,8 +99,8 @@ struct ConsumerOptions {
   // Messages in one transaction, at most. Defaults to 500.
   int batch_messages_max = 500;
 
-  // Bytes that are read ahead of the handler, 2 to 128 MiB. Defaults to 8 MiB.
-  std::int64_t read_ahead_bytes = std::int64_t{8} << 20;
+  // Bytes that are read ahead of the handler, 2 to 128 MiB. Defaults to 12 MiB.
+  std::int64_t read_ahead_bytes = std::int64_t{12} << 20;
 
   // Defaults to key.
   Order order = Order::key;
