@@ -67,7 +67,8 @@ def main(brokers, group, dsn, topics):
         cursor.execute("select inbox.register(%s)", (group,))
     # Offsets follow the commit of the transaction: what Kafka delivers again, the inbox knows.
     consumer = confluent_kafka.Consumer({"bootstrap.servers": brokers, "group.id": group, "isolation.level": "read_committed",
-                                         "enable.auto.commit": False, "auto.offset.reset": "earliest"})
+                                         "enable.auto.commit": False, "auto.offset.reset": "earliest",
+                                         "session.timeout.ms": 10000})
     consumer.subscribe(topics)
     prune_at = time.monotonic() + PRUNE_SECONDS
     while not stopping:
