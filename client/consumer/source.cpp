@@ -10,6 +10,7 @@
 namespace outbox::consumer {
 namespace {
 
+constexpr int first_to_destroy_any_member = 0x02030000;
 constexpr int group_poll_ms = 100;
 constexpr std::chrono::milliseconds commit_interval{200};
 constexpr std::chrono::minutes same_trouble_interval{1};  // librdkafka repeats itself each second
@@ -48,6 +49,12 @@ Source::~Source() {
   group_thread_.join();
   commit();
   rd_kafka_consumer_close(client_.get());  // answers to commits and the last rebalance are served by it
+  // librdkafka before 2.3 aborts when a member is destroyed that its group has not assigned anything yet (its issue 4312). It has
+  // left the group, and is left behind, silent.
+  if (!assigned_once_ && rd_kafka_version() < first_to_destroy_any_member) {
+    rd_kafka_set_log_level(client_.get(), 0);
+    static_cast<void>(client_.release());
+  }
 }
 
 // --- The thread of run() --------------------------------------------------------------------------------------------------
@@ -124,6 +131,7 @@ void Source::assign(const rd_kafka_topic_partition_list_t* partitions) {
     const Queue queue(rd_kafka_queue_get_partition(client_.get(), partitions->elems[i].topic, partitions->elems[i].partition));
     rd_kafka_queue_forward(queue.get(), records_.get());
   }
+  assigned_once_ = true;
   offsets_.assigned(*partitions);
   reachable(true);
   const KafkaError error(rd_kafka_incremental_assign(client_.get(), partitions));

@@ -46,6 +46,7 @@ class Source {
 
   Events& events_;
   Offsets offsets_;
+  std::atomic<bool> assigned_once_{false};
   std::atomic<bool> reachable_{true};
   std::mutex mutex_;
   std::map<int, Clock::time_point> told_at_;  // when an error of this code was told last

@@ -26,11 +26,19 @@ outbox::EffectWorkerOptions worker_options(const toml::table& config, const Work
 }
 
 outbox::ConsumerOptions consumer_options(const toml::table& config) {
-  return {.brokers = required(config, "kafka.brokers"),
-          .group = required(config, "kafka.group"),
-          .topics = {required(config, "kafka.topic")},
-          .dsn = required(config, "postgres.dsn"),
-          .on_event = print};
+  outbox::ConsumerOptions options{.brokers = required(config, "kafka.brokers"),
+                                  .group = required(config, "kafka.group"),
+                                  .topics = {required(config, "kafka.topic")},
+                                  .dsn = required(config, "postgres.dsn"),
+                                  .on_event = print};
+  if (const toml::table* const properties = config.at_path("kafka.properties").as_table()) {
+    for (const auto& [name, value] : *properties) {
+      const auto text = value.value<std::string>();
+      if (!text) throw std::runtime_error("kafka.properties: " + std::string(name.str()) + " is no text in the configuration");
+      options.properties.emplace_back(name.str(), *text);
+    }
+  }
+  return options;
 }
 
 int run_until(const sigset_t& signals, const toml::table& config, const WorkerProgram& program) {

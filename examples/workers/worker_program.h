@@ -19,5 +19,6 @@ struct WorkerProgram {
   std::function<outbox::EffectWorkerOptions::Account()> account;
 };
 
-// Runs until SIGTERM or SIGINT. The only argument is the configuration: sections kafka and postgres, and `threads`. Returns the exit code.
+// Runs until SIGTERM or SIGINT. The only argument is the configuration: sections kafka (with properties of
+// librdkafka, as texts) and postgres, and `threads`. Returns the exit code.
 int run_worker(int argc, char** argv, const std::function<WorkerProgram(const toml::table& config)>& make);

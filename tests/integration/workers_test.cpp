@@ -35,7 +35,7 @@ class Workers : public ::testing::Test {
   void configure(const std::string& kind, const std::string& provider) {
     topics_[kind] = world_.topic(kind);
     std::ofstream(folder_ / (kind + ".toml")) << "[kafka]\nbrokers = \"" << world_.kafka().brokers() << "\"\ngroup = \"" << world_.name() << kind
-                                              << "\"\ntopic = \"" << topics_[kind] << "\"\n[postgres]\ndsn = \"" << worker_dsn_ << "\"\n"
+                                              << "\"\ntopic = \"" << topics_[kind] << "\"\n[kafka.properties]\n\"session.timeout.ms\" = \"6000\"\n[postgres]\ndsn = \"" << worker_dsn_ << "\"\n"
                                               << provider;
   }
   test::Process start(const std::string& kind) {
@@ -76,7 +76,7 @@ TEST_F(Workers, CarryOutEachEffectOnceAlthoughTheyAreKilled) {
   }
   std::vector<test::Process> workers;
   for (const char* kind : {"charge", "email", "upload"}) workers.push_back(start(kind));
-  test::eventually("nothing is left to rules", [&] { return count("'done', 'needs_human'") == 3 * orders; }, Millis{60'000});
+  test::eventually("nothing is left to rules", [&] { return count("'done', 'needs_human'") == 3 * orders; }, Millis{120'000});
 
   for (int n = 1; n <= orders; ++n) {
     EXPECT_EQ(times("charge", n), 1U) << n;

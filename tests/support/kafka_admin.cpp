@@ -5,6 +5,7 @@
 #include <stdexcept>
 
 #include "relay/kafka/handle.h"
+#include "tests/support/process.h"
 
 namespace outbox::test {
 namespace {
@@ -71,6 +72,14 @@ void deny(const std::string& brokers, const std::string& topic, Denied operation
   for (std::size_t i = 0; i < count; ++i) {
     if (const auto* e = rd_kafka_acl_result_error(results[i])) throw std::runtime_error(doing + ": " + rd_kafka_error_string(e));
   }
+  // The controller has them; what the broker goes by follows a moment later.
+  eventually(doing, [&] {
+    rd_kafka_DescribeAcls(client.get(), denied.get(), nullptr, queue.get());
+    const auto described = answer(queue.get(), doing);
+    std::size_t known = 0;
+    rd_kafka_DescribeAcls_result_acls(rd_kafka_event_DescribeAcls_result(described.get()), &known);
+    return known > 0;
+  });
 }
 
 void allow_again(const std::string& brokers, const std::string& topic) {
