@@ -35,7 +35,8 @@ class Workers : public ::testing::Test {
   void configure(const std::string& kind, const std::string& provider) {
     topics_[kind] = world_.topic(kind);
     std::ofstream(folder_ / (kind + ".toml")) << "[kafka]\nbrokers = \"" << world_.kafka().brokers() << "\"\ngroup = \"" << world_.name() << kind
-                                              << "\"\ntopic = \"" << topics_[kind] << "\"\n[kafka.properties]\n\"session.timeout.ms\" = \"6000\"\n[postgres]\ndsn = \"" << worker_dsn_ << "\"\n"
+                                              << "\"\ntopic = \"" << topics_[kind] << "\"\n[kafka.properties]\n"
+        << "\"session.timeout.ms\" = \"6000\"\n[postgres]\ndsn = \"" << worker_dsn_ << "\"\n"
                                               << provider;
   }
   test::Process start(const std::string& kind) {
