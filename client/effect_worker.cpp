@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "client/ledger.h"
+#include "client/pause.h"
 #include "client/sql.h"
 
 namespace outbox {
@@ -54,22 +55,6 @@ bool passes(const pqxx::sql_error& e) {
   return group.empty() || group == "08" || group == "25" || group == "40" || group == "53" || group == "55" || group == "57" ||
          group == "58" || group == "XX";
 }
-
-// A pause that doubles up to a limit; half of it is random.
-class Pause {
- public:
-  Pause(milliseconds first, milliseconds longest) : first_(first), longest_(longest), next_(first) {}
-  void reset() { next_ = first_; }
-  milliseconds next() {
-    const milliseconds now = next_;
-    next_ = std::min(longest_, 2 * next_);
-    return now / 2 + milliseconds{std::uniform_int_distribution<milliseconds::rep>(0, now.count() / 2)(random_)};
-  }
-
- private:
-  milliseconds first_, longest_, next_;
-  std::minstd_rand random_{std::random_device{}()};
-};
 
 EffectWorkerOptions checked(EffectWorkerOptions options) {
   const auto need = [](bool holds, const char* what) {
@@ -299,8 +284,8 @@ class EffectWorker::Rounds {
   bool connected_before_ = false;
   bool away_ = false;
   std::optional<Clock::time_point> give_up_at_;
-  Pause idle_{options_.idle_first, options_.idle_max};
-  Pause reconnect_{reconnect_first, reconnect_max};
+  client::Pause idle_{options_.idle_first, options_.idle_max};
+  client::Pause reconnect_{reconnect_first, reconnect_max};
   Clock::time_point look_until_{};  // for claims nobody heard of
   std::size_t turn_ = 0;
   std::deque<Held> held_;

@@ -9,6 +9,7 @@
 #include "client/sql.h"
 #include "relay/base/hex.h"
 #include "relay/base/names.h"
+#include "relay/base/utf8.h"
 
 namespace outbox {
 namespace {
@@ -36,14 +37,6 @@ Enum value_of(const std::array<const char*, n>& names, const std::string& text) 
 template <class Enum, std::size_t n>
 std::string name_of(const std::array<const char*, n>& names, Enum value) {
   return names.at(static_cast<std::size_t>(value));
-}
-
-bool is_text(const std::string& text) {
-  try {
-    return text.find('\0') == std::string::npos && !json(text).dump().empty();
-  } catch (const json::exception&) {
-    return false;
-  }
 }
 
 // What a provider or an adapter wrote, as text that PostgreSQL takes: evidence must not be lost for one byte of it.
@@ -107,14 +100,6 @@ json settings_of(const ProviderSettings& s) {
           {"probe_max", milliseconds(s.probe_max)}};
 }
 
-std::string bytes_of(std::string_view digits) {
-  const auto digit = [](char c) { return c <= '9' ? c - '0' : c - 'a' + 10; };
-  std::string bytes;
-  bytes.reserve(digits.size() / 2);
-  for (std::size_t i = 0; i + 1 < digits.size(); i += 2) bytes += static_cast<char>(digit(digits[i]) * 16 + digit(digits[i + 1]));
-  return bytes;
-}
-
 template <class Row>
 Claim claim_of(const Row& row) {
   Claim claim{row[0].template as<std::int64_t>(), row[1].template as<std::int64_t>(), value_of<AttemptKind>(kind_names, row[2].c_str()),
@@ -123,7 +108,7 @@ Claim claim_of(const Row& row) {
   for (const auto& [name, value] : target.items()) {
     claim.request.target[name] = value.is_string() ? value.template get<std::string>() : value.dump();
   }
-  claim.request.body = bytes_of(row[7].c_str());
+  claim.request.body = unhex(row[7].c_str());
   return claim;
 }
 

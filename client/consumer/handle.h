@@ -4,16 +4,9 @@
 
 #include <librdkafka/rdkafka.h>
 
-#include <memory>
+#include "relay/base/owned.h"
 
 namespace outbox::consumer {
-
-template <class T, void (*destroy)(T*)>
-struct Destroyer {
-  void operator()(T* p) const { destroy(p); }
-};
-template <class T, void (*destroy)(T*)>
-using Owned = std::unique_ptr<T, Destroyer<T, destroy>>;
 
 using Conf = Owned<rd_kafka_conf_t, rd_kafka_conf_destroy>;
 using Client = Owned<rd_kafka_t, rd_kafka_destroy>;

@@ -44,13 +44,6 @@ std::string headers_of(const Record& record) {
   return all.dump();
 }
 
-std::string unhex(std::string_view digits) {
-  const auto nibble = [](char c) { return c <= '9' ? c - '0' : c - 'a' + 10; };
-  std::string bytes;
-  for (std::size_t i = 0; i + 1 < digits.size(); i += 2) bytes += static_cast<char>(nibble(digits[i]) * 16 + nibble(digits[i + 1]));
-  return bytes;
-}
-
 // A row of the inbox, and the record made of it.
 class Parked {
  public:

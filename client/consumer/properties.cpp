@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <array>
 
+#include "relay/base/names.h"
+
 namespace outbox::consumer {
 namespace {
 
@@ -39,12 +41,6 @@ constexpr std::array owned = {
     OwnedProperty{"enabled_events", callback},
     OwnedProperty{"log.queue", callback},
 };
-
-bool matches(std::string_view pattern, std::string_view name) {
-  if (pattern.ends_with('*')) return name.starts_with(pattern.substr(0, pattern.size() - 1));
-  if (pattern.starts_with('*')) return name.ends_with(pattern.substr(1));
-  return pattern == name;
-}
 
 void set(rd_kafka_conf_t* conf, const std::string& name, const std::string& value) {
   std::array<char, 512> why{};
@@ -89,7 +85,7 @@ Conf make_conf(const ConsumerOptions& o) {
   set(conf.get(), "reconnect.backoff.max.ms", "2000");
   set_fetch_pause(conf.get());
   for (const auto& [name, value] : o.properties) {
-    const auto found = std::find_if(owned.begin(), owned.end(), [&](const auto& p) { return matches(p.name, name); });
+    const auto found = std::find_if(owned.begin(), owned.end(), [&](const auto& p) { return matches_pattern(p.name, name); });
     if (found != owned.end()) {
       throw ConsumerSetupError("properties: \"" + name + "\" belongs to the consumer: " + std::string(found->reason) + ". HINT: remove it");
     }

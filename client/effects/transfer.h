@@ -13,6 +13,7 @@
 #include <string_view>
 
 #include "outbox/provider.h"
+#include "relay/base/owned.h"
 
 namespace outbox::effects {
 
@@ -74,11 +75,7 @@ class Transfer {
   static constexpr long write_bytes_max = 16'384;
 
  private:
-  struct Free {
-    void operator()(CURL* easy) const { curl_easy_cleanup(easy); }
-    void operator()(curl_slist* list) const { curl_slist_free_all(list); }
-  };
-  using List = std::unique_ptr<curl_slist, Free>;
+  using List = Owned<curl_slist, curl_slist_free_all>;
 
   static void append(List& list, const std::string& line);
   static std::size_t on_body(char* data, std::size_t size, std::size_t count, void* self);
@@ -93,7 +90,7 @@ class Transfer {
   List headers_;
   List recipients_;
   std::set<curl_socket_t> sockets_;
-  std::unique_ptr<CURL, Free> easy_;
+  Owned<CURL, curl_easy_cleanup> easy_;
   CURLcode setup_ = CURLE_OK;
   char error_[CURL_ERROR_SIZE] = "";
   Watch watch_;

@@ -19,4 +19,13 @@ inline std::string hex(std::string_view bytes) {
   return out;
 }
 
+// The bytes of such digits. REQUIRES: they are hexadecimal digits in small letters, as PostgreSQL's encode() gives them.
+inline std::string unhex(std::string_view digits) {
+  const auto value = [](char c) { return c <= '9' ? c - '0' : c - 'a' + 10; };
+  std::string out;
+  out.reserve(digits.size() / 2);
+  for (std::size_t i = 0; i + 1 < digits.size(); i += 2) out += static_cast<char>(value(digits[i]) * 16 + value(digits[i + 1]));
+  return out;
+}
+
 }  // namespace outbox

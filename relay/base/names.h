@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Names that a message may use: the same rules for the application that writes it and the relay that sends it.
+// Names: the same rules for the application that writes a message, the relay that sends it, and the consumer.
 #pragma once
 
 #include <algorithm>
@@ -20,6 +20,13 @@ inline bool valid_topic_name(std::string_view name) {
 // Whether applications may not set this header: dedup-key, sent-at, outbox-* and effect-* are the relay's and the ledger's.
 inline bool reserved_header(std::string_view name) {
   return name == "dedup-key" || name == "sent-at" || name.starts_with("outbox-") || name.starts_with("effect-");
+}
+
+// Whether `name` fits a pattern that may end in * (a prefix) or begin with * (a suffix), for properties of librdkafka.
+inline bool matches_pattern(std::string_view pattern, std::string_view name) {
+  if (pattern.ends_with('*')) return name.starts_with(pattern.substr(0, pattern.size() - 1));
+  if (pattern.starts_with('*')) return name.ends_with(pattern.substr(1));
+  return pattern == name;
 }
 
 }  // namespace outbox

@@ -3,37 +3,10 @@
 
 #include <cstdio>
 
+#include "relay/base/hex.h"
+#include "relay/base/utf8.h"
+
 namespace outbox {
-namespace {
-
-// Length of the UTF-8 sequence that begins with `lead`, and the bounds of its second byte; 0: cannot begin one.
-struct Sequence {
-  std::size_t length;
-  unsigned char low = 0x80;
-  unsigned char high = 0xBF;
-};
-
-Sequence sequence_of(unsigned char lead) {
-  if (lead < 0x80) return {1};
-  if (lead >= 0xC2 && lead <= 0xDF) return {2};
-  if (lead == 0xE0) return {3, 0xA0};
-  if (lead == 0xED) return {3, 0x80, 0x9F};
-  if (lead >= 0xE1 && lead <= 0xEF) return {3};
-  if (lead == 0xF0) return {4, 0x90};
-  if (lead == 0xF4) return {4, 0x80, 0x8F};
-  if (lead >= 0xF1 && lead <= 0xF3) return {4};
-  return {0};
-}
-
-std::string unhex(std::string_view hex) {
-  const auto digit = [](char c) { return c <= '9' ? c - '0' : c - 'a' + 10; };
-  std::string out;
-  for (std::size_t i = 0; i + 1 < hex.size(); i += 2) out += static_cast<char>(digit(hex[i]) * 16 + digit(hex[i + 1]));
-  return out;
-}
-
-}  // namespace
-
 Json json_answer() { return Json{{"schema", 1}}; }
 
 void print_json(const Json& answer, bool one_line) {
@@ -65,19 +38,6 @@ std::string printable(std::string_view text, bool keep_lines) {
     }
   }
   return out;
-}
-
-bool is_utf8(std::string_view bytes) {
-  for (std::size_t i = 0; i < bytes.size();) {
-    const Sequence s = sequence_of(static_cast<unsigned char>(bytes[i]));
-    if (s.length == 0 || i + s.length > bytes.size()) return false;
-    for (std::size_t k = 1; k < s.length; ++k) {
-      const auto byte = static_cast<unsigned char>(bytes[i + k]);
-      if (byte < (k == 1 ? s.low : 0x80) || byte > (k == 1 ? s.high : 0xBF)) return false;
-    }
-    i += s.length;
-  }
-  return true;
 }
 
 void add_bytes(Json& j, const std::string& name, const pqxx::field& hex) {

@@ -31,9 +31,6 @@ Json number_or_null(const pqxx::field& field);
 std::string shown(const pqxx::field& field);
 std::string printable(std::string_view text, bool keep_lines = false);
 
-// Whether the bytes are text in UTF-8.
-bool is_utf8(std::string_view bytes);
-
 // Adds `name` as text where the bytes are UTF-8, otherwise as hexadecimal digits; `name`_encoding tells which.
 void add_bytes(Json& j, const std::string& name, const pqxx::field& hex);
 // What add_bytes() added, for a person.

@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <memory>
 
+#include "relay/base/names.h"
 #include "relay/config/value.h"
 
 namespace outbox::config {
@@ -58,12 +59,6 @@ constexpr std::array kOwned = {
     Owned{"metadata.recovery.strategy", "with its default, ending a transaction can hang"},
 };
 
-bool matches(std::string_view pattern, std::string_view name) {
-  if (pattern.ends_with('*')) return name.starts_with(pattern.substr(0, pattern.size() - 1));
-  if (pattern.starts_with('*')) return name.ends_with(pattern.substr(1));
-  return pattern == name;
-}
-
 Error wrong(std::string what, std::string hint) { return Error{Fault::usage, std::move(what), std::move(hint)}; }
 
 // Lets librdkafka itself judge the name and the value; nothing is connected.
@@ -93,7 +88,7 @@ bool is_secret_property(std::string_view name) {
 }
 
 Result<void> check_property(const std::string& name, const std::string& value) {
-  const auto owned = std::find_if(kOwned.begin(), kOwned.end(), [&](const Owned& o) { return matches(o.name, name); });
+  const auto owned = std::find_if(kOwned.begin(), kOwned.end(), [&](const Owned& o) { return matches_pattern(o.name, name); });
   if (owned == kOwned.end()) return check_with_librdkafka(name, value);
   return wrong(fmt::format("belongs to the relay's protocol: {}", owned->reason),
                owned->instead.empty() ? "remove it." : fmt::format("remove it, and set {}.", owned->instead));

@@ -13,17 +13,13 @@
 #include <vector>
 
 #include "relay/base/error.h"
+#include "relay/base/owned.h"
 #include "relay/base/secret.h"
 #include "relay/core/mode.h"
 
 namespace outbox::kafka {
 
-template <class T, void (*destroy)(T*)>
-struct Destroyer {
-  void operator()(T* p) const { destroy(p); }
-};
-template <class T, void (*destroy)(T*)>
-using Owned = std::unique_ptr<T, Destroyer<T, destroy>>;
+using outbox::Owned;
 
 using Conf = Owned<rd_kafka_conf_t, rd_kafka_conf_destroy>;
 using Client = Owned<rd_kafka_t, rd_kafka_destroy>;
@@ -32,11 +28,7 @@ using Queue = Owned<rd_kafka_queue_t, rd_kafka_queue_destroy>;
 using Event = Owned<rd_kafka_event_t, rd_kafka_event_destroy>;
 using KafkaError = Owned<rd_kafka_error_t, rd_kafka_error_destroy>;
 using Headers = Owned<rd_kafka_headers_t, rd_kafka_headers_destroy>;
-
-struct MetadataDestroyer {
-  void operator()(const rd_kafka_metadata_t* m) const { rd_kafka_metadata_destroy(m); }
-};
-using Metadata = std::unique_ptr<const rd_kafka_metadata_t, MetadataDestroyer>;
+using Metadata = Owned<const rd_kafka_metadata_t, rd_kafka_metadata_destroy>;
 
 // What the Kafka side of one relay needs to know.
 struct Options {

@@ -34,7 +34,7 @@ Result<std::string> connection_string(const Secret& dsn, const Secret& password,
       {"client_encoding", "UTF8"},
   };
   char* message = nullptr;
-  const std::unique_ptr<PQconninfoOption, Destroyer<PQconninfoFree>> given(PQconninfoParse(dsn.reveal().c_str(), &message));
+  const Owned<PQconninfoOption, PQconninfoFree> given(PQconninfoParse(dsn.reveal().c_str(), &message));
   if (!given) {
     // libpq's message can quote the string, and the string can hold a password.
     PQfreemem(message);

@@ -14,6 +14,7 @@
 
 #include "relay/base/clock.h"
 #include "relay/base/error.h"
+#include "relay/base/owned.h"
 #include "relay/base/secret.h"
 #include "relay/base/uuid.h"
 #include "relay/postgres/pooler.h"
@@ -24,15 +25,8 @@
 
 namespace outbox::postgres {
 
-template <auto destroy>
-struct Destroyer {
-  template <class T>
-  void operator()(T* p) const {
-    destroy(p);
-  }
-};
-using PgConn = std::unique_ptr<PGconn, Destroyer<PQfinish>>;
-using PgResult = std::unique_ptr<PGresult, Destroyer<PQclear>>;
+using PgConn = Owned<PGconn, PQfinish>;
+using PgResult = Owned<PGresult, PQclear>;
 
 // The connection string of `dsn` with password, application name, keepalives and time-outs added where the user set none.
 // Never print it.
