@@ -14,7 +14,7 @@
 
 #include "outbox/inbox.h"
 #include "tests/support/consuming.h"
-#include "tests/support/inbox_schema.h"
+#include "tests/support/inbox_world.h"
 #include "tests/support/process.h"
 #include "tests/support/usage.h"
 

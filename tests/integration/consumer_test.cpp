@@ -13,10 +13,11 @@
 #include <random>
 
 #include "tests/support/consuming.h"
-#include "tests/support/inbox_schema.h"
+#include "tests/support/inbox_world.h"
 #include "tests/support/process.h"
 #include "tests/support/usage.h"
 #include "tests/support/world.h"
+#include "tests/support/from_environment.h"
 
 namespace outbox {
 namespace {
@@ -302,8 +303,7 @@ class ConsumerCrashTest : public ConsumerTest {
 };
 
 TEST_F(ConsumerCrashTest, AConsumerThatIsKilledAroundItsCommitsLosesAndRepeatsNothing) {
-  const char* wanted = std::getenv("OUTBOX_ROUNDS");
-  const auto all = survive(wanted != nullptr ? std::stoi(wanted) : 10, {});
+  const auto all = survive(static_cast<int>(test::number_from("OUTBOX_ROUNDS", 10)), {});
   EXPECT_EQ(all, std::to_string(produced) + " of " + std::to_string(produced));
 }
 

@@ -80,9 +80,7 @@ TEST(DocsTest, EverySqlExampleRuns) {
   ASSERT_GE(all.size(), 3U);
   for (const auto& [page, examples] : all) {
     test::ScratchPostgres postgres;  // of its own: logins are the whole server's
-    test::World world(postgres, nullptr);
-    const auto consumers = world.command({"init", "--schema", "inbox,effect"});
-    ASSERT_EQ(consumers.code, 0) << consumers.output;
+    test::World world(postgres, nullptr, "outbox,inbox,effect");
     for (const Block& block : examples) {
       if (!block.says("last")) run_in_psql(block, postgres, world.database());
     }

@@ -5,7 +5,6 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <random>
 #include <thread>
 
@@ -14,6 +13,7 @@
 #include "outbox/smtp_provider.h"
 #include "outbox/upload_provider.h"
 #include "tests/support/effect_world.h"
+#include "tests/support/from_environment.h"
 #include "tests/support/providers.h"
 
 namespace outbox {
@@ -25,18 +25,6 @@ using namespace std::chrono_literals;
 
 constexpr int effects_per_round = 18;
 constexpr int workers = 6;
-
-unsigned seed() {
-  const char* const given = std::getenv("OUTBOX_SEED");
-  const unsigned chosen = given != nullptr ? static_cast<unsigned>(std::stoul(given)) : std::random_device{}();
-  std::cout << "OUTBOX_SEED=" << chosen << std::endl;
-  return chosen;
-}
-
-int rounds() {
-  const char* const given = std::getenv("OUTBOX_ROUNDS");
-  return given != nullptr ? std::stoi(given) : 1;
-}
 
 // So that a round takes seconds: a call may take 1.5 s, and retries are not what is looked at here.
 ProviderSettings quick(OnDoubt on_doubt) {
@@ -139,11 +127,11 @@ class EffectFaults : public ::testing::Test {
 
   test::EffectWorld world_;
   StandIns providers_;
-  std::mt19937 random_{seed()};
+  std::mt19937 random_{test::seed_of_this_run()};
 };
 
 TEST_F(EffectFaults, AProviderThatKnowsKeysCarriesOutEachOnce) {
-  for (int r = 0; r < rounds(); ++r) {
+  for (int r = 0; r < test::number_from("OUTBOX_ROUNDS", 1); ++r) {
     std::vector<Plan> plans;
     for (int n = 0; n < effects_per_round; ++n) {
       const std::string key = key_of("charge", r, n);
@@ -162,7 +150,7 @@ TEST_F(EffectFaults, AProviderThatKnowsKeysCarriesOutEachOnce) {
 }
 
 TEST_F(EffectFaults, AProviderThatKnowsNoKeysCarriesOutEachAtMostOnce) {
-  for (int r = 0; r < rounds(); ++r) {
+  for (int r = 0; r < test::number_from("OUTBOX_ROUNDS", 1); ++r) {
     std::vector<Plan> plans;
     for (int n = 0; n < effects_per_round; ++n) {
       const std::string key = key_of("plain", r, n);
@@ -185,7 +173,7 @@ TEST_F(EffectFaults, AProviderThatKnowsNoKeysCarriesOutEachAtMostOnce) {
 }
 
 TEST_F(EffectFaults, AnUploadIsStoredOnce) {
-  for (int r = 0; r < rounds(); ++r) {
+  for (int r = 0; r < test::number_from("OUTBOX_ROUNDS", 1); ++r) {
     std::vector<Plan> plans;
     for (int n = 0; n < effects_per_round; ++n) {
       const std::string key = "/receipts/" + key_of("upload", r, n);
@@ -211,7 +199,7 @@ TEST_F(EffectFaults, AnUploadIsStoredOnce) {
 class MailFaults : public EffectFaults, public ::testing::WithParamInterface<OnDoubt> {};
 
 TEST_P(MailFaults, MailKeepsWhatWasDeclared) {
-  for (int r = 0; r < rounds(); ++r) {
+  for (int r = 0; r < test::number_from("OUTBOX_ROUNDS", 1); ++r) {
     std::vector<Plan> plans;
     for (int n = 0; n < effects_per_round; ++n) {
       const std::string to = key_of("mail", r, n) + "@customers.example";

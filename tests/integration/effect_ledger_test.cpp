@@ -314,8 +314,9 @@ TEST_F(EffectLedger, AClaimInAnOldSnapshotIsRefusedOrRight) {
 
 TEST_F(EffectLedger, WhatIsForgottenInACrashWasNotClaimed) {
   plan("hold");
-  world.sql("alter role \"effect_worker-" + world.database() + "\" set synchronous_commit = off");
-  pqxx::connection careless(world.login("effect_worker"));
+  const std::string dsn = world.login("effect_worker");
+  world.sql("alter role \"effect_worker-" + world.name() + "\" set synchronous_commit = off");
+  pqxx::connection careless(dsn);
   pqxx::work tx(careless);
   EXPECT_EQ(tx.exec("show synchronous_commit")[0][0].as<std::string>(), "off");
   const Claim c = outbox::claim(tx, "hold", "w").front();

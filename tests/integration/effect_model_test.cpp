@@ -8,14 +8,10 @@
 #include <random>
 
 #include "tests/support/effect_model.h"
+#include "tests/support/from_environment.h"
 
 namespace outbox::test {
 namespace {
-
-std::uint64_t number(const char* name, std::uint64_t otherwise) {
-  const char* text = std::getenv(name);
-  return text != nullptr ? std::stoull(text) : otherwise;
-}
 
 // Nothing here is about what a crash of the server leaves.
 ScratchPostgres& postgres() {
@@ -23,11 +19,10 @@ ScratchPostgres& postgres() {
   return server;
 }
 
-int rounds() { return static_cast<int>(number("OUTBOX_ROUNDS", 3'000)); }
+int rounds() { return static_cast<int>(number_from("OUTBOX_ROUNDS", 3'000)); }
 
 TEST(EffectModel, TheLedgerDoesWhatTheModelSays) {
-  const std::uint64_t seed = number("OUTBOX_SEED", std::random_device{}());
-  std::printf("OUTBOX_SEED=%llu\n", static_cast<unsigned long long>(seed));
+  const std::uint64_t seed = seed_of_this_run();
   EffectWorld world(postgres());
   const auto objection = compare_with_model(world, seed, rounds());
   EXPECT_FALSE(objection) << *objection;

@@ -16,6 +16,7 @@
 
 #include "tests/support/effect_world.h"
 #include "tests/support/process.h"
+#include "tests/support/from_environment.h"
 
 namespace outbox::test {
 namespace {
@@ -296,8 +297,7 @@ TEST_F(EffectWorkerTest, WhoIsNotKnownIsNotTriedFurtherAndNoEffectFails) {
 
 // Ten workers and a provider that is away: few calls in vain, one at a time and less and less often, and the rest when it is back.
 TEST_F(EffectWorkerTest, AnOutageCostsNoMoreThanTheBudget) {
-  const char* text = std::getenv("OUTBOX_OUTAGE_SECONDS");
-  const std::chrono::milliseconds outage = text != nullptr ? std::chrono::seconds(std::stoi(text)) : 3s;
+  const std::chrono::milliseconds outage = std::chrono::seconds(test::number_from("OUTBOX_OUTAGE_SECONDS", 3));
   // As by default, time pays for more retries than there are probes.
   settings = {.on_doubt = OnDoubt::hold, .key_window = 24h, .retry_first = 20ms, .retry_max = 500ms, .retry_reserve = 5, .retry_per_minute = 600,
               .breaker_failures = 5, .probe_first = 50ms, .probe_max = 400ms};

@@ -15,8 +15,6 @@ using test::World;
 class EffectsCommand : public ::testing::Test {
  protected:
   EffectsCommand() {
-    const auto made = world.command({"init", "--schema", "inbox,effect"});
-    if (made.code != 0) throw std::runtime_error(made.output);
     world.sql("select effect.register('bank', '{\"on_doubt\": \"hold\"}')");
     world.sql("select inbox.register('mailer')");
   }
@@ -37,7 +35,7 @@ class EffectsCommand : public ::testing::Test {
     return json::parse(done.output.substr(std::min(done.output.find('{'), done.output.size())), nullptr, false);
   }
 
-  World world;
+  World world{test::shared_postgres(), &test::shared_kafka(), "outbox,inbox,effect"};
 };
 
 TEST_F(EffectsCommand, ListsThoseOfWhichNobodyKnows) {
@@ -153,8 +151,7 @@ TEST_F(EffectsCommand, TraceFollowsAMessageToItsEffect) {
 }
 
 TEST_F(EffectsCommand, LooksAtTheConsumersDatabase) {
-  World consumer;
-  consumer.command({"init", "--schema", "inbox,effect"});
+  World consumer(test::shared_postgres(), nullptr, "inbox,effect");
   consumer.sql("select effect.register('bank', '{\"on_doubt\": \"hold\"}')");
   consumer.sql("select effect.plan('bank', 'elsewhere', '{}', '')");
   world.environment["OUTBOX_RELAY_CONSUMER_DSN"] = consumer.dsn();

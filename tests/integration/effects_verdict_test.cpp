@@ -5,16 +5,15 @@
 #include <filesystem>
 #include <fstream>
 
+#include "tests/support/effect_world.h"
 #include "tests/support/effects_verdict.h"
-#include "tests/support/world.h"
 
 namespace outbox::test {
 namespace {
 
 class EffectsVerdictTest : public ::testing::Test {
  protected:
-  EffectsVerdictTest() : world(shared_postgres(), nullptr) {
-    world.command({"init", "--schema", "effect"});
+  EffectsVerdictTest() {
     world.sql("create schema shop");
     world.sql("create table shop.effect (id text primary key, key text, nth bigint, kind text)");
     world.sql("select effect.register('bank', '{\"on_doubt\": \"hold\"}')");
@@ -38,7 +37,7 @@ class EffectsVerdictTest : public ::testing::Test {
   }
   const EffectsOfKind charges() { return judge().kinds[1]; }
 
-  World world;
+  EffectWorld world;
   const std::string file = testing::TempDir() + "effects-verdict-" + std::to_string(getpid());
 };
 

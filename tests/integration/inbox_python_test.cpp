@@ -5,7 +5,7 @@
 #include <unistd.h>
 
 #include "tests/support/consuming.h"
-#include "tests/support/inbox_schema.h"
+#include "tests/support/inbox_world.h"
 #include "tests/support/process.h"
 
 namespace outbox {

@@ -11,7 +11,7 @@
 #include <random>
 #include <thread>
 
-#include "tests/support/inbox_schema.h"
+#include "tests/support/inbox_world.h"
 #include "tests/support/process.h"
 
 namespace outbox {

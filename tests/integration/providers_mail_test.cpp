@@ -7,51 +7,31 @@
 #include <string>
 
 #include "outbox/smtp_provider.h"
-#include "tests/support/providers.h"
+#include "tests/support/stand_ins_test.h"
 
 namespace outbox {
 namespace {
 
 using namespace std::chrono_literals;
 using test::said;
-using test::StandIns;
-using Json = StandIns::Json;
+using Json = test::StandIns::Json;
 
-Provider::Deadline in(std::chrono::milliseconds time) { return std::chrono::steady_clock::now() + time; }
-
-class ProvidersMailTest : public ::testing::Test {
+class ProvidersMailTest : public test::StandInsTest {
  protected:
-  static void SetUpTestSuite() { stand_ins = new StandIns; }
-  static void TearDownTestSuite() {
-    delete stand_ins;
-    stand_ins = nullptr;
-  }
+  ProvidersMailTest() : StandInsTest("mail") {}
 
   static SmtpOptions options() { return {.url = stand_ins->mail(), .require_tls = false, .from = "shop@example.com"}; }
   static SmtpOptions with_tls() {
     return {.url = stand_ins->mail_tls(), .username = "shop", .password = "secret", .from = "shop@example.com", .ca_file = stand_ins->ca_file()};
   }
-  // To an address of its own, so that the log of one test is not the log of another.
   Request letter(const std::string& text = "Thank you.\n") {
-    const std::string name = std::string(::testing::UnitTest::GetInstance()->current_test_info()->name()) + "-" + std::to_string(++count_);
+    const std::string name = new_name();
     return {.effect_key = name, .provider_key = name, .target = {{"to", name + "@example.org"}}, .body = "Subject: Your order\n\n" + text};
   }
   static Outcome call(const Request& request, std::chrono::milliseconds time = 5s) { return SmtpProvider(options()).call(request, in(time)); }
-  static void fault(const Request& request, Json fault) {
-    fault["at"] = "mail";
-    fault["match"] = request.provider_key;
-    stand_ins->fault(fault);
-  }
   static std::vector<Json> texts(const Request& request) { return stand_ins->log("mail", "request", request.target.at("to")); }
   static std::size_t sent(const Request& request) { return stand_ins->effects("mail", request.target.at("to")); }
-
-  static StandIns* stand_ins;
-
- private:
-  int count_ = 0;
 };
-
-StandIns* ProvidersMailTest::stand_ins = nullptr;
 
 TEST_F(ProvidersMailTest, ARepeatCarriesTheSameMessageId) {
   SmtpProvider provider(options());

@@ -9,25 +9,18 @@
 #include "client/effects/digest.h"
 #include "outbox/http_provider.h"
 #include "relay/base/hex.h"
-#include "tests/support/providers.h"
+#include "tests/support/stand_ins_test.h"
 
 namespace outbox {
 namespace {
 
 using namespace std::chrono_literals;
 using test::said;
-using test::StandIns;
-using Json = StandIns::Json;
+using Json = test::StandIns::Json;
 
-Provider::Deadline in(std::chrono::milliseconds time) { return std::chrono::steady_clock::now() + time; }
-
-class ProvidersTest : public ::testing::Test {
+class ProvidersTest : public test::StandInsTest {
  protected:
-  static void SetUpTestSuite() { stand_ins = new StandIns; }
-  static void TearDownTestSuite() {
-    delete stand_ins;
-    stand_ins = nullptr;
-  }
+  ProvidersTest() : StandInsTest("payments") {}
 
   static HttpOptions options() { return {.base_url = stand_ins->payments(), .lookup_path = "/charges?key={key}"}; }
   static HttpOptions trusting() {
@@ -36,27 +29,14 @@ class ProvidersTest : public ::testing::Test {
     with_tls.ca_file = stand_ins->ca_file();
     return with_tls;
   }
-  // A key of its own, so that the log of one test is not the log of another.
   Request charge(const std::string& body = R"({"cents": 4200})") {
-    const std::string key = std::string(::testing::UnitTest::GetInstance()->current_test_info()->name()) + "-" + std::to_string(++count_);
+    const std::string key = new_name();
     return {.effect_key = key, .provider_key = key, .target = {{"path", "/charges"}}, .body = body};
   }
   static Outcome call(const Request& request, std::chrono::milliseconds time = 5s) { return HttpProvider(options()).call(request, in(time)); }
-  static void fault(const Request& request, Json fault) {
-    fault["at"] = "payments";
-    fault["match"] = request.provider_key;
-    stand_ins->fault(fault);
-  }
   static std::size_t requests(const Request& request) { return stand_ins->requests("payments", request.provider_key); }
   static std::size_t done(const Request& request) { return stand_ins->effects("payments", request.provider_key); }
-
-  static StandIns* stand_ins;
-
- private:
-  int count_ = 0;
 };
-
-StandIns* ProvidersTest::stand_ins = nullptr;
 
 TEST_F(ProvidersTest, ARepeatIsAnsweredAsTheFirstWas) {
   HttpProvider provider(options());

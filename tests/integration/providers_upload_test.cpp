@@ -7,50 +7,31 @@
 #include "client/effects/digest.h"
 #include "outbox/upload_provider.h"
 #include "relay/base/hex.h"
-#include "tests/support/providers.h"
+#include "tests/support/stand_ins_test.h"
 
 namespace outbox {
 namespace {
 
 using namespace std::chrono_literals;
 using test::said;
-using test::StandIns;
-using Json = StandIns::Json;
+using Json = test::StandIns::Json;
 
-Provider::Deadline in(std::chrono::milliseconds time) { return std::chrono::steady_clock::now() + time; }
-
-class ProvidersUploadTest : public ::testing::Test {
+class ProvidersUploadTest : public test::StandInsTest {
  protected:
-  static void SetUpTestSuite() { stand_ins = new StandIns; }
-  static void TearDownTestSuite() {
-    delete stand_ins;
-    stand_ins = nullptr;
-  }
+  ProvidersUploadTest() : StandInsTest("store") {}
 
   // A place of its own. Below /md5 the store keeps no SHA-256, below /opaque the ETag is no MD5 either.
   Request upload(const std::string& folder = "/bucket", const std::string& body = "some bytes") {
-    const std::string path = folder + "/" + ::testing::UnitTest::GetInstance()->current_test_info()->name() + "-" + std::to_string(++count_);
+    const std::string path = folder + "/" + new_name();
     return {.effect_key = path,
             .provider_key = path,
             .target = {{"url", stand_ins->store() + path + "?X-Signature=s3cr3t"}, {"content-type", "text/plain"}},
             .body = body};
   }
   static Outcome call(const Request& request, const UploadOptions& options = {}) { return UploadProvider(options).call(request, in(5s)); }
-  static void fault(const Request& request, Json fault) {
-    fault["at"] = "store";
-    fault["match"] = request.effect_key;
-    stand_ins->fault(fault);
-  }
   static std::size_t stored(const Request& request) { return stand_ins->effects("store", request.effect_key); }
   static std::vector<Json> seen(const Request& request) { return stand_ins->log("store", "request", request.effect_key); }
-
-  static StandIns* stand_ins;
-
- private:
-  int count_ = 0;
 };
-
-StandIns* ProvidersUploadTest::stand_ins = nullptr;
 
 TEST_F(ProvidersUploadTest, ARepeatIsRecognised) {
   for (const char* folder : {"/bucket", "/md5"}) {

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <iostream>
 
+#include "tests/support/from_environment.h"
 #include "tests/support/judge.h"
 #include "tests/support/load.h"
 
@@ -17,10 +18,7 @@ using test::World;
 constexpr std::int64_t keys = 1'000;
 constexpr Millis within{600'000};
 
-std::int64_t messages_wanted() {
-  const char* const text = std::getenv("OUTBOX_REPLAY_MESSAGES");
-  return text != nullptr ? std::stoll(text) : 50'000;
-}
+std::int64_t messages_wanted() { return test::number_from("OUTBOX_REPLAY_MESSAGES", 50'000); }
 
 std::int64_t number_of(const test::KafkaRecord& r) { return std::stoll(r.payload->substr(r.payload->find(' ') + 1)); }
 

@@ -18,13 +18,8 @@ class Workers : public ::testing::Test {
 
   Workers() : folder_(std::filesystem::path(testing::TempDir()) / ("workers-" + std::to_string(getpid()))) {
     std::filesystem::create_directories(folder_);
-    const auto made = world_.command({"init", "--schema", "inbox,effect"});
-    if (made.code != 0) throw std::runtime_error(made.output);
-    // One login with what the configuration of each example says that it needs.
-    worker_dsn_ = world_.login("inbox_consumer");
-    world_.sql("do $$ declare member record; begin for member in select m.rolname from pg_auth_members a join pg_roles r on r.oid = a.roleid "
-               "join pg_roles m on m.oid = a.member where r.rolname = 'inbox_consumer' and m.rolcanlogin loop "
-               "execute format('grant effect_worker to %I', member.rolname); end loop; end $$");
+    // What the configuration of each example says that it needs.
+    worker_dsn_ = world_.login("inbox_consumer, effect_worker");
     configure("charge", "[bank]\nclaim_ttl_seconds = 2\nurl = \"" + providers_.payments() + "\"\n");
     configure("email", "[mail]\nclaim_ttl_seconds = 2\nrequire_tls = false\nfrom = \"shop@example.com\"\non_doubt = \"hold\"\nurl = \"" +
                            providers_.mail() + "\"\n");
@@ -34,10 +29,9 @@ class Workers : public ::testing::Test {
 
   void configure(const std::string& kind, const std::string& provider) {
     topics_[kind] = world_.topic(kind);
-    std::ofstream(folder_ / (kind + ".toml")) << "[kafka]\nbrokers = \"" << world_.kafka().brokers() << "\"\ngroup = \"" << world_.name() << kind
-                                              << "\"\ntopic = \"" << topics_[kind] << "\"\n[kafka.properties]\n"
-        << "\"session.timeout.ms\" = \"6000\"\n[postgres]\ndsn = \"" << worker_dsn_ << "\"\n"
-                                              << provider;
+    std::ofstream(folder_ / (kind + ".toml"))
+        << "[kafka]\nbrokers = \"" << world_.kafka().brokers() << "\"\ngroup = \"" << world_.name() << kind << "\"\ntopic = \"" << topics_[kind]
+        << "\"\n[kafka.properties]\n\"session.timeout.ms\" = \"6000\"\n[postgres]\ndsn = \"" << worker_dsn_ << "\"\n" << provider;
   }
   test::Process start(const std::string& kind) {
     return test::Process({test::program_path(kind + "-worker"), folder_ / (kind + ".toml")}, {{"BANK_API_KEY", "not-a-secret"}});
@@ -59,7 +53,7 @@ class Workers : public ::testing::Test {
     return std::stol(world_.value("select count(*) from effect.effect where state in (" + states + ")"));
   }
 
-  test::World world_;
+  test::World world_{test::shared_postgres(), &test::shared_kafka(), "outbox,inbox,effect"};
   test::StandIns providers_;
   std::filesystem::path folder_;
   std::string worker_dsn_;

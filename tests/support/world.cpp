@@ -14,7 +14,7 @@ World::World(const World& original, ScratchPostgres& other)
 
 std::string program_path(const std::string& name) { return std::string(OUTBOX_BUILD_DIR) + "/" + name; }
 
-World::World(ScratchPostgres& postgres, ScratchKafka* kafka) : postgres_(postgres), kafka_(kafka) {
+World::World(ScratchPostgres& postgres, ScratchKafka* kafka, const std::string& schemas) : postgres_(postgres), kafka_(kafka) {
   static std::atomic<int> count{0};
   name_ = "r" + std::to_string(getpid()) + "-" + std::to_string(++count);
   database_ = postgres_.create_database();
@@ -23,7 +23,7 @@ World::World(ScratchPostgres& postgres, ScratchKafka* kafka) : postgres_(postgre
                  {"OUTBOX_RELAY_KAFKA_BROKERS", kafka_ != nullptr ? kafka_->brokers() : "127.0.0.1:1"},
                  {"OUTBOX_RELAY_TOPICS_ALLOW", "*"},
                  {"OUTBOX_RELAY_LEASE_TTL", "1s"}};
-  std::vector<std::string> init = {"init"};
+  std::vector<std::string> init = {"init", "--schema", schemas};
   if (kafka_ != nullptr) init.push_back("--kafka");
   const auto done = command(init);
   if (done.code != 0) throw std::runtime_error("outbox-relay init failed: " + done.output);
@@ -35,9 +35,9 @@ World World::moved_to(ScratchPostgres& other) const {
   return moved;
 }
 
-std::string World::login(const std::string& role) {
-  const std::string user = role + "-" + name_;
-  sql("create role \"" + user + "\" login in role " + role);
+std::string World::login(const std::string& roles) {
+  const std::string user = roles.substr(0, roles.find(',')) + "-" + name_;
+  if (value("select count(*) from pg_roles where rolname = '" + user + "'") == "0") sql("create role \"" + user + "\" login in role " + roles);
   return postgres_.dsn(database_, user);
 }
 
@@ -60,13 +60,13 @@ Finished World::command(std::vector<std::string> arguments, const Process::Envir
   return run_command(std::move(arguments), all);
 }
 
-pqxx::result World::sql(const std::string& statement) {
+pqxx::result World::sql(const std::string& statement) const {
   pqxx::connection connection(dsn());
   pqxx::nontransaction tx(connection);
   return tx.exec(statement);
 }
 
-std::string World::value(const std::string& statement) {
+std::string World::value(const std::string& statement) const {
   const auto rows = sql(statement);
   return rows.empty() || rows[0][0].is_null() ? std::string() : rows[0][0].as<std::string>();
 }

@@ -14,9 +14,10 @@ namespace outbox::test {
 
 class World {
  public:
-  // Makes a database and a relay name that no other test uses; with `kafka`, also the progress topic. Servers are shared unless
-  // given.
-  explicit World(ScratchPostgres& postgres = shared_postgres(), ScratchKafka* kafka = &shared_kafka());
+  // Makes a database and a relay name that no other test uses, with these schemas; with `kafka`, also the progress topic. Servers are
+  // shared unless given.
+  explicit World(ScratchPostgres& postgres = shared_postgres(), ScratchKafka* kafka = &shared_kafka(),
+                 const std::string& schemas = "outbox");
 
   // The same outbox and relay name, its database now on another server: call it when the database is there.
   World moved_to(ScratchPostgres& other) const;
@@ -26,8 +27,8 @@ class World {
   std::string dsn() const { return postgres_.dsn(database_); }
   ScratchPostgres& postgres() { return postgres_; }
   ScratchKafka& kafka() { return *kafka_; }
-  // Creates a login with the rights of this role and no others; its connection string. Once per role.
-  std::string login(const std::string& role);
+  // Creates a login with the rights of these roles (with commas) and no others, unless it is there; its connection string.
+  std::string login(const std::string& roles);
   // Creates a topic whose name begins with the relay's.
   std::string topic(const std::string& suffix, int partitions = 3, const std::vector<std::string>& config = {});
 
@@ -39,9 +40,9 @@ class World {
   Finished command(std::vector<std::string> arguments, const Process::Environment& more = {});
 
   // One statement on a connection of its own.
-  pqxx::result sql(const std::string& statement);
+  pqxx::result sql(const std::string& statement) const;
   // First column of the first row.
-  std::string value(const std::string& statement);
+  std::string value(const std::string& statement) const;
   // Waits until every committed message is in a delivered batch or parked, and nothing is in doubt.
   void settled(Millis within = Millis{60'000});
   // The same, and that every decision about parked messages which can be carried out is.
