@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <set>
 #include <unordered_set>
+#include <utility>
 
 #include "relay/base/check.h"
 #include "relay/base/log.h"
@@ -28,6 +29,7 @@ constexpr Millis guard_deadline{2'000};
 constexpr Millis trial_deadline{2'000};  // shorter than a lease
 constexpr Millis last_record_deadline{500};
 constexpr Millis reason_deadline{1'000};     // until the client says why it takes no more messages
+constexpr int give_up_ms = 1;
 
 bool is_purge(rd_kafka_resp_err_t code) {
   return code == RD_KAFKA_RESP_ERR__PURGE_QUEUE || code == RD_KAFKA_RESP_ERR__PURGE_INFLIGHT;
@@ -79,7 +81,17 @@ Result<std::optional<Progress>> Producer::newest_progress(bool settled) {
   return progress;
 }
 
+// librdkafka (2.0.2 to 2.16) can end the process when a client is destroyed that is about to register partitions with its
+// transaction: the broker's thread then answers that request before the main thread has counted it. An abort, even one that has no
+// time, ends the registering. Should it reach the broker, and however late, there is no later transaction of this epoch to act on.
+void Producer::give_up_transaction() {
+  if (!std::exchange(in_transaction_, false) || unreported_ == 0) return;
+  const KafkaError ignored(rd_kafka_abort_transaction(client_.get(), give_up_ms));
+  clean_ = false;
+}
+
 void Producer::abandon() {
+  give_up_transaction();
   // At-least-once, nobody has waited for the last progress record: it tells whose records these are.
   if (clean_ && !transactional()) rd_kafka_flush(client_.get(), static_cast<int>(last_record_deadline.count()));
   topics_.detach();
@@ -165,6 +177,7 @@ Result<void> Producer::begin() {
   if (!transactional()) return {};
   KafkaError error(rd_kafka_begin_transaction(client_.get()));
   if (error) return failed("beginning a transaction", std::move(error), false);
+  in_transaction_ = true;
   return {};
 }
 
@@ -367,6 +380,7 @@ void Producer::bar_unwritable_topics() {
     if (!topic) break;
     if ((*topic)->state != Topic::State::ready) continue;
     const KafkaError error(rd_kafka_begin_transaction(client_.get()));
+    in_transaction_ = !error;
     first_failure_ = RD_KAFKA_RESP_ERR_NO_ERROR;
     if (error || !send_message(**topic, m, page, 0, 0)) break;
     while (unreported_ > 0 && !deadline.passed()) rd_kafka_poll(client_.get(), 50);
@@ -378,6 +392,7 @@ void Producer::bar_unwritable_topics() {
 
 Result<Offsets> Producer::commit() {
   if (transactional()) {
+    in_transaction_ = false;
     KafkaError error(rd_kafka_commit_transaction(client_.get(), static_cast<int>(call_deadline.count())));
     if (error) return failed("committing a transaction", std::move(error), true);
     if (!balance_.even()) {

@@ -42,6 +42,7 @@ class Producer : public Publisher {
   Result<void> probe() override;
 
  private:
+  void give_up_transaction();
   void poll_for_reason();
   void name_culprits();
   bool transactional() const { return mode_ == Mode::exactly_once; }
@@ -68,6 +69,7 @@ class Producer : public Publisher {
   Client client_;
   Mode mode_ = Mode::exactly_once;  // of this incarnation
   bool clean_ = false;
+  bool in_transaction_ = false;  // begun, and no commit of it attempted
   std::size_t record_batch_max_ = 0;         // of this incarnation; 0: no limit
   std::size_t wanted_record_batch_max_ = 0;  // of the next one
 

@@ -2,8 +2,8 @@
 // A request of batch n is delayed on a connection that has broken, its repetition succeeds, and the late copy reaches the broker
 // amid batch n+1. With the incarnation rule the broker refuses it: n+1 has another epoch. Without the rule it acts on n+1.
 //
-// What a late request can be is what the relay sends: it commits, or abandons its producer, so that there is no abort of its own
-// to come late. What it abandons is aborted by the next incarnation's init_transactions, under a new epoch.
+// What a late request can be is what the relay sends: it commits, or abandons its producer. An abort of its own has no transaction
+// after it on which it could act: what is abandoned is aborted by the next incarnation's init_transactions, under a new epoch.
 #include <gtest/gtest.h>
 #include <signal.h>
 
