@@ -173,7 +173,6 @@ void Loader::check_passwords() {
   };
   check_twice("postgres", config_.postgres.dsn, config_.postgres.password);
   check_twice("consumer", config_.consumer.dsn, config_.consumer.password);
-  if (!given_.contains(find("consumer", "dsn"))) config_.consumer = {config_.postgres.dsn, config_.postgres.password};
   if (!config_.kafka.password.empty() && properties_.contains("sasl.password")) {
     mistakes_.add(place_of("kafka", "password_file"),
                   "kafka.password_file: kafka.properties sets sasl.password as well", "give it once.");
@@ -189,6 +188,16 @@ void Loader::check_sizes() {
                 fmt::format("delivery.message_bytes_max ({}) is larger than delivery.batch_bytes_max ({})",
                             format_size(delivery.message_bytes_max), format_size(delivery.batch_bytes_max)),
                 "the largest message must fit a batch: raise batch_bytes_max or lower message_bytes_max.");
+}
+
+// The consumers' database is the outbox's, where nothing else is said.
+void Loader::settle_consumer() {
+  if (given_.contains(find("consumer", "dsn"))) return;
+  if (given_.contains(find("consumer", "password_file"))) {
+    mistakes_.add(place_of("consumer", "password_file"), "consumer.password_file is given, and consumer.dsn is not",
+                  "say in consumer.dsn whose password it is.");
+  }
+  config_.consumer = {config_.postgres.dsn, config_.postgres.password};
 }
 
 void Loader::settle_topics() {
@@ -217,6 +226,7 @@ Result<Config> Loader::finish(Required required) && {
   check_required(required);
   check_passwords();
   check_sizes();
+  settle_consumer();
   settle_topics();
   settle_properties();
   if (!mistakes_.empty()) return std::move(mistakes_).error();

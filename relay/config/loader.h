@@ -61,6 +61,7 @@ class Loader {
   void check_required(Required required);
   void check_passwords();
   void check_sizes();
+  void settle_consumer();
   void settle_topics();
   void settle_properties();
 

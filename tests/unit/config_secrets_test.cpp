@@ -108,6 +108,11 @@ TEST_F(ConfigSecretsTest, PasswordGivenTwiceIsAMistake) {
                        "kafka.properties sets sasl.password as well"));
 }
 
+TEST_F(ConfigSecretsTest, APasswordOfConsumersWhoseDatabaseIsNotNamedIsAMistake) {
+  const Environment environment = {{"OUTBOX_RELAY_CONSUMER_PASSWORD_FILE", write("secret", "hunter2")}};
+  EXPECT_TRUE(contains(mistakes(environment), "consumer.password_file is given, and consumer.dsn is not"));
+}
+
 // Every way to get a value wrong that holds a secret, or stands where one was meant.
 TEST_F(ConfigSecretsTest, NoErrorShowsASecret) {
   const std::vector<Environment> environments = {
