@@ -49,24 +49,26 @@ kafka::Options kafka_options(const Config& config) {
   return o;
 }
 
-Result<std::unique_ptr<postgres::Control>> open_consumer_control(const Config& config) {
-  auto connection = postgres::connection_string(config.consumer.dsn, config.consumer.password, "outbox-relay " + config.relay.name);
-  if (!connection) return connection.error();
-  return postgres::Control::connect(*connection, std::nullopt, pooler_of(config));
+static Result<std::string> connection_of(const Config& config, const Secret& dsn, const Secret& password) {
+  return postgres::connection_string(dsn, password, "outbox-relay " + config.relay.name);
 }
 
-static Result<std::string> connection_of(const Config& config) {
-  return postgres::connection_string(config.postgres.dsn, config.postgres.password, "outbox-relay " + config.relay.name);
+static Result<std::unique_ptr<postgres::Control>> open_control_of(const Config& config, const Secret& dsn, const Secret& password) {
+  auto connection = connection_of(config, dsn, password);
+  if (!connection) return connection.error();
+  return postgres::Control::connect(*connection, std::nullopt, pooler_of(config));
 }
 
 Result<std::unique_ptr<postgres::Control>> open_control(const Config& config) {
-  auto connection = connection_of(config);
-  if (!connection) return connection.error();
-  return postgres::Control::connect(*connection, std::nullopt, pooler_of(config));
+  return open_control_of(config, config.postgres.dsn, config.postgres.password);
+}
+
+Result<std::unique_ptr<postgres::Control>> open_consumer_control(const Config& config) {
+  return open_control_of(config, config.consumer.dsn, config.consumer.password);
 }
 
 Result<std::unique_ptr<postgres::Session>> open_session(const Config& config) {
-  auto connection = connection_of(config);
+  auto connection = connection_of(config, config.postgres.dsn, config.postgres.password);
   if (!connection) return connection.error();
   return postgres::Session::connect(*connection, pooler_of(config));
 }

@@ -231,28 +231,48 @@ Result<Json> effects(postgres::Control& consumer, const std::string& dedup_key) 
   return out;
 }
 
-// What became of the message at its consumers; null: their schemas are not there, or may not be read.
-Result<void> add_consumers(const Config& config, Json& j) {
-  auto consumer = open_consumer_control(config);
-  if (!consumer) return consumer.error();
-  const std::string key = j["dedup_key"].get<std::string>();
-  for (const auto& [schema, name, look] : {std::tuple{"inbox", "consumed", &consumed}, {"effect", "effects", &effects}}) {
-    auto there = usable(**consumer, schema);
-    if (!there) return there.error();
-    if (!*there) continue;
-    auto found = look(**consumer, key);
-    if (!found) return found.error();
-    j[name] = std::move(*found);
+// The database of the consumers, as far as it can be looked at.
+class Consumers {
+ public:
+  static Result<Consumers> open(const Config& config) {
+    auto control = open_consumer_control(config);
+    if (!control) return control.error();
+    Consumers consumers(std::move(*control));
+    for (const auto& [schema, there] : {std::pair{"inbox", &consumers.inbox_}, {"effect", &consumers.effect_}}) {
+      auto found = usable(*consumers.control_, schema);
+      if (!found) return found.error();
+      *there = *found;
+    }
+    return consumers;
   }
-  return {};
-}
+
+  // Adds what became of the message there; null: the schemas are not there, or may not be read.
+  Result<void> add_to(Json& j) const {
+    const std::string key = j["dedup_key"].get<std::string>();
+    for (const auto& [there, name, look] : {std::tuple{inbox_, "consumed", &consumed}, {effect_, "effects", &effects}}) {
+      j[name] = nullptr;
+      if (!there) continue;
+      auto found = look(*control_, key);
+      if (!found) return found.error();
+      j[name] = std::move(*found);
+    }
+    return {};
+  }
+
+ private:
+  explicit Consumers(std::unique_ptr<postgres::Control> control) : control_(std::move(control)) {}
+
+  std::unique_ptr<postgres::Control> control_;
+  bool inbox_ = false;
+  bool effect_ = false;
+};
 
 struct Traced {
   Json json;
   int code = 0;
 };
 
-Result<Traced> trace_row(const Config& config, postgres::Control& control, const pqxx::row& row) {
+Result<Traced> trace_row(const Config& config, postgres::Control& control, const Consumers& consumers, const pqxx::row& row) {
   Traced out;
   Json& j = out.json;
   j["id"] = row[0].c_str();
@@ -280,9 +300,7 @@ Result<Traced> trace_row(const Config& config, postgres::Control& control, const
     if (!code) return code.error();
     out.code = *code;
   }
-  j["consumed"] = nullptr;
-  j["effects"] = nullptr;
-  if (auto added = add_consumers(config, j); !added) return added.error();
+  if (auto added = consumers.add_to(j); !added) return added.error();
   j["explanation"] = explain(j, row[15].is_null() ? std::string() : row[15].c_str(), !row[7].is_null() && row[7].as<bool>());
   return out;
 }
@@ -357,11 +375,17 @@ int trace(const Config& config, const TraceOptions& options) {
   if (!control) return report(control.error());
   auto rows = find(**control, options);
   if (!rows) return report(rows.error());
+  std::optional<Consumers> consumers;
+  if (!rows->empty()) {
+    auto opened = Consumers::open(config);
+    if (!opened) return report(opened.error());
+    consumers.emplace(std::move(*opened));
+  }
   Json answer = json_answer();
   answer["messages"] = Json::array();
   int code = rows->empty() ? exit_absent : 0;
   for (const auto& row : *rows) {
-    auto traced = trace_row(config, **control, row);
+    auto traced = trace_row(config, **control, *consumers, row);
     if (!traced) return report(traced.error());
     if (!options.json) print_message(traced->json);
     code = std::max(code, traced->code);
