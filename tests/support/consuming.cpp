@@ -23,6 +23,7 @@ class Producer {
     std::array<char, 512> why{};
     rd_kafka_conf_t* conf = rd_kafka_conf_new();
     for (const auto& [name, value] : {std::pair{"bootstrap.servers", brokers.c_str()}, {"linger.ms", "5"},
+                                      {"enable.idempotence", "true"},  // or a repeat could change the order that is expected
                                       {"partitioner", "murmur2_random"}, {"queue.buffering.max.messages", "1000000"}}) {
       if (rd_kafka_conf_set(conf, name, value, why.data(), why.size()) != RD_KAFKA_CONF_OK) throw std::runtime_error(why.data());
     }
