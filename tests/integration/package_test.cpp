@@ -9,7 +9,7 @@
 #include <sstream>
 
 #include "tests/support/consuming.h"
-#include "tests/support/inbox_schema.h"
+#include "tests/support/inbox_world.h"
 #include "tests/support/kafka_log.h"
 #include "tests/support/world.h"
 
@@ -21,30 +21,40 @@ using test::World;
 
 class PackageTest : public ::testing::Test {
  protected:
-  PackageTest() : folder(fs::path(::testing::TempDir()) / ("outbox-package-" + std::to_string(getpid()))) { fs::create_directories(folder); }
-  ~PackageTest() override { fs::remove_all(folder); }
+  static void SetUpTestSuite() { run({cmake, "--install", OUTBOX_BUILD_DIR, "--prefix", folder() / "installed"}); }
+  static void TearDownTestSuite() { fs::remove_all(folder()); }
+
+  static fs::path folder() { return fs::path(::testing::TempDir()) / ("outbox-package-" + std::to_string(getpid())); }
+  // Of this test's own.
+  static fs::path source() { return folder() / ::testing::UnitTest::GetInstance()->current_test_info()->name(); }
   static void run(const std::vector<std::string>& command) {
     const auto done = test::run_command(command, {}, Millis{300'000});
     ASSERT_EQ(done.code, 0) << command.front() << ": " << done.output;
   }
-  fs::path folder;
+  // Builds the project in source() outside the tree, and returns where.
+  static std::string build() {
+    const fs::path built = source() / "build";
+    run({cmake, "-S", source(), "-B", built, "-DCMAKE_PREFIX_PATH=" + (folder() / "installed").string(), "-DCMAKE_CXX_FLAGS=" SANITIZE_FLAGS});
+    run({cmake, "--build", built});
+    return built;
+  }
+  static std::string build_example(const char* name) {
+    fs::copy(fs::path(OUTBOX_SOURCE_DIR) / "examples" / name, source());
+    return build();
+  }
+
+  inline static const std::string cmake = "/usr/bin/cmake";
 };
 
 TEST_F(PackageTest, AProjectOutsideTheTreeFindsItAndItsMessagesArrive) {
-  const std::string cmake = "/usr/bin/cmake";
-  const std::string prefix = folder / "installed";
-  const std::string build = folder / "build";
-  fs::copy(fs::path(OUTBOX_SOURCE_DIR) / "examples" / "enqueue", folder / "source");
-  run({cmake, "--install", OUTBOX_BUILD_DIR, "--prefix", prefix});
-  run({cmake, "-S", folder / "source", "-B", build, "-DCMAKE_PREFIX_PATH=" + prefix, "-DCMAKE_CXX_FLAGS=" SANITIZE_FLAGS});
-  run({cmake, "--build", build});
+  const std::string built = build_example("enqueue");
 
   World world;
   for (const char* topic : {"shop.charges", "shop.emails"}) world.kafka().create_topic(topic, 1);
   world.environment["OUTBOX_RELAY_TOPICS_ALLOW"] = "shop.*";
   world.sql("create table account (id bigint primary key, cents bigint)");
   world.sql("insert into account values (7, 5000)");
-  const auto done = test::run_command({build + "/enqueue-example", world.dsn(), "7", "4200"}, {});
+  const auto done = test::run_command({built + "/enqueue-example", world.dsn(), "7", "4200"}, {});
   ASSERT_EQ(done.code, 0) << done.output;
   std::vector<std::string> ids;
   std::istringstream lines(done.output);
@@ -64,30 +74,21 @@ TEST_F(PackageTest, AProjectOutsideTheTreeFindsItAndItsMessagesArrive) {
 }
 
 TEST_F(PackageTest, TheWorkersAreAProjectOfTheirOwn) {
-  const std::string cmake = "/usr/bin/cmake";
-  const std::string prefix = folder / "installed";
-  const std::string build = folder / "build";
-  fs::copy(fs::path(OUTBOX_SOURCE_DIR) / "examples" / "workers", folder / "source");
-  run({cmake, "--install", OUTBOX_BUILD_DIR, "--prefix", prefix});
-  run({cmake, "-S", folder / "source", "-B", build, "-DCMAKE_PREFIX_PATH=" + prefix, "-DCMAKE_CXX_FLAGS=" SANITIZE_FLAGS});
-  run({cmake, "--build", build});
-  const auto without = test::run_command({build + "/charge-worker"}, {});
+  const std::string built = build_example("workers");
+  const auto without = test::run_command({built + "/charge-worker"}, {});
   EXPECT_EQ(without.code, 2) << without.output;
   EXPECT_NE(without.output.find("one argument is needed"), std::string::npos) << without.output;
 }
 
 TEST_F(PackageTest, TheAdaptersForProvidersAreFoundAsWell) {
-  const std::string cmake = "/usr/bin/cmake";
-  const std::string prefix = folder / "installed";
-  const std::string build = folder / "build";
-  fs::create_directories(folder / "source");
-  std::ofstream(folder / "source" / "CMakeLists.txt") << R"(cmake_minimum_required(VERSION 3.25)
+  fs::create_directories(source());
+  std::ofstream(source() / "CMakeLists.txt") << R"(cmake_minimum_required(VERSION 3.25)
 project(uses-effects CXX)
 find_package(outbox REQUIRED COMPONENTS effects)
 add_executable(uses-effects main.cpp)
 target_link_libraries(uses-effects PRIVATE outbox::effects)
 )";
-  std::ofstream(folder / "source" / "main.cpp") << R"(#include <outbox/http_provider.h>
+  std::ofstream(source() / "main.cpp") << R"(#include <outbox/http_provider.h>
 #include <outbox/smtp_provider.h>
 #include <outbox/upload_provider.h>
 int main() {
@@ -102,27 +103,19 @@ int main() {
   return 0;
 }
 )";
-  run({cmake, "--install", OUTBOX_BUILD_DIR, "--prefix", prefix});
-  run({cmake, "-S", folder / "source", "-B", build, "-DCMAKE_PREFIX_PATH=" + prefix, "-DCMAKE_CXX_FLAGS=" SANITIZE_FLAGS});
-  run({cmake, "--build", build});
-  run({build + "/uses-effects"});
+  const std::string built = build();
+  run({built + "/uses-effects"});
 }
 
 TEST_F(PackageTest, AProjectOutsideTheTreeFindsTheConsumerAndWorksWithIt) {
-  const std::string cmake = "/usr/bin/cmake";
-  const std::string prefix = folder / "installed";
-  const std::string build = folder / "build";
-  fs::copy(fs::path(OUTBOX_SOURCE_DIR) / "examples" / "consume", folder / "source");
-  run({cmake, "--install", OUTBOX_BUILD_DIR, "--prefix", prefix});
-  run({cmake, "-S", folder / "source", "-B", build, "-DCMAKE_PREFIX_PATH=" + prefix, "-DCMAKE_CXX_FLAGS=" SANITIZE_FLAGS});
-  run({cmake, "--build", build});
+  const std::string built = build_example("consume");
 
   test::InboxWorld world;
   world.sql("create table charge (dedup_key text, what text)");
   test::shared_kafka().create_topic("consumed", 1);
   test::produce_numbers(test::shared_kafka().brokers(), "consumed", 0, 100);
   test::produce_numbers(test::shared_kafka().brokers(), "consumed", 50, 50);
-  test::Process consumer({build + "/consume-example", test::shared_kafka().brokers(), world.dsn(), "consumed"}, {});
+  test::Process consumer({built + "/consume-example", test::shared_kafka().brokers(), world.dsn(), "consumed"}, {});
   test::eventually("all are handled", [&] { return world.value("select count(*) from charge") == "100"; });
   consumer.signal(SIGTERM);
   EXPECT_EQ(consumer.wait(), 0) << consumer.output();
