@@ -47,6 +47,8 @@ class TidyTest(unittest.TestCase):
     def test_lines(self):
         self.expect("relay/a.cpp", CPP + "x" * 151 + "\n", "line of 151")
         self.expect("relay/a.cpp", CPP + "x" * 150 + "\n")
+        self.expect("a.jsonl", "x" * 151 + "\n")
+        self.expect("a.md", "|" + "x" * 151 + "\n")
         self.expect("relay/a.cpp", CPP + "x \n", "blanks")
         self.expect("relay/a.cpp", CPP + "\tx\n", "a tab")
         self.expect("relay/a.cpp", CPP + "x", "line feed")
