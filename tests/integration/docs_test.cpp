@@ -39,7 +39,9 @@ std::string contents(const std::filesystem::path& file) {
 
 std::vector<std::filesystem::path> pages() {
   std::vector<std::filesystem::path> all = {std::filesystem::path(OUTBOX_SOURCE_DIR) / "README.md"};
-  for (const auto& entry : std::filesystem::directory_iterator(std::filesystem::path(OUTBOX_SOURCE_DIR) / "docs")) all.push_back(entry.path());
+  for (const auto& entry : std::filesystem::directory_iterator(std::filesystem::path(OUTBOX_SOURCE_DIR) / "docs")) {
+    if (entry.path().extension() == ".md") all.push_back(entry.path());
+  }
   return all;
 }
 

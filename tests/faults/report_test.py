@@ -1,0 +1,321 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""The report flatters nobody: what failed, is unknown or belongs to another protocol is not counted as passed, and no bad line gets in."""
+import contextlib
+import io
+import json
+import pathlib
+import re
+import shutil
+import sys
+import tempfile
+import unittest
+
+sys.dont_write_bytecode = True
+import protocol  # noqa: E402
+import report  # noqa: E402
+from records import COUNTS, PROMISES, read_rows  # noqa: E402
+
+ROWS = read_rows(protocol.ROOT / report.ROWS)
+AT = "2026-11-26T12:40:11Z"
+COMMIT = "386e490"
+
+
+def counts(**more):
+    return {**dict.fromkeys(COUNTS, 0), "committed": 10, "arrived": 10, **more}
+
+
+def round_(id_, version, **more):
+    times = {"load_ms": 400, "fault_ms": 100, "recovered_ms": 230, "settled_ms": 410}
+    return {"schema": 1, "kind": "round", "id": id_, "at": AT, "commit": COMMIT, "dirty": False, "protocol": version, "row": "R1",
+            "mode": "exactly-once", "seed": 17, "round": 3, "verdict": "passed", "why": "", **times, "detail": "", "counts": counts(),
+            "servers": {"postgres": "15.14"}, **more}
+
+
+def bad(id_, version, verdict, **more):
+    return round_(id_, version, verdict=verdict, why="it did not come back", **more)
+
+
+def mends(about):
+    return {"schema": 1, "kind": "mends", "round": about, "at": AT, "cause": "a lost wakeup", "commit": COMMIT, "kept_as": "crash_test"}
+
+
+def again(about, by):
+    return {"schema": 1, "kind": "again", "round": about, "at": AT, "cause": "the broker did not start", "by": by}
+
+
+def sabotage(version, verdict="caught", **more):
+    return {"schema": 1, "kind": "sabotage", "at": AT, "commit": COMMIT, "protocol": version, "defect": "no_token_check", "row": "R1", "seed": 5,
+            "rounds": 3, "caught_by": ["repeated"] if verdict == "caught" else [], "verdict": verdict, **more}
+
+
+class TreeTest(unittest.TestCase):
+    """In a tree with one protocol file and the real table of rows."""
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.root = pathlib.Path(folder.name)
+        for name in ("tests/faults", report.RECORDS, "relay/core"):
+            (self.root / name).mkdir(parents=True)
+        shutil.copy(protocol.ROOT / report.ROWS, self.root / report.ROWS)
+        (self.root / protocol.LIST).write_text("# the loop\nrelay/core/loop.*\n")
+        (self.root / "relay/core/loop.cpp").write_text("// one\n")
+        self.version = protocol.protocol_version(self.root)
+
+    def write(self, *lines, name="rounds-a.jsonl"):
+        written = [line if isinstance(line, str) else json.dumps(line) for line in lines]
+        (self.root / report.RECORDS / name).write_text("".join(line + "\n" for line in written))
+
+    def page(self, *lines):
+        self.write(*lines)
+        return report.generate(self.root)
+
+    def section(self, page, title):
+        found = re.search(rf"^## {re.escape(title)}$(.*?)(?=^## |\Z)", page, re.S | re.M)
+        return found.group(1) if found else ""
+
+    def cells(self, page, title, first):
+        """The cells of the line of a table that begins with `first`."""
+        for line in self.section(page, title).splitlines():
+            if line.startswith(f"| {first} |"):
+                return [c.strip() for c in line.strip("|").split("|")]
+        self.fail(f"no line {first} under {title}:\n{page}")
+
+    def refused(self, place, what, *lines):
+        self.write(*lines)
+        with self.assertRaises(report.RecordsError) as e:
+            report.generate(self.root)
+        self.assertIn(f"docs/reliability/{place}: ", str(e.exception))
+        self.assertIn(what, str(e.exception))
+        self.assertIn("\nHINT: ", str(e.exception))
+
+
+class ReportTest(TreeTest):
+    # --- What counts ------------------------------------------------------------------------------------------------------------
+
+    def test_without_rounds_there_is_a_page(self):
+        page = report.generate(self.root)
+        self.assertIn("No round has been run yet", page)
+        self.assertEqual(self.section(page, "OPEN"), "")
+        self.assertEqual(self.cells(page, "Wanted, and not yet reached", "R1")[3:], ["1,000", "0", "1,000"])
+
+    def test_a_failed_round_is_open_until_it_is_mended(self):
+        failed = bad("a", self.version, "failed")
+        page = self.page(failed)
+        self.assertIn("it did not come back", self.section(page, "OPEN"))
+        self.assertLess(page.index("## OPEN"), page.index("## In short"))
+        self.assertIn("OPEN", self.cells(page, "Defects found", "a"))
+        page = self.page(failed, mends("a"))
+        self.assertEqual(self.section(page, "OPEN"), "")
+        self.assertEqual(self.cells(page, "Defects found", "a")[5:], ["a lost wakeup", COMMIT, "crash_test"])
+
+    def test_a_failed_round_of_an_earlier_protocol_is_open_as_well(self):
+        self.assertIn("earlier", self.cells(self.page(bad("a", "0" * 16, "failed")), "OPEN", "a"))
+
+    def test_a_mended_round_has_still_failed(self):
+        page = self.page(bad("a", self.version, "failed"), round_("b", self.version), mends("a"))
+        self.assertEqual(self.cells(page, "Results", "R1")[2:7], ["2", "1", "1", "0", "–"])
+
+    def test_the_bound_is_three_in_n(self):
+        self.assertEqual(report.bound(1000, 0), "0.3 %")
+        self.assertEqual(report.bound(10000, 0), "0.03 %")
+        self.assertEqual(report.bound(2, 0), "100 %")
+        self.assertEqual(report.bound(900, 0), "0.34 %")
+        self.assertEqual(report.bound(40000, 0), "0.0075 %")
+        self.assertEqual(report.bound(1000, 1), "–")
+        self.assertEqual(report.bound(0, 0), "–")
+        page = self.page(*(round_(f"a{n}", self.version) for n in range(60)), bad("u", self.version, "unknown"))
+        self.assertEqual(self.cells(page, "Results", "R1")[2:7], ["61", "60", "0", "1", "5 %"])
+
+    def test_unknown_is_never_passed(self):
+        unknown = bad("u", self.version, "unknown", recovered_ms=99999)
+        page = self.page(unknown)
+        self.assertEqual(self.cells(page, "Results", "R1")[2:10], ["1", "0", "0", "1", "–", "–", "–", "–"])
+        self.assertEqual(self.cells(page, "Wanted, and not yet reached", "R1")[4], "0")
+        self.assertIn("not yet", self.cells(page, "Unknown rounds", "u"))
+        page = self.page(unknown, round_("b", self.version), again("u", "b"))
+        self.assertEqual(self.cells(page, "Unknown rounds", "u")[5:], ["the broker did not start", "b", "passed"])
+        self.assertEqual(self.cells(page, "Results", "R1")[2:6], ["2", "1", "0", "1"])
+
+    def test_an_earlier_protocol_does_not_count(self):
+        old = round_("a", self.version)
+        (self.root / "relay/core/loop.cpp").write_text("// two\n")
+        page = self.page(old)
+        self.assertIn("No round of the present protocol", self.section(page, "Results"))
+        self.assertEqual(self.cells(page, "Wanted, and not yet reached", "R1")[4], "0")
+        self.assertEqual(self.cells(page, "Earlier protocols", f"`{self.version}`")[3:], ["1", "1", "0", "0"])
+
+    def test_sweeps_and_minutes_are_added_up(self):
+        points = [round_(f"a{n}", self.version, row="R2", measured={"sweeps": 1 / 600}) for n in range(600)]
+        minutes = round_("t", self.version, row="T1", measured={"minutes": 12.5})
+        page = self.page(*points, minutes)
+        wanted = self.section(page, "Wanted, and not yet reached")
+        self.assertNotIn("| R2 | exactly-once |", wanted)
+        self.assertIn("| R2 | at-least-once | sweeps | 1 | 0 | 1 |", wanted)
+        self.assertIn("| T1 | any | minutes | 60 | 12.5 | 47.5 |", wanted)
+
+    def test_quantiles_are_values_that_occurred(self):
+        hundred = list(range(100, 0, -1))
+        self.assertEqual([report.quantile(hundred, q) for q in (0.5, 0.95, 1.0)], [50, 95, 100])
+        self.assertEqual([report.quantile([7], q) for q in (0.5, 0.95, 1.0)], [7, 7, 7])
+        self.assertEqual(report.quantile([1, 2, 3, 1000], 0.5), 2)
+        rounds = [round_(f"a{n}", self.version, recovered_ms=n) for n in (10, 20, 30, 40, 2500, None)]
+        page = self.page(*rounds)
+        self.assertEqual(self.cells(page, "Results", "R1")[7:10], ["30", "2,500", "2,500"])
+
+    def test_repeats_and_politeness(self):
+        mode = {"mode": "at-least-once"}
+        rounds = [round_(f"a{n}", self.version, **mode, counts=counts(repeated=n), measured={"log_lines": n}) for n in (0, 3, 8)]
+        page = self.page(*rounds)
+        self.assertEqual(self.cells(page, "Repeats in at-least-once mode", "R1"), ["R1", "3", "2", "8"])
+        self.assertEqual(self.cells(page, "Politeness", "R1")[2:], ["`log_lines`", "3", "3", "8"])
+
+    def test_a_defect_that_nobody_caught_is_open(self):
+        page = self.page(sabotage(self.version, "missed"))
+        self.assertIn("no_token_check", self.section(page, "OPEN"))
+        page = self.page(sabotage(self.version, "missed"), sabotage(self.version))
+        self.assertEqual(self.section(page, "OPEN"), "")
+        page = self.page(sabotage(self.version, "missed"), sabotage("0" * 16))
+        self.assertIn("no_token_check", self.section(page, "OPEN"))
+
+    def test_baselines_stand_beside(self):
+        numbers = {"committed": 500, "arrived": 520, "lost": 0, "repeated": 20, "reordered": 1}
+        told = {"at": AT, "system": "Another", "row": "R1", "rounds": 50, "counts": numbers, "detail": "stock"}
+        page = self.page({"schema": 1, "kind": "baseline", **told})
+        self.assertEqual(self.cells(page, "Others", "Another"), ["Another", "R1", "50", "500", "520", "0", "20", "1", "stock"])
+
+    def test_text_of_a_round_stays_in_its_cell(self):
+        page = self.page(bad("a", self.version, "failed") | {"why": "x | y\n## z [l](m) <b>"})
+        self.assertIn("x \\| y ## z [l] (m) &lt;b>", page)
+
+    # --- What is refused --------------------------------------------------------------------------------------------------------
+
+    def test_a_bad_line_is_refused_with_its_place(self):
+        good = round_("a", self.version)
+        other = round_("b", self.version)
+        self.refused("rounds-a.jsonl:2", 'unknown key "speed"', good, other | {"speed": 3})
+        self.refused("rounds-a.jsonl:2", 'has no "seed"', good, {k: v for k, v in other.items() if k != "seed"})
+        self.refused("rounds-a.jsonl:1", '"verdict" is "fine"', good | {"verdict": "fine"})
+        self.refused("rounds-a.jsonl:1", '"counts" is', good | {"counts": {"lost": 0}})
+        self.refused("rounds-a.jsonl:1", '"schema" is 2', good | {"schema": 2})
+        self.refused("rounds-a.jsonl:1", '"measured" is', good | {"measured": {"cpu": "much"}})
+        self.refused("rounds-a.jsonl:1", '"at" is', good | {"at": "yesterday"})
+        self.refused("rounds-a.jsonl:1", "unknown row R99", good | {"row": "R99"})
+        self.refused("rounds-a.jsonl:1", 'unknown kind "rumour"', good | {"kind": "rumour"})
+        self.refused("rounds-a.jsonl:1", "unknown kind", "[]")
+        self.refused("rounds-a.jsonl:2", "no JSON", good, '{"schema":1,')
+        self.refused("rounds-a.jsonl:2", "for the second time", good, good)
+
+    def test_a_last_line_that_does_not_end_is_refused(self):
+        (self.root / report.RECORDS / "rounds-a.jsonl").write_text(json.dumps(round_("a", self.version)))
+        with self.assertRaisesRegex(report.RecordsError, "rounds-a.jsonl:1: the last line does not end"):
+            report.generate(self.root)
+
+    def test_all_mistakes_are_told_at_once(self):
+        self.write(round_("a", self.version), "{", "{")
+        with self.assertRaises(report.RecordsError) as e:
+            report.generate(self.root)
+        self.assertEqual(str(e.exception).count("HINT"), 2)
+
+    def test_a_verdict_agrees_with_the_counts(self):
+        self.refused("rounds-a.jsonl:1", "passed, but counts lost", round_("a", self.version, counts=counts(lost=1)))
+        self.refused("rounds-a.jsonl:1", "passed, but counts repeated", round_("a", self.version, counts=counts(repeated=1)))
+        self.page(round_("a", self.version, counts=counts(repeated=1), mode="at-least-once"))
+        self.page(round_("a", self.version, counts=counts(ghosts=1), row="P8"))
+        self.refused("rounds-a.jsonl:1", "does not say why", round_("a", self.version, verdict="failed"))
+        self.refused("rounds-a.jsonl:1", "missed, with 1", sabotage(self.version, "missed", caught_by=["lost"]))
+
+    def test_a_reference_leads_to_the_right_round(self):
+        failed, unknown, good = bad("f", self.version, "failed"), bad("u", self.version, "unknown"), round_("g", self.version)
+        self.refused("rounds-a.jsonl:2", "there is no round x", failed, mends("x"))
+        self.refused("rounds-a.jsonl:2", "round g passed", good, mends("g"))
+        self.refused("rounds-a.jsonl:2", "there is no round x", good, again("x", "g"))
+        self.refused("rounds-a.jsonl:2", "there is no round x", unknown, again("u", "x"))
+        self.refused("rounds-a.jsonl:2", "round f failed", failed, again("f", "f"))
+        self.refused("rounds-a.jsonl:3", "another row or mode", unknown, good | {"row": "R4"}, again("u", "g"))
+
+    def test_files_are_read_together(self):
+        self.write(mends("f"))
+        self.write(bad("f", self.version, "failed"), name="rounds-b.jsonl")
+        page = report.generate(self.root)
+        self.assertEqual(self.section(page, "OPEN"), "")
+        self.assertIn("`rounds-a.jsonl`", page)
+        self.assertIn("`rounds-b.jsonl`", page)
+
+    # --- The command ------------------------------------------------------------------------------------------------------------
+
+    def run_main(self, *arguments):
+        with contextlib.redirect_stderr(io.StringIO()) as said:
+            return report.main(list(arguments), self.root), said.getvalue()
+
+    def test_check_finds_a_stale_page(self):
+        self.assertEqual(self.run_main("--check")[0], 1)
+        self.assertEqual(self.run_main(), (0, ""))
+        self.assertEqual(self.run_main("--check"), (0, ""))
+        self.write(round_("a", self.version))
+        code, said = self.run_main("--check")
+        self.assertEqual(code, 1)
+        self.assertIn("HINT: run tests/faults/report.py", said)
+        self.assertEqual(self.run_main()[0], 0)
+        (self.root / "relay/core/loop.cpp").write_text("// two\n")
+        self.assertEqual(self.run_main("--check")[0], 1)
+
+    def test_a_bad_line_leaves_the_page_alone(self):
+        self.run_main()
+        before = (self.root / report.PAGE).read_text()
+        self.write("{")
+        self.assertEqual(self.run_main()[0], 1)
+        self.assertEqual((self.root / report.PAGE).read_text(), before)
+
+
+class ProtocolTest(TreeTest):
+    def test_the_version_is_of_names_and_contents(self):
+        loop = self.root / "relay/core/loop.cpp"
+        loop.write_text("// two\n")
+        self.assertNotEqual(protocol.protocol_version(self.root), self.version)
+        loop.write_text("// one\n")
+        self.assertEqual(protocol.protocol_version(self.root), self.version)
+        loop.rename(loop.with_name("loop.h"))
+        self.assertNotEqual(protocol.protocol_version(self.root), self.version)
+
+    def test_a_pattern_that_matches_nothing_is_refused(self):
+        (self.root / protocol.LIST).write_text("relay/core/loop.*\nrelay/core/gone.*\n")
+        with self.assertRaisesRegex(protocol.ProtocolError, "protocol_files.txt:2: relay/core/gone"):
+            protocol.protocol_version(self.root)
+        (self.root / "relay/core/gone.cpp~").write_text("left by an editor\n")
+        with self.assertRaises(protocol.ProtocolError):
+            protocol.protocol_version(self.root)
+
+
+class TableTest(unittest.TestCase):
+    """The real table of rows, and the real page of promises."""
+
+    def test_every_row_is_there(self):
+        ids = [f"{letter}{n}" for letter, last in (("R", 12), ("P", 16), ("K", 13), ("T", 4), ("E", 3)) for n in range(1, last + 1)]
+        self.assertEqual(list(ROWS), ids)
+
+    def test_what_may_differ_is_explained(self):
+        for row in ROWS.values():
+            self.assertTrue(row["differs"] or not row["allows"], row["id"])
+
+    def test_each_promise_names_rows_that_test_it(self):
+        text = (protocol.ROOT / "docs/promises.md").read_text(encoding="utf-8")
+        text = text.split("## Which rows test it")[1].split("\n## ")[0]
+        promised = {}
+        for promise, rows in re.findall(r"^\| (P\d+) \| .* \| ([^|]*) \|$", text, re.M):
+            named = rows.split(", ")
+            for row in named:
+                self.assertIn(row, ROWS)
+                self.assertIn(promise, ROWS[row]["promises"], f"row {row} is named for promise {promise}")
+                self.assertFalse(ROWS[row]["later"], f"row {row} is not run")
+            promised.setdefault(promise, []).extend(named)
+        self.assertEqual(set(promised), set(PROMISES))
+        assumptions = text.split("| assumption |")[1]
+        for row in re.findall(r"\b[RPKTE]\d+\b", assumptions):
+            self.assertIn(row, ROWS)
+        self.assertGreater(len(re.findall(r"^\| .* \b[RPKTE]\d+", assumptions, re.M)), 3)
+
+
+if __name__ == "__main__":
+    unittest.main()
