@@ -49,6 +49,7 @@ class TidyTest(unittest.TestCase):
         self.expect("relay/a.cpp", CPP + "x" * 150 + "\n")
         self.expect("a.jsonl", "x" * 151 + "\n")
         self.expect("a.md", "|" + "x" * 151 + "\n")
+        self.expect(".git", "x" * 151)
         self.expect("relay/a.cpp", CPP + "x \n", "blanks")
         self.expect("relay/a.cpp", CPP + "\tx\n", "a tab")
         self.expect("relay/a.cpp", CPP + "x", "line feed")
