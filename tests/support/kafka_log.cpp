@@ -67,8 +67,8 @@ class LogReader {
         uncommitted_(connect(brokers, "read_uncommitted")),
         queue_(rd_kafka_queue_new(client_.get())) {}
 
-  KafkaLog read(const std::vector<std::string>& topics) {
-    for (const std::string& topic : topics) find_parts(topic);
+  KafkaLog read(const std::vector<std::string>& topics, KafkaPositions& positions) {
+    for (const std::string& topic : topics) find_parts(topic, positions);
     for (const Part& part : parts_) {
       if (rd_kafka_consume_start_queue(part.handle, part.number, part.position, queue_.get()) != 0) {
         check(rd_kafka_last_error(), "reading " + part.topic);
@@ -79,6 +79,7 @@ class LogReader {
     }
     for (const Part& part : parts_) {
       rd_kafka_consume_stop(part.handle, part.number);
+      positions[{part.topic, part.number}] = part.position;
       if (part.position < part.end) {
         log_.unread.push_back(part.topic + "[" + std::to_string(part.number) + "] at " + std::to_string(part.position) + " of " +
                               std::to_string(part.end));
@@ -90,7 +91,7 @@ class LogReader {
 
  private:
   // The end comes from a read_uncommitted client: a read_committed one would call its last stable offset the end.
-  void find_parts(const std::string& topic) {
+  void find_parts(const std::string& topic, const KafkaPositions& positions) {
     handles_.emplace_back(rd_kafka_topic_new(client_.get(), topic.c_str(), nullptr));
     rd_kafka_topic_t* handle = handles_.back().get();
     const rd_kafka_metadata_t* answer = nullptr;
@@ -106,7 +107,8 @@ class LogReader {
         code = rd_kafka_query_watermark_offsets(uncommitted_.get(), topic.c_str(), number, &begin, &end, left_ms());
       }
       check(code, "end of " + topic);
-      parts_.push_back({topic, handle, number, begin, end});
+      const auto position = positions.find({topic, number});
+      parts_.push_back({topic, handle, number, position == positions.end() ? begin : position->second, end});
     }
   }
 
@@ -179,7 +181,13 @@ std::optional<std::string> KafkaRecord::header(const std::string& name) const {
 }
 
 KafkaLog read_log(const std::string& brokers, const std::vector<std::string>& topics, Isolation isolation, std::chrono::milliseconds timeout) {
-  return LogReader(brokers, isolation, timeout).read(topics);
+  KafkaPositions from_the_first;
+  return read_on(brokers, topics, isolation, from_the_first, timeout);
+}
+
+KafkaLog read_on(const std::string& brokers, const std::vector<std::string>& topics, Isolation isolation, KafkaPositions& positions,
+                 std::chrono::milliseconds timeout) {
+  return LogReader(brokers, isolation, timeout).read(topics, positions);
 }
 
 }  // namespace outbox::test

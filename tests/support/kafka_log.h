@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <utility>
@@ -34,9 +35,16 @@ struct KafkaLog {
   std::vector<std::string> unread;
 };
 
+// The next offset to read, by topic and partition.
+using KafkaPositions = std::map<std::pair<std::string, std::int32_t>, std::int64_t>;
+
 // Reads all partitions of `topics` from their first record to the end that a read_uncommitted client sees at the time of the
 // call, and no further. Throws std::runtime_error when the broker does not answer in time or a topic does not exist.
 KafkaLog read_log(const std::string& brokers, const std::vector<std::string>& topics, Isolation isolation,
                   std::chrono::milliseconds timeout = std::chrono::seconds(30));
+
+// The same from `positions` on, which it moves on; a partition without one is read from its first record.
+KafkaLog read_on(const std::string& brokers, const std::vector<std::string>& topics, Isolation isolation, KafkaPositions& positions,
+                 std::chrono::milliseconds timeout = std::chrono::seconds(30));
 
 }  // namespace outbox::test

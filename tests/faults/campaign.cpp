@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/faults/campaign.h"
+
+#include <librdkafka/rdkafka.h>
+
+#include <cstdio>
+#include <ctime>
+#include <fstream>
+#include <iostream>
+#include <nlohmann/json.hpp>
+
+namespace outbox::faults {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr Millis settles_within{60'000};
+constexpr std::int64_t calm_from_ms = 20;  // of load before a fault, so that the rounds are not all alike
+constexpr std::int64_t calm_to_ms = 150;
+
+std::string utc_now() {
+  const std::time_t now = std::time(nullptr);
+  std::tm parts{};
+  gmtime_r(&now, &parts);
+  std::string text(32, '\0');
+  text.resize(std::strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%SZ", &parts));
+  return text;
+}
+
+std::int64_t ms_between(Clock::time_point from, Clock::time_point to) {
+  return std::chrono::duration_cast<Millis>(to - from).count();
+}
+
+// One number of all that identifies a round, so that each has its own lots.
+std::uint64_t mix(std::uint64_t seed, const std::string& row, int round) {
+  std::seed_seq parts{static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32),
+                      static_cast<std::uint32_t>(std::hash<std::string>()(row)), static_cast<std::uint32_t>(round)};
+  std::array<std::uint32_t, 2> out{};
+  parts.generate(out.begin(), out.end());
+  return static_cast<std::uint64_t>(out[0]) << 32 | out[1];
+}
+
+Json json_of(const Counts& c) {
+  return {{"committed", c.committed}, {"rolled_back", c.rolled_back}, {"unknown_resolved", c.unknown_resolved}, {"arrived", c.arrived},
+          {"parked", c.parked}, {"lost", c.lost}, {"ghosts", c.ghosts}, {"repeated", c.repeated}, {"reordered", c.reordered},
+          {"stuck", c.stuck}, {"journal", c.journal}, {"fencing", c.fencing}, {"exits", c.exits}};
+}
+
+constexpr const char* invariants[] = {"lost", "ghosts", "repeated", "reordered", "stuck", "journal", "fencing", "exits"};
+
+std::vector<std::string> broken(const Json& counts, Mode mode, const Allowed& allowed) {
+  std::vector<std::string> out;
+  for (const char* name : invariants) {
+    if (counts[name] == 0 || allowed.counts.contains(name)) continue;
+    if (mode == Mode::at_least_once && std::string_view(name) == "repeated") continue;
+    out.emplace_back(name);
+  }
+  return out;
+}
+
+void keep_evidence(Stretch& stretch, const std::filesystem::path& folder, const Json& line) {
+  std::filesystem::create_directories(folder);
+  std::ofstream(folder / "round.json") << line.dump(2) << '\n';
+  int n = 0;
+  for (Relay& r : stretch.relays) std::ofstream(folder / ("relay-" + std::to_string(++n) + ".log")) << r.process.output();
+  try {
+    for (const auto& [file, query] : {std::pair{"journal.txt", "select to_jsonb(b) from outbox.batch b order by b.number"},
+                                      {"messages.txt", "select jsonb_build_object('id', m.id, 'seq', m.seq, 'txid', m.txid::text, 'topic', m.topic, "
+                                                       "'batch', outbox.batch_of(m.txid, m.seq)) from outbox.message m order by m.seq"},
+                                      {"parked.txt", "select to_jsonb(p) - 'payload' from outbox.parked p"}}) {
+      std::ofstream out(folder / file);
+      for (const auto& row : stretch.world.sql(query)) out << row[0].c_str() << '\n';
+    }
+    std::ofstream records(folder / "records.txt");
+    for (const auto& r : test::read_log(stretch.world.kafka().brokers(), stretch.topics, test::Isolation::read_committed).records) {
+      records << r.topic << '[' << r.partition << "] " << r.offset << ' ' << r.header("dedup-key").value_or("none") << '\n';
+    }
+  } catch (const std::exception& e) {
+    std::ofstream(folder / "missing.txt") << e.what() << '\n';
+  }
+}
+
+class Campaign {
+ public:
+  Campaign(const Row& row, const CampaignOptions& options) : row_(row), options_(options) {}
+
+  Tally run() {
+    const auto until = options_.minutes ? Clock::now() + *options_.minutes : Clock::time_point::max();
+    for (int n = options_.first; n < options_.first + options_.rounds && Clock::now() < until; ++n) {
+      const std::string verdict = round(n);
+      ++(verdict == "passed" ? tally_.passed : verdict == "failed" ? tally_.failed : tally_.unknown);
+      if (verdict == "failed" && !options_.sabotage.empty()) break;
+      if (verdict != "passed" || ++rounds_of_stretch_ >= row_.rounds_of_stretch) end_stretch(verdict == "passed");
+    }
+    end_stretch(true);
+    return tally_;
+  }
+
+ private:
+  Mode next_mode() const {
+    if (options_.mode) return *options_.mode;
+    return stretches_ % 2 == 0 ? Mode::exactly_once : Mode::at_least_once;
+  }
+
+  void begin_stretch(int number) {
+    mode_ = next_mode();
+    ++stretches_;
+    if (!servers_) servers_ = std::make_unique<Servers>();
+    StretchOptions o = row_.stretch;
+    o.mode = mode_;
+    o.sabotage = options_.sabotage;
+    stretch_ = std::make_unique<Stretch>(*servers_, mix(options_.seed, row_.id, number), o);
+    rounds_of_stretch_ = 0;
+  }
+
+  // The verdict of a whole stretch that ends badly is the last round's, which is why it is judged before that round is recorded.
+  void end_stretch(bool servers_too_good_to_leave) {
+    stretch_.reset();
+    if (!servers_too_good_to_leave || row_.rounds_of_stretch == 1) servers_.reset();
+  }
+
+  bool is_last(int n) const { return rounds_of_stretch_ + 1 >= row_.rounds_of_stretch || n + 1 >= options_.first + options_.rounds; }
+
+  std::string round(int n) {
+    Json line = head(n);
+    Random random(mix(options_.seed, row_.id, n));
+    std::string why;
+    const auto began = Clock::now();
+    try {
+      if (!stretch_) begin_stretch(n);
+      line["mode"] = to_string(mode_);
+      Round round{*stretch_, random, n};
+      judge(round, line, why, is_last(n));
+    } catch (const std::exception& e) {
+      line["verdict"] = "unknown";
+      why = e.what();
+    }
+    line["why"] = why;
+    if (line["verdict"] != "passed" && stretch_) keep_evidence(*stretch_, options_.evidence / line["id"].get<std::string>(), line);
+    finish_line(line, began);
+    return line["verdict"];
+  }
+
+  void judge(Round& round, Json& line, std::string& why, bool last) {
+    const auto began = Clock::now();
+    stretch_->applications.go();
+    round.let_run(calm_from_ms, calm_to_ms);
+    const auto struck = Clock::now();
+    row_.inject(round);
+    const auto injected = Clock::now();
+    if (round.recovered_at == Clock::time_point{}) {
+      stretch_->until_batches(1, row_.recovers_within);
+      round.recovered_at = Clock::now();
+    }
+    round.let_run(calm_from_ms, calm_to_ms);
+    stretch_->applications.pause();
+    if (last) stretch_->applications.stop();  // so that the check sees all of it
+    Counts counts = stretch_->checker.check(stretch_->applications.take_told(), round.allowed, settles_within);
+    counts.rolled_back = stretch_->applications.take_rolled_back();
+    stretch_->look_at_relays(round.expected_errors, counts, why);
+    if (last) stretch_->finish(counts, why);
+    const std::string examples = stretch_->checker.take_examples();
+    line["detail"] = round.detail;
+    line["load_ms"] = ms_between(began, struck);
+    line["fault_ms"] = ms_between(struck, injected);
+    line["recovered_ms"] = ms_between(round.healed_at, round.recovered_at);
+    line["settled_ms"] = stretch_->checker.settled_in().count();
+    line["counts"] = json_of(counts);
+    if (!round.measured.empty()) line["measured"] = round.measured;
+    line["servers"] = {{"postgres", postgres_version()}, {"kafka", options_.kafka_version}, {"librdkafka", rd_kafka_version_str()}};
+    broken_ = broken(line["counts"], mode_, round.allowed);
+    line["verdict"] = broken_.empty() ? "passed" : "failed";
+    if (!broken_.empty()) why += (why.empty() ? "" : "; ") + examples;
+  }
+
+  std::string postgres_version() {
+    const std::string text = stretch_->world.value("show server_version");
+    return text.substr(0, text.find(' '));
+  }
+
+  Json head(int n) const {
+    const std::string salt = utc_now();
+    const auto unique = std::hash<std::string>()(salt + options_.commit) & 0xffffff;
+    std::array<char, 8> tail{};
+    std::snprintf(tail.data(), tail.size(), "%06zx", unique);
+    return {{"schema", 1}, {"kind", "round"},
+            {"id", row_.id + "-" + std::to_string(options_.seed) + "-" + std::to_string(n) + "-" + tail.data()},
+            {"at", salt}, {"commit", options_.commit}, {"dirty", options_.dirty}, {"protocol", options_.protocol}, {"row", row_.id},
+            {"mode", ""}, {"seed", options_.seed}, {"round", n}, {"verdict", "unknown"}, {"why", ""}, {"load_ms", nullptr},
+            {"fault_ms", nullptr}, {"recovered_ms", nullptr}, {"settled_ms", nullptr}, {"detail", ""}, {"counts", json_of({})},
+            {"servers", {{"postgres", ""}, {"kafka", ""}, {"librdkafka", ""}}}};
+  }
+
+  void finish_line(const Json& line, Clock::time_point began) {
+    const auto& c = line["counts"];
+    std::cout << line["id"].get<std::string>() << ' ' << line["mode"].get<std::string>() << ' ' << line["verdict"].get<std::string>()
+              << " committed " << c["committed"] << " repeated " << c["repeated"] << " recovered " << line["recovered_ms"] << " ms, "
+              << ms_between(began, Clock::now()) << " ms in all; " << line["detail"].get<std::string>()
+              << (line["why"] == "" ? "" : " | ") << line["why"].get<std::string>() << std::endl;
+    if (!options_.record) return;
+    std::filesystem::create_directories(*options_.record);
+    std::ofstream out(*options_.record / ("rounds-" + row_.id + ".jsonl"), std::ios::app);
+    if (options_.sabotage.empty()) {
+      out << line.dump() << '\n';
+    } else if (line["verdict"] == "failed") {
+      record_sabotage(out, "caught");
+    }
+  }
+
+  void record_sabotage(std::ostream& out, const char* verdict) const {
+    out << Json{{"schema", 1}, {"kind", "sabotage"}, {"at", utc_now()}, {"commit", options_.commit}, {"protocol", options_.protocol},
+                {"defect", options_.sabotage}, {"row", row_.id}, {"seed", options_.seed},
+                {"rounds", tally_.passed + tally_.failed + tally_.unknown + 1}, {"caught_by", broken_}, {"verdict", verdict}}.dump() << '\n';
+  }
+
+  const Row& row_;
+  const CampaignOptions& options_;
+  Tally tally_;
+  int stretches_ = 0;
+  int rounds_of_stretch_ = 0;
+  Mode mode_ = Mode::exactly_once;
+  std::vector<std::string> broken_;
+  std::unique_ptr<Servers> servers_;
+  std::unique_ptr<Stretch> stretch_;
+};
+
+}  // namespace
+
+Tally run_campaign(const Row& row, const CampaignOptions& options) { return Campaign(row, options).run(); }
+
+}  // namespace outbox::faults

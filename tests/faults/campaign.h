@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+
+#include "tests/faults/rows.h"
+
+namespace outbox::faults {
+
+struct CampaignOptions {
+  std::uint64_t seed = 1;
+  int rounds = 10;
+  int first = 0;                               // number of the first round: to go on where another run has ended
+  std::optional<std::chrono::minutes> minutes;  // no round begins later; rounds then only bound it if given
+  std::optional<Mode> mode;                    // default: both in turn, one stretch after the other
+  std::string sabotage;                        // a deliberate defect, which is to be found: the run ends when it is
+  std::optional<std::filesystem::path> record;  // folder of rounds-*.jsonl, to which each round appends its line
+  std::filesystem::path evidence;              // where the logs of rounds that did not pass are kept
+  // What the lines say of the tree.
+  std::string commit, protocol, kafka_version;
+  bool dirty = false;
+};
+
+struct Tally {
+  int passed = 0, failed = 0, unknown = 0;
+};
+
+// Runs rounds of one row and prints a line for each.
+Tally run_campaign(const Row& row, const CampaignOptions& options);
+
+}  // namespace outbox::faults

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+// The invariants of the campaign (docs/reliability.md), looked at after each round.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "relay/core/mode.h"
+#include "tests/faults/workload.h"
+#include "tests/support/kafka_log.h"
+
+namespace outbox::faults {
+
+// Of one round. All are zero in a good one but for the first four, and `repeated` at-least-once.
+struct Counts {
+  std::int64_t committed = 0;         // messages
+  std::int64_t rolled_back = 0;       // transactions, on purpose
+  std::int64_t unknown_resolved = 0;  // transactions of which the application did not know whether they were committed
+  std::int64_t arrived = 0;           // first copies that a read_committed reader saw
+  std::int64_t parked = 0;            // so far, and not released
+  std::int64_t lost = 0;              // L: committed, neither arrived nor parked
+  std::int64_t ghosts = 0;            // G: arrived, and not committed as it is there; or arrived and parked
+  std::int64_t repeated = 0;          // D: further copies
+  std::int64_t reordered = 0;         // O: first copies behind a later message of their key, or in another partition than it
+  std::int64_t stuck = 0;             // S: not delivered in time, batches left open, parked without cause
+  std::int64_t journal = 0;           // J: what the journal says differs from what is there
+  std::int64_t fencing = 0;           // F: an older epoch wrote after a newer one
+  std::int64_t exits = 0;             // X: processes that ended badly, error lines that the row does not expect
+};
+
+// What a row lets differ, because the fault makes it so.
+struct Allowed {
+  int doubtful_batches = 1;               // at-least-once, so many batches may repeat messages in one round
+  bool database_goes_back = false;        // acknowledged commits are lost with their server
+  std::int64_t parked = 0;
+  std::set<std::string> counts{};         // names of counts that may be above zero; rows.toml says what they stand for
+};
+
+class Checker {
+ public:
+  Checker(test::World& world, std::vector<std::string> topics, Mode mode);
+
+  // Waits until all that was committed is delivered, then looks at everything that is new since the last call. `examples` gets a line
+  // for each kind of finding. Throws if the truth cannot be had: the round is then unknown.
+  // REQUIRES: the applications are paused, a relay runs, no fault is in force.
+  Counts check(const std::vector<Told>& told, const Allowed& allowed, Millis settles_within);
+  // How long the last check waited for delivery.
+  Millis settled_in() const { return settled_in_; }
+  std::string take_examples();
+
+  // Reads all topics once more from their first record: what was seen before must be there, and nothing else.
+  void check_whole_log(Counts& counts);
+
+  // From now on the truth is that of this database.
+  void move_to(test::World& world) { world_ = &world; }
+
+ private:
+  struct Message {
+    std::string topic, payload_sha256, headers;
+    std::optional<std::string> key;
+    std::int64_t n = 0;
+    int copies = 0;
+    bool parked = false;
+    bool judged = false;  // its loss was looked for
+  };
+  struct Batch {
+    std::int64_t epoch, messages;
+    std::string offsets;
+    bool stream;
+  };
+
+  void load_truth();
+  void settle(Counts& counts, Millis within);
+  void read_topics(Counts& counts, const Allowed& allowed);
+  void take(const test::KafkaRecord& r, Counts& counts, std::set<std::int64_t>& repeating);
+  void look_for_lost(const std::set<std::string>& due, Counts& counts, const Allowed& allowed);
+  void compare_told(const std::vector<Told>& told, Counts& counts, const Allowed& allowed);
+  void look_at_journal(Counts& counts, const Allowed& allowed);
+  void assign_batches();
+  void look_at_progress(std::int64_t newest_delivered, Counts& counts, const Allowed& allowed);
+  void example(const std::string& what);
+
+  test::World* world_;
+  const std::vector<std::string> topics_;
+  const Mode mode_;
+  std::map<std::string, Message> messages_;                      // by id
+  std::map<std::string, std::int64_t> newest_of_;                // by topic and key
+  std::map<std::string, std::int32_t> partition_of_;             // by topic and key
+  std::vector<std::tuple<std::string, std::string, std::int32_t, std::int64_t>> fresh_;  // id, topic, partition, offset, read in this check
+  std::map<std::string, std::int64_t> batch_of_;                 // by id
+  std::map<std::int64_t, std::int64_t> has_;                     // messages, by batch
+  std::string assigned_until_;
+  std::size_t records_ = 0;
+  test::KafkaPositions positions_;
+  test::KafkaPositions progress_positions_;
+  std::int64_t progress_epoch_ = 0;
+  std::string progress_token_;
+  Millis settled_in_{0};
+  std::map<std::string, std::string> examples_;
+};
+
+}  // namespace outbox::faults

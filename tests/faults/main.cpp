@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+// Runs rounds of the fault campaign; see docs/reliability.md. Start it by tests/faults/run.
+#include <CLI/CLI.hpp>
+#include <cstdlib>
+#include <iostream>
+
+#include "tests/faults/campaign.h"
+
+namespace outbox::faults {
+
+const std::vector<Row>& all_rows() {
+  static const std::vector<Row> all = [] {
+    std::vector<Row> rows;
+    for (const auto& part : {relay_rows(), postgres_rows(), kafka_rows()}) rows.insert(rows.end(), part.begin(), part.end());
+    return rows;
+  }();
+  return all;
+}
+
+namespace {
+
+std::string from_environment(const char* name) {
+  const char* const value = std::getenv(name);
+  return value == nullptr ? "" : value;
+}
+
+int run(int argc, char** argv) {
+  CLI::App app("Injects faults under load and checks what is promised. Servers are its own, and end with it.");
+  std::vector<std::string> names;
+  CampaignOptions options;
+  std::string mode, record, evidence = OUTBOX_BUILD_DIR "/faults-evidence";
+  int minutes = 0;
+  bool list = false;
+  app.add_flag("--list", list, "the rows that can be run");
+  app.add_option("--row", names, "of the fault matrix; several are run one after the other");
+  app.add_option("--seed", options.seed, "decides the workload, the moments of the faults and their mix");
+  auto* const rounds = app.add_option("--rounds", options.rounds, "of each row");
+  app.add_option("--first", options.first, "number of the first round");
+  app.add_option("--minutes", minutes, "begin no round later");
+  app.add_option("--mode", mode, "exactly-once or at-least-once; default: both in turn");
+  app.add_option("--sabotage", options.sabotage, "a deliberate defect; ends when it is caught");
+  app.add_option("--record", record, "append a line for each round to FOLDER/rounds-ROW.jsonl");
+  app.add_option("--evidence", evidence, "folder for the logs of rounds that did not pass");
+  CLI11_PARSE(app, argc, argv);
+  if (list) {
+    for (const Row& row : all_rows()) std::cout << row.id << '\n';
+    return 0;
+  }
+  if (minutes > 0) {
+    options.minutes = std::chrono::minutes(minutes);
+    if (rounds->count() == 0) options.rounds = 1'000'000;
+  }
+  if (!mode.empty() && !(options.mode = parse_mode(mode))) {
+    std::cerr << "--mode: " << mode << "\nHINT: exactly-once or at-least-once\n";
+    return 2;
+  }
+  if (!record.empty()) options.record = record;
+  options.evidence = evidence;
+  options.commit = from_environment("OUTBOX_FAULTS_COMMIT");
+  options.protocol = from_environment("OUTBOX_FAULTS_PROTOCOL");
+  options.kafka_version = from_environment("KAFKA_VERSION");
+  options.dirty = from_environment("OUTBOX_FAULTS_DIRTY") == "true";
+  int code = 0;
+  for (const std::string& name : names) {
+    const auto row = std::find_if(all_rows().begin(), all_rows().end(), [&](const Row& r) { return r.id == name; });
+    if (row == all_rows().end()) {
+      std::cerr << "--row: there is no row " << name << "\nHINT: --list shows them\n";
+      return 2;
+    }
+    const Tally tally = run_campaign(*row, options);
+    std::cout << name << ": passed " << tally.passed << ", failed " << tally.failed << ", unknown " << tally.unknown << std::endl;
+    if (tally.failed + tally.unknown > 0) code = 1;
+  }
+  return code;
+}
+
+}  // namespace
+}  // namespace outbox::faults
+
+int main(int argc, char** argv) { return outbox::faults::run(argc, argv); }

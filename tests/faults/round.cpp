@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/faults/round.h"
+
+#include <signal.h>
+
+#include <array>
+#include <stdexcept>
+#include <string_view>
+
+namespace outbox::faults {
+namespace {
+
+constexpr Millis starts_within{30'000};
+constexpr Millis ends_within{30'000};
+
+std::vector<std::string> make_topics(test::World& world) { return {world.topic("a", 3), world.topic("b", 2)}; }
+
+test::Process::Environment environment_of(const StretchOptions& o, Servers& servers) {
+  test::Process::Environment all = o.relay;
+  all.emplace("OUTBOX_RELAY_RELAY_MODE", to_string(o.mode));
+  if (o.through_kafka_proxy) all.emplace("OUTBOX_RELAY_KAFKA_BROKERS", servers.kafka_proxy.address());
+  if (!o.sabotage.empty()) all.emplace("OUTBOX_SABOTAGE", o.sabotage);
+  return all;
+}
+
+// What no process may say as it ends.
+constexpr std::array<std::string_view, 4> last_words = {"Assertion", "Sanitizer", "terminate called", "CHECK failed"};
+
+// The event of a line of the log, as "2026-01-01T00:00:00.000Z error NAME fields"; empty if its level is another.
+std::string_view error_event(std::string_view line) {
+  const auto level = line.find(' ');
+  if (level == std::string_view::npos || !line.substr(level + 1).starts_with("error ")) return {};
+  const auto name = line.find_first_not_of(' ', level + 6);
+  if (name == std::string_view::npos) return {};
+  return line.substr(name, line.find(' ', name) - name);
+}
+
+}  // namespace
+
+Servers::Servers()
+    : postgres(std::make_unique<test::ScratchPostgres>(std::vector<std::string>{"max_prepared_transactions=50"})),
+      kafka(std::make_unique<test::ScratchKafka>(std::vector<std::string>{"advertised=" + kafka_proxy.address()})) {
+  kafka_proxy.forward_to(kafka->proxied());
+}
+
+Stretch::Stretch(Servers& all, std::uint64_t seed, const StretchOptions& chosen)
+    : servers(all),
+      options(chosen),
+      world(*all.postgres, all.kafka.get()),
+      topics(make_topics(world)),
+      applications(world, topics, seed, chosen.workload),
+      checker(world, topics, chosen.mode) {
+  for (const auto& [name, value] : environment_of(options, servers)) world.environment[name] = value;
+  for (int i = 0; i < options.relays; ++i) start_relay();
+  applications.go();
+  until_batches(3, starts_within);
+}
+
+Relay& Stretch::start_relay() {
+  relays.push_back({world.relay({}, options.sabotage.empty() ? "outbox-relay" : "outbox-relay-sabotaged")});
+  return relays.back();
+}
+
+Relay& Stretch::holder() {
+  Relay* found = nullptr;
+  test::eventually("a relay holds the lease", [&] {
+    const std::string who = world.value("select coalesce(l.holder, '') from outbox.lease l where l.expires_at > clock_timestamp()");
+    for (Relay& r : relays) {
+      if (!r.killed && who.find(":" + std::to_string(r.process.pid()) + ":") != std::string::npos) found = &r;
+    }
+    return found != nullptr;
+  }, starts_within);
+  return *found;
+}
+
+void Stretch::kill(Relay& relay) {
+  relay.killed = true;
+  relay.process.signal(SIGKILL);
+  relay.process.wait();
+}
+
+std::int64_t Stretch::delivered_batches() {
+  return std::stoll(world.value("select count(*) from outbox.batch b where b.delivered_at is not null"));
+}
+
+void Stretch::until_batches(std::int64_t more, Millis within) {
+  const auto before = delivered_batches();
+  test::eventually(std::to_string(more) + " batches more are delivered", [&] { return delivered_batches() >= before + more; }, within);
+}
+
+void Stretch::look_at_relays(const std::vector<std::string>& expected_errors, Counts& counts, std::string& why) {
+  const auto bad = [&](const std::string& what) {
+    ++counts.exits;
+    why += (why.empty() ? "" : "; ") + what;
+  };
+  for (auto it = relays.begin(); it != relays.end();) {
+    Relay& r = *it;
+    const bool ended = !r.process.running();
+    if (ended && !r.killed) bad("a relay ended by itself, with " + std::to_string(r.process.wait()));
+    const std::string output = r.process.output();
+    for (std::size_t end = 0; (end = output.find('\n', r.read_to)) != std::string::npos; r.read_to = end + 1) {
+      const std::string_view line = std::string_view(output).substr(r.read_to, end - r.read_to);
+      for (const auto words : last_words) {
+        if (line.find(words) != std::string_view::npos) bad("a relay said: " + std::string(line));
+      }
+      const auto event = error_event(line);
+      if (!event.empty() && std::find(expected_errors.begin(), expected_errors.end(), event) == expected_errors.end()) {
+        bad("a relay said: " + std::string(line));
+      }
+    }
+    it = ended ? relays.erase(it) : std::next(it);
+  }
+}
+
+void Stretch::finish(Counts& counts, std::string& why) {
+  checker.check_whole_log(counts);
+  for (Relay& r : relays) r.process.signal(SIGTERM);
+  for (Relay& r : relays) {
+    if (const int code = r.process.wait(ends_within); code != 0) {
+      ++counts.exits;
+      why += "a relay ended with " + std::to_string(code) + " when it was asked to";
+    }
+  }
+  relays.clear();
+}
+
+Millis Round::let_run(std::int64_t from_ms, std::int64_t to_ms) {
+  const Millis moment{between(random, from_ms, to_ms)};
+  const Deadline until(moment);
+  test::eventually("the moment of the fault", [&] { return until.passed(); }, moment + Millis{60'000});
+  return moment;
+}
+
+}  // namespace outbox::faults

@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/faults/workload.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+
+#include "relay/base/hex.h"
+#include "relay/base/uuid.h"
+
+namespace outbox::faults {
+namespace {
+
+constexpr int keys = 200;
+constexpr double rolls_back = 0.05;
+constexpr double partly_rolls_back = 0.05;
+constexpr double is_prepared = 0.01;
+constexpr double has_no_key = 0.05;
+constexpr double has_no_payload = 0.02;  // a tombstone
+constexpr double has_headers = 0.1;
+constexpr double is_long = 0.004;        // 100 kB and more
+constexpr Millis held_open_max{8'000};
+constexpr Millis away{50};               // before an application connects again
+
+// The names and values are taken as they are: they may hold anything but what ends a JSON string.
+constexpr const char* odd_headers = R"({"x-odd": "\u0001\n\té\u2028\"", "x-empty": ""})";
+
+std::string random_bytes(Random& random, std::size_t size) {
+  std::string out(size, '\0');
+  for (std::size_t i = 0; i < size; i += 8) {
+    const auto word = random();
+    for (std::size_t k = i; k < std::min(size, i + 8); ++k) out[k] = static_cast<char>(word >> 8 * (k - i));
+  }
+  return out;
+}
+
+// Few keys have most of the messages.
+std::string some_key(Random& random) {
+  const double u = std::uniform_real_distribution<double>(0, 1)(random);
+  return "k" + std::to_string(static_cast<int>(keys * u * u * u));
+}
+
+std::size_t some_size(Random& random) {
+  if (chance(random, is_long)) return static_cast<std::size_t>(between(random, 100'000, 900'000));
+  return static_cast<std::size_t>(between(random, 0, 400));
+}
+
+const char* const create_tables = R"(
+  create schema app;
+  create table app.counter (key text primary key, n bigint not null);
+  create table app.tx (id bigint primary key);
+  create table app.said (id uuid primary key, tx bigint not null, topic text not null, key text, n bigint not null, payload_sha256 text,
+                         headers jsonb))";
+
+// The lock on the key comes before the message's number is drawn, as docs/ordering.md asks for.
+constexpr const char* say = R"(
+  with c as (insert into app.counter as k values ($4, 1) on conflict (key) do update set n = k.n + 1 returning k.n),
+       s as (insert into app.said (id, tx, topic, key, n, payload_sha256, headers)
+             select $1::uuid, $2::bigint, $3::text, $4, c.n, encode(sha256(decode($5::text, 'hex')), 'hex'), $6::jsonb from c)
+  insert into outbox.message (id, topic, key, payload, headers)
+  select $1::uuid, $3::text, convert_to($4, 'UTF8'), decode($5::text, 'hex'), $6::jsonb from c)";
+constexpr const char* say_without_key = R"(
+  with s as (insert into app.said (id, tx, topic, key, n, payload_sha256, headers)
+             values ($1::uuid, $2::bigint, $3::text, null, 0, encode(sha256(decode($4::text, 'hex')), 'hex'), $5::jsonb))
+  insert into outbox.message (id, topic, key, payload, headers)
+  values ($1::uuid, $3::text, null, decode($4::text, 'hex'), $5::jsonb))";
+
+}  // namespace
+
+bool chance(Random& random, double probability) { return std::bernoulli_distribution(probability)(random); }
+
+std::int64_t between(Random& random, std::int64_t from, std::int64_t to) {
+  return std::uniform_int_distribution<std::int64_t>(from, to)(random);
+}
+
+// One of them, with its connection.
+class Applications::Application {
+ public:
+  Application(Applications& all, int number) : all_(all), random_(all.seed_ * 1'000 + static_cast<std::uint64_t>(number)), number_(number) {}
+
+  // Returns when the transaction is over, however it ended.
+  void transact(bool holds_open) {
+    const std::int64_t id = ++all_.next_tx_;
+    const bool asynchronous = chance(random_, all_.options_.asynchronous);
+    bool meant = false;
+    auto what = Told::What::failed;
+    try {
+      if (!connection_) connection_ = std::make_unique<pqxx::connection>(all_.dsn());
+      meant = true;
+      if (!holds_open && all_.options_.prepared && chance(random_, is_prepared)) {
+        prepare(id);
+      } else {
+        pqxx::work tx(*connection_);
+        if (asynchronous) tx.exec("set local synchronous_commit = off");
+        speak(tx, id, holds_open ? "own" + std::to_string(number_) : "");
+        if (holds_open) all_.nap(Millis{between(random_, 200, held_open_max.count())});
+        if (chance(random_, rolls_back)) {
+          tx.abort();
+          ++all_.rolled_back_;
+          return;
+        }
+        tx.commit();
+      }
+      what = Told::What::committed;
+    } catch (const pqxx::in_doubt_error&) {
+      what = Told::What::unknown;
+    } catch (const pqxx::broken_connection&) {
+      what = Told::What::unknown;  // libpqxx does not always know whether it was amid the commit
+    } catch (const pqxx::failure&) {
+    }
+    if (what != Told::What::committed) connection_.reset();
+    if (meant) all_.note({what, id, asynchronous});
+  }
+
+  bool connected() const { return connection_ != nullptr; }
+
+ private:
+  void speak(pqxx::transaction_base& tx, std::int64_t id, const std::string& own_key) {
+    tx.exec_params("insert into app.tx values ($1)", id);
+    std::vector<std::optional<std::string>> of(static_cast<std::size_t>(between(random_, 1, 5)));
+    const std::string first = some_key(random_);
+    for (auto& key : of) {
+      if (chance(random_, has_no_key)) continue;
+      key = !own_key.empty() ? own_key : chance(random_, 0.5) ? first : some_key(random_);
+    }
+    std::sort(of.begin(), of.end());  // in one order everywhere: no deadlocks
+    for (const auto& key : of) {
+      if (chance(random_, partly_rolls_back)) {
+        tx.exec("savepoint s");
+        say_one(tx, id, key);
+        tx.exec("rollback to savepoint s");
+      }
+      say_one(tx, id, key);
+    }
+  }
+
+  void say_one(pqxx::transaction_base& tx, std::int64_t id, const std::optional<std::string>& key) {
+    const std::string uuid = Uuid::random().text();
+    const std::string& topic = all_.topics_[key ? std::hash<std::string>()(*key) % all_.topics_.size() : random_() % all_.topics_.size()];
+    std::optional<std::string> payload;
+    if (!chance(random_, has_no_payload)) payload = hex(random_bytes(random_, some_size(random_)));
+    std::optional<std::string> headers;
+    if (chance(random_, has_headers)) headers = odd_headers;
+    const auto text = [](const std::optional<std::string>& t) { return t ? t->c_str() : nullptr; };
+    if (key) {
+      tx.exec_params(say, uuid, id, topic, *key, text(payload), text(headers));
+    } else {
+      tx.exec_params(say_without_key, uuid, id, topic, text(payload), text(headers));
+    }
+  }
+
+  void prepare(std::int64_t id) {
+    pqxx::nontransaction raw(*connection_);
+    const std::string gid = "'app-" + std::to_string(id) + "'";
+    raw.exec("begin");
+    try {
+      speak(raw, id, {});
+      raw.exec("prepare transaction " + gid);
+    } catch (const pqxx::sql_error&) {
+      raw.exec("rollback");
+      throw;
+    }
+    raw.exec("commit prepared " + gid);
+  }
+
+  Applications& all_;
+  Random random_;
+  const int number_;
+  std::unique_ptr<pqxx::connection> connection_;
+};
+
+Applications::Applications(test::World& world, std::vector<std::string> topics, std::uint64_t seed, const WorkloadOptions& options)
+    : topics_(std::move(topics)), seed_(seed), options_(options), dsn_(world.dsn()) {
+  world.sql(create_tables);
+  const int all = options.applications + (options.long_transaction ? 1 : 0);
+  for (int number = 0; number < all; ++number) threads_.emplace_back([this, number] { run(number); });
+}
+
+Applications::~Applications() { stop(); }
+
+void Applications::run(int number) {
+  const bool holds_open = number == options_.applications;
+  Application application(*this, number);
+  Random random(seed_ * 7'919 + static_cast<std::uint64_t>(number));
+  std::exponential_distribution<double> thinks(1.0 / static_cast<double>(options_.think.count()));
+  while (may_go_on(holds_open)) {
+    application.transact(holds_open);
+    const bool was_there = application.connected();
+    {
+      const std::lock_guard lock(mutex_);
+      if (!holds_open) --busy_;
+      changed_.notify_all();
+    }
+    nap(was_there ? Millis{static_cast<std::int64_t>(thinks(random))} : away);
+  }
+}
+
+// The one that holds transactions open is not waited for, and does not count.
+bool Applications::may_go_on(bool holds_open) {
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [&] { return open_ || stopping_; });
+  if (stopping_) return false;
+  if (!holds_open) ++busy_;
+  return true;
+}
+
+void Applications::nap(Millis most) {
+  std::unique_lock lock(mutex_);
+  changed_.wait_for(lock, most, [&] { return stopping_; });
+}
+
+void Applications::note(const Told& told) {
+  const std::lock_guard lock(mutex_);
+  told_.push_back(told);
+}
+
+std::string Applications::dsn() {
+  const std::lock_guard lock(mutex_);
+  return dsn_;
+}
+
+void Applications::go() {
+  const std::lock_guard lock(mutex_);
+  open_ = true;
+  changed_.notify_all();
+}
+
+void Applications::pause() {
+  {
+    std::unique_lock lock(mutex_);
+    open_ = false;
+    if (!changed_.wait_for(lock, Millis{60'000}, [&] { return busy_ == 0; })) throw std::runtime_error("the applications do not pause");
+  }
+  finish_prepared();
+}
+
+// Somebody who prepared a transaction and died must come back for it; half of them were meant to be committed.
+void Applications::finish_prepared() {
+  pqxx::connection connection(dsn());
+  pqxx::nontransaction raw(connection);
+  for (const auto& row : raw.exec("select gid from pg_prepared_xacts where database = current_database()")) {
+    const std::string gid = row[0].as<std::string>();
+    const bool commit = std::stoll(gid.substr(gid.find('-') + 1)) % 2 == 0;
+    raw.exec((commit ? "commit prepared '" : "rollback prepared '") + gid + "'");
+  }
+}
+
+void Applications::stop() {
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+    changed_.notify_all();
+  }
+  for (auto& t : threads_) {
+    if (t.joinable()) t.join();
+  }
+}
+
+void Applications::move_to(const std::string& dsn) {
+  const std::lock_guard lock(mutex_);
+  dsn_ = dsn;
+}
+
+std::vector<Told> Applications::take_told() {
+  const std::lock_guard lock(mutex_);
+  return std::exchange(told_, {});
+}
+
+}  // namespace outbox::faults

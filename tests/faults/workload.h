@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+// Applications that use an outbox in every way that is allowed, and remember what they were told of each transaction.
+//
+// What they committed stands in tables of their own, written in the same transactions: app.tx has a row for each transaction, app.said
+// one for each message. The checker believes these tables and no counter of the relay.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <mutex>
+#include <random>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "tests/support/world.h"
+
+namespace outbox::faults {
+
+using Random = std::mt19937_64;
+
+// True with this probability.
+bool chance(Random& random, double probability);
+// Between `from` and `to`, both included.
+std::int64_t between(Random& random, std::int64_t from, std::int64_t to);
+
+// What an application was told of a transaction that it meant to commit.
+struct Told {
+  enum class What { committed, failed, unknown } what;
+  std::int64_t tx;     // app.tx.id
+  bool asynchronous;   // committed with synchronous_commit = off: what the server forgets in a crash is nobody's fault
+};
+
+struct WorkloadOptions {
+  int applications = 5;
+  Millis think{20};              // between two transactions of one application, on average
+  bool long_transaction = true;  // one more application holds each transaction open for some seconds
+  bool prepared = true;          // some transactions are committed in two phases
+  double asynchronous = 0.3;     // share of transactions
+};
+
+// Thread-safe; the applications are threads with a connection each. They go on when the server goes away, and connect again.
+class Applications {
+ public:
+  // Creates the schema app. REQUIRES: max_prepared_transactions of the server, if transactions are prepared.
+  Applications(test::World& world, std::vector<std::string> topics, std::uint64_t seed, const WorkloadOptions& options);
+  ~Applications();
+  Applications(const Applications&) = delete;
+  Applications& operator=(const Applications&) = delete;
+
+  void go();
+  // Returns when no application is in a transaction but the one that holds them long, and finishes what was prepared and left behind.
+  void pause();
+  // Ends the long transaction as well, and all applications.
+  void stop();
+  // From now on the applications connect there. REQUIRES: paused, or their server is gone.
+  void move_to(const std::string& dsn);
+
+  // What they were told since the last call. REQUIRES: paused.
+  std::vector<Told> take_told();
+  // Transactions that were rolled back on purpose since the last call.
+  std::int64_t take_rolled_back() { return rolled_back_.exchange(0); }
+
+ private:
+  class Application;
+
+  void run(int number);
+  void finish_prepared();
+  // Waits until the gate is open; false: stop.
+  bool may_go_on(bool holds_open);
+  void nap(Millis most);
+  void note(const Told& told);
+  std::string dsn();
+
+  const std::vector<std::string> topics_;  // the hash of a key chooses one
+  const std::uint64_t seed_;
+  const WorkloadOptions options_;
+  std::mutex mutex_;  // of what follows
+  std::condition_variable changed_;
+  std::string dsn_;
+  bool open_ = false;
+  bool stopping_ = false;
+  int busy_ = 0;  // applications between two visits to the gate
+  std::vector<Told> told_;
+  std::atomic<std::int64_t> next_tx_{0};
+  std::atomic<std::int64_t> rolled_back_{0};
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace outbox::faults
