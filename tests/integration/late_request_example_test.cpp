@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // examples/late_request shows what docs/late-requests.md says.
 #include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <sstream>
 
 #include "tests/support/process.h"
 #include "tests/support/scratch_servers.h"
@@ -47,6 +52,32 @@ TEST(LateRequestExample, ANewProducerInBetweenKeepsBothOut) {
   expect_says(committed, "late  the commit of n comes on the old connection; the broker says INVALID_PRODUCER_EPOCH");
   expect_says(committed, "read  read_committed sees n0 n1 n2 n3");
   expect_says(committed, "INTACT");
+}
+
+// The page's counter, as it stands there, makes a plugin of librdkafka.
+TEST(LateRequestExample, TheCounterOfThePageNoticesARepeatedRequestAndNoOther) {
+  std::ostringstream page;
+  page << std::ifstream(OUTBOX_SOURCE_DIR "/docs/late-requests.md").rdbuf();
+  const std::string text = page.str();
+  const auto from = text.find("\n```c\n");
+  ASSERT_NE(from, std::string::npos);
+  const auto to = text.find("\n```\n", from);
+  const std::filesystem::path folder = std::filesystem::path(testing::TempDir()) / ("late-request-" + std::to_string(getpid()));
+  std::filesystem::create_directory(folder);
+  std::ofstream(folder / "counter.c") << text.substr(from + 6, to - from - 5) << R"(
+static atomic_long n;
+rd_kafka_resp_err_t conf_init(rd_kafka_conf_t *conf, void **opaque, char *why, size_t size) { return count_unanswered(conf, &n); }
+long unanswered(void) { return n; }
+)";
+  const auto built = test::run_command({"/usr/bin/cc", "-std=c11", "-Wall", "-Werror", "-shared", "-fPIC", "-o", folder / "counter.so",
+                                        folder / "counter.c", "-lrdkafka"}, {});
+  ASSERT_EQ(built.code, 0) << built.output;
+  const auto done = test::run_command({"/usr/bin/python3", OUTBOX_SOURCE_DIR "/tests/support/count_unanswered.py",
+                                       test::shared_kafka().brokers(), folder / "counter.so"}, {}, Millis{120'000});
+  std::filesystem::remove_all(folder);
+  EXPECT_EQ(done.code, 0) << done.output;
+  expect_says(done.output, "quiet 0");
+  expect_says(done.output, "disturbed 1");
 }
 
 }  // namespace
