@@ -40,7 +40,8 @@ std::string Checker::take_examples() {
 
 // The messages whose transaction has committed by now.
 void Checker::load_truth() {
-  for (const auto& row : world_->sql("select s.id, s.topic, s.key, s.n, coalesce(s.payload_sha256, 'null'), coalesce(s.headers, '{}') from app.said s")) {
+  for (const auto& row : world_->sql("select s.id, s.topic, s.key, s.n, coalesce(s.payload_sha256, 'null'), coalesce(s.headers, '{}') "
+                                     "from app.said s")) {
     Message& m = messages_[row[0].c_str()];
     if (!m.topic.empty()) continue;
     m.topic = row[1].c_str();
@@ -176,7 +177,8 @@ void Checker::look_at_journal(Counts& counts, const Allowed& allowed) {
   for (const auto& [number, b] : batches) {
     if (!b.stream || has_[number] == b.messages) continue;
     ++counts.journal;
-    example("journal: batch " + std::to_string(number) + " has " + std::to_string(has_[number]) + " messages and counts " + std::to_string(b.messages));
+    example("journal: batch " + std::to_string(number) + " has " + std::to_string(has_[number]) + " messages and counts " +
+            std::to_string(b.messages));
   }
   for (const auto& [id, topic, partition, offset] : fresh_) {
     const auto b = batches.find(batch_of_[id]);

@@ -47,6 +47,8 @@ class Stretch {
   // The relay that holds the lease. Waits for one to hold it.
   Relay& holder();
   void kill(Relay& relay);
+  // Of the lease.
+  std::int64_t epoch() const { return std::stoll(world.value("select l.epoch from outbox.lease l")); }
   // Batches that were confirmed so far.
   std::int64_t delivered_batches();
   // Waits until so many batches more are confirmed than at the time of the call.

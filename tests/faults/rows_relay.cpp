@@ -27,9 +27,11 @@ void killed_and_taken_over(Round& round) {
 void stopped_past_its_lease(Round& round) {
   const Millis after = round.let_run(0, 300);
   Relay& zombie = round.stretch.holder();
+  const auto epoch = round.stretch.epoch();
   zombie.process.signal(SIGSTOP);
   round.tell("stopped after " + std::to_string(after.count()) + " ms");
   round.healed();
+  test::eventually("the other takes over", [&] { return round.stretch.epoch() > epoch; });
   round.stretch.until_batches(1, Millis{30'000});
   round.recovered();
   round.let_run(0, 300);
