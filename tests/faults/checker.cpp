@@ -211,7 +211,7 @@ void Checker::look_at_progress(std::int64_t newest_delivered, Counts& counts, co
   for (const KafkaRecord& r : log.records) {
     const Json j = Json::parse(r.payload.value_or("{}"));
     const std::int64_t epoch = j.value("epoch", std::int64_t{0});
-    if (epoch < progress_epoch_ && !allowed.database_goes_back) {
+    if (epoch < progress_epoch_ && mode_ == Mode::exactly_once && !allowed.database_goes_back) {
       ++counts.fencing;
       example("fencing: a progress record of epoch " + std::to_string(epoch) + " after " + std::to_string(progress_epoch_));
     }
