@@ -1,27 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/support/providers.h"
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
 #include <stdexcept>
 
+#include "tests/support/loopback.h"
+
 namespace outbox::test {
-namespace {
-
-sockaddr_in loopback(int port) {
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  address.sin_port = htons(static_cast<std::uint16_t>(port));
-  return address;
-}
-
-}  // namespace
 
 StandIns::StandIns() {
   std::string folder = std::filesystem::temp_directory_path() / "outbox-providers.XXXXXX";
@@ -54,13 +42,10 @@ std::string StandIns::port(const std::string& name) const {
 void StandIns::fault(const Json& fault) const {
   const std::string body = Json::array({fault}).dump();
   const std::string request = "POST /faults HTTP/1.1\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
-  const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  const sockaddr_in address = loopback(std::stoi(port("CONTROL")));
+  const Socket control = connect_to_loopback(std::stoi(port("CONTROL")));
   char answer[256] = "";
-  const bool told = ::connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0 &&
-                    ::write(fd, request.data(), request.size()) == static_cast<ssize_t>(request.size()) &&
-                    ::read(fd, answer, sizeof(answer) - 1) > 0 && std::string(answer).starts_with("HTTP/1.1 204");
-  ::close(fd);
+  const bool told = ::write(control.fd(), request.data(), request.size()) == static_cast<ssize_t>(request.size()) &&
+                    ::read(control.fd(), answer, sizeof(answer) - 1) > 0 && std::string(answer).starts_with("HTTP/1.1 204");
   if (!told) throw std::runtime_error("the stand-ins did not take a fault; they said:\n" + process_->output());
 }
 
@@ -83,12 +68,8 @@ std::string said(const Outcome& outcome) {
 
 std::string dead_address() {
   // Bound and not listening, so that nobody else gets the port while the test runs.
-  static const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  sockaddr_in address = loopback(0);
-  socklen_t size = sizeof(address);
-  static const int bound = ::bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address));
-  if (bound != 0 || ::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) != 0) throw std::runtime_error("cannot bind");
-  return "127.0.0.1:" + std::to_string(ntohs(address.sin_port));
+  static const Socket bound = bound_to_loopback();
+  return "127.0.0.1:" + std::to_string(bound.port());
 }
 
 }  // namespace outbox::test
