@@ -1,14 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/support/kafka_proxy.h"
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cstring>
 #include <stdexcept>
 #include <utility>
 #include <vector>
@@ -16,7 +9,7 @@
 namespace outbox::test {
 namespace {
 
-constexpr Millis wait_max{20'000};
+constexpr std::int32_t frame_bytes_min = 4;  // of an answer, its id
 constexpr std::int32_t frame_bytes_max = 64 << 20;
 
 // Big-endian, as everything in the protocol.
@@ -28,50 +21,21 @@ Int number_at(const std::string& bytes, std::size_t at) {
   return static_cast<Int>(value);
 }
 
-// False: the connection has ended.
-bool receive(int socket, char* to, std::size_t size) {
-  while (size > 0) {
-    const ssize_t n = recv(socket, to, size, 0);
-    if (n <= 0) return false;
-    to += n;
-    size -= static_cast<std::size_t>(n);
-  }
-  return true;
-}
-
-std::optional<std::string> receive_frame(int socket) {
+std::optional<std::string> receive_frame(const Socket& socket) {
   std::string head(4, '\0');
   if (!receive(socket, head.data(), head.size())) return std::nullopt;
   const auto size = number_at<std::int32_t>(head, 0);
-  if (size < 0 || size > frame_bytes_max) return std::nullopt;
+  if (size < frame_bytes_min || size > frame_bytes_max) return std::nullopt;
   std::string frame(static_cast<std::size_t>(size), '\0');
   if (!receive(socket, frame.data(), frame.size())) return std::nullopt;
   return frame;
 }
 
-bool send_frame(int socket, const std::string& frame) {
-  const std::uint32_t size = htonl(static_cast<std::uint32_t>(frame.size()));
-  std::string bytes(reinterpret_cast<const char*>(&size), sizeof size);
-  bytes += frame;
-  for (std::size_t at = 0; at < bytes.size();) {
-    const ssize_t n = send(socket, bytes.data() + at, bytes.size() - at, MSG_NOSIGNAL);
-    if (n <= 0) return false;
-    at += static_cast<std::size_t>(n);
-  }
-  return true;
-}
-
-sockaddr_in loopback(int port) {
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(static_cast<std::uint16_t>(port));
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  return address;
-}
-
-void without_delay(int socket) {
-  const int on = 1;
-  setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+std::string with_length(const std::string& frame) {
+  const auto size = static_cast<std::uint32_t>(frame.size());
+  std::string bytes;
+  for (int shift = 24; shift >= 0; shift -= 8) bytes += static_cast<char>(size >> shift & 0xff);
+  return bytes + frame;
 }
 
 // Reads an answer from its first byte on. Since the versions that Kafka calls flexible, lengths are varints of the length plus one,
@@ -147,148 +111,105 @@ int KafkaRequest::version() const { return number_at<std::int16_t>(bytes, 2); }
 
 std::int32_t KafkaRequest::id() const { return number_at<std::int32_t>(bytes, 4); }
 
-// A client's connection and its counterpart to the broker.
-struct KafkaProxy::Link {
-  Link(int client_socket, int broker_socket) : client(client_socket), broker(broker_socket) {}
-  ~Link() {
-    close(client);
-    close(broker);
-  }
-  void cut() {
-    ended_by_client = true;
-    shutdown(client, SHUT_RDWR);
-    shutdown(broker, SHUT_RDWR);
-  }
+struct KafkaProxy::Link : Proxy::Link {
+  Link(KafkaProxy& owner, Socket client, Socket broker) : Proxy::Link(std::move(client), std::move(broker)), proxy(owner) {}
+  void pass_requests() override;
+  void pass_answers() override;
+  bool pass_request(KafkaRequest request);
+  bool pass_answer(const std::string& answer);
 
-  const int client;
-  const int broker;
+  KafkaProxy& proxy;
+  // Of proxy.mutex_.
   int unanswered = 0;
-  bool keeps_broker = false;     // although the client is gone
-  bool ended_by_client = false;  // or by us
+  bool keeps_broker = false;  // although the client is gone
+  bool ended_by_client = false;
   std::vector<std::weak_ptr<Held>> held;
-  int threads = 2;            // still at work
-  std::thread requests;
-  std::thread answers;
 };
 
-KafkaProxy::KafkaProxy() {
-  listener_ = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  sockaddr_in address = loopback(0);
-  socklen_t size = sizeof address;
-  if (bind(listener_, reinterpret_cast<sockaddr*>(&address), size) != 0 || listen(listener_, 64) != 0 ||
-      getsockname(listener_, reinterpret_cast<sockaddr*>(&address), &size) != 0) {
-    throw std::runtime_error(std::string("the proxy cannot listen: ") + std::strerror(errno));
-  }
-  address_ = "127.0.0.1:" + std::to_string(ntohs(address.sin_port));
-  acceptor_ = std::thread([this] { accept_clients(); });
+KafkaProxy::KafkaProxy() { begin(); }
+
+KafkaProxy::~KafkaProxy() { end(); }
+
+void KafkaProxy::forward_to(const std::string& broker) { Proxy::forward_to(std::stoi(broker.substr(broker.rfind(':') + 1))); }
+
+std::shared_ptr<Proxy::Link> KafkaProxy::link(Socket client, Socket broker) {
+  return std::make_shared<Link>(*this, std::move(client), std::move(broker));
 }
 
-KafkaProxy::~KafkaProxy() {
-  {
-    const std::lock_guard lock(mutex_);
-    closing_ = true;
-    changed_.notify_all();
-  }
-  shutdown(listener_, SHUT_RDWR);
-  acceptor_.join();
-  close(listener_);
-  for (const auto& link : links_) {  // nobody else adds or removes any more
-    link->cut();
-    link->requests.join();
-    link->answers.join();
-  }
-}
+bool KafkaProxy::forgettable(const Proxy::Link& link) const { return !static_cast<const Link&>(link).keeps_broker; }
 
-void KafkaProxy::accept_clients() {
-  while (true) {
-    const int client = accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC);
-    if (client < 0) return;
-    const int broker = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    const sockaddr_in address = loopback(std::stoi(broker_.substr(broker_.rfind(':') + 1)));
-    if (connect(broker, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
-      close(client);
-      close(broker);
-      continue;
-    }
-    without_delay(client);
-    without_delay(broker);
-    const auto link = std::make_shared<Link>(client, broker);
-    const std::lock_guard lock(mutex_);
-    std::erase_if(links_, [](const std::shared_ptr<Link>& old) {
-      if (old->threads > 0 || old->keeps_broker) return false;
-      old->requests.join();
-      old->answers.join();
-      return true;
-    });
-    links_.push_back(link);
-    link->requests = std::thread([this, link] { pass_requests(link); });
-    link->answers = std::thread([this, link] { pass_answers(link); });
+void KafkaProxy::Link::pass_requests() {
+  while (auto frame = receive_frame(client_)) {
+    if (!swallowed() && !pass_request({std::move(*frame)})) break;
   }
-}
-
-void KafkaProxy::pass_requests(const std::shared_ptr<Link>& link) {
-  while (auto frame = receive_frame(link->client)) {
-    if (!pass_request(link, {std::move(*frame)})) break;
-  }
-  const std::lock_guard lock(mutex_);
-  link->ended_by_client = true;
-  if (!link->keeps_broker) shutdown(link->broker, SHUT_RDWR);
-  --link->threads;
+  const std::lock_guard lock(proxy.mutex_);
+  ended_by_client = true;
+  if (!keeps_broker && !swallowed()) requests.finish();
 }
 
 // False: nothing more is to be read from the client.
-bool KafkaProxy::pass_request(const std::shared_ptr<Link>& link, KafkaRequest request) {
-  std::unique_lock lock(mutex_);
-  ++counts_[request.api()];
-  for (auto it = waiting_.begin(); it != waiting_.end(); ++it) {
-    const auto held = *it;
-    if (!held->wanted_(request)) continue;
-    waiting_.erase(it);
-    link->held.push_back(held);
-    link->keeps_broker = true;
-    held->link_ = link;
-    held->request_ = std::move(request);
-    changed_.notify_all();
-    if (held->then_ == Then::cut_client) {
-      shutdown(link->client, SHUT_RDWR);
-      return false;
+bool KafkaProxy::Link::pass_request(KafkaRequest request) {
+  std::unique_lock lock(proxy.mutex_);
+  ++proxy.counts_[request.api()];
+  const auto order = std::find_if(proxy.waiting_.begin(), proxy.waiting_.end(), [&](const auto& h) { return h->wanted_(request); });
+  if (order != proxy.waiting_.end()) {
+    const auto caught = *order;
+    proxy.waiting_.erase(order);
+    held.push_back(caught);
+    caught->link_ = std::static_pointer_cast<Link>(shared_from_this());
+    caught->request_ = request;
+    proxy.changed_.notify_all();
+    switch (caught->then_) {
+      case Then::lose_request: cut(); return false;
+      case Then::cut_client:
+        keeps_broker = true;
+        close_client();
+        return false;
+      case Then::stall:
+        keeps_broker = true;
+        proxy.changed_.wait(lock, [&] { return caught->done_ || was_cut() || proxy.closing_; });
+        return !was_cut() && !proxy.closing_;
+      case Then::lose_answer: keeps_broker = true;
     }
-    if (held->then_ == Then::stall) {
-      changed_.wait(lock, [&] { return held->done_ || closing_; });
-      return !closing_;
-    }
-    request = *held->request_;
-    break;
   }
-  ++link->unanswered;
+  ++unanswered;
   lock.unlock();
-  return send_frame(link->broker, request.bytes);
+  return requests.send(with_length(request.bytes));
 }
 
-void KafkaProxy::pass_answers(const std::shared_ptr<Link>& link) {
+void KafkaProxy::Link::pass_answers() {
   bool lost = false;
-  while (const auto frame = receive_frame(link->broker)) {
-    {
-      const std::lock_guard lock(mutex_);
-      --link->unanswered;
-      for (const auto& order : link->held) {
-        const auto held = order.lock();
-        if (!held || number_at<std::int32_t>(*frame, 0) != held->request_->id()) continue;
-        held->answer_ = *frame;
-        lost = held->then_ == Then::lose_answer;
-        link->keeps_broker = false;
-      }
-      changed_.notify_all();
-    }
+  while (const auto frame = receive_frame(server_)) {
+    if (swallowed()) continue;
+    lost = !pass_answer(*frame);
     if (lost) break;
-    send_frame(link->client, *frame);  // whether or not it is still there
+    answers.send(with_length(*frame));  // whether or not the client is still there
   }
-  const std::lock_guard lock(mutex_);
-  if (!lost && !link->ended_by_client) ++closed_by_broker_;
-  shutdown(link->client, SHUT_RDWR);
-  link->unanswered = 0;  // no answer comes any more
-  --link->threads;
-  changed_.notify_all();
+  const std::lock_guard lock(proxy.mutex_);
+  if (lost) cut();
+  if (!swallowed()) {
+    if (!was_cut() && !ended_by_client) ++proxy.closed_by_broker_;
+    answers.finish();
+    requests.cut();
+  }
+  unanswered = 0;  // no answer comes any more
+  proxy.changed_.notify_all();
+}
+
+// False: it is one to be lost.
+bool KafkaProxy::Link::pass_answer(const std::string& answer) {
+  const std::lock_guard lock(proxy.mutex_);
+  bool lost = false;
+  --unanswered;
+  for (const auto& order : held) {
+    const auto caught = order.lock();
+    if (!caught || number_at<std::int32_t>(answer, 0) != caught->request_->id()) continue;
+    caught->answer_ = answer;
+    lost = caught->then_ == Then::lose_answer;
+    keeps_broker = false;
+  }
+  proxy.changed_.notify_all();
+  return !lost;
 }
 
 std::shared_ptr<KafkaProxy::Held> KafkaProxy::hold(KafkaApi api, Then then, std::function<bool(const KafkaRequest&)> filter) {
@@ -314,21 +235,12 @@ int KafkaProxy::closed_by_broker() {
   return closed_by_broker_;
 }
 
-void KafkaProxy::cut() {
-  const std::lock_guard lock(mutex_);
-  for (const auto& link : links_) link->cut();
-}
-
-void KafkaProxy::wait(std::unique_lock<std::mutex>& lock, const std::string& what, const std::function<bool()>& condition) {
-  if (!changed_.wait_for(lock, wait_max, condition)) throw std::runtime_error("the proxy gave up waiting: " + what);
-}
-
 void KafkaProxy::Held::caught() {
   std::unique_lock lock(proxy_.mutex_);
   proxy_.wait(lock, "a request to hold", [this] { return request_.has_value(); });
   if (then_ == Then::lose_answer) {
     proxy_.wait(lock, "the answer that is lost", [this] { return answer_.has_value(); });
-  } else {
+  } else if (then_ != Then::lose_request) {
     proxy_.wait(lock, "the answers before it", [this] { return link_->unanswered == 0; });
   }
 }
@@ -339,7 +251,7 @@ int KafkaProxy::Held::release(KafkaRequest altered) {
   caught();
   std::unique_lock lock(proxy_.mutex_);
   ++link_->unanswered;
-  if (!send_frame(link_->broker, altered.bytes)) throw std::runtime_error("the broker has closed the connection of a held request");
+  if (!link_->requests.send(with_length(altered.bytes))) throw std::runtime_error("the broker has closed the connection of a held request");
   done_ = true;
   proxy_.changed_.notify_all();
   proxy_.wait(lock, "the broker's answer to a held request", [this] { return answer_.has_value(); });

@@ -2,8 +2,6 @@
 // The network between a client and a Kafka broker, with its delays and cuts placed at chosen requests.
 #pragma once
 
-#include <atomic>
-#include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <list>
@@ -12,13 +10,22 @@
 #include <mutex>
 #include <optional>
 #include <string>
-#include <thread>
 
-#include "relay/base/clock.h"
+#include "tests/support/proxy.h"
 
 namespace outbox::test {
 
-enum class KafkaApi : std::int16_t { produce = 0, init_producer_id = 22, add_partitions_to_txn = 24, end_txn = 26 };
+enum class KafkaApi : std::int16_t {
+  produce = 0,
+  fetch = 1,
+  list_offsets = 2,
+  metadata = 3,
+  find_coordinator = 10,
+  api_versions = 18,
+  init_producer_id = 22,
+  add_partitions_to_txn = 24,
+  end_txn = 26
+};
 
 constexpr int invalid_producer_epoch = 47;
 constexpr int concurrent_transactions = 51;
@@ -33,17 +40,17 @@ struct KafkaRequest {
   bool contains(const std::string& text) const { return bytes.find(text) != std::string::npos; }
 };
 
-// A proxy on a loopback port of its own. Requests pass in their order, connection by connection; one that is held stops those
-// behind it on its connection and no others.
+// Requests pass in their order, connection by connection; one that is held stops those behind it on its connection and no others.
 //
 // Used by one test; every wait ends with std::runtime_error when its deadline passes. The destructor cuts all connections.
-class KafkaProxy {
+class KafkaProxy : public Proxy {
  public:
   // What becomes of the connection of a request that is held.
   enum class Then {
-    cut_client,  // the client's side is closed, so that it repeats the request on a new connection; the broker's side stays open
-    stall,       // both sides stay, the client waits
-    lose_answer  // the request is passed on; when the broker has answered, the client's side is closed in place of the answer
+    cut_client,    // the client's side is closed, so that it repeats the request on a new connection; the broker's side stays open
+    stall,         // both sides stay, the client waits
+    lose_request,  // both sides are cut, and the broker has not seen it
+    lose_answer    // the request is passed on; when the broker has answered, both sides are cut in place of the answer
   };
 
  private:
@@ -54,16 +61,17 @@ class KafkaProxy {
   class Held {
    public:
     // Waits until a request was caught and everything before it on its connection is answered; with lose_answer, until it
-    // was answered itself.
+    // was answered itself; with lose_request, until it was caught.
     void caught();
     // What was caught. REQUIRES: caught().
     const KafkaRequest& request() const { return *request_; }
     // Lets the broker have the bytes, by the connection on which they came, and waits for its answer: the first error code in
-    // it, or 0. A client that still waits gets the answer as well.
+    // it, or 0: of those apis only that a producer writes with. A client that still waits gets the answer as well.
+    // REQUIRES: cut_client or stall.
     int release();
     // The same with other bytes in place of what was caught, of the same api and id.
     int release(KafkaRequest altered);
-    // Does away with the bytes and their connection.
+    // Does away with the bytes and their connection. REQUIRES: caught().
     void drop();
 
    private:
@@ -85,10 +93,9 @@ class KafkaProxy {
   KafkaProxy(const KafkaProxy&) = delete;
   KafkaProxy& operator=(const KafkaProxy&) = delete;
 
-  // HOST:PORT for clients, and for the broker to advertise.
-  const std::string& address() const { return address_; }
-  // Where connections are passed on to. REQUIRES: no client has connected yet.
-  void forward_to(const std::string& broker) { broker_ = broker; }
+  // Where connections are passed on to, HOST:PORT; address() is what that broker has to advertise. REQUIRES: no client has
+  // connected yet.
+  void forward_to(const std::string& broker);
 
   // Holds the next request of `api` for which `filter` holds; of several such orders the oldest catches first.
   std::shared_ptr<Held> hold(KafkaApi api, Then then, std::function<bool(const KafkaRequest&)> filter = {});
@@ -98,27 +105,14 @@ class KafkaProxy {
   int count(KafkaApi api);
   // Connections that the broker ended.
   int closed_by_broker();
-  // Closes every connection on both sides.
-  void cut();
 
  private:
-  void accept_clients();
-  void pass_requests(const std::shared_ptr<Link>& link);
-  void pass_answers(const std::shared_ptr<Link>& link);
-  bool pass_request(const std::shared_ptr<Link>& link, KafkaRequest request);
-  void wait(std::unique_lock<std::mutex>& lock, const std::string& what, const std::function<bool()>& condition);
+  std::shared_ptr<Proxy::Link> link(Socket client, Socket broker) override;
+  bool forgettable(const Proxy::Link& link) const override;
 
-  int listener_ = -1;
-  std::string address_;
-  std::string broker_;
-  std::mutex mutex_;  // of everything below, and of every Held and Link
-  std::condition_variable changed_;
   std::list<std::shared_ptr<Held>> waiting_;
   std::map<KafkaApi, int> counts_;
   int closed_by_broker_ = 0;
-  std::list<std::shared_ptr<Link>> links_;
-  bool closing_ = false;
-  std::thread acceptor_;
 };
 
 }  // namespace outbox::test

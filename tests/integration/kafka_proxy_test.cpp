@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+// A relay whose broker is behind a bad network: slow, silent, cut, lossy. What late requests do is in late_request_test.
+#include "tests/support/kafka_proxy.h"
+
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include "tests/support/judge.h"
+
+namespace outbox {
+namespace {
+
+using test::KafkaApi;
+using test::KafkaProxy;
+using Then = test::KafkaProxy::Then;
+
+class KafkaProxyTest : public ::testing::Test {
+ protected:
+  KafkaProxyTest() : kafka({"advertised=" + proxy.address()}), world(test::shared_postgres(), &kafka), topic(world.topic("t")) {
+    proxy.forward_to(kafka.proxied());
+    world.environment["OUTBOX_RELAY_KAFKA_BROKERS"] = proxy.address();
+    test::create_counters(world);
+  }
+
+  void finish(test::Process& relay) {
+    world.settled();
+    relay.signal(SIGTERM);
+    EXPECT_EQ(relay.wait(), 0) << relay.output();
+    const auto verdict = test::judge(world, {topic});
+    EXPECT_TRUE(verdict.exactly_once()) << verdict;
+  }
+
+  KafkaProxy proxy;
+  test::ScratchKafka kafka;
+  test::World world;
+  const std::string topic;
+};
+
+TEST_F(KafkaProxyTest, ARelayDeliversOverASlowNetwork) {
+  proxy.weather({Millis{50}, 0});
+  const auto begin = Clock::now();
+  auto relay = world.relay();
+  relay.says("to=streaming");
+  test::write(world, topic, 20);
+  world.settled();
+  EXPECT_GE(Clock::now() - begin, Millis{200});  // at the least, one request of its start and one of its work
+  EXPECT_GT(proxy.count(KafkaApi::api_versions), 0);
+  EXPECT_GT(proxy.count(KafkaApi::metadata), 0);
+  EXPECT_GT(proxy.count(KafkaApi::find_coordinator), 0);
+  proxy.weather({Millis{0}, 64 << 10});
+  test::write(world, topic, 20);
+  finish(relay);
+}
+
+TEST_F(KafkaProxyTest, ARelayRecoversWhenItsRequestsAreNoLongerSwallowed) {
+  auto relay = world.relay();
+  relay.says("to=streaming");
+  test::write(world, topic, 20);
+  world.settled();
+  proxy.swallow(true);
+  test::write(world, topic, 20);
+  relay.says("to=stalled", Millis{60'000});
+  proxy.swallow(false);
+  finish(relay);
+}
+
+TEST_F(KafkaProxyTest, ARelayOutlivesConnectionsThatFlap) {
+  auto relay = world.relay();
+  relay.says("to=streaming");
+  for (int round = 0; round < 5; ++round) {
+    proxy.refuse(true);
+    proxy.cut();
+    test::write(world, topic, 5);
+    proxy.refuse(false);
+    world.settled();
+  }
+  finish(relay);
+}
+
+TEST_F(KafkaProxyTest, ARequestThatIsLostIsSentAgainOrItsBatchIs) {
+  auto relay = world.relay();
+  relay.says("to=streaming");
+  for (const KafkaApi api : {KafkaApi::add_partitions_to_txn, KafkaApi::produce, KafkaApi::end_txn}) {
+    const auto held = proxy.hold(api, Then::lose_request);
+    test::write(world, topic, 5);
+    held->caught();
+    EXPECT_EQ(held->request().api(), api);
+    world.settled();
+  }
+  finish(relay);
+}
+
+}  // namespace
+}  // namespace outbox
