@@ -105,7 +105,11 @@ class Campaign {
   void begin_stretch(int number) {
     mode_ = next_mode();
     ++stretches_;
-    if (!servers_) servers_ = std::make_unique<Servers>();
+    if (!servers_) {
+      servers_ = std::make_unique<Servers>(row_.servers);
+    } else if (row_.servers.standby) {
+      servers_->renew_postgres();
+    }
     StretchOptions o = row_.stretch;
     o.mode = mode_;
     o.sabotage = options_.sabotage;
@@ -116,7 +120,7 @@ class Campaign {
   // The verdict of a whole stretch that ends badly is the last round's, which is why it is judged before that round is recorded.
   void end_stretch(bool servers_too_good_to_leave) {
     stretch_.reset();
-    if (!servers_too_good_to_leave || row_.rounds_of_stretch == 1) servers_.reset();
+    if (!servers_too_good_to_leave || (row_.rounds_of_stretch == 1 && !row_.servers.standby)) servers_.reset();
   }
 
   bool is_last(int n) const { return rounds_of_stretch_ + 1 >= row_.rounds_of_stretch || n + 1 >= options_.first + options_.rounds; }
@@ -158,6 +162,8 @@ class Campaign {
     Counts counts = stretch_->checker.check(stretch_->applications.take_told(), round.allowed, settles_within);
     counts.rolled_back = stretch_->applications.take_rolled_back();
     stretch_->look_at_relays(round.expected_errors, counts, why);
+    for (const std::string& w : round.wrong) why += (why.empty() ? "" : "; ") + w;
+    counts.exits += static_cast<std::int64_t>(round.wrong.size());
     if (last) stretch_->finish(counts, why);
     const std::string examples = stretch_->checker.take_examples();
     line["detail"] = round.detail;

@@ -15,11 +15,22 @@ constexpr Millis ends_within{30'000};
 
 std::vector<std::string> make_topics(test::World& world) { return {world.topic("a", 3), world.topic("b", 2)}; }
 
-test::Process::Environment environment_of(const StretchOptions& o, Servers& servers) {
+test::Process::Environment environment_of(const StretchOptions& o, Servers& servers, const test::World& world) {
+  const std::string direct = world.dsn();
   test::Process::Environment all = o.relay;
   all.emplace("OUTBOX_RELAY_RELAY_MODE", to_string(o.mode));
   if (o.through_kafka_proxy) all.emplace("OUTBOX_RELAY_KAFKA_BROKERS", servers.kafka_proxy.address());
   if (!o.sabotage.empty()) all.emplace("OUTBOX_SABOTAGE", o.sabotage);
+  if (o.to_postgres == Way::proxy) all.emplace("OUTBOX_RELAY_POSTGRES_DSN", servers.postgres_proxy->dsn(direct));
+  if (o.to_postgres == Way::either_server) {
+    const auto port = [](const test::ScratchPostgres& s) { return std::to_string(s.port()); };
+    all.emplace("OUTBOX_RELAY_POSTGRES_DSN", direct + " host=127.0.0.1,127.0.0.1 port=" + port(*servers.standby) + "," +
+                                                 port(*servers.postgres) + " target_session_attrs=read-write");
+  }
+  if (o.to_postgres == Way::pooler) {
+    all.emplace("OUTBOX_RELAY_POSTGRES_DSN", servers.pooler->dsn(world.database()));
+    all.emplace("OUTBOX_RELAY_POSTGRES_POOLER", "transaction");
+  }
   return all;
 }
 
@@ -37,10 +48,31 @@ std::string_view error_event(std::string_view line) {
 
 }  // namespace
 
-Servers::Servers()
-    : postgres(std::make_unique<test::ScratchPostgres>(std::vector<std::string>{"max_prepared_transactions=50"})),
-      kafka(std::make_unique<test::ScratchKafka>(std::vector<std::string>{"advertised=" + kafka_proxy.address()})) {
+Servers::Servers(const ServerOptions& chosen)
+    : options(chosen), kafka(std::make_unique<test::ScratchKafka>(std::vector<std::string>{"advertised=" + kafka_proxy.address()})) {
   kafka_proxy.forward_to(kafka->proxied());
+  renew_postgres();
+}
+
+void Servers::renew_postgres() {
+  pooler.reset();
+  postgres_proxy.reset();
+  standby.reset();
+  postgres.reset();
+  std::vector<std::string> settings = options.postgres;
+  settings.emplace_back("max_prepared_transactions=50");
+  postgres = std::make_unique<test::ScratchPostgres>(settings);
+  postgres_proxy = std::make_unique<test::PostgresProxy>(postgres->port());
+  if (options.pooler) pooler = std::make_unique<test::ScratchPgbouncer>(*postgres, std::vector<std::string>{"default_pool_size=5"});
+  if (options.standby) standby.reset(new test::ScratchPostgres(test::ScratchPostgres::standby_of(*postgres)));
+  if (!options.synchronous) return;
+  pqxx::connection connection(postgres->dsn());
+  pqxx::nontransaction tx(connection);
+  tx.exec("alter system set synchronous_standby_names = '*'");
+  tx.exec("select pg_reload_conf()");
+  test::eventually("the standby is synchronous", [&] {
+    return !tx.exec("select from pg_stat_replication r where r.sync_state = 'sync'").empty();
+  }, starts_within);
 }
 
 Stretch::Stretch(Servers& all, std::uint64_t seed, const StretchOptions& chosen)
@@ -50,14 +82,14 @@ Stretch::Stretch(Servers& all, std::uint64_t seed, const StretchOptions& chosen)
       topics(make_topics(world)),
       applications(world, topics, seed, chosen.workload),
       checker(world, topics, chosen.mode) {
-  for (const auto& [name, value] : environment_of(options, servers)) world.environment[name] = value;
+  for (const auto& [name, value] : environment_of(options, servers, world)) world.environment[name] = value;
   for (int i = 0; i < options.relays; ++i) start_relay();
   applications.go();
   until_batches(3, starts_within);
 }
 
-Relay& Stretch::start_relay() {
-  relays.push_back({world.relay({}, options.sabotage.empty() ? "outbox-relay" : "outbox-relay-sabotaged")});
+Relay& Stretch::start_relay(const test::Process::Environment& more) {
+  relays.push_back({world.relay(more, options.sabotage.empty() ? "outbox-relay" : "outbox-relay-sabotaged")});
   return relays.back();
 }
 
@@ -88,6 +120,11 @@ void Stretch::until_batches(std::int64_t more, Millis within) {
   test::eventually(std::to_string(more) + " batches more are delivered", [&] { return delivered_batches() >= before + more; }, within);
 }
 
+void Stretch::move_to_standby() {
+  world.move_to(*servers.standby);
+  applications.move_to(world.dsn());
+}
+
 void Stretch::look_at_relays(const std::vector<std::string>& expected_errors, Counts& counts, std::string& why) {
   const auto bad = [&](const std::string& what) {
     ++counts.exits;
@@ -96,7 +133,8 @@ void Stretch::look_at_relays(const std::vector<std::string>& expected_errors, Co
   for (auto it = relays.begin(); it != relays.end();) {
     Relay& r = *it;
     const bool ended = !r.process.running();
-    if (ended && !r.killed) bad("a relay ended by itself, with " + std::to_string(r.process.wait()));
+    const bool well = r.killed || (ended && r.may_end_with == r.process.wait());
+    if (ended && !well) bad("a relay ended by itself, with " + std::to_string(r.process.wait()));
     const std::string output = r.process.output();
     for (std::size_t end = 0; (end = output.find('\n', r.read_to)) != std::string::npos; r.read_to = end + 1) {
       const std::string_view line = std::string_view(output).substr(r.read_to, end - r.read_to);

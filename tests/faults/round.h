@@ -4,21 +4,37 @@
 
 #include <list>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "tests/faults/checker.h"
 #include "tests/faults/workload.h"
 #include "tests/support/kafka_proxy.h"
+#include "tests/support/postgres_proxy.h"
 #include "tests/support/world.h"
 
 namespace outbox::faults {
 
-// What all stretches of a campaign share. Kafka has a second address that leads through the proxy.
-struct Servers {
-  Servers();
+// What a row needs besides one server of each kind.
+struct ServerOptions {
+  bool standby = false;      // a second PostgreSQL server, which follows the first; as it is promoted once, both are new in each stretch
+  bool synchronous = false;  // nothing is visible before the standby has it
+  bool pooler = false;       // pgbouncer in transaction mode, before the first
+  std::vector<std::string> postgres{};  // settings of both
+};
 
+// What all stretches of a campaign share. Each server has a second address that leads through its proxy.
+struct Servers {
+  explicit Servers(const ServerOptions& options);
+  // New PostgreSQL servers in place of those there are. REQUIRES: no stretch uses them.
+  void renew_postgres();
+
+  const ServerOptions options;
   test::KafkaProxy kafka_proxy;
   std::unique_ptr<test::ScratchPostgres> postgres;
+  std::unique_ptr<test::PostgresProxy> postgres_proxy;
+  std::unique_ptr<test::ScratchPostgres> standby;
+  std::unique_ptr<test::ScratchPgbouncer> pooler;
   std::unique_ptr<test::ScratchKafka> kafka;
 };
 
@@ -27,12 +43,17 @@ struct Relay {
   test::Process process;
   std::size_t read_to = 0;  // of its output, by the checker
   bool killed = false;      // by us
+  std::optional<int> may_end_with{};  // by itself: the fault makes it so
 };
+
+// By which way the relay reaches PostgreSQL.
+enum class Way { direct, proxy, pooler, either_server };  // the last: a list of hosts, of which libpq takes the one that can be written to
 
 struct StretchOptions {
   Mode mode = Mode::exactly_once;
   int relays = 1;
   bool through_kafka_proxy = false;
+  Way to_postgres = Way::direct;
   std::string sabotage{};
   WorkloadOptions workload{};
   test::Process::Environment relay{};  // more configuration
@@ -43,7 +64,7 @@ class Stretch {
  public:
   Stretch(Servers& servers, std::uint64_t seed, const StretchOptions& options);
 
-  Relay& start_relay();
+  Relay& start_relay(const test::Process::Environment& more = {});
   // The relay that holds the lease. Waits for one to hold it.
   Relay& holder();
   void kill(Relay& relay);
@@ -53,6 +74,10 @@ class Stretch {
   std::int64_t delivered_batches();
   // Waits until so many batches more are confirmed than at the time of the call.
   void until_batches(std::int64_t more, Millis within);
+  // Waits until everything that is committed is delivered, and marked. REQUIRES: the applications are paused.
+  void until_settled(Millis within) { world.settled(within); }
+  // The outbox is on the standby now, which was promoted. REQUIRES: the applications are paused, or their server is gone.
+  void move_to_standby();
   // Adds what is wrong with how relays ended and with what they said since the last call. Forgets those that were killed.
   void look_at_relays(const std::vector<std::string>& expected_errors, Counts& counts, std::string& why);
   // Reads the whole log again, and ends the relays. REQUIRES: the applications are stopped, and all they wrote is checked.
@@ -79,6 +104,7 @@ struct Round {
   Allowed allowed{};
   std::vector<std::string> expected_errors{};  // events of level error that the fault causes
   std::map<std::string, double> measured{};
+  std::vector<std::string> wrong{};            // what the relay did against its promise, as the row itself saw
 
   // Lets the load run for a moment that is drawn by lot: where the fault strikes is what is tested.
   Millis let_run(std::int64_t from_ms, std::int64_t to_ms);

@@ -18,6 +18,7 @@ struct Row {
   StretchOptions stretch{};
   int rounds_of_stretch = 25;  // then a new outbox, so that logs stay short; 1: the servers do not outlive a round, either
   Millis recovers_within{60'000};  // or else it is stuck; the recovery time itself is measured
+  ServerOptions servers{};
 };
 
 const std::vector<Row>& all_rows();
@@ -25,6 +26,8 @@ const std::vector<Row>& all_rows();
 // By file.
 std::vector<Row> relay_rows();
 std::vector<Row> postgres_rows();
+std::vector<Row> failover_rows();
+std::vector<Row> ground_rows();
 std::vector<Row> kafka_rows();
 
 }  // namespace outbox::faults

@@ -1,14 +1,296 @@
 // SPDX-License-Identifier: Apache-2.0
+// The server dies, is restarted, or loses the relay's connections.
+#include <signal.h>
+
 #include "tests/faults/rows.h"
 
 namespace outbox::faults {
 namespace {
 
+using test::PostgresProxy;
+using test::ScratchPostgres;
+using Then = PostgresProxy::Then;
+
+constexpr Millis comes_back_within{60'000};
+constexpr Millis caught_within{20'000};
+
+void until_server_answers(Stretch& stretch) {
+  test::eventually("the server answers", [&] {
+    try {
+      return stretch.world.value("select 1") == "1";
+    } catch (const pqxx::failure&) {
+      return false;
+    }
+  }, comes_back_within);
+}
+
+// A condition on pg_stat_activity a.
+std::string is_of_relay(const Stretch& stretch) { return "a.application_name = 'outbox-relay " + stretch.world.name() + "'"; }
+
+// P1 ------------------------------------------------------------------------------------------------------------------------
+
+std::int64_t next_transaction_id(const Stretch& stretch) {
+  return std::stoll(stretch.world.value("select pg_snapshot_xmax(pg_current_snapshot())::text"));
+}
+
+// Uses up transaction ids of which nothing is on disk yet, until a snapshot of the relay has seen them: the server forgets them in a
+// crash and gives them to others. Returns the id after them.
+std::int64_t use_up_ids(Stretch& stretch) {
+  stretch.applications.pause();
+  stretch.until_settled(Millis{30'000});
+  {
+    pqxx::connection connection(stretch.world.dsn());
+    pqxx::nontransaction tx(connection);
+    tx.exec("set synchronous_commit = off");
+    for (int i = 0; i < 40; ++i) tx.exec("select pg_current_xact_id()");
+  }
+  const auto next = next_transaction_id(stretch);
+  const std::string now = stretch.world.value("select clock_timestamp()");
+  test::eventually("the relay has polled", [&] {
+    return stretch.world.value("select count(*) from pg_stat_activity a where " + is_of_relay(stretch) + " and a.query like "
+                               "'%pg_current_snapshot%' and a.state = 'idle' and a.query_start > '" + now + "'") != "0";
+  }, caught_within);
+  return next;
+}
+
 void crashes(Round& round) {
+  Stretch& stretch = round.stretch;
   const Millis after = round.let_run(0, 300);
-  round.stretch.servers.postgres->stop(test::ScratchPostgres::Stop::immediate);
-  round.stretch.servers.postgres->start();
-  round.tell("crashed after " + std::to_string(after.count()) + " ms");
+  // Running when the server dies: their ids are forgotten, or belong to nobody, and their rows are nobody's.
+  std::list<pqxx::connection> connections;
+  std::list<pqxx::work> running;
+  for (std::int64_t n = between(round.random, 0, 5); n > 0; --n) {
+    running.emplace_back(connections.emplace_back(stretch.world.dsn()));
+    running.back().exec_params("insert into outbox.message (topic, payload) values ($1, 'never committed')", stretch.topics[0]);
+  }
+  const bool reuse = chance(round.random, 0.5);
+  const auto next = reuse ? use_up_ids(stretch) : 0;
+  stretch.servers.postgres->stop(ScratchPostgres::Stop::immediate);
+  running.clear();
+  connections.clear();
+  stretch.servers.postgres->start();
+  if (reuse) {
+    round.measured["ids_given_out_again"] = static_cast<double>(std::max<std::int64_t>(0, next - next_transaction_id(stretch)));
+    stretch.applications.go();
+  }
+  round.tell("crashed after " + std::to_string(after.count()) + " ms" + (reuse ? ", with ids that were used up" : ""));
+  round.healed();
+}
+
+// P2 ------------------------------------------------------------------------------------------------------------------------
+
+// The postmaster then ends all backends and recovers, as after a crash.
+void kill_backend_of_relay(Round& round) {
+  Stretch& stretch = round.stretch;
+  const std::string pid = stretch.world.value("select a.pid from pg_stat_activity a where " + is_of_relay(stretch) + " order by random()");
+  ::kill(std::stoi(pid), SIGKILL);
+  test::eventually("the server has noticed", [&] {
+    try {
+      return stretch.world.value("select count(*) from pg_stat_activity a where a.pid = " + pid) == "0";
+    } catch (const pqxx::failure&) {
+      return false;
+    }
+  }, comes_back_within);
+}
+
+// Its children end by themselves when they notice; before that it cannot be started again.
+void kill_postmaster(Round& round) {
+  ScratchPostgres& server = *round.stretch.servers.postgres;
+  ::kill(server.pid(), SIGKILL);
+  test::eventually("the server starts", [&] {
+    try {
+      server.start();
+      return true;
+    } catch (const std::runtime_error&) {
+      return false;
+    }
+  }, comes_back_within);
+}
+
+void killed(Round& round) {
+  test::eventually("the relay is connected", [&] {
+    return round.stretch.world.value("select count(*) from pg_stat_activity a where " + is_of_relay(round.stretch)) != "0";
+  });
+  const Millis after = round.let_run(0, 300);
+  const bool all = chance(round.random, 0.5);
+  all ? kill_postmaster(round) : kill_backend_of_relay(round);
+  round.tell(std::string(all ? "the postmaster" : "a backend of the relay") + " killed after " + std::to_string(after.count()) + " ms");
+  until_server_answers(round.stretch);
+  round.healed();
+}
+
+// P3 ------------------------------------------------------------------------------------------------------------------------
+
+// A smart shutdown waits for clients that never go: whoever asks for it loses patience.
+void restarted(Round& round) {
+  ScratchPostgres& server = *round.stretch.servers.postgres;
+  const Millis after = round.let_run(0, 300);
+  const bool smart = chance(round.random, 0.5);
+  if (smart) {
+    ::kill(server.pid(), SIGTERM);
+    round.let_run(0, 800);
+  }
+  server.stop(ScratchPostgres::Stop::fast);
+  server.start();
+  round.tell(std::string(smart ? "smart, then fast" : "fast") + " restart after " + std::to_string(after.count()) + " ms");
+  round.healed();
+}
+
+// P4 ------------------------------------------------------------------------------------------------------------------------
+
+void terminated(Round& round) {
+  Stretch& stretch = round.stretch;
+  const auto times = between(round.random, 2, 6);
+  std::int64_t sessions = 0;
+  for (std::int64_t i = 0; i < times; ++i) {
+    round.let_run(0, 200);
+    // A backend that is at work is more likely amid a commit.
+    const std::string which = chance(round.random, 0.5) ? "" : " and a.state = 'active'";
+    sessions += std::stoll(stretch.world.value("select count(pg_terminate_backend(a.pid)) from pg_stat_activity a where " +
+                                               is_of_relay(stretch) + which));
+  }
+  round.allowed.doubtful_batches = static_cast<int>(times) + 1;
+  round.tell(std::to_string(sessions) + " sessions terminated, " + std::to_string(times) + " times");
+  round.healed();
+}
+
+// P5 ------------------------------------------------------------------------------------------------------------------------
+
+bool has(const std::string& text, const char* part) { return text.find(part) != std::string::npos; }
+
+// The commits of a relay.
+struct Commit {
+  const char* name;
+  bool (*is)(const std::string& text);
+  // What makes the relay send it.
+  void (*provoke)(Stretch&);
+};
+
+void nothing(Stretch&) {}
+// With nothing to open, it marks its last batch alone, and then renews its lease alone.
+void fall_silent(Stretch& stretch) { stretch.applications.pause(); }
+void end_its_sessions(Stretch& stretch) {
+  stretch.world.sql("select pg_terminate_backend(a.pid) from pg_stat_activity a where " + is_of_relay(stretch));
+}
+void say_unsendable(Stretch& stretch, const std::string& topic, const char* headers) {
+  stretch.world.sql("with m as (insert into outbox.message (topic, payload, headers) values ('" + topic + "', 'x', " + headers +
+                    ") returning id) insert into app.said (id, tx, topic, n) select m.id, -1, '" + topic + "', 0 from m");
+}
+// Known before the batch is opened.
+void say_bad_headers(Stretch& stretch) { say_unsendable(stretch, stretch.topics[0], "'[]'"); }
+// A compacted topic takes no record without a key, which only the broker says.
+void say_what_kafka_refuses(Stretch& stretch) {
+  const std::string topic = stretch.world.name() + ".compacted";
+  try {
+    stretch.servers.kafka->create_topic(topic, 1, {"cleanup.policy=compact"});
+  } catch (const std::runtime_error&) {  // of an earlier round
+  }
+  say_unsendable(stretch, topic, "null");
+}
+
+const Commit commits[] = {
+    {"open", [](const std::string& t) { return has(t, "insert into outbox.batch"); }, nothing},
+    {"open that renews the lease",
+     [](const std::string& t) { return has(t, "insert into outbox.batch") && has(t, "update outbox.lease"); }, nothing},
+    {"open that marks", [](const std::string& t) { return has(t, "insert into outbox.batch") && has(t, "set delivered_at"); }, nothing},
+    {"open that parks", [](const std::string& t) { return has(t, "insert into outbox.batch") && has(t, "insert into outbox.parked"); },
+     say_bad_headers},
+    {"mark", [](const std::string& t) { return has(t, "set delivered_at") && !has(t, "insert into outbox.batch"); }, fall_silent},
+    {"lease", [](const std::string& t) { return has(t, "update outbox.lease") && !has(t, "insert into outbox.batch"); }, fall_silent},
+    {"take-over", [](const std::string& t) { return has(t, "set epoch = l.epoch + 1"); }, end_its_sessions},
+    {"park", [](const std::string& t) { return has(t, "insert into outbox.parked") && !has(t, "insert into outbox.batch"); },
+     say_what_kafka_refuses},
+};
+struct Cut {
+  const char* name;
+  Then then;
+  double probability;
+};
+constexpr Cut cuts[] = {{"the answer lost", Then::lose_answer, 0.6}, {"cut amid", Then::cut_amid, 0.3}, {"the request lost", Then::lose_request, 1}};
+
+void cut_at_a_commit(Round& round) {
+  Stretch& stretch = round.stretch;
+  const Commit& commit = commits[static_cast<std::size_t>(between(round.random, 0, std::size(commits) - 1))];
+  const Cut* cut = cuts;
+  while (!chance(round.random, cut->probability)) ++cut;
+  round.let_run(0, 100);
+  const auto held = stretch.servers.postgres_proxy->hold(commit.is, cut->then);
+  commit.provoke(stretch);
+  held->caught();
+  round.healed();
+  stretch.applications.go();
+  round.tell(std::string(commit.name) + ", " + cut->name + (held->refused() ? " (an error)" : ""));
+  round.allowed.doubtful_batches = 2;  // what Kafka refuses is tried again, and so is what the cut left in doubt
+  round.allowed.parked = std::stoll(stretch.world.value("select count(*) from app.said s where s.tx = -1"));
+}
+
+// P6 ------------------------------------------------------------------------------------------------------------------------
+
+// Its statements know a deadline, but the lease is shorter: another relay takes over meanwhile, if there is one.
+void half_open(Round& round) {
+  Stretch& stretch = round.stretch;
+  const bool with_another = chance(round.random, 0.5);
+  Relay* another = nullptr;
+  if (with_another) another = &stretch.start_relay({{"OUTBOX_RELAY_POSTGRES_DSN", stretch.world.dsn()}});
+  const auto epoch = stretch.epoch();
+  const Millis after = round.let_run(0, 300);
+  stretch.servers.postgres_proxy->swallow(true);
+  round.tell("half open after " + std::to_string(after.count()) + " ms" + (with_another ? ", with another relay" : ""));
+  if (!with_another) {
+    round.let_run(100, 3'000);
+    stretch.servers.postgres_proxy->swallow(false);
+    round.healed();
+    return;
+  }
+  round.healed();
+  test::eventually("the other takes over", [&] { return stretch.epoch() > epoch; });
+  stretch.until_batches(1, Millis{30'000});
+  round.recovered();
+  round.let_run(0, 300);
+  stretch.servers.postgres_proxy->swallow(false);
+  round.let_run(0, 300);
+  another->may_end_with = 0;
+  another->process.signal(SIGTERM);
+  another->process.wait();
+  round.allowed.doubtful_batches = 2;
+  stretch.until_batches(1, Millis{30'000});
+}
+
+// P14 -----------------------------------------------------------------------------------------------------------------------
+
+void tell_pooler(const Stretch& stretch, const std::string& command) {
+  pqxx::connection connection(stretch.servers.pooler->dsn("pgbouncer"));
+  pqxx::nontransaction(connection).exec(command);
+}
+
+void pooler_disturbed(Round& round) {
+  const Stretch& stretch = round.stretch;
+  const test::ScratchPgbouncer& pooler = *stretch.servers.pooler;
+  const Millis after = round.let_run(0, 300);
+  const char* what = "";
+  switch (between(round.random, 0, 3)) {
+    case 0:
+      what = "killed";
+      pooler.kill();
+      round.let_run(0, 300);
+      pooler.start();
+      break;
+    case 1:
+      what = "restarted";
+      pooler.stop();
+      pooler.start();
+      break;
+    case 2:
+      what = "paused and resumed";
+      tell_pooler(stretch, "PAUSE " + stretch.world.database());
+      round.let_run(0, 2'500);
+      tell_pooler(stretch, "RESUME " + stretch.world.database());
+      break;
+    default:
+      what = "told to reconnect";
+      tell_pooler(stretch, "RECONNECT " + stretch.world.database());
+  }
+  round.tell(std::string(what) + " after " + std::to_string(after.count()) + " ms");
   round.healed();
 }
 
@@ -16,7 +298,13 @@ void crashes(Round& round) {
 
 std::vector<Row> postgres_rows() {
   return {
-      {"P1", crashes, {.workload = {.asynchronous = 0.7}}},
+      {"P1", crashes, {.workload = {.asynchronous = 0.7}}, 25, Millis{60'000}, {.postgres = {"wal_writer_delay=10s"}}},
+      {"P2", killed},
+      {"P3", restarted},
+      {"P4", terminated},
+      {"P5", cut_at_a_commit, {.to_postgres = Way::proxy}},
+      {"P6", half_open, {.to_postgres = Way::proxy}},
+      {"P14", pooler_disturbed, {.to_postgres = Way::pooler}, 25, Millis{60'000}, {.pooler = true}},
   };
 }
 

@@ -76,7 +76,8 @@ class ScratchPgbouncer {
 
   std::string dsn(const std::string& database = "postgres", const std::string& user = "postgres") const;
   void kill() const { folder_.scratch("stop-pgbouncer", {"KILL"}); }
-  // Starts it again when it was killed: same port.
+  void stop() const { folder_.scratch("stop-pgbouncer", {"TERM"}); }
+  // Starts it again when it has ended: same port.
   void start() const { folder_.scratch("start-pgbouncer"); }
   int pid() const { return std::stoi(folder_.value("PGBOUNCER_PID")); }
 

@@ -10,14 +10,14 @@
 namespace outbox::test {
 
 World::World(const World& original, ScratchPostgres& other)
-    : environment(original.environment), postgres_(other), kafka_(original.kafka_), name_(original.name_), database_(original.database_) {}
+    : environment(original.environment), postgres_(&other), kafka_(original.kafka_), name_(original.name_), database_(original.database_) {}
 
 std::string program_path(const std::string& name) { return std::string(OUTBOX_BUILD_DIR) + "/" + name; }
 
-World::World(ScratchPostgres& postgres, ScratchKafka* kafka, const std::string& schemas) : postgres_(postgres), kafka_(kafka) {
+World::World(ScratchPostgres& postgres, ScratchKafka* kafka, const std::string& schemas) : postgres_(&postgres), kafka_(kafka) {
   static std::atomic<int> count{0};
   name_ = "r" + std::to_string(getpid()) + "-" + std::to_string(++count);
-  database_ = postgres_.create_database();
+  database_ = postgres_->create_database();
   environment = {{"OUTBOX_RELAY_RELAY_NAME", name_},
                  {"OUTBOX_RELAY_POSTGRES_DSN", dsn()},
                  {"OUTBOX_RELAY_KAFKA_BROKERS", kafka_ != nullptr ? kafka_->brokers() : "127.0.0.1:1"},
@@ -38,7 +38,7 @@ World World::moved_to(ScratchPostgres& other) const {
 std::string World::login(const std::string& roles) {
   const std::string user = roles.substr(0, roles.find(',')) + "-" + name_;
   if (value("select count(*) from pg_roles where rolname = '" + user + "'") == "0") sql("create role \"" + user + "\" login in role " + roles);
-  return postgres_.dsn(database_, user);
+  return postgres_->dsn(database_, user);
 }
 
 std::string World::topic(const std::string& suffix, int partitions, const std::vector<std::string>& config) {

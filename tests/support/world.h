@@ -22,10 +22,13 @@ class World {
   // The same outbox and relay name, its database now on another server: call it when the database is there.
   World moved_to(ScratchPostgres& other) const;
 
+  // From now on this is the same outbox on another server, but for its relays, which go where `environment` sends them.
+  void move_to(ScratchPostgres& other) { postgres_ = &other; }
+
   const std::string& name() const { return name_; }          // of the relay
   const std::string& database() const { return database_; }
-  std::string dsn() const { return postgres_.dsn(database_); }
-  ScratchPostgres& postgres() { return postgres_; }
+  std::string dsn() const { return postgres_->dsn(database_); }
+  ScratchPostgres& postgres() { return *postgres_; }
   ScratchKafka& kafka() { return *kafka_; }
   // Creates a login with the rights of these roles (with commas) and no others, unless it is there; its connection string.
   std::string login(const std::string& roles);
@@ -53,7 +56,7 @@ class World {
  private:
   World(const World& original, ScratchPostgres& other);
 
-  ScratchPostgres& postgres_;
+  ScratchPostgres* postgres_;
   ScratchKafka* kafka_;
   std::string name_;
   std::string database_;

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+// A standby takes the place of the primary.
+#include <signal.h>
+
+#include "tests/faults/rows.h"
+#include "tests/support/load.h"
+
+namespace outbox::faults {
+namespace {
+
+using test::ScratchPostgres;
+
+constexpr Millis notices_within{30'000};
+
+void ms_told(Round& round, const char* what, Millis after) { round.tell(std::string(what) + " after " + std::to_string(after.count()) + " ms"); }
+
+void primary_dies(Round& round) {
+  Stretch& stretch = round.stretch;
+  ms_told(round, "died", round.let_run(0, 500));
+  stretch.servers.postgres->stop(ScratchPostgres::Stop::immediate);
+  round.let_run(0, 300);
+  stretch.servers.standby->promote();
+  stretch.move_to_standby();
+  round.healed();
+}
+
+// From now on the standby hears nothing of what the primary commits.
+void end_replication(const Servers& servers) {
+  pqxx::connection connection(servers.standby->dsn());
+  pqxx::nontransaction tx(connection);
+  tx.exec("alter system set primary_conninfo = ''");
+  tx.exec("select pg_reload_conf()");
+  test::eventually("the standby hears nothing", [&] { return tx.exec("select from pg_stat_wal_receiver").empty(); });
+}
+
+// What a database that went back makes of a round. Nothing is lost of what the promoted server has.
+void allow_what_was_lost(Round& round) {
+  round.allowed.database_goes_back = true;
+  round.allowed.doubtful_batches = 1'000;
+  round.allowed.counts = {"ghosts", "repeated", "journal"};
+}
+
+// Kafka has batches that the promoted server never heard of. The relay must say so.
+void primary_dies_with_its_last_commits(Round& round) {
+  Stretch& stretch = round.stretch;
+  allow_what_was_lost(round);
+  round.let_run(0, 300);
+  end_replication(stretch.servers);
+  const auto before = stretch.delivered_batches();
+  stretch.until_batches(3, notices_within);
+  round.let_run(0, 200);
+  const auto lost = stretch.delivered_batches() - before;
+  stretch.servers.postgres->stop(ScratchPostgres::Stop::immediate);
+  stretch.servers.standby->promote();
+  stretch.move_to_standby();
+  round.healed();
+  round.tell("died with " + std::to_string(lost) + " batches");
+  round.measured["batches_lost"] = static_cast<double>(lost);
+  round.expected_errors = {"database_went_back"};
+  try {
+    stretch.relays.front().process.says("database_went_back", notices_within);
+  } catch (const std::runtime_error&) {
+    round.wrong.emplace_back("the relay did not say that the database went back");
+  }
+}
+
+// The old primary goes on, with clients that have not heard of its successor, and with its relay.
+void both_are_up(Round& round) {
+  Stretch& stretch = round.stretch;
+  allow_what_was_lost(round);
+  round.let_run(0, 300);
+  const std::string old_dsn = stretch.world.dsn();
+  test::Load unaware([&, topic = stretch.topics[0]] {
+    try {
+      pqxx::connection connection(old_dsn);
+      pqxx::nontransaction tx(connection);
+      for (int i = 0; i < 20; ++i) {
+        tx.exec_params("insert into outbox.message (topic, payload) values ($1, 'on the old side')", topic);
+        tx.exec("select pg_sleep(0.005)");
+      }
+    } catch (const pqxx::failure&) {  // as any client
+    }
+  });
+  Relay& abandoned = stretch.relays.front();
+  abandoned.may_end_with = 5;
+  stretch.servers.standby->promote();
+  ms_told(round, "both sides went on", round.let_run(0, 500));
+  stretch.applications.pause();
+  stretch.move_to_standby();
+  stretch.applications.go();
+  stretch.world.environment["OUTBOX_RELAY_POSTGRES_DSN"] = stretch.world.dsn();
+  stretch.start_relay();
+  round.healed();
+  stretch.until_batches(1, notices_within);
+  round.recovered();
+  try {
+    test::eventually("the abandoned relay ends", [&] { return !abandoned.process.running(); }, notices_within);
+  } catch (const std::runtime_error&) {
+    round.wrong.emplace_back("the relay of the abandoned primary goes on");
+    stretch.kill(abandoned);
+  }
+  unaware.end();
+  round.expected_errors = {"stopped", "refused", "database_went_back"};
+}
+
+// The relay was pointed at the wrong server; it goes on by itself when that has become the right one.
+void points_at_the_standby(Round& round) {
+  Stretch& stretch = round.stretch;
+  Relay& first = stretch.relays.front();
+  first.may_end_with = 0;
+  first.process.signal(SIGTERM);
+  first.process.wait();
+  stretch.world.environment["OUTBOX_RELAY_POSTGRES_DSN"] = stretch.servers.standby->dsn(stretch.world.database());
+  const Relay& relay = stretch.start_relay();
+  try {
+    relay.process.says("read-only standby", notices_within);
+  } catch (const std::runtime_error&) {
+    round.wrong.emplace_back("the relay did not say that the server is a standby");
+  }
+  ms_told(round, "promoted", round.let_run(0, 1'500));
+  stretch.servers.postgres->stop(ScratchPostgres::Stop::immediate);
+  stretch.servers.standby->promote();
+  stretch.move_to_standby();
+  round.healed();
+}
+
+}  // namespace
+
+std::vector<Row> failover_rows() {
+  constexpr Millis within{60'000};
+  return {
+      {"P7", primary_dies, {.to_postgres = Way::either_server}, 1, within, {.standby = true, .synchronous = true}},
+      {"P8", primary_dies_with_its_last_commits, {.to_postgres = Way::either_server}, 1, within, {.standby = true}},
+      {"P9", both_are_up, {}, 1, within, {.standby = true}},
+      {"P15", points_at_the_standby, {}, 1, within, {.standby = true, .synchronous = true}},
+  };
+}
+
+}  // namespace outbox::faults
