@@ -121,13 +121,11 @@ class LogReader {
       return candidate.handle == message.rkt && candidate.number == message.partition;
     });
     // The end of what may be read: every record before this offset is read, or belongs to an aborted transaction.
-    if (message.err == RD_KAFKA_RESP_ERR__PARTITION_EOF) {
-      part.position = message.offset;
-      return;
-    }
-    check(message.err, "reading " + part.topic);
-    part.position = message.offset + 1;
-    if (message.offset < part.end) log_.records.push_back(record_of(part.topic, message));
+    const bool at_end = message.err == RD_KAFKA_RESP_ERR__PARTITION_EOF;
+    if (!at_end) check(message.err, "reading " + part.topic);
+    if (!at_end && message.offset < part.end) log_.records.push_back(record_of(part.topic, message));
+    // What came after the end was asked for is for the next who reads on from here.
+    part.position = std::min(at_end ? message.offset : message.offset + 1, part.end);
   }
 
   static KafkaRecord record_of(const std::string& topic, const rd_kafka_message_t& message) {
