@@ -11,7 +11,9 @@ namespace outbox::faults {
 const std::vector<Row>& all_rows() {
   static const std::vector<Row> all = [] {
     std::vector<Row> rows;
-    for (const auto& part : {relay_rows(), postgres_rows(), failover_rows(), ground_rows(), kafka_rows()}) rows.insert(rows.end(), part.begin(), part.end());
+    for (const auto& part : {relay_rows(), postgres_rows(), failover_rows(), ground_rows(), kafka_rows()}) {
+      rows.insert(rows.end(), part.begin(), part.end());
+    }
     return rows;
   }();
   return all;

@@ -15,7 +15,7 @@ constexpr Millis ends_within{30'000};
 
 std::vector<std::string> make_topics(test::World& world) { return {world.topic("a", 3), world.topic("b", 2)}; }
 
-test::Process::Environment environment_of(const StretchOptions& o, Servers& servers, const test::World& world) {
+test::Process::Environment environment_of(const StretchOptions& o, Servers& servers, test::World& world) {
   const std::string direct = world.dsn();
   test::Process::Environment all = o.relay;
   all.emplace("OUTBOX_RELAY_RELAY_MODE", to_string(o.mode));
@@ -27,6 +27,7 @@ test::Process::Environment environment_of(const StretchOptions& o, Servers& serv
     all.emplace("OUTBOX_RELAY_POSTGRES_DSN", direct + " host=127.0.0.1,127.0.0.1 port=" + port(*servers.standby) + "," +
                                                  port(*servers.postgres) + " target_session_attrs=read-write");
   }
+  if (o.to_postgres == Way::own_user) all.emplace("OUTBOX_RELAY_POSTGRES_DSN", world.login("outbox_relay"));
   if (o.to_postgres == Way::pooler) {
     all.emplace("OUTBOX_RELAY_POSTGRES_DSN", servers.pooler->dsn(world.database()));
     all.emplace("OUTBOX_RELAY_POSTGRES_POOLER", "transaction");

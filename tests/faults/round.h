@@ -46,8 +46,9 @@ struct Relay {
   std::optional<int> may_end_with{};  // by itself: the fault makes it so
 };
 
-// By which way the relay reaches PostgreSQL.
-enum class Way { direct, proxy, pooler, either_server };  // the last: a list of hosts, of which libpq takes the one that can be written to
+// How the relay reaches PostgreSQL. own_user: as a user that has no rights but a relay's; either_server: by a list of hosts, of which
+// libpq takes the one that can be written to.
+enum class Way { direct, proxy, pooler, own_user, either_server };
 
 struct StretchOptions {
   Mode mode = Mode::exactly_once;
