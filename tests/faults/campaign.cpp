@@ -164,6 +164,8 @@ class Campaign {
     stretch_->look_at_relays(round.expected_errors, counts, why);
     for (const std::string& w : round.wrong) why += (why.empty() ? "" : "; ") + w;
     counts.exits += static_cast<std::int64_t>(round.wrong.size());
+    for (const std::string& finding : round.findings) why += (why.empty() ? "" : "; ") + finding;
+    counts.fencing += static_cast<std::int64_t>(round.findings.size());
     if (last) stretch_->finish(counts, why);
     const std::string examples = stretch_->checker.take_examples();
     line["detail"] = round.detail;

@@ -11,7 +11,7 @@ namespace outbox::faults {
 const std::vector<Row>& all_rows() {
   static const std::vector<Row> all = [] {
     std::vector<Row> rows;
-    for (const auto& part : {relay_rows(), postgres_rows(), failover_rows(), ground_rows(), kafka_rows()}) {
+    for (const auto& part : {relay_rows(), postgres_rows(), failover_rows(), ground_rows(), kafka_rows(), kafka_request_rows()}) {
       rows.insert(rows.end(), part.begin(), part.end());
     }
     return rows;

@@ -49,9 +49,11 @@ std::string_view error_event(std::string_view line) {
 
 }  // namespace
 
-Servers::Servers(const ServerOptions& chosen)
-    : options(chosen), kafka(std::make_unique<test::ScratchKafka>(std::vector<std::string>{"advertised=" + kafka_proxy.address()})) {
-  kafka_proxy.forward_to(kafka->proxied());
+Servers::Servers(const ServerOptions& chosen) : options(chosen) {
+  std::vector<std::string> properties = options.kafka;
+  properties.push_back(options.brokers == 1 ? "advertised=" + kafka_proxy.address() : "brokers=" + std::to_string(options.brokers));
+  kafka = std::make_unique<test::ScratchKafka>(properties);
+  if (options.brokers == 1) kafka_proxy.forward_to(kafka->proxied());
   renew_postgres();
 }
 

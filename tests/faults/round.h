@@ -21,9 +21,11 @@ struct ServerOptions {
   bool synchronous = false;  // nothing is visible before the standby has it
   bool pooler = false;       // pgbouncer in transaction mode, before the first
   std::vector<std::string> postgres{};  // settings of both
+  int brokers = 1;
+  std::vector<std::string> kafka{};     // properties of the brokers
 };
 
-// What all stretches of a campaign share. Each server has a second address that leads through its proxy.
+// What all stretches of a campaign share. Each server has a second address that leads through its proxy, but for several brokers.
 struct Servers {
   explicit Servers(const ServerOptions& options);
   // New PostgreSQL servers in place of those there are. REQUIRES: no stretch uses them.
@@ -106,11 +108,13 @@ struct Round {
   std::vector<std::string> expected_errors{};  // events of level error that the fault causes
   std::map<std::string, double> measured{};
   std::vector<std::string> wrong{};            // what the relay did against its promise, as the row itself saw
+  std::vector<std::string> findings{};         // what only the row can see; each makes the round fail, and counts as fencing
 
   // Lets the load run for a moment that is drawn by lot: where the fault strikes is what is tested.
   Millis let_run(std::int64_t from_ms, std::int64_t to_ms);
   void healed() { healed_at = Clock::now(); }
   void recovered() { recovered_at = Clock::now(); }
+  void find(const std::string& what) { findings.push_back(what); }
   void tell(const std::string& what) { detail += (detail.empty() ? "" : "; ") + what; }
 };
 

@@ -17,6 +17,7 @@ struct Row {
   std::function<void(Round&)> inject;
   StretchOptions stretch{};
   int rounds_of_stretch = 25;  // then a new outbox, so that logs stay short; 1: the servers do not outlive a round, either
+  ServerOptions servers{};
   Millis recovers_within{60'000};  // or else it is stuck; the recovery time itself is measured
   ServerOptions servers{};
 };
@@ -29,5 +30,6 @@ std::vector<Row> postgres_rows();
 std::vector<Row> failover_rows();
 std::vector<Row> ground_rows();
 std::vector<Row> kafka_rows();
+std::vector<Row> kafka_request_rows();
 
 }  // namespace outbox::faults
