@@ -54,6 +54,9 @@ class Checker {
   // Reads all topics once more from their first record: what was seen before must be there, and nothing else.
   void check_whole_log(Counts& counts);
 
+  // The progress topic has lost its records, or is another.
+  void progress_begins_anew() { progress_positions_.clear(); }
+
   // From now on the truth is that of this database.
   void move_to(test::World& world) { world_ = &world; }
 

@@ -31,5 +31,7 @@ std::vector<Row> failover_rows();
 std::vector<Row> ground_rows();
 std::vector<Row> kafka_rows();
 std::vector<Row> kafka_request_rows();
+std::vector<Row> kafka_topic_rows();
+std::vector<Row> outage_rows();
 
 }  // namespace outbox::faults

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/support/kafka_admin.h"
 
+#include <algorithm>
 #include <array>
+#include <span>
 #include <stdexcept>
 
 #include "relay/kafka/handle.h"
@@ -45,6 +47,31 @@ void delete_records(const std::string& brokers, const std::string& topic, int pa
   const auto event = answer(queue.get(), doing);
   const auto* const result = rd_kafka_DeleteRecords_result_offsets(rd_kafka_event_DeleteRecords_result(event.get()));
   require(result->elems[0].err, doing);
+}
+
+bool has_topic(const std::string& brokers, const std::string& topic) {
+  const kafka::Client client = connect(brokers);
+  const rd_kafka_metadata_t* raw = nullptr;
+  require(rd_kafka_metadata(client.get(), 1, nullptr, &raw, 15'000), "asking for all topics");
+  const kafka::Metadata all(raw);
+  const std::span topics(all->topics, static_cast<std::size_t>(all->topic_cnt));
+  return std::any_of(topics.begin(), topics.end(), [&](const auto& found) { return found.topic == topic; });
+}
+
+void add_partitions(const std::string& brokers, const std::string& topic, int partitions) {
+  const std::string doing = "adding partitions to " + topic;
+  const kafka::Client client = connect(brokers);
+  const kafka::Queue queue(rd_kafka_queue_new(client.get()));
+  std::array<char, 512> error{};
+  const kafka::Owned<rd_kafka_NewPartitions_t, rd_kafka_NewPartitions_destroy> request(
+      rd_kafka_NewPartitions_new(topic.c_str(), static_cast<std::size_t>(partitions), error.data(), error.size()));
+  if (!request) throw std::runtime_error(doing + ": " + error.data());
+  rd_kafka_NewPartitions_t* requests = request.get();
+  rd_kafka_CreatePartitions(client.get(), &requests, 1, nullptr, queue.get());
+  const auto event = answer(queue.get(), doing);
+  std::size_t count = 0;
+  const auto* const* const results = rd_kafka_CreatePartitions_result_topics(rd_kafka_event_CreatePartitions_result(event.get()), &count);
+  require(rd_kafka_topic_result_error(results[0]), doing);
 }
 
 void deny(const std::string& brokers, const std::string& topic, Denied operation) {

@@ -6,6 +6,10 @@
 
 namespace outbox::test {
 
+// Whether the broker knows the topic.
+bool has_topic(const std::string& brokers, const std::string& topic);
+// Adds partitions until there are so many.
+void add_partitions(const std::string& brokers, const std::string& topic, int partitions);
 // Deletes every record of the partition that is there now.
 void delete_records(const std::string& brokers, const std::string& topic, int partition);
 

@@ -183,10 +183,13 @@ bool ScratchKafka::in_sync() const {
   return true;
 }
 
-int ScratchKafka::leader(const std::string& topic) const {
+int ScratchKafka::leader(const std::string& topic, int partition) const {
   const Metadata all = metadata_of_all(brokers());
   for (int i = 0; all && i < all->topic_cnt; ++i) {
-    if (all->topics[i].topic == topic && all->topics[i].partition_cnt > 0) return all->topics[i].partitions[0].leader;
+    if (all->topics[i].topic != topic) continue;
+    for (int p = 0; p < all->topics[i].partition_cnt; ++p) {
+      if (all->topics[i].partitions[p].id == partition) return all->topics[i].partitions[p].leader;
+    }
   }
   throw std::runtime_error("topic " + topic + " has no leader");
 }

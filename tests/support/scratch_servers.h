@@ -113,9 +113,10 @@ class ScratchKafka {
   void start() const { folder_.scratch("start-kafka"); }
 
   void kill(int broker) const { folder_.scratch("stop-kafka", {"KILL", std::to_string(broker)}); }
+  void stop(int broker) const { folder_.scratch("stop-kafka", {"TERM", std::to_string(broker)}); }
   void start(int broker) const { folder_.scratch("start-kafka", {std::to_string(broker)}); }
-  // The broker that leads the first partition of a topic.
-  int leader(const std::string& topic) const;
+  // The broker that leads a partition of a topic.
+  int leader(const std::string& topic, int partition = 0) const;
   // Whether every replica of every partition is in sync, as a broker that runs sees it.
   bool in_sync() const;
 
