@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <iostream>
 
+#include "tests/faults/baseline.h"
 #include "tests/faults/campaign.h"
 
 namespace outbox::faults {
@@ -26,11 +27,21 @@ std::string from_environment(const char* name) {
   return value == nullptr ? "" : value;
 }
 
+int compare_with(const std::string& baseline, const CampaignOptions& options) {
+  try {
+    run_baseline(baseline, options);
+    return 0;
+  } catch (const std::exception& e) {
+    std::cerr << e.what() << '\n';
+    return 1;
+  }
+}
+
 int run(int argc, char** argv) {
   CLI::App app("Injects faults under load and checks what is promised. Servers are its own, and end with it.");
   std::vector<std::string> names;
   CampaignOptions options;
-  std::string mode, record, evidence = OUTBOX_BUILD_DIR "/faults-evidence";
+  std::string mode, record, baseline, evidence = OUTBOX_BUILD_DIR "/faults-evidence";
   int minutes = 0;
   bool list = false;
   app.add_flag("--list", list, "the rows that can be run");
@@ -42,6 +53,7 @@ int run(int argc, char** argv) {
   app.add_option("--mode", mode, "exactly-once or at-least-once; default: both in turn");
   app.add_option("--sabotage", options.sabotage, "a deliberate defect; ends when it is caught");
   app.add_option("--record", record, "append a line for each round to FOLDER/rounds-ROW.jsonl");
+  app.add_option("--baseline", baseline, "another system in the relay's place, in row R1: debezium");
   app.add_option("--evidence", evidence, "folder for the logs of rounds that did not pass");
   CLI11_PARSE(app, argc, argv);
   if (list) {
@@ -62,6 +74,7 @@ int run(int argc, char** argv) {
   options.protocol = from_environment("OUTBOX_FAULTS_PROTOCOL");
   options.kafka_version = from_environment("KAFKA_VERSION");
   options.dirty = from_environment("OUTBOX_FAULTS_DIRTY") == "true";
+  if (!baseline.empty()) return compare_with(baseline, options);
   int code = 0;
   for (const std::string& name : names) {
     const auto row = std::find_if(all_rows().begin(), all_rows().end(), [&](const Row& r) { return r.id == name; });

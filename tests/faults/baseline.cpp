@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/faults/baseline.h"
+
+#include <cstdlib>
+#include <ctime>
+#include <fstream>
+#include <iostream>
+#include <nlohmann/json.hpp>
+#include <stdexcept>
+
+#include "tests/faults/debezium.h"
+#include "tests/support/kafka_log.h"
+
+namespace outbox::faults {
+namespace {
+
+constexpr Millis starts_within{120'000};
+constexpr Millis settles_within{120'000};
+constexpr std::int64_t kill_to_ms = 10'000;  // as long as Connect waits before it notes how far it is: any moment in between
+constexpr const char* row = "R1";
+
+// What arrived, by the rules of Checker: each id once, and those of a key in the order of the numbers that their application gave them.
+class Arrivals {
+ public:
+  Arrivals(test::World& world, std::vector<std::string> topics) : world_(world), topics_(std::move(topics)) {}
+
+  void read() {
+    const auto log = test::read_on(world_.kafka().brokers(), topics_, test::Isolation::read_committed, positions_);
+    if (!log.unread.empty()) throw std::runtime_error("the log could not be read to its end: " + log.unread.front());
+    for (const auto& r : world_.sql("select s.id, s.topic, s.key, s.n from app.said s")) {
+      messages_.try_emplace(r[0].c_str(), Message{std::string(r[1].c_str()) + "/" + (r[2].is_null() ? "" : r[2].c_str()), !r[2].is_null(),
+                                                  r[3].as<std::int64_t>()});
+    }
+    for (const auto& r : log.records) take(r);
+  }
+  std::int64_t committed() const { return static_cast<std::int64_t>(messages_.size()); }
+  std::int64_t missing() const { return committed() - arrived; }
+
+  std::int64_t arrived = 0, repeated = 0, reordered = 0;
+
+ private:
+  struct Message {
+    std::string topic_and_key;
+    bool has_key;
+    std::int64_t n;
+    bool here = false;
+  };
+
+  void take(const test::KafkaRecord& r) {
+    const auto found = messages_.find(r.header("id").value_or("none"));
+    if (found == messages_.end()) throw std::runtime_error("a record has an id that nobody committed: " + r.header("id").value_or("none"));
+    Message& m = found->second;
+    if (std::exchange(m.here, true)) {
+      ++repeated;
+      return;
+    }
+    ++arrived;
+    if (!m.has_key) return;
+    auto& newest = newest_of_[m.topic_and_key];
+    const bool moved = partition_of_.emplace(m.topic_and_key, r.partition).first->second != r.partition;
+    if (moved || m.n <= newest) ++reordered;
+    newest = std::max(newest, m.n);
+  }
+
+  test::World& world_;
+  const std::vector<std::string> topics_;
+  std::map<std::string, Message> messages_;
+  std::map<std::string, std::int64_t> newest_of_;
+  std::map<std::string, std::int32_t> partition_of_;
+  test::KafkaPositions positions_;
+};
+
+class Comparison {
+ public:
+  explicit Comparison(const CampaignOptions& options)
+      : options_(options),
+        postgres_({"max_prepared_transactions=50", "wal_level=logical"}),
+        world_(postgres_, &kafka_),
+        topics_{world_.topic("a", 3), world_.topic("b", 2)},
+        applications_(world_, topics_, options.seed, {}),
+        debezium_(world_),
+        arrivals_(world_, topics_),
+        random_(options.seed) {}
+
+  void run() {
+    debezium_.start();
+    applications_.go();
+    until("Debezium has noted how far it is", [&] { return debezium_.has_noted_offsets(); });
+    const auto until_time = options_.minutes ? Clock::now() + *options_.minutes : Clock::time_point::max();
+    for (; rounds_ < options_.rounds && Clock::now() < until_time; ++rounds_) round();
+    applications_.stop();
+    settle();
+    record();
+  }
+
+ private:
+  void until(const std::string& what, const std::function<bool()>& condition) {
+    try {
+      test::eventually(what, [&] {
+        if (!debezium_.running()) throw std::runtime_error("Debezium has ended");
+        return condition();
+      }, starts_within);
+    } catch (const std::runtime_error& e) {
+      throw std::runtime_error(std::string(e.what()) + "; it said:\n" + debezium_.output());
+    }
+  }
+  void until_it_delivers() {
+    until("Debezium delivers", [&, before = arrivals_.arrived] {
+      arrivals_.read();
+      return arrivals_.arrived > before;
+    });
+  }
+  // What is still missing after that is lost, unless it comes in a later round.
+  void settle() {
+    try {
+      test::eventually("all has arrived", [&] {
+        arrivals_.read();
+        return arrivals_.missing() == 0;
+      }, settles_within);
+    } catch (const std::runtime_error& e) {
+      std::cout << arrivals_.missing() << " are missing: " << e.what() << "; it said:\n" << debezium_.output() << std::endl;
+    }
+  }
+
+  void round() {
+    const auto before = arrivals_.repeated;
+    applications_.go();
+    until_it_delivers();
+    const Millis after{between(random_, 0, kill_to_ms)};
+    const Deadline moment(after);
+    test::eventually("the moment of the fault", [&] { return moment.passed(); }, after + Millis{60'000});
+    debezium_.kill();
+    debezium_.start();
+    const auto killed = Clock::now();
+    until_it_delivers();
+    const auto recovered = std::chrono::duration_cast<Millis>(Clock::now() - killed);
+    applications_.pause();
+    settle();
+    const auto repeated = arrivals_.repeated - before;
+    rounds_with_repeats_ += repeated > 0;
+    std::cout << "debezium " << row << ' ' << rounds_ << " committed " << arrivals_.committed() << " missing " << arrivals_.missing()
+              << " repeated " << repeated << " recovered " << recovered.count() << " ms; killed after " << after.count() << " ms" << std::endl;
+  }
+
+  void record() {
+    const char* const version = std::getenv("OUTBOX_DEBEZIUM_VERSION");
+    std::array<char, 32> now{};
+    const std::time_t seconds = std::time(nullptr);
+    std::tm parts{};
+    std::strftime(now.data(), now.size(), "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&seconds, &parts));
+    const nlohmann::ordered_json line = {
+        {"schema", 1}, {"kind", "baseline"}, {"at", now.data()}, {"system", "Debezium " + std::string(version ? version : "")}, {"row", row},
+        {"rounds", rounds_},
+        {"counts", {{"committed", arrivals_.committed()}, {"arrived", arrivals_.arrived}, {"lost", arrivals_.missing()},
+                    {"repeated", arrivals_.repeated}, {"reordered", arrivals_.reordered}}},
+        {"detail", "Kafka Connect " + options_.kafka_version + " standalone, pgoutput, outbox event router, stock settings; killed at a random "
+                   "moment of the 10 s between two notes of its offsets; " + std::to_string(rounds_with_repeats_) + " rounds had repeats"}};
+    std::cout << line.dump() << std::endl;
+    if (!options_.record) return;
+    std::filesystem::create_directories(*options_.record);
+    std::ofstream(*options_.record / "rounds-baselines.jsonl", std::ios::app) << line.dump() << '\n';
+  }
+
+  const CampaignOptions& options_;
+  test::ScratchPostgres postgres_;
+  test::ScratchKafka kafka_;
+  test::World world_;
+  const std::vector<std::string> topics_;
+  Applications applications_;
+  Debezium debezium_;
+  Arrivals arrivals_;
+  Random random_;
+  int rounds_ = 0;
+  int rounds_with_repeats_ = 0;
+};
+
+}  // namespace
+
+void run_baseline(const std::string& system, const CampaignOptions& options) {
+  if (system != "debezium") throw std::runtime_error("--baseline: there is no " + system + "\nHINT: debezium");
+  Comparison(options).run();
+}
+
+}  // namespace outbox::faults

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+// Kafka Connect, standalone, with Debezium's connector for PostgreSQL and its outbox event router. Every setting that decides about
+// delivery is as it is shipped.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "tests/support/world.h"
+
+namespace outbox::faults {
+
+class Debezium {
+ public:
+  // Creates public.outboxevent, the table that the router expects, and a trigger that fills it in the transaction of each message.
+  // REQUIRES: wal_level=logical; OUTBOX_DEBEZIUM_HOME, the folder of its jars.
+  explicit Debezium(test::World& world);
+  ~Debezium();
+  Debezium(const Debezium&) = delete;
+  Debezium& operator=(const Debezium&) = delete;
+
+  void start();
+  void kill();
+  // Whether it has ever noted how far it is. Before that, it would begin again with a copy of the whole table.
+  bool has_noted_offsets() const;
+  bool running() { return process_ && process_->running(); }
+  std::string output() const { return process_ ? process_->output() : ""; }
+
+ private:
+  test::World& world_;
+  std::filesystem::path folder_;
+  std::optional<test::Process> process_;
+};
+
+}  // namespace outbox::faults
