@@ -62,7 +62,9 @@ void keep_evidence(Stretch& stretch, const std::filesystem::path& folder, const 
   std::filesystem::create_directories(folder);
   std::ofstream(folder / "round.json") << line.dump(2) << '\n';
   int n = 0;
-  for (Relay& r : stretch.relays) std::ofstream(folder / ("relay-" + std::to_string(++n) + ".log")) << r.process.output();
+  for (const auto* relays : {&stretch.gone, &stretch.relays}) {
+    for (const Relay& r : *relays) std::ofstream(folder / ("relay-" + std::to_string(++n) + ".log")) << r.process.output();
+  }
   try {
     for (const auto& [file, query] : {std::pair{"journal.txt", "select to_jsonb(b) from outbox.batch b order by b.number"},
                                       {"messages.txt", "select jsonb_build_object('id', m.id, 'seq', m.seq, 'txid', m.txid::text, 'topic', m.topic, "

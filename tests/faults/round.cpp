@@ -149,7 +149,9 @@ void Stretch::look_at_relays(const std::vector<std::string>& expected_errors, Co
         bad("a relay said: " + std::string(line));
       }
     }
-    it = ended ? relays.erase(it) : std::next(it);
+    const auto next = std::next(it);
+    if (ended) gone.splice(gone.end(), relays, it);
+    it = next;
   }
 }
 
@@ -162,7 +164,7 @@ void Stretch::finish(Counts& counts, std::string& why) {
       why += "a relay ended with " + std::to_string(code) + " when it was asked to";
     }
   }
-  relays.clear();
+  gone.splice(gone.end(), relays);
 }
 
 Millis Round::let_run(std::int64_t from_ms, std::int64_t to_ms) {

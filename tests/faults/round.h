@@ -81,7 +81,7 @@ class Stretch {
   void until_settled(Millis within) { world.settled(within); }
   // The outbox is on the standby now, which was promoted. REQUIRES: the applications are paused, or their server is gone.
   void move_to_standby();
-  // Adds what is wrong with how relays ended and with what they said since the last call. Forgets those that were killed.
+  // Adds what is wrong with how relays ended and with what they said since the last call. Those that ended are then gone.
   void look_at_relays(const std::vector<std::string>& expected_errors, Counts& counts, std::string& why);
   // Reads the whole log again, and ends the relays. REQUIRES: the applications are stopped, and all they wrote is checked.
   void finish(Counts& counts, std::string& why);
@@ -93,6 +93,7 @@ class Stretch {
   Applications applications;
   Checker checker;
   std::list<Relay> relays;
+  std::list<Relay> gone;  // for what they said
 };
 
 // The fault of one round: how it went, as the row tells.
