@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: Apache-2.0
+// Faults of topics: those of messages, and the relay's own.
+#include <set>
+
+#include "tests/faults/rows.h"
+#include "tests/support/kafka_admin.h"
+
+namespace outbox::faults {
+namespace {
+
+constexpr Millis sent_within{60'000};
+constexpr int usual_limit = 1'048'588;  // of a record batch, as brokers have it
+constexpr int narrow_limit = 2'000;
+
+// Messages of the row itself, numbered from 1, to a topic that nobody else uses and that the checker does not know.
+class Letters {
+ public:
+  explicit Letters(Round& round)
+      : round_(round), world_(round.stretch.world), topic_(world_.name() + ".letters-" + std::to_string(round.number)) {}
+
+  const std::string& topic() const { return topic_; }
+  void create(int partitions = 1) { world_.kafka().create_topic(topic_, partitions); }
+  void write(int count, int bytes = 10) {
+    world_.sql("insert into outbox.message (topic, key, payload) select '" + topic_ + "', convert_to('k' || n % 3, 'UTF8'), convert_to(n || ' ' || "
+               "repeat('x', " + std::to_string(bytes) + "), 'UTF8') from generate_series(" + std::to_string(written_ + 1) + ", " +
+               std::to_string(written_ + count) + ") n");
+    written_ += count;
+  }
+  std::int64_t parked() {
+    return std::stoll(world_.value("select count(*) from outbox.parked p where p.released_in is null and p.topic = '" + topic_ + "'"));
+  }
+  void until_parked(std::int64_t count) {
+    test::eventually("letters are parked", [&] { return parked() >= count; }, sent_within);
+  }
+  // Decides so, as an operator does, until none is left: a message that still cannot be sent is parked again.
+  void release() {
+    test::eventually("letters are released", [&] {
+      world_.command({"parked", "release", "--topic", topic_, "--why", "the topic is mended"});
+      return parked() == 0;
+    }, sent_within);
+  }
+  // Waits until all from `first` on have arrived, and looks at their order and number.
+  void until_arrived(int first = 1) {
+    test::KafkaLog log;
+    test::eventually("the letters arrive", [&] {
+      log = test::read_log(world_.kafka().brokers(), {topic_}, test::Isolation::read_committed);
+      std::set<int> found;
+      for (const auto& r : log.records) found.insert(std::stoi(*r.payload));
+      return std::distance(found.lower_bound(first), found.end()) == written_ - first + 1;
+    }, sent_within);
+    std::map<std::pair<std::string, std::int32_t>, int> newest;
+    std::set<int> seen;
+    for (const auto& r : log.records) {
+      const int number = std::stoi(*r.payload);
+      if (!seen.insert(number).second) {
+        if (round_.stretch.options.mode == Mode::exactly_once) round_.find("letter " + std::to_string(number) + " is repeated");
+        continue;
+      }
+      auto& before = newest[{*r.key, r.partition}];
+      if (number < before) round_.find("letter " + std::to_string(number) + " is behind " + std::to_string(before));
+      before = number;
+    }
+  }
+
+ private:
+  Round& round_;
+  test::World& world_;
+  const std::string topic_;
+  int written_ = 0;
+};
+
+void missing(Round& round, Letters& letters) {
+  letters.write(20);
+  letters.until_parked(20);
+  letters.create();
+  round.healed();
+  letters.write(10);
+  letters.until_arrived();
+}
+
+// What was in the topic is gone with it.
+void deleted(Round& round, Letters& letters) {
+  const auto& kafka = *round.stretch.servers.kafka;
+  letters.create();
+  letters.write(20);
+  letters.until_arrived();
+  kafka.delete_topic(letters.topic());
+  test::eventually("the topic is deleted", [&] { return !test::has_topic(kafka.brokers(), letters.topic()); });
+  letters.write(20);
+  if (chance(round.random, 0.5)) letters.until_parked(20);
+  else round.let_run(0, 300);
+  letters.create();
+  round.healed();
+  letters.write(10);
+  letters.until_arrived(21);
+}
+
+void widened(Round& round, Letters& letters) {
+  letters.create(1);
+  letters.write(20);
+  round.let_run(0, 200);
+  test::add_partitions(round.stretch.servers.kafka->brokers(), letters.topic(), 4);
+  round.healed();
+  letters.write(20);
+  letters.until_arrived();
+}
+
+// What is too large is parked, and holds back the later messages of its key.
+void narrowed(Round& round, Letters& letters) {
+  const auto& kafka = *round.stretch.servers.kafka;
+  letters.create();
+  letters.write(20);
+  letters.until_arrived();
+  kafka.alter_topic(letters.topic(), {"max.message.bytes=" + std::to_string(narrow_limit)});
+  letters.write(1, 4 * narrow_limit);
+  letters.write(9);
+  letters.until_parked(4);
+  kafka.alter_topic(letters.topic(), {"max.message.bytes=" + std::to_string(usual_limit)});
+  round.healed();
+  letters.release();
+  letters.write(10);
+  letters.until_arrived();
+}
+
+void denied(Round& round, Letters& letters) {
+  const std::string brokers = round.stretch.servers.kafka->brokers();
+  letters.create();
+  letters.write(10);
+  letters.until_arrived();
+  const bool describe = chance(round.random, 0.5);
+  test::deny(brokers, letters.topic(), describe ? test::Denied::describe : test::Denied::write);
+  letters.write(10);
+  // Who may still write need not notice that he may not describe the topic any more.
+  if (describe) round.let_run(0, 1'000);
+  else letters.until_parked(10);
+  test::allow_again(brokers, letters.topic());
+  round.healed();
+  letters.release();
+  letters.write(10);
+  letters.until_arrived();
+  round.tell(describe ? "describe" : "write");
+}
+
+void topic_changes(Round& round) {
+  struct Change {
+    const char* name;
+    void (*make)(Round&, Letters&);
+  };
+  constexpr Change changes[] = {{"missing", missing}, {"deleted", deleted}, {"widened", widened}, {"narrowed", narrowed}, {"denied", denied}};
+  const Change& change = changes[static_cast<std::size_t>(round.number) % std::size(changes)];
+  Letters letters(round);
+  round.tell(change.name);
+  change.make(round, letters);
+  round.recovered();
+}
+
+// The relay ends if it looks while there is no such topic, and whatever looks after it starts it again.
+void until_it_goes_on(Stretch& stretch) {
+  const auto before = stretch.delivered_batches();
+  test::eventually("the relay goes on", [&] {
+    Relay& relay = stretch.relays.back();
+    if (!relay.process.running()) {
+      constexpr int refused = 5;
+      if (relay.process.wait() == refused) relay.killed = true;
+      stretch.start_relay();
+    }
+    return stretch.delivered_batches() > before;
+  }, sent_within);
+}
+
+void progress_is_lost(Round& round) {
+  Stretch& stretch = round.stretch;
+  const auto& kafka = *stretch.servers.kafka;
+  const std::string topic = "outbox-progress." + stretch.world.name();
+  const bool killed = chance(round.random, 0.5);
+  const bool recreated = chance(round.random, 0.5);
+  const auto said = stretch.relays.back().process.output().size();
+  const Millis after = round.let_run(0, 300);
+  if (killed) stretch.kill(stretch.relays.back());
+  if (recreated) {
+    kafka.delete_topic(topic);
+    test::eventually("the topic is deleted", [&] { return !test::has_topic(kafka.brokers(), topic); });
+    kafka.create_topic(topic, 1, {"cleanup.policy=compact"});
+  } else {
+    // Of a topic that is only compacted nobody may delete records.
+    kafka.alter_topic(topic, {"cleanup.policy=compact,delete"});
+    test::delete_records(kafka.brokers(), topic, 0);
+    kafka.alter_topic(topic, {"cleanup.policy=compact"});
+  }
+  stretch.checker.progress_begins_anew();
+  if (killed) stretch.start_relay();
+  round.healed();
+  until_it_goes_on(stretch);
+  round.recovered();
+  Relay& relay = stretch.relays.back();
+  const std::string log = relay.process.output();
+  const bool told = log.find("error progress_lost", stretch.relays.size() == 1 ? said : 0) != std::string::npos;
+  round.tell(std::string(recreated ? "created again" : "truncated") + " after " + std::to_string(after.count()) + " ms" +
+             (killed ? ", the relay killed" : "") + (told ? ", told" : ""));
+  round.expected_errors = {"progress_lost"};
+  if (told) round.allowed.counts = {"repeated"};
+  else if (killed && stretch.options.mode == Mode::exactly_once) round.find("the relay does not tell that its progress is lost");
+}
+
+}  // namespace
+
+std::vector<Row> kafka_topic_rows() {
+  const ServerOptions with_rights{.kafka = {"authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+                                            "allow.everyone.if.no.acl.found=true"}};
+  return {
+      {"K9", topic_changes, {.relay = {{"OUTBOX_RELAY_TOPICS_MISSING_AFTER", "300ms"}}}, 25, with_rights},
+      {"K11", progress_is_lost},
+  };
+}
+
+}  // namespace outbox::faults
