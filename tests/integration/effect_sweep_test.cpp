@@ -66,7 +66,7 @@ class EffectSweep : public ::testing::TestWithParam<Kind> {
   }
   test::Process worker(const test::Process::Environment& more) {
     test::Process::Environment environment = more;
-    environment["LD_PRELOAD"] = std::string(OUTBOX_BUILD_DIR) + "/libkill_at_socket_call.so";
+    environment["LD_PRELOAD"] = std::string(OUTBOX_BUILD_DIR) + "/libfault_at_socket_call.so";
     return test::Process({test::program_path("worker-that-dies"), world.dsn(), kind(), url()}, environment);
   }
   int calls_of_a_whole_run() {
