@@ -2,6 +2,7 @@
 #include "relay/core/key_order.h"
 
 #include "relay/base/check.h"
+#include "relay/base/sabotage.h"
 
 namespace outbox {
 namespace {
@@ -39,7 +40,7 @@ Result<std::unordered_set<std::int64_t>> KeyBlocks::blocked_before(std::int64_t 
 
 Result<std::vector<Rejection>> KeyBlocks::extend(const Batch& batch, const Page& page, std::vector<Rejection> vetted) {
   const bool ask = !batch.release && !topics_.empty();
-  if (order_ == KeyOrder::message || (vetted.empty() && !ask)) return vetted;
+  if (order_ == KeyOrder::message || (vetted.empty() && !ask) || SABOTAGED(parked_retried_out_of_order)) return vetted;
   std::unordered_set<std::int64_t> before;
   if (ask) {
     auto found = blocked_before(batch.number, page);

@@ -31,7 +31,7 @@ std::optional<Error> foreign(const Identity& here, const std::optional<Progress>
                                      std::to_string(there.cluster) + ", here " + std::to_string(here.cluster) + ")",
                  "two databases must not share a relay name; after a restore elsewhere run `outbox-relay rebase`"};
   }
-  if (here.timeline != 0 && there.timeline > here.timeline) {
+  if (here.timeline != 0 && there.timeline > here.timeline && !SABOTAGED(no_timeline_fence)) {
     return Error{Fault::refused, "the progress record in Kafka was written on timeline " + std::to_string(there.timeline) +
                                      ", this server is on " + std::to_string(here.timeline) + ": it is no longer the primary",
                  "point postgres.dsn at the server that was promoted"};
@@ -44,6 +44,7 @@ Verdict decide(const Evidence& e) {
   if (!e.newest && !e.progress) return {Action::go_on};
   if (SABOTAGED(no_token_check) && e.newest) return not_delivered(*e.newest, Finding::nothing_unusual);
 
+  if (SABOTAGED(number_is_token) && e.newest && e.progress && e.progress->number == e.newest->number) return delivered(*e.newest);
   if (e.newest && e.progress && e.progress->token == e.newest->token) return delivered(*e.newest);
   if (e.newest) {
     const bool at_previous = e.progress ? e.token_before && e.progress->token == *e.token_before : !e.token_before;

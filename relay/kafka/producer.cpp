@@ -294,7 +294,7 @@ void Producer::on_report(rd_kafka_t*, const rd_kafka_message_t* m, void* self) {
   auto* const producer = static_cast<Producer*>(self);
   --producer->unreported_;
   const auto index = reinterpret_cast<std::size_t>(m->_private);
-  if (m->err != RD_KAFKA_RESP_ERR_NO_ERROR) {
+  if (m->err != RD_KAFKA_RESP_ERR_NO_ERROR && !SABOTAGED(swallow_delivery_error)) {
     if (m->err == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED && index != 0) {
       static_cast<Topic*>(rd_kafka_topic_opaque(m->rkt))->refused = true;
     }

@@ -5,6 +5,7 @@
 #include <charconv>
 #include <nlohmann/json.hpp>
 
+#include "relay/base/sabotage.h"
 #include "relay/kafka/admin.h"
 #include "relay/kafka/watermarks.h"
 
@@ -145,7 +146,7 @@ Result<std::optional<Progress>> read_progress(const Options& options, bool to_th
   auto marks = find_watermarks(options, deadline, reaper);
   if (!marks) return marks.error();
   if (marks->end == marks->low) return std::optional<Progress>{};
-  auto made = make_reader(options, "read_committed");
+  auto made = make_reader(options, SABOTAGED(read_uncommitted_position) ? "read_uncommitted" : "read_committed");
   if (!made) return made.error();
   const Passing client(std::move(*made), reaper);
   TopicHandle topic(rd_kafka_topic_new(client.get(), options.progress_topic.c_str(), nullptr));

@@ -1,13 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "relay/postgres/lease.h"
 
+#include <ctime>
+
+#include "relay/base/sabotage.h"
+
 namespace outbox::postgres {
 
 // A fail-over to a server whose clock is behind must not cost more than one ttl: hence the second way to find it expired.
 Result<bool> PgLease::available() {
+  std::string now_sql = "pg_catalog.clock_timestamp()";
+  if (SABOTAGED(lease_by_relay_clock)) now_sql = "to_timestamp(" + std::to_string(std::time(nullptr)) + ")";
   auto rows = journal_.control().run("looking at the lease",
                                      "select l.epoch, l.expires_at::text, l.holder is null or l.holder = $1 or "
-                                     "l.expires_at <= pg_catalog.clock_timestamp() from outbox.lease l",
+                                     "l.expires_at <= " + now_sql + " from outbox.lease l",
                                      options_.holder);
   if (!rows) return rows.error();
   if (rows->empty()) return Error{Fault::refused, "outbox.lease has no row", "run `outbox-relay init` in this database"};

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "relay/base/log.h"
+#include "relay/base/sabotage.h"
 
 namespace outbox::postgres {
 namespace {
@@ -45,7 +46,8 @@ Result<Pruned> prune_page(Control& control, const Options& options, std::chrono:
     old as materialized (
       select m.seq from guard cross join horizon h cross join lateral (
         select m.seq from outbox.message m
-        where m.txid < pg_snapshot_xmax(h.base) and pg_visible_in_snapshot(m.txid, h.base)
+        where m.txid < pg_snapshot_xmax(h.base) and pg_visible_in_snapshot(m.txid, h.base))" +
+                             (SABOTAGED(retention_deletes_undelivered) ? " or m.seq = (select max(k.seq) from outbox.message k)" : "") + R"(
         order by m.txid, m.seq limit $4) m),
     gone as (
       delete from outbox.message m using old o where m.seq = o.seq returning 1)
