@@ -17,6 +17,7 @@ using Json = nlohmann::ordered_json;
 constexpr Millis settles_within{60'000};
 constexpr std::int64_t calm_from_ms = 20;  // of load before a fault, so that the rounds are not all alike
 constexpr std::int64_t calm_to_ms = 150;
+constexpr int unknown_in_a_row_max = 5;    // of a row that repeats what could not be judged
 
 std::string utc_now() {
   const std::time_t now = std::time(nullptr);
@@ -91,8 +92,11 @@ class Campaign {
     for (int n = options_.first; n < options_.first + options_.rounds && Clock::now() < until; ++n) {
       const std::string verdict = round(n);
       ++(verdict == "passed" ? tally_.passed : verdict == "failed" ? tally_.failed : tally_.unknown);
+      unknown_in_a_row_ = verdict == "unknown" ? unknown_in_a_row_ + 1 : 0;
       if (verdict == "failed" && !options_.sabotage.empty()) break;
-      if (verdict != "passed" || ++rounds_of_stretch_ >= row_.rounds_of_stretch) end_stretch(verdict == "passed");
+      const bool done = unknown_in_a_row_ == 0 && complete(mode_);
+      if (verdict != "passed" || ++rounds_of_stretch_ >= row_.rounds_of_stretch || done) end_stretch(verdict == "passed");
+      if (row_.complete && (unknown_in_a_row_ > unknown_in_a_row_max || (done && complete(next_mode())))) break;
     }
     end_stretch(true);
     return tally_;
@@ -101,6 +105,7 @@ class Campaign {
  private:
   Mode next_mode() const {
     if (options_.mode) return *options_.mode;
+    if (row_.complete) return complete(Mode::exactly_once) ? Mode::at_least_once : Mode::exactly_once;
     return stretches_ % 2 == 0 ? Mode::exactly_once : Mode::at_least_once;
   }
 
@@ -113,6 +118,7 @@ class Campaign {
       servers_->renew_postgres();
     }
     StretchOptions o = row_.stretch;
+    if (row_.vary) row_.vary(o, stretches_ - 1);
     o.mode = mode_;
     o.sabotage = options_.sabotage;
     stretch_ = std::make_unique<Stretch>(*servers_, mix(options_.seed, row_.id, number), o);
@@ -125,6 +131,8 @@ class Campaign {
     if (!servers_too_good_to_leave || (row_.rounds_of_stretch == 1 && !row_.servers.standby)) servers_.reset();
   }
 
+  bool complete(Mode mode) const { return row_.complete && row_.complete(mode); }
+
   bool is_last(int n) const { return rounds_of_stretch_ + 1 >= row_.rounds_of_stretch || n + 1 >= options_.first + options_.rounds; }
 
   std::string round(int n) {
@@ -135,8 +143,8 @@ class Campaign {
     try {
       if (!stretch_) begin_stretch(n);
       line["mode"] = to_string(mode_);
-      Round round{*stretch_, random, n};
-      judge(round, line, why, is_last(n));
+      Round round{*stretch_, random, n, unknown_in_a_row_ > 0};
+      judge(round, line, why);
     } catch (const std::exception& e) {
       line["verdict"] = "unknown";
       why = e.what();
@@ -147,7 +155,7 @@ class Campaign {
     return line["verdict"];
   }
 
-  void judge(Round& round, Json& line, std::string& why, bool last) {
+  void judge(Round& round, Json& line, std::string& why) {
     const auto began = Clock::now();
     stretch_->applications.go();
     round.let_run(calm_from_ms, calm_to_ms);
@@ -160,14 +168,15 @@ class Campaign {
     }
     round.let_run(calm_from_ms, calm_to_ms);
     stretch_->applications.pause();
+    const bool last = is_last(round.number) || complete(mode_);
     if (last) stretch_->applications.stop();  // so that the check sees all of it
     Counts counts = stretch_->checker.check(stretch_->applications.take_told(), round.allowed, settles_within);
     counts.rolled_back = stretch_->applications.take_rolled_back();
     stretch_->look_at_relays(round.expected_errors, counts, why);
-    for (const std::string& w : round.wrong) why += (why.empty() ? "" : "; ") + w;
-    counts.exits += static_cast<std::int64_t>(round.wrong.size());
-    for (const std::string& finding : round.findings) why += (why.empty() ? "" : "; ") + finding;
-    counts.fencing += static_cast<std::int64_t>(round.findings.size());
+    for (const auto& [count, what] : round.broken) {
+      ++(counts.*count);
+      why += (why.empty() ? "" : "; ") + what;
+    }
     if (last) stretch_->finish(counts, why);
     const std::string examples = stretch_->checker.take_examples();
     line["detail"] = round.detail;
@@ -228,6 +237,7 @@ class Campaign {
   Tally tally_;
   int stretches_ = 0;
   int rounds_of_stretch_ = 0;
+  int unknown_in_a_row_ = 0;
   Mode mode_ = Mode::exactly_once;
   std::vector<std::string> broken_;
   std::unique_ptr<Servers> servers_;

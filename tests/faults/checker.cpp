@@ -40,8 +40,8 @@ std::string Checker::take_examples() {
 
 // The messages whose transaction has committed by now.
 void Checker::load_truth() {
-  for (const auto& row : world_->sql("select s.id, s.topic, s.key, s.n, coalesce(s.payload_sha256, 'null'), coalesce(s.headers, '{}') "
-                                     "from app.said s")) {
+  for (const auto& row : world_->sql("select s.id, s.topic, s.key, s.n, coalesce(s.payload_sha256, 'null'), coalesce(s.headers, '{}'), "
+                                     "exists (select from app.poison p where p.id = s.id) from app.said s")) {
     Message& m = messages_[row[0].c_str()];
     if (!m.topic.empty()) continue;
     m.topic = row[1].c_str();
@@ -49,10 +49,14 @@ void Checker::load_truth() {
     m.n = row[3].as<std::int64_t>();
     m.payload_sha256 = row[4].c_str();
     m.headers = row[5].c_str();
+    m.poison = row[6].as<bool>();
   }
   for (auto& [id, m] : messages_) m.parked = false;
-  for (const auto& row : world_->sql("select p.id from outbox.parked p where p.released_in is null")) {
-    if (const auto found = messages_.find(row[0].c_str()); found != messages_.end()) found->second.parked = true;
+  for (const auto& row : world_->sql("select p.id, p.error_class = 'key_blocked' from outbox.parked p where p.released_in is null")) {
+    const auto found = messages_.find(row[0].c_str());
+    if (found == messages_.end()) continue;
+    found->second.parked = true;
+    found->second.waits = row[1].as<bool>();
   }
 }
 
@@ -132,16 +136,40 @@ void Checker::look_for_lost(const std::set<std::string>& due, Counts& counts, co
       example("lost: " + id + " to " + m.topic);
     }
   }
+  look_at_parked(counts, allowed);
+}
+
+// What cannot be sent is parked, and what waits for it; nothing else is but what the row allows.
+void Checker::look_at_parked(Counts& counts, const Allowed& allowed) {
+  std::map<std::string, std::int64_t> blocked_from;  // number of the first message that is parked for a reason of its own, by topic and key
+  const auto key_of = [](const Message& m) { return m.topic + "/" + m.key.value_or(""); };
+  for (const auto& [id, m] : messages_) {
+    if (!m.parked || m.waits || !m.key) continue;
+    auto& first = blocked_from.emplace(key_of(m), m.n).first->second;
+    first = std::min(first, m.n);
+  }
+  std::int64_t without_cause = 0;
   for (const auto& [id, m] : messages_) {
     counts.parked += m.parked;
     if (m.parked && m.copies > 0) {
       ++counts.ghosts;
       example("ghost: arrived and parked: " + id);
     }
+    const auto first = blocked_from.find(key_of(m));
+    const bool expected = m.waits ? m.key && first != blocked_from.end() && first->second < m.n : m.poison;
+    without_cause += m.parked && !expected;
+    if (parked_hold_back_ && !m.parked && m.copies > 0 && m.key && first != blocked_from.end() && first->second < m.n) {
+      ++counts.reordered;
+      example("reordered: it overtook a parked message of its key: " + id);
+    }
+    if (m.poison && m.copies > 0) {
+      ++counts.ghosts;
+      example("ghost: arrived, and cannot be sent: " + id);
+    }
   }
-  if (counts.parked > allowed.parked) {
-    counts.stuck += counts.parked - allowed.parked;
-    example("stuck: parked without cause: " + std::to_string(counts.parked));
+  if (without_cause > allowed.parked) {
+    counts.stuck += without_cause - allowed.parked;
+    example("stuck: parked without cause: " + std::to_string(without_cause));
   }
 }
 

@@ -50,6 +50,8 @@ class Checker {
   // How long the last check waited for delivery.
   Millis settled_in() const { return settled_in_; }
   std::string take_examples();
+  // Later messages of a parked one's key do not wait for it (delivery.order = "message").
+  void let_parked_be_overtaken() { parked_hold_back_ = false; }
 
   // Reads all topics once more from their first record: what was seen before must be there, and nothing else.
   void check_whole_log(Counts& counts);
@@ -66,7 +68,9 @@ class Checker {
     std::optional<std::string> key;
     std::int64_t n = 0;
     int copies = 0;
+    bool poison = false;      // it cannot be sent
     bool parked = false;
+    bool waits = false;       // it is parked because an earlier message of its key is
     bool judged = false;  // its loss was looked for
   };
   struct Batch {
@@ -80,6 +84,7 @@ class Checker {
   void read_topics(Counts& counts, const Allowed& allowed);
   void take(const test::KafkaRecord& r, Counts& counts, std::set<std::int64_t>& repeating);
   void look_for_lost(const std::set<std::string>& due, Counts& counts, const Allowed& allowed);
+  void look_at_parked(Counts& counts, const Allowed& allowed);
   void compare_told(const std::vector<Told>& told, Counts& counts, const Allowed& allowed);
   void look_at_journal(Counts& counts, const Allowed& allowed);
   void assign_batches();
@@ -101,6 +106,7 @@ class Checker {
   test::KafkaPositions progress_positions_;
   std::int64_t progress_epoch_ = 0;
   std::string progress_token_;
+  bool parked_hold_back_ = true;
   Millis settled_in_{0};
   std::map<std::string, std::string> examples_;
 };

@@ -12,7 +12,8 @@ namespace outbox::faults {
 const std::vector<Row>& all_rows() {
   static const std::vector<Row> all = [] {
     std::vector<Row> rows;
-    for (const auto& part : {relay_rows(), postgres_rows(), failover_rows(), ground_rows(), kafka_rows(), kafka_request_rows()}) {
+    for (const auto& part : {relay_rows(), sweep_rows(), postgres_rows(), failover_rows(), ground_rows(), kafka_rows(), kafka_request_rows(),
+                             kafka_topic_rows(), outage_rows(), together_rows()}) {
       rows.insert(rows.end(), part.begin(), part.end());
     }
     return rows;
@@ -47,7 +48,7 @@ int run(int argc, char** argv) {
   app.add_flag("--list", list, "the rows that can be run");
   app.add_option("--row", names, "of the fault matrix; several are run one after the other");
   app.add_option("--seed", options.seed, "decides the workload, the moments of the faults and their mix");
-  auto* const rounds = app.add_option("--rounds", options.rounds, "of each row");
+  auto* const rounds = app.add_option("--rounds", options.rounds, "of each row; default: 10, or all of a row that has an end");
   app.add_option("--first", options.first, "number of the first round");
   app.add_option("--minutes", minutes, "begin no round later");
   app.add_option("--mode", mode, "exactly-once or at-least-once; default: both in turn");
@@ -60,10 +61,7 @@ int run(int argc, char** argv) {
     for (const Row& row : all_rows()) std::cout << row.id << '\n';
     return 0;
   }
-  if (minutes > 0) {
-    options.minutes = std::chrono::minutes(minutes);
-    if (rounds->count() == 0) options.rounds = 1'000'000;
-  }
+  if (minutes > 0) options.minutes = std::chrono::minutes(minutes);
   if (!mode.empty() && !(options.mode = parse_mode(mode))) {
     std::cerr << "--mode: " << mode << "\nHINT: exactly-once or at-least-once\n";
     return 2;
@@ -82,6 +80,7 @@ int run(int argc, char** argv) {
       std::cerr << "--row: there is no row " << name << "\nHINT: --list shows them\n";
       return 2;
     }
+    if (rounds->count() == 0) options.rounds = minutes > 0 || row->complete ? 1'000'000 : 10;
     const Tally tally = run_campaign(*row, options);
     std::cout << name << ": passed " << tally.passed << ", failed " << tally.failed << ", unknown " << tally.unknown << std::endl;
     if (tally.failed + tally.unknown > 0) code = 1;

@@ -87,6 +87,10 @@ Stretch::Stretch(Servers& all, std::uint64_t seed, const StretchOptions& chosen)
       checker(world, topics, chosen.mode) {
   for (const auto& [name, value] : environment_of(options, servers, world)) world.environment[name] = value;
   for (int i = 0; i < options.relays; ++i) start_relay();
+  if (const auto order = options.relay.find("OUTBOX_RELAY_DELIVERY_ORDER"); order != options.relay.end() && order->second == "message") {
+    checker.let_parked_be_overtaken();
+  }
+  if (options.workload.applications == 0) return;
   applications.go();
   until_batches(3, starts_within);
 }

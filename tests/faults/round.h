@@ -101,6 +101,7 @@ struct Round {
   Stretch& stretch;
   Random& random;
   int number = 0;
+  bool again = false;  // the round before could not be judged
 
   std::string detail{};                       // what was done, and when
   Clock::time_point healed_at{};              // since when nothing is in the way any more
@@ -108,14 +109,15 @@ struct Round {
   Allowed allowed{};
   std::vector<std::string> expected_errors{};  // events of level error that the fault causes
   std::map<std::string, double> measured{};
-  std::vector<std::string> wrong{};            // what the relay did against its promise, as the row itself saw
-  std::vector<std::string> findings{};         // what only the row can see; each makes the round fail, and counts as fencing
+  std::vector<std::pair<std::int64_t Counts::*, std::string>> broken{};  // what only the row itself could see
 
   // Lets the load run for a moment that is drawn by lot: where the fault strikes is what is tested.
   Millis let_run(std::int64_t from_ms, std::int64_t to_ms);
   void healed() { healed_at = Clock::now(); }
   void recovered() { recovered_at = Clock::now(); }
   void find(const std::string& what) { findings.push_back(what); }
+  // The relay did what it must not; the round fails by this count.
+  void broke(std::int64_t Counts::*count, const std::string& how) { broken.emplace_back(count, how); }
   void tell(const std::string& what) { detail += (detail.empty() ? "" : "; ") + what; }
 };
 

@@ -17,9 +17,12 @@ struct Row {
   std::function<void(Round&)> inject;
   StretchOptions stretch{};
   int rounds_of_stretch = 25;  // then a new outbox, so that logs stay short; 1: the servers do not outlive a round, either
-  ServerOptions servers{};
   Millis recovers_within{60'000};  // or else it is stuck; the recovery time itself is measured
   ServerOptions servers{};
+  // Of a row that is not drawn by lot but has an end: whether it has come in this mode.
+  std::function<bool(Mode)> complete{};
+  // Changes the options of a stretch; stretches are numbered from 0, and two in a row have one mode each.
+  std::function<void(StretchOptions&, int stretch)> vary{};
 };
 
 const std::vector<Row>& all_rows();
@@ -33,5 +36,7 @@ std::vector<Row> kafka_rows();
 std::vector<Row> kafka_request_rows();
 std::vector<Row> kafka_topic_rows();
 std::vector<Row> outage_rows();
+std::vector<Row> sweep_rows();
+std::vector<Row> together_rows();
 
 }  // namespace outbox::faults

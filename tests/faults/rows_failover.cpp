@@ -60,7 +60,7 @@ void primary_dies_with_its_last_commits(Round& round) {
   try {
     stretch.relays.front().process.says("database_went_back", notices_within);
   } catch (const std::runtime_error&) {
-    round.wrong.emplace_back("the relay did not say that the database went back");
+    round.broke(&Counts::exits, "the relay did not say that the database went back");
   }
 }
 
@@ -96,7 +96,7 @@ void both_are_up(Round& round) {
   try {
     test::eventually("the abandoned relay ends", [&] { return !abandoned.process.running(); }, notices_within);
   } catch (const std::runtime_error&) {
-    round.wrong.emplace_back("the relay of the abandoned primary goes on");
+    round.broke(&Counts::exits, "the relay of the abandoned primary goes on");
     stretch.kill(abandoned);
   }
   unaware.end();
@@ -115,7 +115,7 @@ void points_at_the_standby(Round& round) {
   try {
     relay.process.says("read-only standby", notices_within);
   } catch (const std::runtime_error&) {
-    round.wrong.emplace_back("the relay did not say that the server is a standby");
+    round.broke(&Counts::exits, "the relay did not say that the server is a standby");
   }
   ms_told(round, "promoted", round.let_run(0, 1'500));
   stretch.servers.postgres->stop(ScratchPostgres::Stop::immediate);

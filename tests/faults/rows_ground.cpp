@@ -45,7 +45,7 @@ void tables_changed(Round& round) {
       change(round, changes[what]);
     } else if (what == std::size(changes)) {
       if (const auto done = round.stretch.world.command({"init", "--kafka"}); done.code != 0) {
-        round.wrong.push_back("init under load failed: " + done.output);
+        round.broke(&Counts::exits, "init under load failed: " + done.output);
       }
       round.tell("init again");
     } else {
@@ -77,7 +77,7 @@ void expect_flow(Round& round, const std::string& meanwhile) {
   try {
     round.stretch.until_batches(5, flows_within);
   } catch (const std::runtime_error&) {
-    round.wrong.push_back("nothing flowed while there was " + meanwhile);
+    round.broke(&Counts::exits, "nothing flowed while there was " + meanwhile);
   }
   round.measured["five_batches_ms"] = static_cast<double>(std::chrono::duration_cast<Millis>(Clock::now() - began).count());
 }
@@ -124,9 +124,9 @@ void relay_refuses(Round& round, const std::string& take, const std::string& giv
   stretch.world.sql(take);
   try {
     test::eventually("the relay ends", [&] { return !relay.process.running(); }, ends_within);
-    if (relay.process.output().find("HINT: ") == std::string::npos) round.wrong.push_back("the relay ended without a hint after " + take);
+    if (relay.process.output().find("HINT: ") == std::string::npos) round.broke(&Counts::exits, "the relay ended without a hint after " + take);
   } catch (const std::runtime_error&) {
-    round.wrong.push_back("the relay goes on after " + take);
+    round.broke(&Counts::exits, "the relay goes on after " + take);
     stretch.kill(relay);
   }
   round.let_run(0, 300);

@@ -230,10 +230,10 @@ std::vector<Row> kafka_rows() {
   const ServerOptions three{.brokers = 3};
   return {
       {"K1", broker_killed},
-      {"K2", a_leader_goes, {}, 10, three},
+      {.id = "K2", .inject = a_leader_goes, .rounds_of_stretch = 10, .servers = three},
       {"K3", broker_paused, {.relay = impatient()}},
       {"K6", bad_weather, {.through_kafka_proxy = true, .relay = impatient()}},
-      {"K7", too_few_in_sync, {}, 10, three},
+      {.id = "K7", .inject = too_few_in_sync, .rounds_of_stretch = 10, .servers = three},
       {"K10", impostor_comes},
   };
 }

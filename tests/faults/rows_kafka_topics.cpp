@@ -208,7 +208,7 @@ std::vector<Row> kafka_topic_rows() {
   const ServerOptions with_rights{.kafka = {"authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer",
                                             "allow.everyone.if.no.acl.found=true"}};
   return {
-      {"K9", topic_changes, {.relay = {{"OUTBOX_RELAY_TOPICS_MISSING_AFTER", "300ms"}}}, 25, with_rights},
+      {.id = "K9", .inject = topic_changes, .stretch = {.relay = {{"OUTBOX_RELAY_TOPICS_MISSING_AFTER", "300ms"}}}, .servers = with_rights},
       {"K11", progress_is_lost},
   };
 }

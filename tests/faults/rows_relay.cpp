@@ -1,10 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <fcntl.h>
 #include <signal.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
 
 #include "tests/faults/rows.h"
 
 namespace outbox::faults {
 namespace {
+
+constexpr Millis drains_within{30'000};  // a bound for the harness: how long it took is measured
 
 void killed_and_started_again(Round& round) {
   const Millis after = round.let_run(0, 300);
@@ -39,14 +48,170 @@ void stopped_past_its_lease(Round& round) {
   round.allowed.doubtful_batches = 2;  // of the zombie, and of the one that recovered it
 }
 
+// Longer than transaction.timeout.ms of the relay, after which Kafka looks for such transactions every 10 s.
+void stopped_past_its_transaction(Round& round) {
+  const Millis after = round.let_run(0, 300);
+  Relay& relay = round.stretch.relays.front();
+  relay.process.signal(SIGSTOP);
+  const Millis stopped = round.let_run(16'000, 27'000);
+  round.tell("stopped after " + std::to_string(after.count()) + " ms for " + std::to_string(stopped.count()) + " ms");
+  relay.process.signal(SIGCONT);
+  round.healed();
+}
+
+// Leaves the relay as one that ended by itself, which fails the round, unless it ended well.
+void ask_to_end(Round& round, Relay& relay, int times) {
+  const auto asked = Clock::now();
+  for (int i = 0; i < times; ++i) {
+    relay.process.signal(SIGTERM);
+    if (i + 1 < times) round.let_run(0, 20);
+  }
+  relay.killed = relay.process.wait(drains_within) == 0;
+  round.measured["drain_ms"] = static_cast<double>(std::chrono::duration_cast<Millis>(Clock::now() - asked).count());
+}
+
+void asked_to_end(Round& round) {
+  const Millis after = round.let_run(0, 300);
+  Relay& relay = round.stretch.relays.front();
+  const auto hangups = between(round.random, 0, 200);
+  for (std::int64_t i = 0; i < hangups; ++i) {
+    relay.process.signal(SIGHUP);
+    if (chance(round.random, 0.2)) round.let_run(0, 5);
+  }
+  const auto times = between(round.random, 1, 2);
+  ask_to_end(round, relay, static_cast<int>(times));
+  round.tell(std::to_string(hangups) + " SIGHUPs after " + std::to_string(after.count()) + " ms, SIGTERM " + std::to_string(times) + " times");
+  round.stretch.start_relay();
+  round.healed();
+}
+
+std::uint64_t open_files(pid_t pid) {
+  const std::filesystem::directory_iterator all("/proc/" + std::to_string(pid) + "/fd");
+  return static_cast<std::uint64_t>(std::distance(begin(all), end(all)));
+}
+
+// It cannot open anything while all its connections end. It may give up, but not by a crash; memory and threads are not in this row: an
+// allocation that fails ends the program, and root's threads are not limited.
+void out_of_descriptors(Round& round) {
+  Stretch& s = round.stretch;
+  const Millis after = round.let_run(0, 300);
+  Relay& relay = s.relays.front();
+  const pid_t pid = relay.process.pid();
+  rlimit before{};
+  if (prlimit(pid, RLIMIT_NOFILE, nullptr, &before) != 0) throw std::runtime_error("prlimit");
+  const auto few = static_cast<rlim_t>(between(round.random, 3, static_cast<std::int64_t>(open_files(pid))));
+  const rlimit limit{few, before.rlim_max};
+  prlimit(pid, RLIMIT_NOFILE, &limit, nullptr);
+  s.servers.kafka_proxy.cut();
+  s.world.sql("select pg_terminate_backend(a.pid) from pg_stat_activity a where a.application_name like 'outbox-relay%' and "
+              "a.datname = current_database()");
+  const Millis lasted = round.let_run(500, 3'000);
+  round.tell("no more than " + std::to_string(few) + " descriptors after " + std::to_string(after.count()) + " ms for " +
+             std::to_string(lasted.count()) + " ms");
+  prlimit(pid, RLIMIT_NOFILE, &before, nullptr);
+  if (!relay.process.running()) {
+    const int code = relay.process.wait();
+    round.tell("it ended with " + std::to_string(code));
+    relay.killed = code > 0;
+    s.start_relay();
+  }
+  round.healed();
+}
+
+// A pipe that is full and has no reader, or a disk that is full.
+void log_not_taken(Round& round) {
+  Stretch& s = round.stretch;
+  ask_to_end(round, s.relays.front(), 1);
+  const bool pipe = chance(round.random, 0.7);
+  const std::string fifo = std::filesystem::temp_directory_path() / ("outbox-full-pipe." + std::to_string(getpid()));
+  std::filesystem::remove(fifo);
+  if (mkfifo(fifo.c_str(), 0600) != 0) throw std::runtime_error("mkfifo " + fifo);
+  const int keeps_open = open(fifo.c_str(), O_RDWR | O_NONBLOCK | O_CLOEXEC);
+  const std::string page(4'096, '\n');
+  while (write(keeps_open, page.data(), page.size()) > 0) {
+  }
+  test::Process::Environment environment = s.world.environment;
+  environment["OUTBOX_LOG"] = pipe ? fifo : "/dev/full";
+  s.relays.push_back({test::Process({"/bin/sh", "-c", "exec \"$0\" run >\"$OUTBOX_LOG\" 2>&1",
+                                     test::program_path(s.options.sabotage.empty() ? "outbox-relay" : "outbox-relay-sabotaged")},
+                                    environment)});
+  round.tell(pipe ? "started on a full pipe" : "started on a full disk");
+  round.healed();
+  s.until_batches(3, Millis{30'000});
+  round.recovered();
+  round.let_run(0, 1'000);
+  ask_to_end(round, s.relays.back(), 1);
+  close(keeps_open);
+  std::filesystem::remove(fifo);
+  s.start_relay();
+}
+
+// Stopped every other 100 ms, while another process takes what it can get.
+void starved(Round& round) {
+  const Millis after = round.let_run(0, 300);
+  const test::Process busy({"/bin/sh", "-c", "while :; do :; done"}, {});
+  Relay& relay = round.stretch.holder();
+  for (int i = 0; i < 15; ++i) {
+    relay.process.signal(SIGSTOP);
+    round.let_run(100, 100);
+    relay.process.signal(SIGCONT);
+    round.let_run(100, 100);
+  }
+  round.tell("half of a processor after " + std::to_string(after.count()) + " ms for 3 s");
+  round.healed();
+}
+
+// Read by libfaketime at each look at the clock.
+std::filesystem::path clock_file() { return std::filesystem::temp_directory_path() / ("outbox-relay-clock." + std::to_string(getpid())); }
+
+void set_relay_clock(std::int64_t ahead_s) {
+  const std::string fresh = clock_file().string() + ".new";
+  std::ofstream(fresh) << std::showpos << ahead_s << '\n';
+  std::filesystem::rename(fresh, clock_file());
+}
+
+void clock_jumps(Round& round) {
+  const auto epoch = round.stretch.epoch();
+  const auto jumps = between(round.random, 2, 6);
+  round.tell("the clock is off by");
+  for (std::int64_t i = 0; i < jumps; ++i) {
+    const auto ahead = between(round.random, -3'600, 3'600);
+    set_relay_clock(ahead);
+    round.detail += " " + std::to_string(ahead);
+    round.let_run(100, 1'000);
+  }
+  round.detail += " s";
+  if (round.stretch.epoch() != epoch) round.broke(&Counts::stuck, "the lease changed hands because of a clock");
+  round.healed();
+}
+
+StretchOptions with_steered_clock() {
+  StretchOptions o;
+  o.relays = 2;
+  o.relay = {{"LD_PRELOAD", "/usr/$LIB/faketime/libfaketimeMT.so.1"},
+             {"FAKETIME_TIMESTAMP_FILE", clock_file()},
+             {"FAKETIME_NO_CACHE", "1"},
+             {"FAKETIME_DONT_FAKE_MONOTONIC", "1"},
+             {"NO_FAKE_STAT", "1"}};
+  return o;
+}
+
 }  // namespace
 
 std::vector<Row> relay_rows() {
-  return {
+  std::vector<Row> rows = {
       {"R1", killed_and_started_again},
       {"R4", killed_and_taken_over, {.relays = 2}},
       {"R5", stopped_past_its_lease, {.relays = 2}},
+      {"R6", stopped_past_its_transaction},
+      {"R7", asked_to_end},
+      {"R9", out_of_descriptors, {.through_kafka_proxy = true}},
+      {"R10", log_not_taken},
+      {"R11", starved, {.relays = 2}},
+      {"R12", clock_jumps, with_steered_clock()},
   };
+  rows.back().vary = [](StretchOptions&, int) { set_relay_clock(0); };
+  return rows;
 }
 
 }  // namespace outbox::faults

@@ -21,6 +21,7 @@ constexpr double is_prepared = 0.01;
 constexpr double has_no_key = 0.05;
 constexpr double has_no_payload = 0.02;  // a tombstone
 constexpr double has_headers = 0.1;
+constexpr std::size_t too_large = 1'100'000;  // for delivery.message_bytes_max
 constexpr double is_long = 0.004;        // 100 kB and more
 constexpr Millis held_open_max{8'000};
 constexpr Millis away{50};               // before an application connects again
@@ -53,7 +54,8 @@ const char* const create_tables = R"(
   create table app.counter (key text primary key, n bigint not null);
   create table app.tx (id bigint primary key);
   create table app.said (id uuid primary key, tx bigint not null, topic text not null, key text, n bigint not null, payload_sha256 text,
-                         headers jsonb))";
+                         headers jsonb);
+  create table app.poison (id uuid primary key))";
 
 // The lock on the key comes before the message's number is drawn, as docs/ordering.md asks for.
 constexpr const char* say = R"(
@@ -139,9 +141,14 @@ class Applications::Application {
 
   void say_one(pqxx::transaction_base& tx, std::int64_t id, const std::optional<std::string>& key) {
     const std::string uuid = Uuid::random().text();
-    const std::string& topic = all_.topics_[key ? std::hash<std::string>()(*key) % all_.topics_.size() : random_() % all_.topics_.size()];
+    std::string topic = all_.topics_[key ? std::hash<std::string>()(*key) % all_.topics_.size() : random_() % all_.topics_.size()];
     std::optional<std::string> payload;
     if (!chance(random_, has_no_payload)) payload = hex(random_bytes(random_, some_size(random_)));
+    if (all_.options_.poison > 0 && chance(random_, all_.options_.poison)) {
+      if (chance(random_, 0.5)) payload = hex(random_bytes(random_, too_large));
+      else topic = chance(random_, 0.5) ? "__internal" : "no topic!";
+      tx.exec_params("insert into app.poison values ($1::uuid)", uuid);
+    }
     std::optional<std::string> headers;
     if (chance(random_, has_headers)) headers = odd_headers;
     const auto text = [](const std::optional<std::string>& t) { return t ? t->c_str() : nullptr; };

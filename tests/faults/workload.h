@@ -38,6 +38,7 @@ struct WorkloadOptions {
   bool long_transaction = true;  // one more application holds each transaction open for some seconds
   bool prepared = true;          // some transactions are committed in two phases
   double asynchronous = 0.3;     // share of transactions
+  double poison = 0;             // share of messages that are too large or to no topic: app.poison has their ids
 };
 
 // Thread-safe; the applications are threads with a connection each. They go on when the server goes away, and connect again.

@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+// Several faults at once, and none for a long time.
+#include <signal.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+
+#include "tests/faults/rows.h"
+#include "tests/support/usage.h"
+
+namespace outbox::faults {
+namespace {
+
+constexpr double is_calm = 0.25;
+constexpr Millis soaks_for{60'000};
+
+// What the faults of one mix share: which servers are there.
+struct Scene {
+  Round& round;
+  bool postgres_is_there = true;
+
+  Stretch& stretch() { return round.stretch; }
+  Relay& some_relay() {
+    std::vector<Relay*> alive;
+    for (Relay& r : round.stretch.relays) {
+      if (!r.killed) alive.push_back(&r);
+    }
+    if (alive.empty()) return round.stretch.start_relay();
+    return *alive[static_cast<std::size_t>(between(round.random, 0, static_cast<std::int64_t>(alive.size()) - 1))];
+  }
+};
+
+// One that begins, and ends some time later. Of each group one at a time.
+struct Fault {
+  const char* name;
+  int group;
+  std::function<std::function<void()>(Scene&)> begin;  // returns what ends it
+};
+
+std::function<void()> kill_relay(Scene& s) {
+  s.stretch().kill(s.some_relay());
+  return [&s] { s.stretch().start_relay(); };
+}
+
+std::function<void()> stop_relay(Scene& s) {
+  Relay& chosen = s.some_relay();
+  chosen.process.signal(SIGSTOP);
+  return [&chosen] { chosen.process.signal(SIGCONT); };
+}
+
+std::function<void()> crash_postgres(Scene& s) {
+  s.postgres_is_there = false;
+  s.stretch().servers.postgres->stop(test::ScratchPostgres::Stop::immediate);
+  return [&s] {
+    s.stretch().servers.postgres->start();
+    s.postgres_is_there = true;
+  };
+}
+
+std::function<void()> terminate_backends(Scene& s) {
+  if (s.postgres_is_there) {
+    s.stretch().world.sql("select pg_terminate_backend(a.pid) from pg_stat_activity a where a.datname = current_database() and "
+                          "a.pid <> pg_backend_pid()");
+  }
+  return [] {};
+}
+
+std::function<void()> kill_broker(Scene& s) {
+  s.stretch().servers.kafka->kill();
+  return [&s] { s.stretch().servers.kafka->start(); };
+}
+
+std::function<void()> pause_broker(Scene& s) {
+  s.stretch().servers.kafka->pause();
+  return [&s] { s.stretch().servers.kafka->resume(); };
+}
+
+std::function<void()> cut_proxy(Scene& s) {
+  s.stretch().servers.kafka_proxy.cut();
+  return [] {};
+}
+
+const std::vector<Fault>& faults() {
+  static const std::vector<Fault> all = {
+      {"relay killed", 0, kill_relay},     {"relay stopped", 1, stop_relay}, {"PostgreSQL crashed", 2, crash_postgres},
+      {"backends terminated", 3, terminate_backends}, {"broker killed", 4, kill_broker}, {"broker stopped", 4, pause_broker},
+      {"connections to Kafka cut", 5, cut_proxy},
+  };
+  return all;
+}
+
+// Two to four of different groups.
+std::vector<const Fault*> some_faults(Random& random) {
+  std::vector<const Fault*> all, chosen;
+  for (const Fault& f : faults()) all.push_back(&f);
+  std::shuffle(all.begin(), all.end(), random);
+  const auto wanted = static_cast<std::size_t>(between(random, 2, 4));
+  for (const Fault* f : all) {
+    const bool taken = std::any_of(chosen.begin(), chosen.end(), [&](const Fault* c) { return c->group == f->group; });
+    if (!taken && chosen.size() < wanted) chosen.push_back(f);
+  }
+  return chosen;
+}
+
+struct Event {
+  std::int64_t at_ms;
+  std::function<void()> happens;
+};
+
+void happen(std::vector<Event> events) {
+  std::stable_sort(events.begin(), events.end(), [](const Event& a, const Event& b) { return a.at_ms < b.at_ms; });
+  const auto began = Clock::now();
+  for (const Event& e : events) {
+    test::eventually("the moment of the next fault", [&] { return Clock::now() >= began + Millis{e.at_ms}; }, Millis{60'000});
+    e.happens();
+  }
+}
+
+void mixed(Round& round) {
+  const auto began = Clock::now();
+  if (chance(round.random, is_calm)) {
+    round.tell("calm for " + std::to_string(round.let_run(3'000, 10'000).count()) + " ms");
+  } else {
+    Scene scene{round};
+    const auto chosen = some_faults(round.random);
+    std::vector<std::function<void()>> ends(chosen.size());
+    std::vector<Event> events;
+    for (std::size_t i = 0; i < chosen.size(); ++i) {
+      const auto from = between(round.random, 0, 4'000);
+      const auto until = from + between(round.random, 100, 5'000);
+      events.push_back({from, [&, i] { ends[i] = chosen[i]->begin(scene); }});
+      events.push_back({until, [&, i] { ends[i](); }});
+      round.tell(std::string(chosen[i]->name) + " from " + std::to_string(from) + " to " + std::to_string(until) + " ms");
+    }
+    happen(std::move(events));
+    round.allowed.doubtful_batches = 2 * static_cast<int>(chosen.size());  // of who is struck, and of who takes over
+  }
+  round.healed();
+  round.stretch.until_batches(1, Millis{60'000});
+  round.recovered();
+  round.measured["minutes"] = std::chrono::duration<double, std::ratio<60>>(Clock::now() - began).count();
+}
+
+void everything_killed(Round& round) {
+  Stretch& s = round.stretch;
+  const Millis after = round.let_run(0, 300);
+  for (Relay& r : s.relays) s.kill(r);
+  s.servers.kafka->kill();
+  s.servers.postgres->stop(test::ScratchPostgres::Stop::immediate);
+  std::vector<std::pair<const char*, std::function<void()>>> starts = {
+      {"PostgreSQL", [&] { s.servers.postgres->start(); }}, {"Kafka", [&] { s.servers.kafka->start(); }},
+      {"a relay", [&] { s.start_relay(); }}, {"a relay", [&] { s.start_relay(); }}};
+  std::shuffle(starts.begin(), starts.end(), round.random);
+  round.tell("all killed after " + std::to_string(after.count()) + " ms, started: ");
+  for (const auto& [name, start] : starts) {
+    start();
+    round.detail += std::string(&start == &starts.front().second ? "" : ", ") + name;
+  }
+  round.healed();
+}
+
+double status_field(pid_t pid, const std::string& name) {
+  std::ifstream in("/proc/" + std::to_string(pid) + "/status");
+  for (std::string line; std::getline(in, line);) {
+    if (line.starts_with(name + ":")) return std::stod(line.substr(name.size() + 1));
+  }
+  throw std::runtime_error("no " + name + " of process " + std::to_string(pid));
+}
+
+void soak(Round& round) {
+  Stretch& s = round.stretch;
+  const pid_t pid = s.holder().process.pid();
+  const auto began = Clock::now();
+  const double cpu = test::cpu_seconds(pid);
+  const auto batches = s.delivered_batches();
+  round.let_run(soaks_for.count(), soaks_for.count());
+  const double seconds = std::chrono::duration<double>(Clock::now() - began).count();
+  const std::filesystem::directory_iterator fds("/proc/" + std::to_string(pid) + "/fd");
+  round.measured = {{"minutes", seconds / 60},
+                    {"relay_rss_kb", status_field(pid, "VmRSS")},
+                    {"relay_threads", status_field(pid, "Threads")},
+                    {"relay_fds", static_cast<double>(std::distance(begin(fds), end(fds)))},
+                    {"relay_cpu_percent", 100 * (test::cpu_seconds(pid) - cpu) / seconds},
+                    {"batches_per_second", static_cast<double>(s.delivered_batches() - batches) / seconds},
+                    {"dead_tuples", std::stod(s.world.value("select sum(t.n_dead_tup) from pg_stat_user_tables t where t.schemaname = 'outbox'"))}};
+  round.healed();
+}
+
+// With each setting of delivery.order in turn.
+void vary_order(StretchOptions& options, int stretch) {
+  options.relay["OUTBOX_RELAY_DELIVERY_ORDER"] = stretch / 2 % 2 == 0 ? "key" : "message";
+}
+
+}  // namespace
+
+std::vector<Row> together_rows() {
+  std::vector<Row> rows = {
+      {"T1", mixed, {.relays = 2, .through_kafka_proxy = true}},
+      {"T2", everything_killed, {.relays = 2}},
+      {"T3", mixed, {.relays = 2, .through_kafka_proxy = true, .workload = {.poison = 0.001}}, 8},
+      {"T4", soak, {.workload = {.think = Millis{100}}}, 30},
+  };
+  rows[2].vary = vary_order;
+  return rows;
+}
+
+}  // namespace outbox::faults
