@@ -128,6 +128,7 @@ class Campaign {
   // The verdict of a whole stretch that ends badly is the last round's, which is why it is judged before that round is recorded.
   void end_stretch(bool servers_too_good_to_leave) {
     stretch_.reset();
+    alone_.reset();
     if (!servers_too_good_to_leave || (row_.rounds_of_stretch == 1 && !row_.servers.standby)) servers_.reset();
   }
 
@@ -141,10 +142,14 @@ class Campaign {
     std::string why;
     const auto began = Clock::now();
     try {
-      if (!stretch_) begin_stretch(n);
-      line["mode"] = to_string(mode_);
-      Round round{*stretch_, random, n, unknown_in_a_row_ > 0};
-      judge(round, line, why);
+      if (row_.alone) {
+        judge_alone(n, random, line, why);
+      } else {
+        if (!stretch_) begin_stretch(n);
+        line["mode"] = to_string(mode_);
+        Round round{*stretch_, random, n, unknown_in_a_row_ > 0};
+        judge(round, line, why);
+      }
     } catch (const std::exception& e) {
       line["verdict"] = "unknown";
       why = e.what();
@@ -190,6 +195,24 @@ class Campaign {
     broken_ = broken(line["counts"], mode_, round.allowed);
     line["verdict"] = broken_.empty() ? "passed" : "failed";
     if (!broken_.empty()) why += (why.empty() ? "" : "; ") + examples;
+  }
+
+  void judge_alone(int n, Random& random, Json& line, std::string& why) {
+    if (!alone_) {
+      alone_ = row_.alone(mix(options_.seed, row_.id, n));
+      rounds_of_stretch_ = 0;
+    }
+    AloneRound round{random, n, options_.kafka_version};
+    const auto began = Clock::now();
+    line["counts"] = json_of(alone_->run(round));
+    line["fault_ms"] = ms_between(began, Clock::now());
+    if (round.healed_at != Clock::time_point{}) line["recovered_ms"] = ms_between(round.healed_at, round.recovered_at);
+    line["detail"] = round.detail;
+    if (!round.measured.empty()) line["measured"] = round.measured;
+    line["servers"] = round.servers;
+    broken_ = broken(line["counts"], Mode::exactly_once, {});
+    line["verdict"] = broken_.empty() ? "passed" : "failed";
+    why = round.why;
   }
 
   std::string postgres_version() {
@@ -242,6 +265,7 @@ class Campaign {
   std::vector<std::string> broken_;
   std::unique_ptr<Servers> servers_;
   std::unique_ptr<Stretch> stretch_;
+  std::unique_ptr<Alone> alone_;
 };
 
 }  // namespace

@@ -13,7 +13,7 @@ const std::vector<Row>& all_rows() {
   static const std::vector<Row> all = [] {
     std::vector<Row> rows;
     for (const auto& part : {relay_rows(), sweep_rows(), postgres_rows(), failover_rows(), ground_rows(), kafka_rows(), kafka_request_rows(),
-                             kafka_topic_rows(), outage_rows(), together_rows()}) {
+                             kafka_topic_rows(), outage_rows(), together_rows(), effect_rows()}) {
       rows.insert(rows.end(), part.begin(), part.end());
     }
     return rows;
@@ -80,7 +80,7 @@ int run(int argc, char** argv) {
       std::cerr << "--row: there is no row " << name << "\nHINT: --list shows them\n";
       return 2;
     }
-    if (rounds->count() == 0) options.rounds = minutes > 0 || row->complete ? 1'000'000 : 10;
+    if (rounds->count() == 0) options.rounds = minutes > 0 || row->complete ? 1'000'000 : row->rounds;
     const Tally tally = run_campaign(*row, options);
     std::cout << name << ": passed " << tally.passed << ", failed " << tally.failed << ", unknown " << tally.unknown << std::endl;
     if (tally.failed + tally.unknown > 0) code = 1;

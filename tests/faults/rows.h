@@ -2,13 +2,36 @@
 // The rows of the fault matrix that the campaign can run. What each row is for stands in rows.toml.
 #pragma once
 
+#include <cstdint>
 #include <functional>
+#include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "tests/faults/round.h"
 
 namespace outbox::faults {
+
+// A round without a relay, as its row tells of it.
+struct AloneRound {
+  Random& random;
+  int number;
+  const std::string& kafka_version;
+
+  std::string detail{}, why{};
+  Clock::time_point healed_at{}, recovered_at{};  // if the row knows
+  std::map<std::string, double> measured{};
+  std::map<std::string, std::string> servers{};   // versions of those that it used
+};
+
+// What a row needs for some rounds that has no relay: servers and a load of its own.
+class Alone {
+ public:
+  virtual ~Alone() = default;
+  // Puts load on, injects the fault, heals it and judges. What it throws makes the round unknown.
+  virtual Counts run(AloneRound& round) = 0;
+};
 
 struct Row {
   std::string id;
@@ -23,6 +46,8 @@ struct Row {
   std::function<bool(Mode)> complete{};
   // Changes the options of a stretch; stretches are numbered from 0, and two in a row have one mode each.
   std::function<void(StretchOptions&, int stretch)> vary{};
+  std::function<std::unique_ptr<Alone>(std::uint64_t seed)> alone{};  // in place of `inject` and `stretch`
+  int rounds = 10;                 // if nobody says how many
 };
 
 const std::vector<Row>& all_rows();
@@ -38,5 +63,6 @@ std::vector<Row> kafka_topic_rows();
 std::vector<Row> outage_rows();
 std::vector<Row> sweep_rows();
 std::vector<Row> together_rows();
+std::vector<Row> effect_rows();
 
 }  // namespace outbox::faults

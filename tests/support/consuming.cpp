@@ -67,6 +67,16 @@ class Producer {
 
 }  // namespace
 
+void create_effect_table(const World& world) {
+  world.sql("create table effect (id bigint generated always as identity, dedup_key text, key text, payload text)");
+  world.sql("grant select, insert on effect to inbox_consumer");
+}
+
+void write_effect(pqxx::dbtransaction& tx, const Record& record) {
+  tx.exec("insert into effect (dedup_key, key, payload) values (" + tx.quote(std::string(record.dedup_key)) + ", " +
+          tx.quote(std::string(record.key.value_or(""))) + ", " + tx.quote(std::string(record.payload.value_or(""))) + ")");
+}
+
 void produce(const std::string& brokers, const std::string& topic, const std::vector<NewRecord>& records) {
   Producer producer(brokers);
   for (const NewRecord& r : records) producer.send(topic, r);

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "outbox/consumer.h"
+#include "tests/support/world.h"
 
 namespace outbox::test {
 
@@ -33,6 +34,11 @@ void produce(const std::string& brokers, const std::string& topic, const std::ve
 // `count` records numbered from `first`: dedup-key and payload are the number, the key is one of `keys`; the payload is filled up to
 // `bytes`.
 void produce_numbers(const std::string& brokers, const std::string& topic, int first, int count, int keys = 20, std::size_t bytes = 0);
+
+// The table `effect`, which takes repeats, and the right of consumers to write it.
+void create_effect_table(const World& world);
+// Writes the record's key and payload there.
+void write_effect(pqxx::dbtransaction& tx, const Record& record);
 
 // A consumer that runs on a thread of its own until stop() or the end of its life.
 class RunningConsumer {

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <string>
+
+#include "tests/support/effect_world.h"
+#include "tests/support/findings.h"
+#include "tests/support/providers.h"
+
+namespace outbox::test {
+
+// What the settings of a provider promise.
+struct EffectPromise {
+  bool once = false;      // each is carried out, and no doubt is left to a person
+  bool resends = false;   // a doubt is resolved by doing it again
+  bool may_fail = false;  // the provider may refuse
+};
+
+struct PlannedEffect {
+  std::string at;   // which of the stand-ins
+  std::string key;  // as its log has it
+  Effect effect;
+};
+
+inline void plan(EffectWorld& world, const std::vector<PlannedEffect>& plans) {
+  pqxx::connection connection(world.dsn());
+  pqxx::work tx(connection);
+  for (const PlannedEffect& p : plans) outbox::plan(tx, p.effect);
+  tx.commit();
+}
+
+// Adds one effect, by the log of its provider and the state in the ledger. REQUIRES: nothing is under way.
+inline void judge_effect(Findings& found, EffectWorld& world, const StandIns& providers, const PlannedEffect& planned, const EffectPromise& promise) {
+  const std::string state = world.value("select state from effect.effect where effect_key = '" + planned.effect.effect_key + "'");
+  const auto times = static_cast<std::int64_t>(providers.effects(planned.at, planned.key));
+  const std::string what = planned.key + " is " + state + ", and was carried out " + std::to_string(times) + " times";
+  ++found.asked;
+  found.carried_out += times > 0;
+  found.persons += state == "needs_human";
+  if (times > 1 && !promise.resends) found.wrong(&Findings::repeated, what, times - 1);
+  if (state == "done" && times == 0) found.wrong(&Findings::lost, what);
+  if (state == "failed" && (times > 0 || !promise.may_fail)) found.wrong(times > 0 ? &Findings::journal : &Findings::lost, what);
+  if (state == "needs_human" ? promise.once : state != "done" && state != "failed") found.wrong(&Findings::stuck, what);
+}
+
+}  // namespace outbox::test

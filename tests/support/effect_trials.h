@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+// Effects at providers that fail: carried out by workers with the real adapters, and judged by the providers' own log.
+#pragma once
+
+#include <array>
+#include <functional>
+#include <memory>
+#include <random>
+#include <string>
+
+#include "outbox/effect_worker.h"
+#include "tests/support/effect_findings.h"
+
+namespace outbox::test {
+
+class EffectTrials {
+ public:
+  enum class Kind { charges, charges_without_keys, uploads, mail_held, mail_resent };
+  static constexpr std::array<Kind, 5> kinds{Kind::charges, Kind::charges_without_keys, Kind::uploads, Kind::mail_held, Kind::mail_resent};
+  static const char* name(Kind kind);
+
+  explicit EffectTrials(ScratchPostgres& postgres) : world_(postgres) {}
+
+  // 18 effects of this kind with one or two faults each: returns when none is left that a rule resolves, or it is too late.
+  Findings round(Kind kind, int number, std::mt19937_64& random);
+  World& world() { return world_; }
+
+ private:
+  using Json = StandIns::Json;
+
+  std::vector<PlannedEffect> plans(Kind kind, int number) const;
+  std::unique_ptr<Provider> adapter(Kind kind) const;
+  void carry_out(Kind kind, const std::string& provider, Findings& found);
+
+  EffectWorld world_;
+  StandIns providers_;
+};
+
+}  // namespace outbox::test
