@@ -3,6 +3,9 @@
 """Writes docs/reliability.md from what the fault campaign recorded in docs/reliability/.
 
     report.py [--check]     with --check it writes nothing, and exits 1 if the page is not what the records say
+    report.py --missing SEED
+                            writes nothing, and prints a line ROW MISSING FIRST MODE for each row that lacks something under the present
+                            protocol: so many rounds from number FIRST on; MODE is "any", or the one that is lacking
 """
 import math
 import pathlib
@@ -196,19 +199,40 @@ class Report:
         about = "What the relay cost the others while they were in trouble, where a row looks at it.\n"
         return section("Politeness", about, table(("row", "mode", "measured", "rounds", "median", "most"), lines)) if lines else ""
 
+    def passed(self, row, modes):
+        return [r for r in self.present if r["row"] == row["id"] and r["verdict"] == "passed" and r["mode"] in modes]
+
     def reached(self, row, modes):
         """How much of what is wanted has passed."""
-        rounds = [r for r in self.present if r["row"] == row["id"] and r["verdict"] == "passed" and r["mode"] in modes]
+        rounds = self.passed(row, modes)
+        if row["unit"] == "sweeps":  # the same point a second time adds nothing
+            rounds = {(r["mode"], r["seed"], r["round"]): r for r in rounds}.values()
         return len(rounds) if row["unit"] == "rounds" else round(sum(r.get("measured", {}).get(row["unit"], 0) for r in rounds), 6)
 
-    def unreached(self):
-        lines = []
+    def lacking(self):
+        """Each row that lacks something, with the modes of which it is asked, and how much has passed."""
         for row in self.records.rows.values():
             for modes in [(mode,) for mode in MODES] if row["each_mode"] else [("", *MODES)]:
                 reached = self.reached(row, modes)
                 if reached < row["wanted"] and not row["later"]:
-                    mode = modes[0] if row["each_mode"] else "any"
-                    lines.append((row["id"], mode, row["unit"], plain(row["wanted"]), plain(reached), plain(row["wanted"] - reached)))
+                    yield row, modes, reached
+
+    def missing(self, seed):
+        """What is to be run next: see the head of this file. How much a round is of a sweep is not known before one was run."""
+        for row, modes, reached in self.lacking():
+            passed = self.passed(row, modes)
+            each = 1 if row["unit"] == "rounds" else min((r.get("measured", {}).get(row["unit"], 1) for r in passed), default=None)
+            rounds = math.ceil(round((row["wanted"] - reached) / each, 3)) if each else 1
+            # A sweep goes to a point again that did not pass; elsewhere a round that was run is not repeated.
+            done = passed if row["unit"] == "sweeps" else [r for r in self.present if r["row"] == row["id"] and r["mode"] in modes]
+            numbers = {r["round"] for r in done if r["seed"] == seed}
+            first = next(n for n in range(len(numbers) + 1) if n not in numbers)
+            gap = min((n for n in numbers if n > first), default=first + rounds) - first
+            yield row["id"], min(rounds, gap), first, modes[0] if row["each_mode"] else "any"
+
+    def unreached(self):
+        lines = [(row["id"], modes[0] if row["each_mode"] else "any", row["unit"], plain(row["wanted"]), plain(reached),
+                  plain(row["wanted"] - reached)) for row, modes, reached in self.lacking()]
         about = "What is asked for under one protocol, and has not passed that often yet.\n"
         rest = table(("row", "mode", "unit", "wanted", "passed", "missing"), lines) if lines else "Nothing: every row has what is asked for.\n"
         return section("Wanted, and not yet reached", about, rest)
@@ -267,7 +291,7 @@ class Report:
     def baselines(self):
         lines = [(b["system"], b["row"], b["rounds"], *(b["counts"][c] for c in ("committed", "arrived", "lost", "repeated", "reordered")),
                   b["detail"]) for b in self.records.baselines]
-        about = "Other systems, under the same load and the same faults, judged by the same checker.\n"
+        about = "Other systems, under the same load and the same fault, judged by the same rules: each id once, each key in its order.\n"
         head = ("system", "row", "rounds", "committed", "arrived", "lost", "repeated", "reordered", "how")
         return section("Others", about, table(head, lines) if lines else "None has been run yet.\n")
 
@@ -289,19 +313,28 @@ class Report:
         return section("Files", table(("file in `docs/reliability/`", "lines"), lines)) if lines else ""
 
 
-def generate(root=ROOT):
-    """The page, or all mistakes in what it is made of."""
+def report_of(root=ROOT):
+    """All mistakes in what it is made of are raised together."""
     records = Records(read_rows(root / ROWS)).read(root / RECORDS)
     if records.mistakes:
         raise RecordsError("\n".join(str(mistake) for mistake in records.mistakes))
-    return Report(records, protocol_version(root)).page()
+    return Report(records, protocol_version(root))
+
+
+def generate(root=ROOT):
+    return report_of(root).page()
 
 
 def main(arguments, root=ROOT):
-    if arguments not in ([], ["--check"]):
+    asks = len(arguments) == 2 and arguments[0] == "--missing" and arguments[1].isdecimal()
+    if arguments not in ([], ["--check"]) and not asks:
         print(__doc__, file=sys.stderr)
         return 2
     try:
+        if asks:
+            for line in report_of(root).missing(int(arguments[1])):
+                print(*line)
+            return 0
         page = generate(root)
     except (Mistake, RecordsError, ProtocolError, OSError) as e:
         print(e, file=sys.stderr)

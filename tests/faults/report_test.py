@@ -147,13 +147,35 @@ class ReportTest(TreeTest):
         self.assertEqual(self.cells(page, "Earlier protocols", f"`{self.version}`")[3:], ["1", "1", "0", "0"])
 
     def test_sweeps_and_minutes_are_added_up(self):
-        points = [round_(f"a{n}", self.version, row="R2", measured={"sweeps": 1 / 600}) for n in range(600)]
+        points = [round_(f"a{n}", self.version, row="R2", round=n, measured={"sweeps": 1 / 600}) for n in range(600)]
         minutes = round_("t", self.version, row="T1", measured={"minutes": 12.5})
         page = self.page(*points, minutes)
         wanted = self.section(page, "Wanted, and not yet reached")
         self.assertNotIn("| R2 | exactly-once |", wanted)
         self.assertIn("| R2 | at-least-once | sweeps | 1 | 0 | 1 |", wanted)
         self.assertIn("| T1 | any | minutes | 60 | 12.5 | 47.5 |", wanted)
+
+    def missing(self, row, *lines):
+        self.write(*lines)
+        return [line[1:] for line in report.report_of(self.root).missing(17) if line[0] == row]
+
+    def test_what_is_missing_goes_on_behind_what_was_run(self):
+        rounds = [round_(f"a{n}", self.version, round=n) for n in range(3)]
+        self.assertEqual(self.missing("R1"), [(1000, 0, "any")])
+        self.assertEqual(self.missing("R1", *rounds), [(997, 3, "any")])
+        self.assertEqual(self.missing("R1", *rounds, bad("b", self.version, "unknown", round=3)), [(997, 4, "any")])
+        self.assertEqual(self.missing("R1", *rounds, round_("c", self.version, round=7)), [(4, 3, "any")])
+        self.assertEqual(self.missing("R1", *rounds, round_("c", self.version, round=3, seed=18)), [(996, 3, "any")])
+        self.assertEqual(self.missing("R1", *[round_(f"a{n}", "0" * 16, round=n) for n in range(3)]), [(1000, 0, "any")])
+
+    def test_a_sweep_goes_back_to_the_point_that_did_not_pass(self):
+        points = [round_(f"a{n}", self.version, row="R2", round=n, measured={"sweeps": 1 / 600}) for n in range(600) if n not in (100, 300)]
+        self.assertEqual(self.missing("R2"), [(1, 0, "exactly-once"), (1, 0, "at-least-once")])
+        self.assertEqual(self.missing("R2", points[0])[0], (599, 1, "exactly-once"))
+        lost = bad("b", self.version, "unknown", row="R2", round=100)
+        self.assertEqual(self.missing("R2", *points, lost)[0], (1, 100, "exactly-once"))
+        again = [{**points[5], "id": f"c{n}"} for n in range(2)]
+        self.assertEqual(self.missing("R2", *points, *again)[0], (1, 100, "exactly-once"))
 
     def test_quantiles_are_values_that_occurred(self):
         hundred = list(range(100, 0, -1))

@@ -21,11 +21,13 @@ Counts conclude(AloneRound& round, const test::Findings& f, test::World& world) 
   return counts_of(f);
 }
 
-// Half of the stretches without company, so that both ways out of a death are gone.
+// Half of the stretches without company, so that both ways on from a death are gone.
 class ConsumersDie : public Alone {
  public:
   explicit ConsumersDie(std::uint64_t seed)
-      : kafka_({"group.min.session.timeout.ms=1000"}), company_(seed % 2 == 0 ? Company::none : Company::steady), consumers_(postgres_, kafka_, company_) {}
+      : kafka_({"group.min.session.timeout.ms=1000"}),
+        company_(seed % 2 == 0 ? Company::none : Company::steady),
+        consumers_(postgres_, kafka_, company_) {}
 
   Counts run(AloneRound& round) override {
     consumers_.one_dies(round.random());

@@ -71,7 +71,8 @@ Findings DyingConsumers::judge(Millis within) {
   f.wrong(&Findings::lost, "records without an effect", produced_ - once);
   f.wrong(&Findings::repeated, "records with several effects", count("count(*) - count(distinct dedup_key) from effect"));
   f.wrong(&Findings::reordered, "effects of a key out of order",
-          count("count(*) from (select payload::bigint < lag(payload::bigint) over (partition by key order by id) as wrong from effect) e where wrong"));
+          count("count(*) from (select payload::bigint < lag(payload::bigint) over (partition by key order by id) as wrong from effect) e "
+                "where wrong"));
   f.wrong(&Findings::journal, "records that the inbox knows and that have no effect, or the other way round",
           count("count(*) from inbox.accepted a full join (select distinct dedup_key from effect) e on e.dedup_key = a.dedup_key "
                 "where a.dedup_key is null or e.dedup_key is null"));
