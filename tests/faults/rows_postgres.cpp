@@ -260,7 +260,7 @@ void half_open(Round& round) {
 
 // By psql, since libpqxx takes the console for a server that is too old.
 void tell_pooler(const Stretch& stretch, const std::string& command) {
-  const auto done = test::run_command({"psql", "-X", "-d", stretch.servers.pooler->dsn("pgbouncer"), "-c", command}, {});
+  const auto done = test::run_command({"/usr/bin/env", "psql", "-X", "-d", stretch.servers.pooler->dsn("pgbouncer"), "-c", command}, {});
   if (done.code != 0) throw std::runtime_error("pgbouncer: " + done.output);
 }
 
