@@ -142,10 +142,10 @@ void terminated(Round& round) {
   Stretch& stretch = round.stretch;
   const auto times = between(round.random, 2, 6);
   std::int64_t sessions = 0;
-  for (std::int64_t i = 0; i < times; ++i) {
+  for (std::int64_t i = 0; i < times || sessions == 0; ++i) {
     round.let_run(0, 200);
-    // A backend that is at work is more likely amid a commit.
-    const std::string which = chance(round.random, 0.5) ? "" : " and a.state = 'active'";
+    // A backend that is at work is more likely amid a commit. But some must be hit.
+    const std::string which = i >= times || chance(round.random, 0.5) ? "" : " and a.state = 'active'";
     sessions += std::stoll(stretch.world.value("select count(pg_terminate_backend(a.pid)) from pg_stat_activity a where " +
                                                is_of_relay(stretch) + which));
   }
