@@ -57,8 +57,9 @@ int connections_to(pid_t pid, int port) {
   return found;
 }
 
-std::int64_t lines_of(const Relay& relay) {
-  const std::string output = relay.process.output();
+// Of its log, after the first `said` bytes.
+std::int64_t lines_of(const Relay& relay, std::size_t said) {
+  const std::string output = relay.process.output().substr(said);
   return std::count(output.begin(), output.end(), '\n');
 }
 
@@ -78,44 +79,47 @@ double steady_rate(Round& round) {
 // Looks at the relay until the outage has lasted so long. `said`: what its log held before.
 void watch(Round& round, const Relay& relay, std::size_t said, int port, Millis length) {
   const auto began = Clock::now();
-  const auto lines_before = lines_of(relay);
   test::eventually("the relay notices", [&] { return relay.process.output().find("to=stalled", said) != std::string::npos; }, noticed_within);
   const double cpu_before = test::cpu_seconds(relay.process.pid());
   const auto noticed = Clock::now();
   int probes = 0;
   std::int64_t lines_in_first = -1;
-  std::int64_t lines_before_last = -1;
+  std::int64_t lines_before_last = length > minute ? -1 : 0;
   auto look_at = Clock::now();
   test::eventually("the outage is over", [&] {
     const auto now = Clock::now();
     if (now < look_at) return false;
     look_at = now + look_every;
     probes = std::max(probes, connections_to(relay.process.pid(), port));
-    if (lines_in_first < 0 && now >= began + minute) lines_in_first = lines_of(relay) - lines_before;
-    if (lines_before_last < 0 && now >= began + length - minute) lines_before_last = lines_of(relay);
+    if (lines_in_first < 0 && now >= began + minute) lines_in_first = lines_of(relay, said);
+    if (lines_before_last < 0 && now >= began + length - minute) lines_before_last = lines_of(relay, said);
     return now >= began + length;
   }, length + minute);
-  const auto lines = lines_of(relay);
+  const auto lines = lines_of(relay, said);
   auto& m = round.measured;
   m["outage_s"] = seconds_since(began);
-  m["log_lines_first_minute"] = static_cast<double>(lines_in_first < 0 ? lines - lines_before : lines_in_first);
-  m["log_lines_last_minute"] = static_cast<double>(lines - lines_before_last);
+  m["log_lines_first_minute"] = static_cast<double>(lines_in_first < 0 ? lines : lines_in_first);
+  m["log_lines_last_minute"] = static_cast<double>(lines - std::max<std::int64_t>(lines_before_last, 0));
   m["cpu_share"] = (test::cpu_seconds(relay.process.pid()) - cpu_before) / seconds_since(noticed);
   m["probes_in_flight_max"] = probes;
 }
 
-// How long it takes until so much is delivered in one second as was before.
-double until_back(Round& round, double rate) {
+// How long it takes until so much is delivered in one second as was before. `said`: what the relay's log held before the outage.
+void until_back(Round& round, const Relay& relay, std::size_t said, double rate) {
   pqxx::connection connection(round.stretch.world.dsn());
   std::deque<std::pair<Clock::time_point, std::int64_t>> seen{{Clock::now(), delivered_messages(connection)}};
   const auto began = Clock::now();
   const double wanted = 0.9 * rate * std::chrono::duration<double>(rate_window).count();
+  auto& streams_again_ms = round.measured["streams_again_ms"];
   test::eventually("the old rate is back", [&] {
+    if (streams_again_ms == 0 && relay.process.output().find("to=streaming", said) != std::string::npos) {
+      streams_again_ms = 1'000 * seconds_since(began);
+    }
     seen.emplace_back(Clock::now(), delivered_messages(connection));
     while (seen.back().first - seen.front().first > rate_window) seen.pop_front();
     return static_cast<double>(seen.back().second - seen.front().second) >= wanted;
   }, back_within);
-  return 1'000 * seconds_since(began);
+  round.measured["back_at_90_percent_ms"] = 1'000 * seconds_since(began);
 }
 
 double attempts_per_message(Stretch& stretch) {
@@ -137,7 +141,7 @@ void judge(Round& round, Millis length) {
   limit("back_at_90_percent_ms", back_ms_max);
 }
 
-// Even rounds: Kafka; odd ones: PostgreSQL.
+// Even rounds: Kafka, which refuses connections or, half of the time, takes them and says nothing; odd ones: PostgreSQL.
 void away_for_minutes(Round& round) {
   Stretch& stretch = round.stretch;
   const bool kafka = round.number % 2 == 0;
@@ -146,10 +150,14 @@ void away_for_minutes(Round& round) {
   const Relay& relay = stretch.relays.back();
   const double rate = steady_rate(round);
   const auto said = relay.process.output().size();
-  if (kafka) stretch.servers.kafka->kill();
+  const bool silent = kafka && chance(round.random, 0.5);
+  if (silent) stretch.servers.kafka_proxy.swallow(true);
+  else if (kafka) stretch.servers.kafka->kill();
   else stretch.servers.postgres->stop(test::ScratchPostgres::Stop::fast);
   watch(round, relay, said, kafka ? stretch.servers.kafka_proxy.port() : stretch.servers.postgres->port(), length);
-  if (kafka) {
+  if (silent) {
+    stretch.servers.kafka_proxy.swallow(false);
+  } else if (kafka) {
     stretch.servers.kafka->start();
     test::eventually("every partition has a leader", [&] { return stretch.servers.kafka->in_sync(); });
   } else {
@@ -157,13 +165,13 @@ void away_for_minutes(Round& round) {
   }
   round.healed();
   round.measured["rate_per_s"] = rate;
-  round.measured["back_at_90_percent_ms"] = until_back(round, rate);
+  until_back(round, relay, said, rate);
   round.recovered();
   round.measured["attempts_per_message"] = attempts_per_message(stretch);
   judge(round, length);
   std::ostringstream detail;
   for (const auto& [name, value] : round.measured) detail << ", " << name << ' ' << value;
-  round.tell((kafka ? "Kafka" : "PostgreSQL") + detail.str());
+  round.tell((silent ? "Kafka is silent" : kafka ? "Kafka" : "PostgreSQL") + detail.str());
 }
 
 }  // namespace
