@@ -115,7 +115,6 @@ struct Round {
   Millis let_run(std::int64_t from_ms, std::int64_t to_ms);
   void healed() { healed_at = Clock::now(); }
   void recovered() { recovered_at = Clock::now(); }
-  void find(const std::string& what) { findings.push_back(what); }
   // The relay did what it must not; the round fails by this count.
   void broke(std::int64_t Counts::*count, const std::string& how) { broken.emplace_back(count, how); }
   void tell(const std::string& what) { detail += (detail.empty() ? "" : "; ") + what; }

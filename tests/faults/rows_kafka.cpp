@@ -221,7 +221,7 @@ void impostor_comes(Round& round) {
   const int fenced = times(relay.process.output().substr(said), " fenced epoch=");
   const int asked = proxy.count(test::KafkaApi::init_producer_id) - asked_before;
   round.tell("it asked " + std::to_string(asked) + " times, the relay was fenced " + std::to_string(fenced) + " times");
-  if (fenced < 1 || fenced > asked) round.find("the relay was fenced " + std::to_string(fenced) + " times");
+  if (fenced < 1 || fenced > asked) round.broke(&Counts::fencing, "the relay was fenced " + std::to_string(fenced) + " times");
 }
 
 }  // namespace

@@ -89,7 +89,9 @@ void delivered_late(Round& round) {
   round.healed();
   round.tell(std::string(kind.name) + " of batch " + std::to_string(batch) + " arrived " + std::to_string(after.count()) +
              " ms after the next was opened: answer " + std::to_string(answer));
-  if (answer == 0 && stretch.options.mode == Mode::exactly_once) round.find(std::string("a late ") + kind.name + " was accepted");
+  if (answer == 0 && stretch.options.mode == Mode::exactly_once) {
+    round.broke(&Counts::fencing, std::string("a late ") + kind.name + " was accepted");
+  }
 }
 
 }  // namespace

@@ -53,11 +53,11 @@ class Letters {
     for (const auto& r : log.records) {
       const int number = std::stoi(*r.payload);
       if (!seen.insert(number).second) {
-        if (round_.stretch.options.mode == Mode::exactly_once) round_.find("letter " + std::to_string(number) + " is repeated");
+        if (round_.stretch.options.mode == Mode::exactly_once) round_.broke(&Counts::repeated, "letter " + std::to_string(number) + " is repeated");
         continue;
       }
       auto& before = newest[{*r.key, r.partition}];
-      if (number < before) round_.find("letter " + std::to_string(number) + " is behind " + std::to_string(before));
+      if (number < before) round_.broke(&Counts::reordered, "letter " + std::to_string(number) + " is behind " + std::to_string(before));
       before = number;
     }
   }
@@ -199,7 +199,7 @@ void progress_is_lost(Round& round) {
              (killed ? ", the relay killed" : "") + (told ? ", told" : ""));
   round.expected_errors = {"progress_lost"};
   if (told) round.allowed.counts = {"repeated", "journal"};  // the journal knows where the second copy is
-  else if (killed && stretch.options.mode == Mode::exactly_once) round.find("the relay does not tell that its progress is lost");
+  else if (killed && stretch.options.mode == Mode::exactly_once) round.broke(&Counts::exits, "the relay does not tell that its progress is lost");
 }
 
 }  // namespace

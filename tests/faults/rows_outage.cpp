@@ -131,7 +131,7 @@ double attempts_per_message(Stretch& stretch) {
 
 void judge(Round& round, Millis length) {
   const auto limit = [&](const char* name, double most) {
-    if (round.measured[name] > most) round.find(std::string(name) + " is " + std::to_string(round.measured[name]));
+    if (round.measured[name] > most) round.broke(&Counts::stuck, std::string(name) + " is " + std::to_string(round.measured[name]));
   };
   limit("attempts_per_message", attempts_per_message_max);
   limit("log_lines_first_minute", lines_first_minute_max);
