@@ -1,14 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "relay/base/log.h"
 
-#include <atomic>
+#include <poll.h>
 #include <spdlog/fmt/chrono.h>
 #include <spdlog/logger.h>
-#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/sinks/base_sink.h>
+#include <unistd.h>
 
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
 #include <chrono>
+#include <climits>
 #include <ctime>
 #include <memory>
+#include <mutex>
 #include <nlohmann/json.hpp>
 
 namespace outbox::log {
@@ -24,12 +30,46 @@ const char* name_of(Level level) {
   return "error";
 }
 
-// Writes whole lines, one at a time and unbuffered: the last line before a crash is the one that matters.
+// Writes whole lines to standard error, one at a time and unbuffered: the last line before a crash is the one that matters.
+//
+// Nobody may be there to read them, and a disk may be full: what is not taken at once is left out, for a log line must never be the
+// reason why a relay waits. A pipe that is ready takes PIPE_BUF bytes without waiting.
+class Sink final : public spdlog::sinks::base_sink<std::mutex> {
+ public:
+  std::atomic<std::int64_t> left_out = 0;  // lines, since that was told
+
+ private:
+  void sink_it_(const spdlog::details::log_msg& message) override {
+    std::string line = torn_ ? "\n" : "";
+    line.append(message.payload.data(), message.payload.size()).append("\n");
+    const std::size_t written = write_what_is_taken(line);
+    if (written > 0) torn_ = written < line.size();
+    if (written < line.size()) ++left_out;
+  }
+  void flush_() override {}
+
+  static std::size_t write_what_is_taken(const std::string& line) {
+    std::size_t at = 0;
+    while (at < line.size()) {
+      pollfd out{STDERR_FILENO, POLLOUT, 0};
+      if (::poll(&out, 1, 0) < 1 || (out.revents & POLLOUT) == 0) break;
+      const ssize_t n = ::write(STDERR_FILENO, line.data() + at, std::min<std::size_t>(line.size() - at, PIPE_BUF));
+      if (n < 0 && errno == EINTR) continue;
+      if (n <= 0) break;
+      at += static_cast<std::size_t>(n);
+    }
+    return at;
+  }
+
+  bool torn_ = false;  // the last line has no end
+};
+
 struct Output {
   Output() { lines.set_pattern("%v"); }
   Format format = Format::text;
   std::atomic<Level> level = Level::info;
-  spdlog::logger lines{"", std::make_shared<spdlog::sinks::stderr_sink_mt>()};
+  std::shared_ptr<Sink> sink = std::make_shared<Sink>();
+  spdlog::logger lines{"", sink};
 };
 
 // Never destroyed, so that a thread may still log while the process ends.
@@ -131,6 +171,10 @@ void set_level(Level level) { output().level = level; }
 void event(Level level, std::string_view name, std::initializer_list<Field> fields) {
   Output& out = output();
   if (level < out.level) return;
+  if (const auto lines = out.sink->left_out.exchange(0); lines > 0) {
+    log::event(Level::error, "log_lines_left_out", {{"lines", lines}});
+    if (out.sink->left_out > 0) out.sink->left_out += lines - 1;  // nor was that line taken
+  }
   // Through spdlog's highest level: what is dropped was decided above, once.
   out.lines.log(spdlog::level::critical,
                 out.format == Format::json ? as_json(level, name, fields) : as_text(level, name, fields));

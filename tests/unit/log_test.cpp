@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "relay/base/log.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <functional>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -33,6 +36,32 @@ bool has_form(std::string_view text, std::string_view form) {
                     [](char c, char f) { return f == '9' ? c >= '0' && c <= '9' : c == f; });
 }
 
+// Standard error, as a pipe that takes nothing more until it is read.
+class FullPipe {
+ public:
+  FullPipe() : before_(dup(STDERR_FILENO)) {
+    if (pipe2(ends_.data(), O_CLOEXEC | O_NONBLOCK) != 0) throw std::runtime_error("pipe2");
+    const std::string page(4'096, '.');
+    while (write(ends_[1], page.data(), page.size()) > 0) continue;
+    fcntl(ends_[1], F_SETFL, 0);  // who writes now, waits
+    dup2(ends_[1], STDERR_FILENO);
+  }
+  ~FullPipe() {
+    dup2(before_, STDERR_FILENO);
+    for (const int end : {before_, ends_[0], ends_[1]}) close(end);
+  }
+  std::string read_all() const {
+    std::string all(1 << 20, '\0');
+    const ssize_t n = read(ends_[0], all.data(), all.size());
+    all.resize(n < 0 ? 0 : static_cast<std::size_t>(n));
+    return all.substr(std::min(all.size(), all.find_first_not_of('.')));
+  }
+
+ private:
+  const int before_;
+  std::array<int, 2> ends_{};
+};
+
 class LogTest : public testing::Test {
  protected:
   void SetUp() override { start(Format::text, Level::info); }
@@ -44,6 +73,17 @@ TEST_F(LogTest, TextLineHasTimeLevelEventAndFields) {
     event(Level::info, "state_changed", {{"from", "standby"}, {"to", std::string("recovering")}});
   });
   EXPECT_TRUE(has_form(line, "9999-99-99T99:99:99.999Z info  state_changed from=standby to=recovering\n")) << line;
+}
+
+TEST_F(LogTest, WhatAFullPipeDoesNotTakeIsLeftOutAndCounted) {
+  const FullPipe pipe;
+  for (int i = 0; i < 3; ++i) event(Level::info, "not_taken");
+  EXPECT_EQ(pipe.read_all(), "");
+  event(Level::info, "taken", {{"long", std::string(10'000, 'x')}});
+  const std::string told = pipe.read_all();
+  EXPECT_NE(told.find("error log_lines_left_out lines=3\n"), std::string::npos) << told;
+  EXPECT_NE(told.find("info  taken long=" + std::string(10'000, 'x') + "\n"), std::string::npos) << told.size();
+  EXPECT_EQ(told.find("not_taken"), std::string::npos) << told;
 }
 
 TEST_F(LogTest, LevelsAreAlignedAndNamed) {
