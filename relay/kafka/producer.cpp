@@ -118,6 +118,8 @@ Result<void> Producer::renew(Mode mode, const std::function<Result<void>()>& mea
   auto client = make_client(RD_KAFKA_PRODUCER, std::move(*conf));
   if (!client) return client.error();
   client_ = std::move(*client);
+  progress_offset_ = -1;
+  intruded_ = false;
   const std::uint64_t one = 1;
   const Queue queue(rd_kafka_queue_get_main(client_.get()));
   rd_kafka_queue_io_event_enable(queue.get(), wake_, &one, sizeof one);
@@ -168,6 +170,7 @@ Result<void> Producer::init_transactions(const std::function<Result<void>()>& me
 
 Result<Publisher::Vetted> Producer::vet(const Page& page) {
   CHECK(client_);
+  if (intruded_) return Error{Fault::fenced, "another relay writes progress records under our name"};
   return kafka::vet(page, topics_, client_.get(), options_);
 }
 
@@ -310,8 +313,16 @@ void Producer::on_report(rd_kafka_t*, const rd_kafka_message_t* m, void* self) {
     if (first == RD_KAFKA_RESP_ERR_NO_ERROR || permanent || is_purge(first)) first = m->err;
     return;
   }
-  if (index == 0 || m->offset < 0) return;
+  if (index == 0) return producer->progress_written(m->offset);
+  if (m->offset < 0) return;
   static_cast<Topic*>(rd_kafka_topic_opaque(m->rkt))->acknowledge(m->partition, m->offset);
+}
+
+// At-least-once the broker fences nobody, but it numbers our records: a gap is a record of somebody else.
+void Producer::progress_written(std::int64_t offset) {
+  if (transactional()) return;
+  intruded_ = intruded_ || (progress_offset_ >= 0 && offset > progress_offset_ + 1);
+  progress_offset_ = offset;
 }
 
 // Where the broker told the invalid records of a record batch apart, no other message is suspected, nor any of another partition: what

@@ -45,6 +45,7 @@ class Producer : public Publisher {
   void give_up_transaction();
   void poll_for_reason();
   void name_culprits();
+  void progress_written(std::int64_t offset);
   bool transactional() const { return mode_ == Mode::exactly_once; }
   Result<Conf> producer_conf();
   Result<void> fetch_metadata(const std::function<Result<void>()>& meanwhile);
@@ -69,6 +70,8 @@ class Producer : public Publisher {
   Client client_;
   Mode mode_ = Mode::exactly_once;  // of this incarnation
   bool clean_ = false;
+  std::int64_t progress_offset_ = -1;  // of the last progress record of this incarnation, if it is known
+  bool intruded_ = false;              // somebody else wrote one since
   bool in_transaction_ = false;  // begun, and no commit of it attempted
   std::size_t record_batch_max_ = 0;         // of this incarnation; 0: no limit
   std::size_t wanted_record_batch_max_ = 0;  // of the next one

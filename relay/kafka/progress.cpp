@@ -55,6 +55,13 @@ Result<Watermarks> find_watermarks(const Options& options, Deadline deadline, Re
   return query_watermarks(client.get(), options.progress_topic, 0, "reading the progress topic", deadline);
 }
 
+// Whether `later`, which was written later, is of an abandoned primary: one of a newer timeline wrote before it. Only at-least-once
+// nobody keeps such a relay from writing.
+bool overtaken(const Progress& later, const Progress& earlier) {
+  return later.identity.cluster == earlier.identity.cluster && later.identity.timeline != 0 &&
+         later.identity.timeline < earlier.identity.timeline;
+}
+
 struct Stretch {
   std::optional<Progress> newest;
   std::int64_t position = 0;
@@ -90,7 +97,7 @@ Result<Stretch> read_stretch(const Options& options, rd_kafka_topic_t* topic, st
         return Error{Fault::refused, "the progress topic holds a record that this relay cannot read, at offset " +
                                          std::to_string(m->offset), "run the newest outbox-relay"};
       }
-      out.newest = *progress;
+      if (!out.newest || !overtaken(*progress, *out.newest)) out.newest = *progress;
     }
   }
   return Error{Fault::kafka, "Kafka, reading the progress topic: the end was not reached in time"};

@@ -16,7 +16,7 @@ namespace outbox::kafka {
 std::string progress_json(const Progress& progress);
 std::optional<Progress> parse_progress(std::string_view json);
 
-// Reads the newest committed progress record of options.relay.
+// Reads the newest committed progress record of options.relay; of those last written, the newest of the newest timeline.
 //
 // With `to_the_end`, the answer counts only when everything up to the end of the partition, open transactions included, has
 // been decided: both the read and the watermarks of a read_committed handle stop at the last stable offset.

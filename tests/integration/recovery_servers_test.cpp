@@ -7,6 +7,7 @@
 
 #include "relay/kafka/progress.h"
 #include "tests/support/judge.h"
+#include "tests/support/load.h"
 
 namespace outbox {
 namespace {
@@ -151,6 +152,30 @@ TEST(Promotion, ThePromotedServerGoesOnAndTheOldPrimaryIsRefused) {
     return false;
   });
   refuses(world, "no longer the primary");
+  promoted.signal(SIGTERM);
+  EXPECT_EQ(promoted.wait(), 0) << promoted.output();
+}
+
+// At-least-once Kafka fences nobody: that its place is taken, the old relay sees by a record that is not its own among its own.
+TEST(Promotion, AtLeastOnceTheRelayOfTheOldPrimaryEndsThoughItGoesOnToHaveMessages) {
+  ScratchPostgres primary({"wal_level=replica", "max_wal_senders=4"});
+  World world(primary);
+  world.environment["OUTBOX_RELAY_RELAY_MODE"] = "at-least-once";
+  const std::string topic = world.topic("t");
+  test::create_counters(world);
+  auto abandoned = world.relay();
+  test::Load unaware([&] { test::write(world, topic, 5); });
+  test::until_delivered(world, 20);
+  auto standby = ScratchPostgres::standby_of(primary);
+  standby.promote();
+  World moved = world.moved_to(standby);
+  auto promoted = moved.relay();
+  promoted.says("to=streaming");
+  moved.sql("insert into outbox.message (topic, key, payload) values ('" + topic + "', 'p', 'p 1')");
+  EXPECT_EQ(abandoned.wait(), 5) << abandoned.output();
+  EXPECT_NE(abandoned.output().find("no longer the primary"), std::string::npos) << abandoned.output();
+  unaware.end();
+  moved.settled();
   promoted.signal(SIGTERM);
   EXPECT_EQ(promoted.wait(), 0) << promoted.output();
 }
