@@ -95,7 +95,7 @@ class Campaign {
       unknown_in_a_row_ = verdict == "unknown" ? unknown_in_a_row_ + 1 : 0;
       if (verdict == "failed" && !options_.sabotage.empty()) break;
       const bool done = unknown_in_a_row_ == 0 && complete(mode_);
-      if (verdict != "passed" || ++rounds_of_stretch_ >= row_.rounds_of_stretch || done) end_stretch(verdict == "passed");
+      if (verdict != "passed" || ++rounds_of_stretch_ >= rounds_in_one() || done) end_stretch(verdict == "passed");
       if (row_.complete && (unknown_in_a_row_ > unknown_in_a_row_max || (done && complete(next_mode())))) break;
     }
     end_stretch(true);
@@ -134,7 +134,8 @@ class Campaign {
 
   bool complete(Mode mode) const { return row_.complete && row_.complete(mode); }
 
-  bool is_last(int n) const { return rounds_of_stretch_ + 1 >= row_.rounds_of_stretch || n + 1 >= options_.first + options_.rounds; }
+  int rounds_in_one() const { return options_.stretch.value_or(row_.rounds_of_stretch); }
+  bool is_last(int n) const { return rounds_of_stretch_ + 1 >= rounds_in_one() || n + 1 >= options_.first + options_.rounds; }
 
   std::string round(int n) {
     Json line = head(n);

@@ -17,6 +17,7 @@ struct CampaignOptions {
   int first = 0;                               // number of the first round: to go on where another run has ended
   std::optional<std::chrono::minutes> minutes;  // no round begins later; rounds then only bound it if given
   std::optional<Mode> mode;                    // default: both in turn, one stretch after the other
+  std::optional<int> stretch;                  // rounds with one outbox; default: the row's
   std::string sabotage;                        // a deliberate defect, which is to be found: the run ends when it is
   std::optional<std::filesystem::path> record;  // folder of rounds-*.jsonl, to which each round appends its line
   std::filesystem::path evidence;              // where the logs of rounds that did not pass are kept

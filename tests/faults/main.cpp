@@ -43,7 +43,7 @@ int run(int argc, char** argv) {
   std::vector<std::string> names;
   CampaignOptions options;
   std::string mode, record, baseline, evidence = OUTBOX_BUILD_DIR "/faults-evidence";
-  int minutes = 0;
+  int minutes = 0, stretch = 0;
   bool list = false;
   app.add_flag("--list", list, "the rows that can be run");
   app.add_option("--row", names, "of the fault matrix; several are run one after the other");
@@ -52,6 +52,7 @@ int run(int argc, char** argv) {
   app.add_option("--first", options.first, "number of the first round");
   app.add_option("--minutes", minutes, "begin no round later");
   app.add_option("--mode", mode, "exactly-once or at-least-once; default: both in turn");
+  app.add_option("--stretch", stretch, "rounds with one outbox; then another, in the other mode");
   app.add_option("--sabotage", options.sabotage, "a deliberate defect; ends when it is caught");
   app.add_option("--record", record, "append a line for each round to FOLDER/rounds-ROW.jsonl");
   app.add_option("--baseline", baseline, "another system in the relay's place, in row R1: debezium");
@@ -66,6 +67,7 @@ int run(int argc, char** argv) {
     std::cerr << "--mode: " << mode << "\nHINT: exactly-once or at-least-once\n";
     return 2;
   }
+  if (stretch > 0) options.stretch = stretch;
   if (!record.empty()) options.record = record;
   options.evidence = evidence;
   options.commit = from_environment("OUTBOX_FAULTS_COMMIT");
