@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "relay/kafka/handle.h"
 
+#include <cerrno>
+
 #include "relay/base/log.h"
 
 namespace outbox::kafka {
@@ -83,7 +85,14 @@ Result<Conf> make_conf(const Options& options, const Properties& ours) {
 Result<Client> make_client(rd_kafka_type_t type, Conf conf) {
   char why[512];
   Client client(rd_kafka_new(type, conf.get(), why, sizeof why));
-  if (!client) return Error{Fault::usage, std::string("librdkafka refuses the configuration: ") + why};
+  if (!client) {
+    // Anything else is of the moment, such as a thread that did not start in time because the clock was set.
+    const int reason = errno;
+    const bool of_the_moment = rd_kafka_last_error() != RD_KAFKA_RESP_ERR__INVALID_ARG;
+    if (reason == EDEADLK) static_cast<void>(conf.release());  // its threads may still come, and use it
+    if (of_the_moment) return Error{Fault::kafka, std::string("librdkafka does not start: ") + why};
+    return Error{Fault::usage, std::string("librdkafka refuses the configuration: ") + why};
+  }
   static_cast<void>(conf.release());  // owned by the client from here on
   return client;
 }

@@ -237,18 +237,27 @@ void Applications::go() {
 
 void Applications::pause() {
   {
-    std::unique_lock lock(mutex_);
+    const std::lock_guard lock(mutex_);
     open_ = false;
-    if (!changed_.wait_for(lock, Millis{60'000}, [&] { return busy_ == 0; })) throw std::runtime_error("the applications do not pause");
   }
-  finish_prepared();
+  for (const Deadline deadline(Millis{60'000}); !all_are_idle_within(Millis{3'000});) {
+    if (deadline.passed()) throw std::runtime_error("the applications do not pause");
+    finish_prepared("2 seconds");  // whoever is not idle waits for a key that one of them has locked
+  }
+  finish_prepared("0");
+}
+
+bool Applications::all_are_idle_within(Millis most) {
+  std::unique_lock lock(mutex_);
+  return changed_.wait_for(lock, most, [&] { return busy_ == 0; });
 }
 
 // Somebody who prepared a transaction and died must come back for it; half of them were meant to be committed.
-void Applications::finish_prepared() {
+void Applications::finish_prepared(const std::string& older_than) {
   pqxx::connection connection(dsn());
   pqxx::nontransaction raw(connection);
-  for (const auto& row : raw.exec("select gid from pg_prepared_xacts where database = current_database()")) {
+  for (const auto& row : raw.exec("select gid from pg_prepared_xacts where database = current_database() and "
+                                  "prepared <= clock_timestamp() - interval '" + older_than + "'")) {
     const std::string gid = row[0].as<std::string>();
     const bool commit = std::stoll(gid.substr(gid.find('-') + 1)) % 2 == 0;
     raw.exec((commit ? "commit prepared '" : "rollback prepared '") + gid + "'");

@@ -67,7 +67,8 @@ class Applications {
   class Application;
 
   void run(int number);
-  void finish_prepared();
+  bool all_are_idle_within(Millis most);
+  void finish_prepared(const std::string& older_than);
   // Waits until the gate is open; false: stop.
   bool may_go_on(bool holds_open);
   void nap(Millis most);
