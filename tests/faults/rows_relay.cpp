@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include <filesystem>
-#include <fstream>
 
 #include "tests/faults/rows.h"
 
@@ -161,13 +160,14 @@ void starved(Round& round) {
   round.healed();
 }
 
-// Read by libfaketime at each look at the clock.
+// Mapped by the relays, which look at it whenever they look at the clock.
 std::filesystem::path clock_file() { return std::filesystem::temp_directory_path() / ("outbox-relay-clock." + std::to_string(getpid())); }
 
 void set_relay_clock(std::int64_t ahead_s) {
-  const std::string fresh = clock_file().string() + ".new";
-  std::ofstream(fresh) << std::showpos << ahead_s << '\n';
-  std::filesystem::rename(fresh, clock_file());
+  const int file = open(clock_file().c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+  const bool written = file >= 0 && pwrite(file, &ahead_s, sizeof ahead_s, 0) == static_cast<ssize_t>(sizeof ahead_s);
+  if (file >= 0) close(file);
+  if (!written) throw std::runtime_error("cannot write " + clock_file().string());
 }
 
 void clock_jumps(Round& round) {
@@ -181,18 +181,19 @@ void clock_jumps(Round& round) {
     round.let_run(100, 1'000);
   }
   round.detail += " s";
-  if (round.stretch.epoch() != epoch) round.broke(&Counts::stuck, "the lease changed hands because of a clock");
+  const auto take_overs = round.stretch.epoch() - epoch;
+  round.measured["take_overs"] = static_cast<double>(take_overs);
+  // A clock that is set amid a transactional call ends that call: librdkafka's deadlines are on it. What follows can cost the lease.
+  if (take_overs > 0 && round.stretch.options.mode == Mode::at_least_once) {
+    round.broke(&Counts::stuck, "the lease changed hands because of a clock");
+  }
   round.healed();
 }
 
 StretchOptions with_steered_clock() {
   StretchOptions o;
   o.relays = 2;
-  o.relay = {{"LD_PRELOAD", "/usr/$LIB/faketime/libfaketimeMT.so.1"},
-             {"FAKETIME_TIMESTAMP_FILE", clock_file()},
-             {"FAKETIME_NO_CACHE", "1"},
-             {"FAKETIME_DONT_FAKE_MONOTONIC", "1"},
-             {"NO_FAKE_STAT", "1"}};
+  o.relay = {{"LD_PRELOAD", std::string(OUTBOX_BUILD_DIR) + "/libsteered_clock.so"}, {"OUTBOX_CLOCK_AHEAD", clock_file()}};
   return o;
 }
 
