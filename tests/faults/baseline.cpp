@@ -2,8 +2,6 @@
 #include "tests/faults/baseline.h"
 
 #include <cstdlib>
-#include <ctime>
-#include <fstream>
 #include <iostream>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
@@ -151,9 +149,7 @@ class Comparison {
     const auto before = arrivals_.repeated;
     applications_.go();
     until_it_delivers();
-    const Millis after{between(random_, 0, kill_to_ms)};
-    const Deadline moment(after);
-    test::eventually("the moment of the fault", [&] { return moment.passed(); }, after + Millis{60'000});
+    const Millis after = let_run(random_, 0, kill_to_ms);
     debezium_.kill();
     arrivals_.read();  // so that what comes from now on is the next one's
     debezium_.start();
@@ -170,21 +166,15 @@ class Comparison {
 
   void record() {
     const char* const version = std::getenv("OUTBOX_DEBEZIUM_VERSION");
-    std::array<char, 32> now{};
-    const std::time_t seconds = std::time(nullptr);
-    std::tm parts{};
-    std::strftime(now.data(), now.size(), "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&seconds, &parts));
     const nlohmann::ordered_json line = {
-        {"schema", 1}, {"kind", "baseline"}, {"at", now.data()}, {"system", "Debezium " + std::string(version ? version : "")}, {"row", row},
+        {"schema", 1}, {"kind", "baseline"}, {"at", utc_now()}, {"system", "Debezium " + std::string(version ? version : "")}, {"row", row},
         {"rounds", rounds_},
         {"counts", {{"committed", arrivals_.committed()}, {"arrived", arrivals_.arrived}, {"lost", arrivals_.missing()},
                     {"repeated", arrivals_.repeated}, {"reordered", arrivals_.reordered}}},
         {"detail", "Kafka Connect " + options_.kafka_version + " standalone, pgoutput, outbox event router, stock settings; killed at a random "
                    "moment of the 10 s between two notes of its offsets; " + std::to_string(rounds_with_repeats_) + " rounds had repeats"}};
     std::cout << arrivals_.losses() << line.dump() << std::endl;
-    if (!options_.record) return;
-    std::filesystem::create_directories(*options_.record);
-    std::ofstream(*options_.record / "rounds-baselines.jsonl", std::ios::app) << line.dump() << '\n';
+    if (options_.record) append_line(*options_.record, "rounds-baselines.jsonl", line.dump());
   }
 
   const CampaignOptions& options_;

@@ -19,15 +19,6 @@ constexpr std::int64_t calm_from_ms = 20;  // of load before a fault, so that th
 constexpr std::int64_t calm_to_ms = 150;
 constexpr int unknown_in_a_row_max = 5;    // of a row that repeats what could not be judged
 
-std::string utc_now() {
-  const std::time_t now = std::time(nullptr);
-  std::tm parts{};
-  gmtime_r(&now, &parts);
-  std::string text(32, '\0');
-  text.resize(std::strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%SZ", &parts));
-  return text;
-}
-
 std::int64_t ms_between(Clock::time_point from, Clock::time_point to) {
   return std::chrono::duration_cast<Millis>(to - from).count();
 }
@@ -99,6 +90,7 @@ class Campaign {
       if (row_.complete && (unknown_in_a_row_ > unknown_in_a_row_max || (done && complete(next_mode())))) break;
     }
     end_stretch(true);
+    if (options_.record && !options_.sabotage.empty()) record_sabotage();
     return tally_;
   }
 
@@ -181,7 +173,7 @@ class Campaign {
     stretch_->look_at_relays(round.expected_errors, counts, why);
     for (const auto& [count, what] : round.broken) {
       ++(counts.*count);
-      why += (why.empty() ? "" : "; ") + what;
+      add_clause(why, what);
     }
     if (last) stretch_->finish(counts, why);
     const std::string examples = stretch_->checker.take_examples();
@@ -195,7 +187,7 @@ class Campaign {
     line["servers"] = {{"postgres", postgres_version()}, {"kafka", options_.kafka_version}, {"librdkafka", rd_kafka_version_str()}};
     broken_ = broken(line["counts"], mode_, round.allowed);
     line["verdict"] = broken_.empty() ? "passed" : "failed";
-    if (!broken_.empty()) why += (why.empty() ? "" : "; ") + examples;
+    if (!broken_.empty()) add_clause(why, examples);
   }
 
   void judge_alone(int n, Random& random, Json& line, std::string& why) {
@@ -240,20 +232,18 @@ class Campaign {
               << " committed " << c["committed"] << " repeated " << c["repeated"] << " recovered " << line["recovered_ms"] << " ms, "
               << ms_between(began, Clock::now()) << " ms in all; " << line["detail"].get<std::string>()
               << (line["why"] == "" ? "" : " | ") << line["why"].get<std::string>() << std::endl;
-    if (!options_.record) return;
-    std::filesystem::create_directories(*options_.record);
-    std::ofstream out(*options_.record / ("rounds-" + row_.id + ".jsonl"), std::ios::app);
-    if (options_.sabotage.empty()) {
-      out << line.dump() << '\n';
-    } else if (line["verdict"] == "failed") {
-      record_sabotage(out, "caught");
-    }
+    if (options_.record && options_.sabotage.empty()) append_line(*options_.record, file(), line.dump());
   }
 
-  void record_sabotage(std::ostream& out, const char* verdict) const {
-    out << Json{{"schema", 1}, {"kind", "sabotage"}, {"at", utc_now()}, {"commit", options_.commit}, {"protocol", options_.protocol},
-                {"defect", options_.sabotage}, {"row", row_.id}, {"seed", options_.seed},
-                {"rounds", tally_.passed + tally_.failed + tally_.unknown + 1}, {"caught_by", broken_}, {"verdict", verdict}}.dump() << '\n';
+  std::string file() const { return "rounds-" + row_.id + ".jsonl"; }
+
+  // One line for all rounds: whether the defect was caught.
+  void record_sabotage() const {
+    const Json line = {{"schema", 1}, {"kind", "sabotage"}, {"at", utc_now()}, {"commit", options_.commit}, {"protocol", options_.protocol},
+                       {"defect", options_.sabotage}, {"row", row_.id}, {"seed", options_.seed},
+                       {"rounds", tally_.passed + tally_.failed + tally_.unknown}, {"caught_by", broken_},
+                       {"verdict", tally_.failed > 0 ? "caught" : "missed"}};
+    append_line(*options_.record, file(), line.dump());
   }
 
   const Row& row_;
@@ -270,6 +260,20 @@ class Campaign {
 };
 
 }  // namespace
+
+std::string utc_now() {
+  const std::time_t now = std::time(nullptr);
+  std::tm parts{};
+  gmtime_r(&now, &parts);
+  std::string text(32, '\0');
+  text.resize(std::strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%SZ", &parts));
+  return text;
+}
+
+void append_line(const std::filesystem::path& folder, const std::string& file, const std::string& line) {
+  std::filesystem::create_directories(folder);
+  std::ofstream(folder / file, std::ios::app) << line << '\n';
+}
 
 Tally run_campaign(const Row& row, const CampaignOptions& options) { return Campaign(row, options).run(); }
 

@@ -30,6 +30,11 @@ struct Tally {
   int passed = 0, failed = 0, unknown = 0;
 };
 
+// Now, as the lines have it.
+std::string utc_now();
+// Appends a line to a file of the folder, which is made if need be.
+void append_line(const std::filesystem::path& folder, const std::string& file, const std::string& line);
+
 // Runs rounds of one row and prints a line for each.
 Tally run_campaign(const Row& row, const CampaignOptions& options);
 

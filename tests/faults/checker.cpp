@@ -79,7 +79,7 @@ void Checker::settle(Counts& counts, Millis within) {
   settled_in_ = std::chrono::duration_cast<Millis>(Clock::now() - began);
 }
 
-void Checker::take(const KafkaRecord& r, Counts& counts, std::set<std::int64_t>& repeating) {
+void Checker::take(const KafkaRecord& r, Counts& counts) {
   const std::string id = r.header("dedup-key").value_or("none");
   const std::string where = id + " in " + r.topic + "[" + std::to_string(r.partition) + "] at " + std::to_string(r.offset);
   const auto found = messages_.find(id);
@@ -100,8 +100,7 @@ void Checker::take(const KafkaRecord& r, Counts& counts, std::set<std::int64_t>&
   if (++m.copies > 1) {
     ++counts.repeated;
     example("repeated: " + where);
-    const auto batch = world_->value("select outbox.batch_of(m.txid, m.seq) from outbox.message m where m.id = '" + id + "'");
-    repeating.insert(batch.empty() ? 0 : std::stoll(batch));
+    repeated_.push_back(id);
   } else {
     ++counts.arrived;
     auto& newest = newest_of_[key];
@@ -113,17 +112,21 @@ void Checker::take(const KafkaRecord& r, Counts& counts, std::set<std::int64_t>&
   }
 }
 
-void Checker::read_topics(Counts& counts, const Allowed& allowed) {
+void Checker::read_topics(Counts& counts) {
   const auto log = test::read_on(world_->kafka().brokers(), topics_, test::Isolation::read_committed, positions_, reads_within);
   if (!log.unread.empty()) throw std::runtime_error("the log could not be read to its end: " + log.unread.front());
   load_truth();  // what committed meanwhile may be in the log
   records_ += log.records.size();
+  for (const KafkaRecord& r : log.records) take(r, counts);
+}
+
+// Only what was in doubt can be repeated.
+void Checker::look_at_repeats(Counts& counts, const Allowed& allowed) {
   std::set<std::int64_t> repeating;
-  for (const KafkaRecord& r : log.records) take(r, counts, repeating);
-  if (static_cast<int>(repeating.size()) > allowed.doubtful_batches) {
-    counts.journal += static_cast<std::int64_t>(repeating.size());
-    example("journal: messages of " + std::to_string(repeating.size()) + " batches are repeated");
-  }
+  for (const std::string& id : std::exchange(repeated_, {})) repeating.insert(batch_of_[id]);
+  if (static_cast<int>(repeating.size()) <= allowed.doubtful_batches) return;
+  counts.journal += static_cast<std::int64_t>(repeating.size());
+  example("journal: messages of " + std::to_string(repeating.size()) + " batches are repeated");
 }
 
 void Checker::look_for_lost(const std::set<std::string>& due, Counts& counts, const Allowed& allowed) {
@@ -218,6 +221,7 @@ void Checker::look_at_journal(Counts& counts, const Allowed& allowed) {
     example("journal: " + id + " is at " + std::to_string(offset) + ", outside of what batch " + std::to_string(b->first) + " says");
   }
   fresh_.clear();
+  look_at_repeats(counts, allowed);
   look_at_progress(newest_delivered, counts, allowed);
 }
 
@@ -262,7 +266,7 @@ Counts Checker::check(const std::vector<Told>& told, const Allowed& allowed, Mil
     if (!m.judged) due.insert(id);
   }
   settle(counts, settles_within);
-  read_topics(counts, allowed);
+  read_topics(counts);
   look_for_lost(due, counts, allowed);
   compare_told(told, counts, allowed);
   look_at_journal(counts, allowed);

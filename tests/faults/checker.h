@@ -81,8 +81,9 @@ class Checker {
 
   void load_truth();
   void settle(Counts& counts, Millis within);
-  void read_topics(Counts& counts, const Allowed& allowed);
-  void take(const test::KafkaRecord& r, Counts& counts, std::set<std::int64_t>& repeating);
+  void read_topics(Counts& counts);
+  void take(const test::KafkaRecord& r, Counts& counts);
+  void look_at_repeats(Counts& counts, const Allowed& allowed);
   void look_for_lost(const std::set<std::string>& due, Counts& counts, const Allowed& allowed);
   void look_at_parked(Counts& counts, const Allowed& allowed);
   void compare_told(const std::vector<Told>& told, Counts& counts, const Allowed& allowed);
@@ -98,6 +99,7 @@ class Checker {
   std::map<std::string, std::int64_t> newest_of_;                // by topic and key
   std::map<std::string, std::int32_t> partition_of_;             // by topic and key
   std::vector<std::tuple<std::string, std::string, std::int32_t, std::int64_t>> fresh_;  // id, topic, partition, offset, read in this check
+  std::vector<std::string> repeated_;                            // ids, read in this check
   std::map<std::string, std::int64_t> batch_of_;                 // by id
   std::map<std::int64_t, std::int64_t> has_;                     // messages, by batch
   std::string assigned_until_;

@@ -12,6 +12,7 @@ namespace {
 
 constexpr Millis starts_within{30'000};
 constexpr Millis ends_within{30'000};
+constexpr const char* count_delivered = "select count(*) from outbox.batch b where b.delivered_at is not null";
 
 std::vector<std::string> make_topics(test::World& world) { return {world.topic("a", 3), world.topic("b", 2)}; }
 
@@ -68,14 +69,7 @@ void Servers::renew_postgres() {
   postgres_proxy = std::make_unique<test::PostgresProxy>(postgres->port());
   if (options.pooler) pooler = std::make_unique<test::ScratchPgbouncer>(*postgres, std::vector<std::string>{"default_pool_size=5"});
   if (options.standby) standby.reset(new test::ScratchPostgres(test::ScratchPostgres::standby_of(*postgres)));
-  if (!options.synchronous) return;
-  pqxx::connection connection(postgres->dsn());
-  pqxx::nontransaction tx(connection);
-  tx.exec("alter system set synchronous_standby_names = '*'");
-  tx.exec("select pg_reload_conf()");
-  test::eventually("the standby is synchronous", [&] {
-    return !tx.exec("select from pg_stat_replication r where r.sync_state = 'sync'").empty();
-  }, starts_within);
+  if (options.synchronous) postgres->replicate_synchronously();
 }
 
 Stretch::Stretch(Servers& all, std::uint64_t seed, const StretchOptions& chosen)
@@ -96,7 +90,7 @@ Stretch::Stretch(Servers& all, std::uint64_t seed, const StretchOptions& chosen)
 }
 
 Relay& Stretch::start_relay(const test::Process::Environment& more) {
-  relays.push_back({world.relay(more, options.sabotage.empty() ? "outbox-relay" : "outbox-relay-sabotaged")});
+  relays.push_back({world.relay(more, program())});
   return relays.back();
 }
 
@@ -119,12 +113,17 @@ void Stretch::kill(Relay& relay) {
 }
 
 std::int64_t Stretch::delivered_batches() {
-  return std::stoll(world.value("select count(*) from outbox.batch b where b.delivered_at is not null"));
+  return std::stoll(world.value(count_delivered));
 }
 
 void Stretch::until_batches(std::int64_t more, Millis within) {
-  const auto before = delivered_batches();
-  test::eventually(std::to_string(more) + " batches more are delivered", [&] { return delivered_batches() >= before + more; }, within);
+  pqxx::connection connection(world.dsn());
+  const auto delivered = [&] {
+    pqxx::nontransaction tx(connection);
+    return tx.exec(count_delivered)[0][0].as<std::int64_t>();
+  };
+  const auto before = delivered();
+  test::eventually(std::to_string(more) + " batches more are delivered", [&] { return delivered() >= before + more; }, within);
 }
 
 void Stretch::move_to_standby() {
@@ -135,7 +134,7 @@ void Stretch::move_to_standby() {
 void Stretch::look_at_relays(const std::vector<std::string>& expected_errors, Counts& counts, std::string& why) {
   const auto bad = [&](const std::string& what) {
     ++counts.exits;
-    why += (why.empty() ? "" : "; ") + what;
+    add_clause(why, what);
   };
   for (auto it = relays.begin(); it != relays.end();) {
     Relay& r = *it;
@@ -165,13 +164,15 @@ void Stretch::finish(Counts& counts, std::string& why) {
   for (Relay& r : relays) {
     if (const int code = r.process.wait(ends_within); code != 0) {
       ++counts.exits;
-      why += "a relay ended with " + std::to_string(code) + " when it was asked to";
+      add_clause(why, "a relay ended with " + std::to_string(code) + " when it was asked to");
     }
   }
   gone.splice(gone.end(), relays);
 }
 
-Millis Round::let_run(std::int64_t from_ms, std::int64_t to_ms) {
+void add_clause(std::string& text, const std::string& what) { text += (text.empty() ? "" : "; ") + what; }
+
+Millis let_run(Random& random, std::int64_t from_ms, std::int64_t to_ms) {
   const Millis moment{between(random, from_ms, to_ms)};
   const Deadline until(moment);
   test::eventually("the moment of the fault", [&] { return until.passed(); }, moment + Millis{60'000});

@@ -67,6 +67,8 @@ class Stretch {
  public:
   Stretch(Servers& servers, std::uint64_t seed, const StretchOptions& options);
 
+  // The program that is tried: the relay, or the one with deliberate defects.
+  std::string program() const { return options.sabotage.empty() ? "outbox-relay" : "outbox-relay-sabotaged"; }
   Relay& start_relay(const test::Process::Environment& more = {});
   // The relay that holds the lease. Waits for one to hold it.
   Relay& holder();
@@ -96,6 +98,12 @@ class Stretch {
   std::list<Relay> gone;  // for what they said
 };
 
+// Adds to a list of clauses.
+void add_clause(std::string& text, const std::string& what);
+
+// Waits for a moment that is drawn by lot, between these; says how long it was.
+Millis let_run(Random& random, std::int64_t from_ms, std::int64_t to_ms);
+
 // The fault of one round: how it went, as the row tells.
 struct Round {
   Stretch& stretch;
@@ -112,12 +120,16 @@ struct Round {
   std::vector<std::pair<std::int64_t Counts::*, std::string>> broken{};  // what only the row itself could see
 
   // Lets the load run for a moment that is drawn by lot: where the fault strikes is what is tested.
-  Millis let_run(std::int64_t from_ms, std::int64_t to_ms);
+  Millis let_run(std::int64_t from_ms, std::int64_t to_ms) const { return faults::let_run(random, from_ms, to_ms); }
   void healed() { healed_at = Clock::now(); }
   void recovered() { recovered_at = Clock::now(); }
   // The relay did what it must not; the round fails by this count.
   void broke(std::int64_t Counts::*count, const std::string& how) { broken.emplace_back(count, how); }
-  void tell(const std::string& what) { detail += (detail.empty() ? "" : "; ") + what; }
+  void tell(const std::string& what) { add_clause(detail, what); }
+  // "killed after 38 ms", and what else there is to say.
+  void tell(const std::string& what, Millis after, const std::string& more = {}) {
+    tell(what + " after " + std::to_string(after.count()) + " ms" + more);
+  }
 };
 
 }  // namespace outbox::faults

@@ -12,11 +12,9 @@ using test::ScratchPostgres;
 
 constexpr Millis notices_within{30'000};
 
-void ms_told(Round& round, const char* what, Millis after) { round.tell(std::string(what) + " after " + std::to_string(after.count()) + " ms"); }
-
 void primary_dies(Round& round) {
   Stretch& stretch = round.stretch;
-  ms_told(round, "died", round.let_run(0, 500));
+  round.tell("died", round.let_run(0, 500));
   stretch.servers.postgres->stop(ScratchPostgres::Stop::immediate);
   round.let_run(0, 300);
   stretch.servers.standby->promote();
@@ -84,7 +82,7 @@ void both_are_up(Round& round) {
   Relay& abandoned = stretch.relays.front();
   abandoned.may_end_with = 5;
   stretch.servers.standby->promote();
-  ms_told(round, "both sides went on", round.let_run(0, 500));
+  round.tell("both sides went on", round.let_run(0, 500));
   stretch.applications.pause();
   stretch.move_to_standby();
   stretch.applications.go();
@@ -117,7 +115,7 @@ void points_at_the_standby(Round& round) {
   } catch (const std::runtime_error&) {
     round.broke(&Counts::exits, "the relay did not say that the server is a standby");
   }
-  ms_told(round, "promoted", round.let_run(0, 1'500));
+  round.tell("promoted", round.let_run(0, 1'500));
   stretch.servers.postgres->stop(ScratchPostgres::Stop::immediate);
   stretch.servers.standby->promote();
   stretch.move_to_standby();

@@ -195,8 +195,8 @@ void progress_is_lost(Round& round) {
   Relay& relay = stretch.relays.back();
   const std::string log = relay.process.output();
   const bool told = log.find("error progress_lost", stretch.relays.size() == 1 ? said : 0) != std::string::npos;
-  round.tell(std::string(recreated ? "created again" : "truncated") + " after " + std::to_string(after.count()) + " ms" +
-             (killed ? ", the relay killed" : "") + (told ? ", told" : ""));
+  round.tell(std::string(recreated ? "created again" : "truncated"), after,
+             std::string(killed ? ", the relay killed" : "") + (told ? ", told" : ""));
   round.expected_errors = {"progress_lost"};
   if (told) round.allowed.counts = {"repeated", "journal"};  // the journal knows where the second copy is
   else if (killed && stretch.options.mode == Mode::exactly_once) round.broke(&Counts::exits, "the relay does not tell that its progress is lost");

@@ -9,6 +9,7 @@
 
 #include "tests/faults/rows.h"
 #include "tests/support/from_environment.h"
+#include "tests/support/judge.h"
 #include "tests/support/usage.h"
 
 namespace outbox::faults {
@@ -63,17 +64,12 @@ std::int64_t lines_of(const Relay& relay, std::size_t said) {
   return std::count(output.begin(), output.end(), '\n');
 }
 
-std::int64_t delivered_messages(pqxx::connection& connection) {
-  pqxx::nontransaction tx(connection);
-  return tx.exec("select coalesce(sum(b.messages), 0) from outbox.batch b where b.delivered_at is not null")[0][0].as<std::int64_t>();
-}
-
 double steady_rate(Round& round) {
   pqxx::connection connection(round.stretch.world.dsn());
-  const auto before = delivered_messages(connection);
+  const auto before = test::delivered(connection);
   const auto began = Clock::now();
   round.let_run(steady_for.count(), steady_for.count());
-  return static_cast<double>(delivered_messages(connection) - before) / seconds_since(began);
+  return static_cast<double>(test::delivered(connection) - before) / seconds_since(began);
 }
 
 // Looks at the relay until the outage has lasted so long. `said`: what its log held before.
@@ -107,7 +103,7 @@ void watch(Round& round, const Relay& relay, std::size_t said, int port, Millis 
 // How long it takes until so much is delivered in one second as was before. `said`: what the relay's log held before the outage.
 void until_back(Round& round, const Relay& relay, std::size_t said, double rate) {
   pqxx::connection connection(round.stretch.world.dsn());
-  std::deque<std::pair<Clock::time_point, std::int64_t>> seen{{Clock::now(), delivered_messages(connection)}};
+  std::deque<std::pair<Clock::time_point, std::int64_t>> seen{{Clock::now(), test::delivered(connection)}};
   const auto began = Clock::now();
   const double wanted = 0.9 * rate * std::chrono::duration<double>(rate_window).count();
   auto& streams_again_ms = round.measured["streams_again_ms"];
@@ -115,7 +111,7 @@ void until_back(Round& round, const Relay& relay, std::size_t said, double rate)
     if (streams_again_ms == 0 && relay.process.output().find("to=streaming", said) != std::string::npos) {
       streams_again_ms = 1'000 * seconds_since(began);
     }
-    seen.emplace_back(Clock::now(), delivered_messages(connection));
+    seen.emplace_back(Clock::now(), test::delivered(connection));
     while (seen.back().first - seen.front().first > rate_window) seen.pop_front();
     return static_cast<double>(seen.back().second - seen.front().second) >= wanted;
   }, back_within);

@@ -73,7 +73,7 @@ void crashes(Round& round) {
     round.measured["ids_given_out_again"] = static_cast<double>(std::max<std::int64_t>(0, next - next_transaction_id(stretch)));
     stretch.applications.go();
   }
-  round.tell("crashed after " + std::to_string(after.count()) + " ms" + (reuse ? ", with ids that were used up" : ""));
+  round.tell("crashed", after, reuse ? ", with ids that were used up" : "");
   round.healed();
 }
 
@@ -114,7 +114,7 @@ void killed(Round& round) {
   const Millis after = round.let_run(0, 300);
   const bool all = chance(round.random, 0.5);
   all ? kill_postmaster(round) : kill_backend_of_relay(round);
-  round.tell(std::string(all ? "the postmaster" : "a backend of the relay") + " killed after " + std::to_string(after.count()) + " ms");
+  round.tell(std::string(all ? "the postmaster" : "a backend of the relay") + " killed", after);
   until_server_answers(round.stretch);
   round.healed();
 }
@@ -132,7 +132,7 @@ void restarted(Round& round) {
   }
   server.stop(ScratchPostgres::Stop::fast);
   server.start();
-  round.tell(std::string(smart ? "smart, then fast" : "fast") + " restart after " + std::to_string(after.count()) + " ms");
+  round.tell(std::string(smart ? "smart, then fast" : "fast") + " restart", after);
   round.healed();
 }
 
@@ -235,7 +235,7 @@ void half_open(Round& round) {
   const auto epoch = stretch.epoch();
   const Millis after = round.let_run(0, 300);
   stretch.servers.postgres_proxy->swallow(true);
-  round.tell("half open after " + std::to_string(after.count()) + " ms" + (with_another ? ", with another relay" : ""));
+  round.tell("half open", after, with_another ? ", with another relay" : "");
   if (!with_another) {
     round.let_run(100, 3'000);
     stretch.servers.postgres_proxy->swallow(false);
@@ -291,7 +291,7 @@ void pooler_disturbed(Round& round) {
       what = "told to reconnect";
       tell_pooler(stretch, "RECONNECT " + stretch.world.database());
   }
-  round.tell(std::string(what) + " after " + std::to_string(after.count()) + " ms");
+  round.tell(what, after);
   round.healed();
 }
 

@@ -8,6 +8,7 @@
 #include <filesystem>
 
 #include "tests/faults/rows.h"
+#include "tests/support/usage.h"
 
 namespace outbox::faults {
 namespace {
@@ -17,7 +18,7 @@ constexpr Millis drains_within{30'000};  // a bound for the harness: how long it
 void killed_and_started_again(Round& round) {
   const Millis after = round.let_run(0, 300);
   round.stretch.kill(round.stretch.relays.front());
-  round.tell("killed after " + std::to_string(after.count()) + " ms");
+  round.tell("killed", after);
   round.stretch.start_relay();
   round.healed();
 }
@@ -26,7 +27,7 @@ void killed_and_started_again(Round& round) {
 void killed_and_taken_over(Round& round) {
   const Millis after = round.let_run(0, 300);
   round.stretch.kill(round.stretch.holder());
-  round.tell("killed after " + std::to_string(after.count()) + " ms");
+  round.tell("killed", after);
   round.healed();
   round.stretch.start_relay();
 }
@@ -37,7 +38,7 @@ void stopped_past_its_lease(Round& round) {
   Relay& zombie = round.stretch.holder();
   const auto epoch = round.stretch.epoch();
   zombie.process.signal(SIGSTOP);
-  round.tell("stopped after " + std::to_string(after.count()) + " ms");
+  round.tell("stopped", after);
   round.healed();
   test::eventually("the other takes over", [&] { return round.stretch.epoch() > epoch; });
   round.stretch.until_batches(1, Millis{30'000});
@@ -53,7 +54,7 @@ void stopped_past_its_transaction(Round& round) {
   Relay& relay = round.stretch.relays.front();
   relay.process.signal(SIGSTOP);
   const Millis stopped = round.let_run(16'000, 27'000);
-  round.tell("stopped after " + std::to_string(after.count()) + " ms for " + std::to_string(stopped.count()) + " ms");
+  round.tell("stopped", after, " for " + std::to_string(stopped.count()) + " ms");
   relay.process.signal(SIGCONT);
   round.healed();
 }
@@ -79,14 +80,9 @@ void asked_to_end(Round& round) {
   }
   const auto times = between(round.random, 1, 2);
   ask_to_end(round, relay, static_cast<int>(times));
-  round.tell(std::to_string(hangups) + " SIGHUPs after " + std::to_string(after.count()) + " ms, SIGTERM " + std::to_string(times) + " times");
+  round.tell(std::to_string(hangups) + " SIGHUPs", after, ", SIGTERM " + std::to_string(times) + " times");
   round.stretch.start_relay();
   round.healed();
-}
-
-std::uint64_t open_files(pid_t pid) {
-  const std::filesystem::directory_iterator all("/proc/" + std::to_string(pid) + "/fd");
-  return static_cast<std::uint64_t>(std::distance(begin(all), end(all)));
 }
 
 // It cannot open anything while all its connections end. It may give up, but not by a crash; memory and threads are not in this row: an
@@ -98,15 +94,14 @@ void out_of_descriptors(Round& round) {
   const pid_t pid = relay.process.pid();
   rlimit before{};
   if (prlimit(pid, RLIMIT_NOFILE, nullptr, &before) != 0) throw std::runtime_error("prlimit");
-  const auto few = static_cast<rlim_t>(between(round.random, 3, static_cast<std::int64_t>(open_files(pid))));
+  const auto few = static_cast<rlim_t>(between(round.random, 3, test::open_files(pid)));
   const rlimit limit{few, before.rlim_max};
   prlimit(pid, RLIMIT_NOFILE, &limit, nullptr);
   s.servers.kafka_proxy.cut();
   s.world.sql("select pg_terminate_backend(a.pid) from pg_stat_activity a where a.application_name like 'outbox-relay%' and "
               "a.datname = current_database()");
   const Millis lasted = round.let_run(500, 3'000);
-  round.tell("no more than " + std::to_string(few) + " descriptors after " + std::to_string(after.count()) + " ms for " +
-             std::to_string(lasted.count()) + " ms");
+  round.tell("no more than " + std::to_string(few) + " descriptors", after, " for " + std::to_string(lasted.count()) + " ms");
   prlimit(pid, RLIMIT_NOFILE, &before, nullptr);
   if (!relay.process.running()) {
     const int code = relay.process.wait();
@@ -132,7 +127,7 @@ void log_not_taken(Round& round) {
   test::Process::Environment environment = s.world.environment;
   environment["OUTBOX_LOG"] = pipe ? fifo : "/dev/full";
   s.relays.push_back({test::Process({"/bin/sh", "-c", "exec \"$0\" run >\"$OUTBOX_LOG\" 2>&1",
-                                     test::program_path(s.options.sabotage.empty() ? "outbox-relay" : "outbox-relay-sabotaged")},
+                                     test::program_path(s.program())},
                                     environment)});
   round.tell(pipe ? "started on a full pipe" : "started on a full disk");
   round.healed();
@@ -156,7 +151,7 @@ void starved(Round& round) {
     relay.process.signal(SIGCONT);
     round.let_run(100, 100);
   }
-  round.tell("half of a processor after " + std::to_string(after.count()) + " ms for 3 s");
+  round.tell("half of a processor", after, " for 3 s");
   round.healed();
 }
 

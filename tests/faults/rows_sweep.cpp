@@ -21,6 +21,7 @@
 
 #include "tests/crash/fault_at_socket_call.h"
 #include "tests/faults/rows.h"
+#include "tests/support/judge.h"
 
 namespace outbox::faults {
 namespace {
@@ -130,18 +131,6 @@ class Writer {
   pqxx::work tx_;
 };
 
-class Delivered {
- public:
-  explicit Delivered(Stretch& stretch) : connection_(stretch.world.dsn()) {}
-  std::int64_t messages() {
-    pqxx::nontransaction tx(connection_);
-    return tx.exec("select coalesce(sum(b.messages), 0) from outbox.batch b where b.delivered_at is not null")[0][0].as<std::int64_t>();
-  }
-
- private:
-  pqxx::connection connection_;
-};
-
 // The lease need not run out by itself, which would take most of the time of a sweep.
 void replace(Round& round, Relay& killed) {
   killed.killed = true;
@@ -156,8 +145,8 @@ bool Sweep::strike(Round& round, int size, const Kind& kind, int call) {
   Relay& relay = s.relays.back();
   relay.process.says("to=streaming");
   const bool kills = kind.what == What::kill_before || kind.what == What::kill_after;
-  Delivered delivered(s);
-  const auto due = delivered.messages() + size;
+  pqxx::connection watching(s.world.dsn());
+  const auto due = test::delivered(watching) + size;
   Writer writer(s, size);
   fault->calls = 0;
   fault->at = call;
@@ -166,10 +155,10 @@ bool Sweep::strike(Round& round, int size, const Kind& kind, int call) {
   fault->struck = false;
   fault->armed = true;
   writer.commit();
-  test::eventually("the batch is delivered, or struck", [&] { return fault->struck || delivered.messages() >= due; }, point_within);
+  test::eventually("the batch is delivered, or struck", [&] { return fault->struck || test::delivered(watching) >= due; }, point_within);
   fault->armed = false;
   const auto calls = std::int64_t{fault->calls};
-  delivered.messages();  // a call that had been counted when the fault was disarmed is struck by now
+  test::delivered(watching);  // a call that had been counted when the fault was disarmed is struck by now
   const bool struck = fault->struck;
   round.tell(std::to_string(size) + " messages, " + kind.name + " call " + std::to_string(call) + ": ");
   if (struck) {
@@ -180,7 +169,7 @@ bool Sweep::strike(Round& round, int size, const Kind& kind, int call) {
     round.detail += "not struck, there were " + std::to_string(calls);
   }
   round.healed();
-  test::eventually("the batch is delivered", [&] { return delivered.messages() >= due; }, point_within);
+  test::eventually("the batch is delivered", [&] { return test::delivered(watching) >= due; }, point_within);
   round.recovered();
   return struck;
 }

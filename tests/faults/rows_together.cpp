@@ -3,8 +3,6 @@
 #include <signal.h>
 
 #include <algorithm>
-#include <filesystem>
-#include <fstream>
 
 #include "tests/faults/rows.h"
 #include "tests/support/usage.h"
@@ -152,20 +150,12 @@ void everything_killed(Round& round) {
       {"PostgreSQL", [&] { s.servers.postgres->start(); }}, {"Kafka", [&] { s.servers.kafka->start(); }},
       {"a relay", [&] { s.start_relay(); }}, {"a relay", [&] { s.start_relay(); }}};
   std::shuffle(starts.begin(), starts.end(), round.random);
-  round.tell("all killed after " + std::to_string(after.count()) + " ms, started: ");
+  round.tell("all killed", after, ", started: ");
   for (const auto& [name, start] : starts) {
     start();
     round.detail += std::string(&start == &starts.front().second ? "" : ", ") + name;
   }
   round.healed();
-}
-
-double status_field(pid_t pid, const std::string& name) {
-  std::ifstream in("/proc/" + std::to_string(pid) + "/status");
-  for (std::string line; std::getline(in, line);) {
-    if (line.starts_with(name + ":")) return std::stod(line.substr(name.size() + 1));
-  }
-  throw std::runtime_error("no " + name + " of process " + std::to_string(pid));
 }
 
 void soak(Round& round) {
@@ -176,11 +166,10 @@ void soak(Round& round) {
   const auto batches = s.delivered_batches();
   round.let_run(soaks_for.count(), soaks_for.count());
   const double seconds = std::chrono::duration<double>(Clock::now() - began).count();
-  const std::filesystem::directory_iterator fds("/proc/" + std::to_string(pid) + "/fd");
   round.measured = {{"minutes", seconds / 60},
-                    {"relay_rss_kb", status_field(pid, "VmRSS")},
-                    {"relay_threads", status_field(pid, "Threads")},
-                    {"relay_fds", static_cast<double>(std::distance(begin(fds), end(fds)))},
+                    {"relay_rss_kb", static_cast<double>(test::status_number(pid, "VmRSS"))},
+                    {"relay_threads", static_cast<double>(test::status_number(pid, "Threads"))},
+                    {"relay_fds", static_cast<double>(test::open_files(pid))},
                     {"relay_cpu_percent", 100 * (test::cpu_seconds(pid) - cpu) / seconds},
                     {"batches_per_second", static_cast<double>(s.delivered_batches() - batches) / seconds},
                     {"dead_tuples", std::stod(s.world.value("select sum(t.n_dead_tup) from pg_stat_user_tables t where t.schemaname = 'outbox'"))}};

@@ -2,11 +2,8 @@
 #include "tests/faults/workload.h"
 
 #include <algorithm>
-#include <cmath>
-#include <map>
 #include <memory>
 #include <optional>
-#include <set>
 
 #include "relay/base/hex.h"
 #include "relay/base/uuid.h"

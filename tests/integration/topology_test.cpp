@@ -141,15 +141,6 @@ class FailoverTest : public ::testing::TestWithParam<bool> {
  protected:
   FailoverTest() : world(primary), topic(world.topic("t")) { test::create_counters(world); }
 
-  // From now on nothing is visible before the standby has it.
-  void replicate_synchronously() {
-    world.sql("alter system set synchronous_standby_names = '*'");
-    world.sql("select pg_reload_conf()");
-    test::eventually("the standby is synchronous", [&] {
-      return world.value("select count(*) from pg_stat_replication r where r.sync_state = 'sync'") == "1";
-    });
-  }
-
   ScratchPostgres primary;
   World world;
   std::string topic;
@@ -157,7 +148,7 @@ class FailoverTest : public ::testing::TestWithParam<bool> {
 
 TEST_P(FailoverTest, TheRelayFollowsThePromotedStandby) {
   auto standby = ScratchPostgres::standby_of(primary);
-  replicate_synchronously();
+  primary.replicate_synchronously();
   std::string ports = std::to_string(primary.port());
   ports = GetParam() ? ports + "," + std::to_string(standby.port()) : std::to_string(standby.port()) + "," + ports;
   const std::string list = "host=127.0.0.1,127.0.0.1 port=" + ports + " user=postgres dbname=" + world.database() +

@@ -5,13 +5,12 @@
 #include <array>
 #include <stdexcept>
 
+#include "relay/base/owned.h"
+
 namespace outbox::test {
 namespace {
 
-struct Destroy {
-  void operator()(rd_kafka_t* p) const { rd_kafka_destroy(p); }
-};
-using Client = std::unique_ptr<rd_kafka_t, Destroy>;
+using Client = Owned<rd_kafka_t, rd_kafka_destroy>;
 
 void on_delivery(rd_kafka_t*, const rd_kafka_message_t* message, void* failed) {
   if (message->err != RD_KAFKA_RESP_ERR_NO_ERROR) *static_cast<std::string*>(failed) = rd_kafka_err2str(message->err);

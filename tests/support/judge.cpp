@@ -91,7 +91,13 @@ void write(const std::string& dsn, const std::string& topic, int transactions, i
 }
 
 std::int64_t delivered(World& world) {
-  return std::stoll(world.value("select coalesce(sum(b.messages), 0) from outbox.batch b where b.delivered_at is not null"));
+  pqxx::connection connection(world.dsn());
+  return delivered(connection);
+}
+
+std::int64_t delivered(pqxx::connection& connection) {
+  pqxx::nontransaction tx(connection);
+  return tx.exec("select coalesce(sum(b.messages), 0) from outbox.batch b where b.delivered_at is not null")[0][0].as<std::int64_t>();
 }
 
 void until_delivered(World& world, std::int64_t more, Millis within) {

@@ -39,8 +39,9 @@ void write(World& world, const std::string& topic, int transactions, int keys = 
 // The same by a connection string; throws pqxx::failure when the server goes away.
 void write(const std::string& dsn, const std::string& topic, int transactions, int keys = 5);
 
-// Messages in delivered batches.
+// Messages in delivered batches; by a connection that is there already, where it is asked again and again.
 std::int64_t delivered(World& world);
+std::int64_t delivered(pqxx::connection& connection);
 // Waits until so many more messages are delivered than at the time of the call.
 void until_delivered(World& world, std::int64_t more, Millis within = Millis{30'000});
 

@@ -10,20 +10,12 @@
 #include <stdexcept>
 #include <tuple>
 
+#include "relay/base/owned.h"
+
 namespace outbox::test {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-
-template <auto destroy>
-struct Destroyer {
-  template <class T>
-  void operator()(T* p) const {
-    destroy(p);
-  }
-};
-template <class T, auto destroy>
-using Owned = std::unique_ptr<T, Destroyer<destroy>>;
 
 using Client = Owned<rd_kafka_t, rd_kafka_destroy>;
 using Topic = Owned<rd_kafka_topic_t, rd_kafka_topic_destroy>;

@@ -17,6 +17,8 @@
 #include <span>
 #include <stdexcept>
 
+#include "relay/base/owned.h"
+#include "tests/support/process.h"
 #include "tests/support/usage.h"
 
 namespace outbox::test {
@@ -49,16 +51,6 @@ void run_program(const std::vector<std::string>& words) {
   if (failed == 0) waitpid(child, &status, 0);
   if (failed != 0 || status != 0) throw std::runtime_error(failed != 0 ? "cannot run " + words[0] : output);
 }
-
-template <auto destroy>
-struct Destroyer {
-  template <class T>
-  void operator()(T* p) const {
-    destroy(p);
-  }
-};
-template <class T, auto destroy>
-using Owned = std::unique_ptr<T, Destroyer<destroy>>;
 
 using Client = Owned<rd_kafka_t, rd_kafka_destroy>;
 
@@ -143,6 +135,16 @@ std::string ScratchPostgres::create_database(const std::string& name) {
 }
 
 void ScratchPostgres::stop(Stop how) { folder_.scratch("stop-postgres", {how == Stop::fast ? "fast" : "immediate"}); }
+
+void ScratchPostgres::replicate_synchronously() const {
+  pqxx::connection connection(dsn());
+  pqxx::nontransaction tx(connection);
+  tx.exec("alter system set synchronous_standby_names = '*'");
+  tx.exec("select pg_reload_conf()");
+  eventually("the standby is synchronous", [&] {
+    return !tx.exec("select from pg_stat_replication r where r.sync_state = 'sync'").empty();
+  });
+}
 
 void ScratchPostgres::set_clock(std::chrono::seconds ahead) const {
   const auto file = folder() / "clock";

@@ -47,6 +47,8 @@ class ScratchPostgres {
   // Starts a stopped server again: same port, same data.
   void start() const { folder_.scratch("start-postgres"); }
 
+  // From now on nothing is visible here before the standby has it. REQUIRES: there is one.
+  void replicate_synchronously() const;
   // Ends the standby's recovery; returns when it can be written to.
   void promote() const { folder_.scratch("promote"); }
 

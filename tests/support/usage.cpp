@@ -63,12 +63,19 @@ double cpu_seconds_with_children(pid_t server) {
   return sum;
 }
 
-std::int64_t peak_memory_kb(pid_t pid) {
+std::int64_t status_number(pid_t pid, const std::string& name) {
   std::ifstream status("/proc/" + std::to_string(pid) + "/status");
   for (std::string line; std::getline(status, line);) {
-    if (line.starts_with("VmHWM:")) return std::stoll(line.substr(6));
+    if (line.starts_with(name + ":")) return std::stoll(line.substr(name.size() + 1));
   }
   throw std::runtime_error("process " + std::to_string(pid) + " is gone");
+}
+
+std::int64_t peak_memory_kb(pid_t pid) { return status_number(pid, "VmHWM"); }
+
+std::int64_t open_files(pid_t pid) {
+  const std::filesystem::directory_iterator all("/proc/" + std::to_string(pid) + "/fd");
+  return std::distance(begin(all), end(all));
 }
 
 double median(std::vector<double> values) {

@@ -5,6 +5,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 namespace outbox::test {
@@ -20,6 +21,12 @@ double cpu_seconds_with_children(pid_t server);
 
 // The most memory that the process has had resident, in kB.
 std::int64_t peak_memory_kb(pid_t pid);
+
+// A number of /proc/PID/status, such as "VmRSS" in kB or "Threads". Throws when the process is gone.
+std::int64_t status_number(pid_t pid, const std::string& name);
+
+// File descriptors that the process has open.
+std::int64_t open_files(pid_t pid);
 
 // Middle value; the mean of the two middle ones if their number is even. REQUIRES: !values.empty().
 double median(std::vector<double> values);
