@@ -39,7 +39,7 @@ class Breaker {
   std::minstd_rand random_;
 
   static constexpr Millis shortest_wait{50};
-  static constexpr Millis longest_wait{1'500};
+  static constexpr Millis longest_wait{1'000};
 };
 
 }  // namespace outbox

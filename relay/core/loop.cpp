@@ -194,7 +194,7 @@ Result<void> Loop::settle(const Identity& here) {
   if (auto r = lease_.renew(); !r) return r;
   const Verdict verdict = decide(e);
   if (verdict.action == Verdict::Action::refuse) return *verdict.refusal;
-  number_ = std::max(e.newest ? e.newest->number : 0, e.progress ? e.progress->number : 0);
+  number_ = std::max(e.newest ? e.newest->number : 0, e.progress && !SABOTAGED(number_is_token) ? e.progress->number : 0);
   token_ = e.newest ? std::optional(e.newest->token) : std::nullopt;
   token_before_ = e.token_before;
   if (verdict.finding == Verdict::Finding::progress_lost) {

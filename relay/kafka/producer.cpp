@@ -15,9 +15,6 @@
 namespace outbox::kafka {
 namespace {
 
-// Since librdkafka 2.4, which older headers do not know.
-constexpr auto different_record_was_invalid = static_cast<rd_kafka_resp_err_t>(-138);
-
 constexpr int transaction_timeout_ms = 15'000;
 constexpr Millis call_deadline{10'000};      // of one transactional call; less than the transaction's own time-out
 constexpr Millis report_deadline{8'000};     // without a single delivery report
@@ -30,10 +27,6 @@ constexpr Millis trial_deadline{2'000};  // shorter than a lease
 constexpr Millis last_record_deadline{500};
 constexpr Millis reason_deadline{1'000};     // until the client says why it takes no more messages
 constexpr int give_up_ms = 1;
-
-bool is_purge(rd_kafka_resp_err_t code) {
-  return code == RD_KAFKA_RESP_ERR__PURGE_QUEUE || code == RD_KAFKA_RESP_ERR__PURGE_INFLIGHT;
-}
 
 }  // namespace
 
@@ -85,7 +78,7 @@ Result<std::optional<Progress>> Producer::newest_progress(bool settled) {
 // transaction: the broker's thread then answers that request before the main thread has counted it. An abort, even one that has no
 // time, ends the registering. Should it reach the broker, and however late, there is no later transaction of this epoch to act on.
 void Producer::give_up_transaction() {
-  if (!std::exchange(in_transaction_, false) || unreported_ == 0) return;
+  if (!std::exchange(in_transaction_, false) || reports_.missing() == 0) return;
   const KafkaError ignored(rd_kafka_abort_transaction(client_.get(), give_up_ms));
   clean_ = false;
 }
@@ -96,14 +89,13 @@ void Producer::abandon() {
   if (clean_ && !transactional()) rd_kafka_flush(client_.get(), static_cast<int>(last_record_deadline.count()));
   topics_.detach();
   progress_topic_.reset();
-  if (clean_ && unreported_ == 0) {
+  if (clean_ && reports_.missing() == 0) {
     reaper_.take(std::move(client_));  // nothing of ours is under way in it
   }
   client_.reset();
   clean_ = false;
-  page_ = nullptr;
   later_.reset();
-  unreported_ = 0;
+  reports_.none_will_come();
 }
 
 Result<void> Producer::renew(Mode mode, const std::function<Result<void>()>& meanwhile) {
@@ -203,24 +195,21 @@ Result<void> Producer::send_message(const Topic& topic, const Message& m, const 
   const auto size = [](const std::optional<std::string_view>& v) { return v ? v->size() : std::size_t{0}; };
   const auto code = rd_kafka_producev(client_.get(), RD_KAFKA_V_RKT(topic.handle.get()), RD_KAFKA_V_KEY(bytes(m.key), size(m.key)),
                                       RD_KAFKA_V_VALUE(bytes(m.payload), size(m.payload)), RD_KAFKA_V_TIMESTAMP(timestamp_ms),
-                                      RD_KAFKA_V_HEADERS(headers.get()), RD_KAFKA_V_OPAQUE(reinterpret_cast<void*>(index + 1)), RD_KAFKA_V_END);
+                                      RD_KAFKA_V_HEADERS(headers.get()), RD_KAFKA_V_OPAQUE(Reports::opaque(index)), RD_KAFKA_V_END);
   if (code == RD_KAFKA_RESP_ERR_NO_ERROR) {
     static_cast<void>(headers.release());  // librdkafka owns them now
-    ++unreported_;
+    reports_.sent();
     return {};
   }
   Error e = failed("sending a message", code);
-  if (e.fault == Fault::message) {
-    refused_.push_back({m.seq, "refused", rd_kafka_err2str(code)});
-    first_failure_ = code;
-  }
+  if (e.fault == Fault::message) reports_.not_taken(m.seq, code);
   if (e.fault == Fault::topic) e.fault = Fault::kafka;  // looked up a moment ago: look it up again
   return e;
 }
 
 Result<void> Producer::send_progress() {
   const std::string value = progress_json(progress_);
-  ++unreported_;
+  reports_.sent();
   const auto code = rd_kafka_producev(client_.get(), RD_KAFKA_V_RKT(progress_topic_.get()), RD_KAFKA_V_PARTITION(0),
                                       RD_KAFKA_V_KEY(options_.relay.data(), options_.relay.size()),
                                       RD_KAFKA_V_VALUE(const_cast<char*>(value.data()), value.size()),
@@ -230,14 +219,8 @@ Result<void> Producer::send_progress() {
 }
 
 Result<void> Producer::send(const Batch& batch, const Page& page, std::span<const std::size_t> skip, const Progress& progress) {
-  page_ = &page;
+  reports_.begin(page);
   progress_ = progress;
-  refused_.clear();
-  refused_in_.clear();
-  with_innocents_.clear();
-  culprits_known_ = false;
-  first_failure_ = RD_KAFKA_RESP_ERR_NO_ERROR;
-  last_report_ = Clock::now();
   timestamp_ms_ = std::chrono::duration_cast<Millis>(batch.opened_at).count();
   later_.reset();
   if (!transactional()) {
@@ -254,8 +237,8 @@ Result<void> Producer::send(const Batch& batch, const Page& page, std::span<cons
 }
 
 Result<void> Producer::send_all_but(std::span<const std::size_t> skip) {
-  auto sent = topics_.visit(*page_, skip, client_.get(), [&](const Topic& topic, const Message& m, std::size_t index) {
-    return send_message(topic, m, *page_, index, timestamp_ms_);
+  auto sent = topics_.visit(*reports_.page(), skip, client_.get(), [&](const Topic& topic, const Message& m, std::size_t index) {
+    return send_message(topic, m, *reports_.page(), index, timestamp_ms_);
   });
   if (!sent) {
     poll_for_reason();
@@ -271,12 +254,12 @@ Result<void> Producer::send_all_but(std::span<const std::size_t> skip) {
 Result<std::vector<std::size_t>> Producer::send_first_records(std::span<const std::size_t> skip) {
   std::vector<std::size_t> first;
   std::set<std::pair<const Topic*, std::int32_t>> seen;
-  auto sent = topics_.visit(*page_, skip, client_.get(), [&](const Topic& topic, const Message& m, std::size_t index) -> Result<void> {
+  auto sent = topics_.visit(*reports_.page(), skip, client_.get(), [&](const Topic& topic, const Message& m, std::size_t index) -> Result<void> {
     if (!m.key || topic.all_acknowledged()) return {};
     const auto partition = topic.partition_of(*m.key);
     if (topic.has_acknowledged(partition) || !seen.emplace(&topic, partition).second) return {};
     first.push_back(index);
-    return send_message(topic, m, *page_, index, timestamp_ms_);
+    return send_message(topic, m, *reports_.page(), index, timestamp_ms_);
   });
   if (!sent) {
     poll_for_reason();
@@ -288,34 +271,14 @@ Result<std::vector<std::size_t>> Producer::send_first_records(std::span<const st
 // Once Kafka has refused a message, the client takes no more and purges what it has; why, it may say later.
 void Producer::poll_for_reason() {
   for (const Deadline deadline(reason_deadline); !deadline.passed();) {
-    if (first_failure_ != RD_KAFKA_RESP_ERR_NO_ERROR && !is_purge(first_failure_)) return;
+    if (reports_.failed() && !reports_.purged()) return;
     rd_kafka_poll(client_.get(), deadline.left_ms());
   }
 }
 
 void Producer::on_report(rd_kafka_t*, const rd_kafka_message_t* m, void* self) {
   auto* const producer = static_cast<Producer*>(self);
-  --producer->unreported_;
-  const auto index = reinterpret_cast<std::size_t>(m->_private);
-  if (m->err != RD_KAFKA_RESP_ERR_NO_ERROR && !SABOTAGED(swallow_delivery_error)) {
-    if (m->err == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED && index != 0) {
-      static_cast<Topic*>(rd_kafka_topic_opaque(m->rkt))->refused = true;
-    }
-    const bool permanent = error_of({}, m->err).fault == Fault::message;
-    if (m->err == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE && index != 0) static_cast<Topic*>(rd_kafka_topic_opaque(m->rkt))->narrow = true;
-    const Partition partition{index == 0 ? nullptr : static_cast<const Topic*>(rd_kafka_topic_opaque(m->rkt)), m->partition};
-    if (permanent && index != 0 && producer->page_ != nullptr) {
-      producer->refused_.push_back({producer->page_->messages[index - 1].seq, "refused", rd_kafka_err2str(m->err)});
-      producer->refused_in_.push_back(partition);
-    }
-    if (m->err == different_record_was_invalid) producer->with_innocents_.insert(partition);
-    auto& first = producer->first_failure_;
-    if (first == RD_KAFKA_RESP_ERR_NO_ERROR || permanent || is_purge(first)) first = m->err;
-    return;
-  }
-  if (index == 0) return producer->progress_written(m->offset);
-  if (m->offset < 0) return;
-  static_cast<Topic*>(rd_kafka_topic_opaque(m->rkt))->acknowledge(m->partition, m->offset);
+  if (producer->reports_.take(*m) && Reports::is_progress(*m)) producer->progress_written(m->offset);
 }
 
 // At-least-once the broker fences nobody, but it numbers our records: a gap is a record of somebody else.
@@ -325,45 +288,33 @@ void Producer::progress_written(std::int64_t offset) {
   progress_offset_ = offset;
 }
 
-// Where the broker told the invalid records of a record batch apart, no other message is suspected, nor any of another partition: what
-// is bad there is refused again.
-void Producer::name_culprits() {
-  if (with_innocents_.empty() || refused_.size() != refused_in_.size()) return;  // one was refused by librdkafka itself
-  std::vector<Rejection> culprits;
-  for (std::size_t i = 0; i < refused_.size(); ++i) {
-    if (with_innocents_.contains(refused_in_[i])) culprits.push_back(refused_[i]);
-  }
-  if (culprits.empty()) return;
-  refused_ = std::move(culprits);
-  culprits_known_ = true;
-}
-
 Result<bool> Producer::reported() {
   CHECK(client_);
-  while (rd_kafka_poll(client_.get(), 0) > 0) last_report_ = Clock::now();
-  if (is_purge(first_failure_)) {
+  while (rd_kafka_poll(client_.get(), 0) > 0) {
+  }
+  if (reports_.purged()) {
     const auto why = transaction_error();
     const Fault fault = error_of({}, why).fault;
-    if (fault == Fault::topic || fault == Fault::fenced) first_failure_ = why;
+    if (fault == Fault::topic || fault == Fault::fenced) reports_.failed_because(why);
     else poll_for_reason();  // a refused message is named by its report
   }
-  if (first_failure_ != RD_KAFKA_RESP_ERR_NO_ERROR) {
-    name_culprits();
-    Error e = failed("delivering messages", first_failure_);
-    if (first_failure_ == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED) bar_unwritable_topics();
+  if (reports_.failed()) {
+    reports_.name_culprits();
+    Error e = failed("delivering messages", reports_.failure());
+    if (reports_.failure() == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED) bar_unwritable_topics();
     if (e.fault == Fault::topic) e.fault = Fault::kafka;
     return e;
   }
   char why[512];
   const auto fatal = rd_kafka_fatal_error(client_.get(), why, sizeof why);
   if (fatal != RD_KAFKA_RESP_ERR_NO_ERROR) return failed("delivering messages", fatal, why);
-  if (unreported_ == 0 && later_) {
+  if (reports_.missing() == 0 && later_) {
     const auto skip = std::move(*later_);
     later_.reset();
     if (auto r = send_all_but(skip); !r) return r.error();
   }
-  if (unreported_ == 0) return true;
-  if (Clock::now() - last_report_ > report_deadline) return failed("delivering messages", RD_KAFKA_RESP_ERR__TIMED_OUT);
+  if (reports_.missing() == 0) return true;
+  if (reports_.silent_for(report_deadline, Clock::now())) return failed("delivering messages", RD_KAFKA_RESP_ERR__TIMED_OUT);
   return false;
 }
 
@@ -380,8 +331,8 @@ rd_kafka_resp_err_t Producer::transaction_error() {
 // What is barred here is parked by recovery; what there was no time for, by the next attempt.
 void Producer::bar_unwritable_topics() {
   if (topics_.bar_refused() > 0 || !transactional()) return;
-  CHECK(page_ != nullptr);
-  const Page& page = *page_;
+  CHECK(reports_.page() != nullptr);
+  const Page& page = *reports_.page();
   const Deadline deadline(trial_deadline);
   std::unordered_set<std::string_view> tried;
   for (const Message& m : page.messages) {
@@ -392,10 +343,10 @@ void Producer::bar_unwritable_topics() {
     if ((*topic)->state != Topic::State::ready) continue;
     const KafkaError error(rd_kafka_begin_transaction(client_.get()));
     in_transaction_ = !error;
-    first_failure_ = RD_KAFKA_RESP_ERR_NO_ERROR;
+    reports_.forget_failure();
     if (error || !send_message(**topic, m, page, 0, 0)) break;
-    while (unreported_ > 0 && !deadline.passed()) rd_kafka_poll(client_.get(), 50);
-    if (is_purge(first_failure_)) (*topic)->refused = transaction_error() == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
+    while (reports_.missing() > 0 && !deadline.passed()) rd_kafka_poll(client_.get(), 50);
+    if (reports_.purged()) (*topic)->refused = transaction_error() == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
   }
   abandon();
   topics_.bar_refused();
@@ -413,7 +364,7 @@ Result<Offsets> Producer::commit() {
   } else if (auto r = send_progress(); !r) {
     return r.error();
   }
-  page_ = nullptr;
+  reports_.end();
   return topics_.delivered();
 }
 

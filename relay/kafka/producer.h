@@ -2,13 +2,13 @@
 #pragma once
 
 #include <memory>
-#include <set>
 #include <string>
 #include <vector>
 
 #include "relay/core/ports.h"
 #include "relay/kafka/handle.h"
 #include "relay/kafka/progress.h"
+#include "relay/kafka/reports.h"
 #include "relay/kafka/request_balance.h"
 #include "relay/kafka/topics.h"
 
@@ -36,15 +36,14 @@ class Producer : public Publisher {
   Result<void> begin() override;
   Result<void> send(const Batch& batch, const Page& page, std::span<const std::size_t> skip, const Progress& progress) override;
   Result<bool> reported() override;
-  const std::vector<Rejection>& refused() const override { return refused_; }
-  bool culprits_known() const override { return culprits_known_; }
+  const std::vector<Rejection>& refused() const override { return reports_.refused(); }
+  bool culprits_known() const override { return reports_.culprits_known(); }
   Result<Offsets> commit() override;
   Result<void> probe() override;
 
  private:
   void give_up_transaction();
   void poll_for_reason();
-  void name_culprits();
   void progress_written(std::int64_t offset);
   bool transactional() const { return mode_ == Mode::exactly_once; }
   Result<Conf> producer_conf();
@@ -77,18 +76,10 @@ class Producer : public Publisher {
   std::size_t wanted_record_batch_max_ = 0;  // of the next one
 
   // The batch in flight.
-  const Page* page_ = nullptr;
+  Reports reports_;
   Progress progress_;
   std::int64_t timestamp_ms_ = 0;
   std::optional<std::vector<std::size_t>> later_;  // when first records are acknowledged: all but these
-  std::size_t unreported_ = 0;
-  rd_kafka_resp_err_t first_failure_ = RD_KAFKA_RESP_ERR_NO_ERROR;
-  Clock::time_point last_report_{};
-  using Partition = std::pair<const Topic*, std::int32_t>;
-  std::vector<Rejection> refused_;
-  std::vector<Partition> refused_in_;    // of each of them
-  std::set<Partition> with_innocents_;   // the broker told others of the record batch apart from those to blame
-  bool culprits_known_ = false;
 };
 
 }  // namespace outbox::kafka

@@ -64,6 +64,25 @@ TEST_F(KafkaProxyTest, ARelayRecoversWhenItsRequestsAreNoLongerSwallowed) {
   finish(relay);
 }
 
+// As behind a load balancer. librdkafka has an event for each connection that fails, and those must not count as reports.
+TEST_F(KafkaProxyTest, ABrokerWhoseAddressAcceptsAndSaysNothingElseIsNoticedAtLeastOnce) {
+  world.environment["OUTBOX_RELAY_RELAY_MODE"] = "at-least-once";
+  auto relay = world.relay();
+  relay.says("to=streaming");
+  test::write(world, topic, 20);
+  world.settled();
+  proxy.refuse(true);
+  proxy.cut();
+  test::write(world, topic, 20);
+  relay.says("to=stalled", Millis{20'000});
+  proxy.refuse(false);
+  world.settled();
+  relay.signal(SIGTERM);
+  EXPECT_EQ(relay.wait(), 0) << relay.output();
+  const auto verdict = test::judge(world, {topic});
+  EXPECT_TRUE(verdict.at_least_once()) << verdict;
+}
+
 TEST_F(KafkaProxyTest, ARelayOutlivesConnectionsThatFlap) {
   auto relay = world.relay();
   relay.says("to=streaming");

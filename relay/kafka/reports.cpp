@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "relay/kafka/reports.h"
+
+#include <utility>
+
+#include "relay/base/sabotage.h"
+#include "relay/kafka/handle.h"
+
+namespace outbox::kafka {
+namespace {
+
+// Since librdkafka 2.4, which older headers do not know.
+constexpr auto different_record_was_invalid = static_cast<rd_kafka_resp_err_t>(-138);
+
+bool is_purge(rd_kafka_resp_err_t code) {
+  return code == RD_KAFKA_RESP_ERR__PURGE_QUEUE || code == RD_KAFKA_RESP_ERR__PURGE_INFLIGHT;
+}
+
+Topic* topic_of(const rd_kafka_message_t& m) { return static_cast<Topic*>(rd_kafka_topic_opaque(m.rkt)); }
+
+}  // namespace
+
+void Reports::begin(const Page& page) {
+  page_ = &page;
+  failure_ = RD_KAFKA_RESP_ERR_NO_ERROR;
+  last_ = Clock::now();
+  refused_.clear();
+  refused_in_.clear();
+  with_innocents_.clear();
+  culprits_known_ = false;
+}
+
+void Reports::none_will_come() {
+  page_ = nullptr;
+  missing_ = 0;
+}
+
+void Reports::not_taken(std::int64_t seq, rd_kafka_resp_err_t code) {
+  refused_.push_back({seq, "refused", rd_kafka_err2str(code)});
+  failure_ = code;
+}
+
+bool Reports::take(const rd_kafka_message_t& m) {
+  --missing_;
+  heard_ = true;
+  if (m.err != RD_KAFKA_RESP_ERR_NO_ERROR && !SABOTAGED(swallow_delivery_error)) {
+    take_failure(m);
+    return false;
+  }
+  if (!is_progress(m) && m.offset >= 0) topic_of(m)->acknowledge(m.partition, m.offset);
+  return true;
+}
+
+void Reports::take_failure(const rd_kafka_message_t& m) {
+  const bool permanent = error_of({}, m.err).fault == Fault::message;
+  Topic* const topic = is_progress(m) ? nullptr : topic_of(m);
+  const Partition partition{topic, m.partition};
+  if (topic != nullptr) {
+    if (m.err == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED) topic->refused = true;
+    if (m.err == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE) topic->narrow = true;
+    if (permanent && page_ != nullptr) {
+      const auto index = reinterpret_cast<std::size_t>(m._private) - 1;
+      refused_.push_back({page_->messages[index].seq, "refused", rd_kafka_err2str(m.err)});
+      refused_in_.push_back(partition);
+    }
+  }
+  if (m.err == different_record_was_invalid) with_innocents_.insert(partition);
+  if (failure_ == RD_KAFKA_RESP_ERR_NO_ERROR || permanent || is_purge(failure_)) failure_ = m.err;
+}
+
+// The answers of librdkafka's own events, such as a broker that goes away, are no reports: counted as such, they would hide that nothing
+// is delivered.
+bool Reports::silent_for(Millis limit, Clock::time_point now) {
+  if (std::exchange(heard_, false)) last_ = now;
+  return now - last_ > limit;
+}
+
+bool Reports::purged() const { return is_purge(failure_); }
+
+// Where the broker told the invalid records of a record batch apart, no other message is suspected, nor any of another partition: what
+// is bad there is refused again.
+void Reports::name_culprits() {
+  if (with_innocents_.empty() || refused_.size() != refused_in_.size()) return;  // one was refused by librdkafka itself
+  std::vector<Rejection> culprits;
+  for (std::size_t i = 0; i < refused_.size(); ++i) {
+    if (with_innocents_.contains(refused_in_[i])) culprits.push_back(refused_[i]);
+  }
+  if (culprits.empty()) return;
+  refused_ = std::move(culprits);
+  culprits_known_ = true;
+}
+
+}  // namespace outbox::kafka

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <librdkafka/rdkafka.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <set>
+#include <utility>
+#include <vector>
+
+#include "relay/base/clock.h"
+#include "relay/core/ports.h"
+#include "relay/kafka/topics.h"
+
+namespace outbox::kafka {
+
+// The delivery reports of one batch: what has none yet, what failed first, and which messages Kafka refused.
+class Reports {
+ public:
+  // Of a batch that is to be sent; the page must outlive it.
+  void begin(const Page& page);
+  void end() { page_ = nullptr; }
+  // The client is gone, and with it the reports that were due.
+  void none_will_come();
+  // Before a record is tried that is of no batch.
+  void forget_failure() { failure_ = RD_KAFKA_RESP_ERR_NO_ERROR; }
+
+  void sent() { ++missing_; }
+  // librdkafka did not even take it.
+  void not_taken(std::int64_t seq, rd_kafka_resp_err_t code);
+  // What a record carries as its opaque value, by which its report is told from others; the progress record carries none.
+  static void* opaque(std::size_t index) { return reinterpret_cast<void*>(index + 1); }
+  static bool is_progress(const rd_kafka_message_t& m) { return m._private == nullptr; }
+  // False: the record has not arrived, as far as is known.
+  bool take(const rd_kafka_message_t& m);
+
+  std::size_t missing() const { return missing_; }
+  bool silent_for(Millis limit, Clock::time_point now);
+
+  // Of the failures, the one that tells most.
+  rd_kafka_resp_err_t failure() const { return failure_; }
+  bool failed() const { return failure_ != RD_KAFKA_RESP_ERR_NO_ERROR; }
+  // Failed, but the reports do not say why: the client has thrown away what it had.
+  bool purged() const;
+  void failed_because(rd_kafka_resp_err_t code) { failure_ = code; }
+
+  const Page* page() const { return page_; }
+  const std::vector<Rejection>& refused() const { return refused_; }
+  void name_culprits();
+  bool culprits_known() const { return culprits_known_; }
+
+ private:
+  void take_failure(const rd_kafka_message_t& m);
+
+  using Partition = std::pair<const Topic*, std::int32_t>;
+  const Page* page_ = nullptr;
+  std::size_t missing_ = 0;
+  rd_kafka_resp_err_t failure_ = RD_KAFKA_RESP_ERR_NO_ERROR;
+  bool heard_ = false;  // since silent_for() was asked
+  Clock::time_point last_{};
+  std::vector<Rejection> refused_;
+  std::vector<Partition> refused_in_;   // of each of them
+  std::set<Partition> with_innocents_;  // the broker told others of the record batch apart from those to blame
+  bool culprits_known_ = false;
+};
+
+}  // namespace outbox::kafka
