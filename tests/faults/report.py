@@ -5,7 +5,8 @@
     report.py [--check]     with --check it writes nothing, and exits 1 if the page is not what the records say
     report.py --missing SEED
                             writes nothing, and prints a line ROW MISSING FIRST MODE for each row that lacks something under the present
-                            protocol: so many rounds from number FIRST on; MODE is "any", or the one that is lacking
+                            protocol: so many rounds from number FIRST on, or "all" of them in one call; MODE is "any", or the one that
+                            is lacking
 """
 import math
 import pathlib
@@ -220,6 +221,10 @@ class Report:
     def missing(self, seed):
         """What is to be run next: see the head of this file. How much a round is of a sweep is not known before one was run."""
         for row, modes, reached in self.lacking():
+            mode = modes[0] if row["each_mode"] else "any"
+            if row["in_one"]:
+                yield row["id"], "all", max((r["round"] + 1 for r in self.present if r["row"] == row["id"] and r["seed"] == seed), default=0), mode
+                continue
             passed = self.passed(row, modes)
             each = 1 if row["unit"] == "rounds" else min((r.get("measured", {}).get(row["unit"], 1) for r in passed), default=None)
             rounds = math.ceil(round((row["wanted"] - reached) / each, 3)) if each else 1
@@ -228,7 +233,7 @@ class Report:
             numbers = {r["round"] for r in done if r["seed"] == seed}
             first = next(n for n in range(len(numbers) + 1) if n not in numbers)
             gap = min((n for n in numbers if n > first), default=first + rounds) - first
-            yield row["id"], min(rounds, gap), first, modes[0] if row["each_mode"] else "any"
+            yield row["id"], min(rounds, gap), first, mode
 
     def unreached(self):
         lines = [(row["id"], modes[0] if row["each_mode"] else "any", row["unit"], plain(row["wanted"]), plain(reached),

@@ -169,13 +169,20 @@ class ReportTest(TreeTest):
         self.assertEqual(self.missing("R1", *[round_(f"a{n}", "0" * 16, round=n) for n in range(3)]), [(1000, 0, "any")])
 
     def test_a_sweep_goes_back_to_the_point_that_did_not_pass(self):
-        points = [round_(f"a{n}", self.version, row="R2", round=n, measured={"sweeps": 1 / 600}) for n in range(600) if n not in (100, 300)]
-        self.assertEqual(self.missing("R2"), [(1, 0, "exactly-once"), (1, 0, "at-least-once")])
-        self.assertEqual(self.missing("R2", points[0])[0], (599, 1, "exactly-once"))
-        lost = bad("b", self.version, "unknown", row="R2", round=100)
-        self.assertEqual(self.missing("R2", *points, lost)[0], (1, 100, "exactly-once"))
+        points = [round_(f"a{n}", self.version, row="E2", round=n, measured={"sweeps": 1 / 600}) for n in range(600) if n not in (100, 300)]
+        self.assertEqual(self.missing("E2"), [(1, 0, "any")])
+        self.assertEqual(self.missing("E2", points[0])[0], (599, 1, "any"))
+        lost = bad("b", self.version, "unknown", row="E2", round=100)
+        self.assertEqual(self.missing("E2", *points, lost)[0], (1, 100, "any"))
         again = [{**points[5], "id": f"c{n}"} for n in range(2)]
-        self.assertEqual(self.missing("R2", *points, *again)[0], (1, 100, "exactly-once"))
+        self.assertEqual(self.missing("E2", *points, *again)[0], (1, 100, "any"))
+
+    def test_a_sweep_in_one_piece_is_begun_again_under_new_numbers(self):
+        self.assertEqual(self.missing("R2"), [("all", 0, "exactly-once"), ("all", 0, "at-least-once")])
+        points = [round_(f"a{n}", self.version, row="R2", round=n) for n in range(30)]
+        self.assertEqual(self.missing("R2", *points), [("all", 30, "exactly-once"), ("all", 30, "at-least-once")])
+        last = round_("z", self.version, row="R2", round=30, measured={"sweeps": 1})
+        self.assertEqual(self.missing("R2", *points, last), [("all", 31, "at-least-once")])
 
     def test_quantiles_are_values_that_occurred(self):
         hundred = list(range(100, 0, -1))

@@ -89,8 +89,8 @@ Stretch::Stretch(Servers& all, std::uint64_t seed, const StretchOptions& chosen)
   until_batches(3, starts_within);
 }
 
-Relay& Stretch::start_relay(const test::Process::Environment& more) {
-  relays.push_back({world.relay(more, program())});
+Relay& Stretch::start_relay(const test::Process::Environment& more, const std::string& program) {
+  relays.push_back({world.relay(more, program)});
   return relays.back();
 }
 

@@ -69,7 +69,10 @@ class Stretch {
 
   // The program that is tried: the relay, or the one with deliberate defects.
   std::string program() const { return options.sabotage.empty() ? "outbox-relay" : "outbox-relay-sabotaged"; }
-  Relay& start_relay(const test::Process::Environment& more = {});
+  // The same, but it obeys OUTBOX_CRASH_AT and OUTBOX_STOP_AT.
+  std::string program_with_crash_points() const { return options.sabotage.empty() ? "relay-with-crash-points" : program(); }
+  Relay& start_relay(const test::Process::Environment& more = {}) { return start_relay(more, program()); }
+  Relay& start_relay(const test::Process::Environment& more, const std::string& program);
   // The relay that holds the lease. Waits for one to hold it.
   Relay& holder();
   void kill(Relay& relay);

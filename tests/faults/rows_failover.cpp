@@ -38,28 +38,61 @@ void allow_what_was_lost(Round& round) {
   round.allowed.counts = {"ghosts", "repeated", "journal"};
 }
 
+void promote_standby(Stretch& stretch) {
+  stretch.servers.postgres->stop(ScratchPostgres::Stop::immediate);
+  stretch.servers.standby->promote();
+  stretch.move_to_standby();
+}
+
+void expect_database_went_back(Round& round, const Relay& relay) {
+  try {
+    relay.process.says("database_went_back", notices_within);
+  } catch (const std::runtime_error&) {
+    round.broke(&Counts::exits, "the relay did not say that the database went back");
+  }
+}
+
+// The relay dies too, and the next one amid its first batch, whose number may be that of a batch that was lost.
+void relay_dies_twice(Round& round) {
+  Stretch& stretch = round.stretch;
+  stretch.applications.pause();
+  stretch.until_settled(notices_within);
+  end_replication(stretch.servers);
+  const auto lost = between(round.random, 1, 2);
+  for (std::int64_t i = 0; i < lost; ++i) {
+    stretch.world.sql("insert into outbox.message (topic, payload) values ('" + stretch.topics[0] + "', 'lost')");
+    stretch.until_settled(notices_within);
+  }
+  stretch.kill(stretch.relays.front());
+  promote_standby(stretch);
+  round.tell("died with " + std::to_string(lost) + " batches and its relay, whose successor died amid a batch");
+  Relay& doomed = stretch.start_relay({{"OUTBOX_CRASH_AT", "opened"}}, stretch.program_with_crash_points());
+  doomed.killed = true;
+  stretch.applications.go();
+  expect_database_went_back(round, doomed);
+  doomed.process.wait();
+  stretch.start_relay();
+  round.healed();
+  round.measured["batches_lost"] = static_cast<double>(lost);
+}
+
 // Kafka has batches that the promoted server never heard of. The relay must say so.
 void primary_dies_with_its_last_commits(Round& round) {
   Stretch& stretch = round.stretch;
   allow_what_was_lost(round);
+  round.expected_errors = {"database_went_back"};
   round.let_run(0, 300);
+  if (chance(round.random, 0.5)) return relay_dies_twice(round);
   end_replication(stretch.servers);
   const auto before = stretch.delivered_batches();
   stretch.until_batches(3, notices_within);
   round.let_run(0, 200);
   const auto lost = stretch.delivered_batches() - before;
-  stretch.servers.postgres->stop(ScratchPostgres::Stop::immediate);
-  stretch.servers.standby->promote();
-  stretch.move_to_standby();
+  promote_standby(stretch);
   round.healed();
   round.tell("died with " + std::to_string(lost) + " batches");
   round.measured["batches_lost"] = static_cast<double>(lost);
-  round.expected_errors = {"database_went_back"};
-  try {
-    stretch.relays.front().process.says("database_went_back", notices_within);
-  } catch (const std::runtime_error&) {
-    round.broke(&Counts::exits, "the relay did not say that the database went back");
-  }
+  expect_database_went_back(round, stretch.relays.front());
 }
 
 // The old primary goes on, with clients that have not heard of its successor, and with its relay.

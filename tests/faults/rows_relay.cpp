@@ -32,15 +32,67 @@ void killed_and_taken_over(Round& round) {
   round.stretch.start_relay();
 }
 
+// Each INSERT of a batch waits before its COMMIT for as long as this lives, as on a disk that hangs.
+class HungOpen {
+ public:
+  explicit HungOpen(test::World& world) : world_(world), connection_(world.dsn()), lock_(connection_) {
+    world.sql("create function public.hang() returns trigger language plpgsql as "
+              "$$ begin perform pg_advisory_xact_lock(77); return new; end $$");
+    lock_.exec("select pg_advisory_lock(77)");
+    world.sql("create trigger hang after insert on outbox.batch for each row execute function public.hang()");
+  }
+  ~HungOpen() {
+    lock_.exec("select pg_advisory_unlock(77)");
+    world_.sql("drop function public.hang() cascade");
+  }
+  HungOpen(const HungOpen&) = delete;
+  HungOpen& operator=(const HungOpen&) = delete;
+
+  bool waits(int backends = 1) const {
+    return world_.value("select count(*) >= " + std::to_string(backends) + " from pg_stat_activity a where a.wait_event_type = 'Lock' and "
+                        "a.application_name like 'outbox-relay%' and a.datname = current_database()") == "t";
+  }
+
+ private:
+  test::World& world_;
+  pqxx::connection connection_;
+  pqxx::nontransaction lock_;
+};
+
+// The server has its open in hand when it is stopped. The other must wait for that, and nothing may come of it after a take-over.
+void stopped_amid_an_open(Round& round, Relay& zombie, std::int64_t epoch) {
+  Stretch& s = round.stretch;
+  const std::string count_written = "select count(*) from outbox.batch b where b.epoch = " + std::to_string(epoch);
+  std::string written;
+  {
+    const HungOpen hung(s.world);
+    test::eventually("an open hangs", [&] { return hung.waits(); });
+    zombie.process.signal(SIGSTOP);
+    test::eventually("the other takes over, or waits", [&] { return s.epoch() > epoch || hung.waits(2); });
+    if (s.epoch() > epoch) written = s.world.value(count_written);
+  }
+  test::eventually("the other takes over", [&] { return s.epoch() > epoch; });
+  s.until_batches(1, Millis{30'000});
+  if (!written.empty() && s.world.value(count_written) != written) {
+    round.broke(&Counts::fencing, "a batch of the old epoch appeared after the take-over");
+  }
+}
+
 // The first one wakes up when the other has delivered some batches.
 void stopped_past_its_lease(Round& round) {
   const Millis after = round.let_run(0, 300);
   Relay& zombie = round.stretch.holder();
   const auto epoch = round.stretch.epoch();
-  zombie.process.signal(SIGSTOP);
-  round.tell("stopped", after);
-  round.healed();
-  test::eventually("the other takes over", [&] { return round.stretch.epoch() > epoch; });
+  if (chance(round.random, 0.25)) {
+    stopped_amid_an_open(round, zombie, epoch);
+    round.tell("stopped amid an open");
+    round.healed();
+  } else {
+    zombie.process.signal(SIGSTOP);
+    round.tell("stopped", after);
+    round.healed();
+    test::eventually("the other takes over", [&] { return round.stretch.epoch() > epoch; });
+  }
   round.stretch.until_batches(1, Millis{30'000});
   round.recovered();
   round.let_run(0, 300);

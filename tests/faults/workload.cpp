@@ -95,7 +95,10 @@ class Applications::Application {
         pqxx::work tx(*connection_);
         if (asynchronous) tx.exec("set local synchronous_commit = off");
         speak(tx, id, holds_open ? "own" + std::to_string(number_) : "");
-        if (holds_open) all_.nap(Millis{between(random_, 200, held_open_max.count())});
+        if (holds_open) {
+          all_.nap(Millis{between(random_, 200, held_open_max.count())});
+          say_one(tx, id, some_key(random_));  // of a key that others, which began later, have written to meanwhile
+        }
         if (chance(random_, rolls_back)) {
           tx.abort();
           ++all_.rolled_back_;
