@@ -33,7 +33,7 @@ class Letters {
   void until_parked(std::int64_t count) {
     test::eventually("letters are parked", [&] { return parked() >= count || all_count_as_delivered(); }, sent_within);
     const auto found = parked();
-    if (found < count) round_.broke(&Counts::lost, std::to_string(count) + " letters could not be sent, and " + std::to_string(found) + " are parked");
+    if (found < count) round_.broke(&Counts::lost, std::to_string(count) + " letters were refused, " + std::to_string(found) + " are parked");
   }
   // Decides so, as an operator does, until none is left: a message that still cannot be sent is parked again.
   void release() {
