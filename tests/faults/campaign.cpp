@@ -158,11 +158,23 @@ class Campaign {
     stretch_->applications.go();
     round.let_run(calm_from_ms, calm_to_ms);
     const auto struck = Clock::now();
-    row_.inject(round);
+    try {
+      row_.inject(round);
+    } catch (const std::exception& e) {
+      if (round.broken.empty()) throw;
+      return broke_off(round, line, why, e.what());
+    }
     const auto injected = Clock::now();
     if (round.recovered_at == Clock::time_point{}) {
-      stretch_->until_batches(1, row_.recovers_within);
-      round.recovered_at = Clock::now();
+      try {
+        stretch_->until_batches(1, row_.recovers_within);
+        round.recovered_at = Clock::now();
+      } catch (const pqxx::failure&) {
+        throw;
+      } catch (const std::runtime_error& e) {
+        round.broke(&Counts::stuck, "nothing is delivered after the fault");
+        return broke_off(round, line, why, e.what());
+      }
     }
     round.let_run(calm_from_ms, calm_to_ms);
     stretch_->applications.pause();
@@ -188,6 +200,20 @@ class Campaign {
     broken_ = broken(line["counts"], mode_, round.allowed);
     line["verdict"] = broken_.empty() ? "passed" : "failed";
     if (!broken_.empty()) add_clause(why, examples);
+  }
+
+  // A promise was broken, and the round could not be carried to its end.
+  void broke_off(const Round& round, Json& line, std::string& why, const std::string& reason) {
+    Counts counts;
+    for (const auto& [count, what] : round.broken) {
+      ++(counts.*count);
+      add_clause(why, what);
+    }
+    add_clause(why, reason);
+    line["detail"] = round.detail;
+    line["counts"] = json_of(counts);
+    broken_ = broken(line["counts"], mode_, round.allowed);
+    line["verdict"] = "failed";
   }
 
   void judge_alone(int n, Random& random, Json& line, std::string& why) {

@@ -15,6 +15,7 @@ struct CampaignOptions {
   std::uint64_t seed = 1;
   int rounds = 10;
   int first = 0;                               // number of the first round: to go on where another run has ended
+  std::int64_t from = 0;                       // the first point of a sweep
   std::optional<std::chrono::minutes> minutes;  // no round begins later; rounds then only bound it if given
   std::optional<Mode> mode;                    // default: both in turn, one stretch after the other
   std::optional<int> stretch;                  // rounds with one outbox; default: the row's

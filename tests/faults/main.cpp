@@ -50,6 +50,7 @@ int run(int argc, char** argv) {
   app.add_option("--seed", options.seed, "decides the workload, the moments of the faults and their mix");
   auto* const rounds = app.add_option("--rounds", options.rounds, "of each row; default: 10, or all of a row that has an end");
   app.add_option("--first", options.first, "number of the first round");
+  auto* const from = app.add_option("--from", options.from, "point that a sweep in one mode begins with: \"next_point\" of a round");
   app.add_option("--minutes", minutes, "begin no round later");
   app.add_option("--mode", mode, "exactly-once or at-least-once; default: both in turn");
   app.add_option("--stretch", stretch, "rounds with one outbox; then another, in the other mode");
@@ -83,6 +84,11 @@ int run(int argc, char** argv) {
       return 2;
     }
     if (rounds->count() == 0) options.rounds = minutes > 0 || row->complete ? 1'000'000 : row->rounds;
+    if (from->count() > 0 && (!row->go_on_from || !options.mode)) {
+      std::cerr << "--from: only a sweep in one mode goes on from a point\nHINT: add --mode, or leave it out for row " << name << '\n';
+      return 2;
+    }
+    if (from->count() > 0) row->go_on_from(*options.mode, options.from);
     const Tally tally = run_campaign(*row, options);
     std::cout << name << ": passed " << tally.passed << ", failed " << tally.failed << ", unknown " << tally.unknown << std::endl;
     if (tally.failed + tally.unknown > 0) code = 1;

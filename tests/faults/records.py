@@ -88,9 +88,9 @@ FIELDS = {
 }
 OPTIONAL = {("round", "measured")}
 ROW_FIELDS = {"id": some_text, "group": one_of(*GROUPS), "fault": some_text, "promises": list_of(one_of(*PROMISES)), "within": some_text,
-              "wanted": whole, "unit": one_of(*UNITS), "in_one": flag, "each_mode": flag, "allows": list_of(one_of(*VIOLATIONS)),
+              "wanted": whole, "unit": one_of(*UNITS), "points": flag, "each_mode": flag, "allows": list_of(one_of(*VIOLATIONS)),
               "differs": text, "later": text}
-ROW_DEFAULTS = {"unit": "rounds", "in_one": False, "each_mode": False, "allows": [], "differs": "", "later": ""}
+ROW_DEFAULTS = {"unit": "rounds", "points": False, "each_mode": False, "allows": [], "differs": "", "later": ""}
 
 
 def wrong_fields(value, fields, optional=()):

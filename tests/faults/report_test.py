@@ -177,12 +177,13 @@ class ReportTest(TreeTest):
         again = [{**points[5], "id": f"c{n}"} for n in range(2)]
         self.assertEqual(self.missing("E2", *points, *again)[0], (1, 100, "any"))
 
-    def test_a_sweep_in_one_piece_is_begun_again_under_new_numbers(self):
-        self.assertEqual(self.missing("R2"), [("all", 0, "exactly-once"), ("all", 0, "at-least-once")])
-        points = [round_(f"a{n}", self.version, row="R2", round=n) for n in range(30)]
-        self.assertEqual(self.missing("R2", *points), [("all", 30, "exactly-once"), ("all", 30, "at-least-once")])
-        last = round_("z", self.version, row="R2", round=30, measured={"sweeps": 1})
-        self.assertEqual(self.missing("R2", *points, last), [("all", 31, "at-least-once")])
+    def test_a_sweep_of_points_goes_on_from_the_last_that_passed(self):
+        self.assertEqual(self.missing("R2"), [("all", 0, "exactly-once", "0"), ("all", 0, "at-least-once", "0")])
+        points = [round_(f"a{n}", self.version, row="R2", round=n, measured={"next_point": 1000 * n + 20}) for n in range(30)]
+        lost = bad("b", self.version, "unknown", row="R2", round=30, measured={"next_point": 50_000})
+        self.assertEqual(self.missing("R2", *points, lost), [("all", 31, "exactly-once", "29020"), ("all", 31, "at-least-once", "0")])
+        last = round_("z", self.version, row="R2", round=31, measured={"next_point": 60_000, "sweeps": 1})
+        self.assertEqual(self.missing("R2", *points, last), [("all", 32, "at-least-once", "0")])
 
     def test_quantiles_are_values_that_occurred(self):
         hundred = list(range(100, 0, -1))

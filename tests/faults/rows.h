@@ -44,6 +44,8 @@ struct Row {
   ServerOptions servers{};
   // Of a row that is not drawn by lot but has an end: whether it has come in this mode.
   std::function<bool(Mode)> complete{};
+  // The same: begin with this point, as the round before has measured it, "next_point".
+  std::function<void(Mode, std::int64_t point)> go_on_from{};
   // Changes the options of a stretch; stretches are numbered from 0, and two in a row have one mode each.
   std::function<void(StretchOptions&, int stretch)> vary{};
   std::function<std::unique_ptr<Alone>(std::uint64_t seed)> alone{};  // in place of `inject` and `stretch`

@@ -6,13 +6,14 @@
 // of fault, n goes up from 1 until the batch has passed three times in a row without being struck: calls vary a little from one batch to
 // the next, since they are driven by poll(), and what the relay does on the side (its lease, the next look for messages) counts as well.
 //
-// The last point of a whole sweep measures one sweep; the points before it, and a sweep that ended early, measure none. A point that could
-// not be judged is run again.
+// Each point says which one comes next, so that a sweep can be run in pieces. The last one of a whole sweep measures one sweep; the points
+// before it measure none. A point that could not be judged is run again.
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <map>
 #include <memory>
@@ -75,6 +76,20 @@ struct Position {
   int call = 1;
   int missed = 0;
   bool complete = false;
+
+  // As one number, which grows.
+  std::int64_t number() const {
+    return ((static_cast<std::int64_t>(size) * kinds_max + static_cast<std::int64_t>(kind)) * calls_max + call) * 10 + missed;
+  }
+  static Position of(std::int64_t number) {
+    Position p;
+    p.missed = static_cast<int>(number % 10);
+    p.call = std::max(1, static_cast<int>(number / 10 % calls_max));
+    p.kind = static_cast<std::size_t>(number / 10 / calls_max % kinds_max);
+    p.size = static_cast<std::size_t>(number / 10 / calls_max / kinds_max);
+    return p;
+  }
+  static constexpr std::int64_t kinds_max = 10, calls_max = 100'000;
 };
 
 class Sweep {
@@ -86,6 +101,8 @@ class Sweep {
     return found != at_.end() && found->second.complete;
   }
 
+  void go_on_from(Mode mode, std::int64_t point) { at_[mode] = Position::of(point); }
+
   void run_point(Round& round) {
     const Mode mode = round.stretch.options.mode;
     if (round.again) at_[mode] = before_[mode];
@@ -95,11 +112,11 @@ class Sweep {
     const bool struck = strike(round, sizes_[at.size], kind, at.call);
     ++at.call;
     at.missed = struck ? 0 : at.missed + 1;
-    if (at.missed < misses_at_the_end) return;
-    at = {at.size, at.kind + 1};
+    if (at.missed == misses_at_the_end) at = {at.size, at.kind + 1};
     if (at.kind == kinds_.size()) at = {at.size + 1, 0};
     at.complete = at.size == sizes_.size();
     if (at.complete) round.measured["sweeps"] = 1;
+    round.measured["next_point"] = static_cast<double>(at.number());
   }
 
  private:
@@ -188,6 +205,7 @@ Row sweep_row(const char* id, std::vector<Kind> kinds) {
   Row row{id, [sweep](Round& round) { sweep->run_point(round); }, quiet()};
   row.rounds_of_stretch = 20;
   row.complete = [sweep](Mode mode) { return sweep->complete(mode); };
+  row.go_on_from = [sweep](Mode mode, std::int64_t point) { sweep->go_on_from(mode, point); };
   return row;
 }
 
