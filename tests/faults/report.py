@@ -150,7 +150,7 @@ class Report:
         if not self.all:
             return section("In short", f"No round has been run yet. The present protocol is `{self.protocol}`.\n")
         counts = {v: sum(r["verdict"] == v for r in self.present) for v in VERDICTS}
-        servers = sorted({f"{name} {version}" for r in self.present for name, version in r["servers"].items()})
+        servers = sorted({f"{name} {version}" for r in self.present for name, version in r["servers"].items() if version})
         dirty = sum(r["dirty"] for r in self.present)
         rows = {row for row, _ in self.groups}
         lines = [f"* The present protocol is `{self.protocol}`: {some(len(self.present), 'round')} of {some(len(rows), 'row')};"

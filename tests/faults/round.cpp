@@ -4,6 +4,7 @@
 #include <signal.h>
 
 #include <array>
+#include <filesystem>
 #include <stdexcept>
 #include <string_view>
 
@@ -12,6 +13,7 @@ namespace {
 
 constexpr Millis starts_within{30'000};
 constexpr Millis ends_within{30'000};
+constexpr std::int64_t disk_bytes = 1 << 30;
 constexpr const char* count_delivered = "select count(*) from outbox.batch b where b.delivered_at is not null";
 
 std::vector<std::string> make_topics(test::World& world) { return {world.topic("a", 3), world.topic("b", 2)}; }
@@ -36,6 +38,17 @@ test::Process::Environment environment_of(const StretchOptions& o, Servers& serv
   return all;
 }
 
+// The server stays where it is for all others.
+void move_data(test::ScratchPostgres& server, const std::filesystem::path& to) {
+  server.stop(test::ScratchPostgres::Stop::fast);
+  const std::filesystem::path data = server.folder() / "postgres";
+  const auto copied = test::run_command({"/bin/cp", "-a", data.string(), to.string()}, {});
+  if (copied.code != 0) throw std::runtime_error("cannot move the data of a server: " + copied.output);
+  std::filesystem::remove_all(data);
+  std::filesystem::create_directory_symlink(to / "postgres", data);
+  server.start();
+}
+
 // What no process may say as it ends.
 constexpr std::array<std::string_view, 4> last_words = {"Assertion", "Sanitizer", "terminate called", "CHECK failed"};
 
@@ -51,7 +64,9 @@ std::string_view error_event(std::string_view line) {
 }  // namespace
 
 Servers::Servers(const ServerOptions& chosen) : options(chosen) {
+  if (options.small_disk != ServerOptions::Disk::none) disk = std::make_unique<test::SmallDisk>(disk_bytes);
   std::vector<std::string> properties = options.kafka;
+  if (options.small_disk == ServerOptions::Disk::of_kafka) properties.push_back("log.dirs=" + (disk->path() / "kafka").string());
   properties.push_back(options.brokers == 1 ? "advertised=" + kafka_proxy.address() : "brokers=" + std::to_string(options.brokers));
   kafka = std::make_unique<test::ScratchKafka>(properties);
   if (options.brokers == 1) kafka_proxy.forward_to(kafka->proxied());
@@ -66,6 +81,7 @@ void Servers::renew_postgres() {
   std::vector<std::string> settings = options.postgres;
   settings.emplace_back("max_prepared_transactions=50");
   postgres = std::make_unique<test::ScratchPostgres>(settings);
+  if (options.small_disk == ServerOptions::Disk::of_postgres) move_data(*postgres, disk->path());
   postgres_proxy = std::make_unique<test::PostgresProxy>(postgres->port());
   if (options.pooler) pooler = std::make_unique<test::ScratchPgbouncer>(*postgres, std::vector<std::string>{"default_pool_size=5"});
   if (options.standby) standby.reset(new test::ScratchPostgres(test::ScratchPostgres::standby_of(*postgres)));

@@ -11,6 +11,7 @@
 #include "tests/faults/workload.h"
 #include "tests/support/kafka_proxy.h"
 #include "tests/support/postgres_proxy.h"
+#include "tests/support/small_disk.h"
 #include "tests/support/world.h"
 
 namespace outbox::faults {
@@ -23,6 +24,8 @@ struct ServerOptions {
   std::vector<std::string> postgres{};  // settings of both
   int brokers = 1;
   std::vector<std::string> kafka{};     // properties of the brokers
+  enum class Disk { none, of_postgres, of_kafka };
+  Disk small_disk = Disk::none;         // whose data is on a disk that can be full
 };
 
 // What all stretches of a campaign share. Each server has a second address that leads through its proxy, but for several brokers.
@@ -32,6 +35,7 @@ struct Servers {
   void renew_postgres();
 
   const ServerOptions options;
+  std::unique_ptr<test::SmallDisk> disk;
   test::KafkaProxy kafka_proxy;
   std::unique_ptr<test::ScratchPostgres> postgres;
   std::unique_ptr<test::PostgresProxy> postgres_proxy;

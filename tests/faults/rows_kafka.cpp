@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Faults of brokers and of the way to them.
+#include <signal.h>
+
 #include <algorithm>
 #include <cmath>
 
@@ -23,6 +25,20 @@ void broker_killed(Round& round) {
   round.stretch.servers.kafka->kill();
   round.stretch.servers.kafka->start();
   round.tell("killed after " + ms(after));
+  round.healed();
+}
+
+// A broker that cannot write to its only folder gives it up, and ends. Whoever has made room starts it again.
+void disk_is_full(Round& round) {
+  const test::ScratchKafka& kafka = *round.stretch.servers.kafka;
+  const Millis after = round.let_run(0, 300);
+  round.stretch.servers.disk->fill();
+  const Millis lasted = round.let_run(500, 5'000);
+  const bool ended = ::kill(kafka.pid(), 0) != 0;
+  round.stretch.servers.disk->empty();
+  kafka.kill();
+  kafka.start();
+  round.tell("full after " + ms(after) + " for " + ms(lasted) + (ended ? ", the broker ended" : ""));
   round.healed();
 }
 
@@ -234,6 +250,7 @@ std::vector<Row> kafka_rows() {
       {"K3", broker_paused, {.relay = impatient()}},
       {"K6", bad_weather, {.through_kafka_proxy = true, .relay = impatient()}},
       {.id = "K7", .inject = too_few_in_sync, .rounds_of_stretch = 10, .servers = three},
+      {.id = "K8", .inject = disk_is_full, .rounds_of_stretch = 5, .servers = {.small_disk = ServerOptions::Disk::of_kafka}},
       {"K10", impostor_comes},
   };
 }

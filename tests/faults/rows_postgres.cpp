@@ -256,6 +256,48 @@ void half_open(Round& round) {
   stretch.until_batches(1, Millis{30'000});
 }
 
+// P10 -----------------------------------------------------------------------------------------------------------------------
+
+// Until there is no room for another segment: there are some in stock.
+void use_up_wal(Stretch& stretch) {
+  constexpr int more_than_in_stock = 20;
+  try {
+    for (int i = 0; i < more_than_in_stock; ++i) {
+      stretch.world.sql("select pg_logical_emit_message(true, 'fills', 'a segment')");
+      stretch.world.sql("select pg_switch_wal()");
+    }
+  } catch (const pqxx::failure&) {  // the server has ended
+  }
+}
+
+// Tables cannot grow, and when the WAL cannot either, the server ends, and does not start before there is room.
+void disk_is_full(Round& round) {
+  Stretch& stretch = round.stretch;
+  const ScratchPostgres& server = *stretch.servers.postgres;
+  const Millis after = round.let_run(0, 300);
+  stretch.servers.disk->fill();
+  if (chance(round.random, 0.5)) use_up_wal(stretch);
+  const Millis lasted = round.let_run(500, 4'000);
+  stretch.servers.disk->empty();
+  bool ended = false;
+  test::eventually("the server answers", [&] {
+    try {
+      return stretch.world.value("select 1") == "1";
+    } catch (const pqxx::failure&) {
+    }
+    try {
+      if (::kill(server.pid(), 0) != 0) {
+        ended = true;
+        server.start();
+      }
+    } catch (const std::runtime_error&) {  // it is not down yet
+    }
+    return false;
+  }, comes_back_within);
+  round.tell("full", after, " for " + std::to_string(lasted.count()) + " ms" + (ended ? ", the server ended" : ""));
+  round.healed();
+}
+
 // P14 -----------------------------------------------------------------------------------------------------------------------
 
 // By psql, since libpqxx takes the console for a server that is too old.
@@ -305,6 +347,8 @@ std::vector<Row> postgres_rows() {
       {"P4", terminated},
       {"P5", cut_at_a_commit, {.to_postgres = Way::proxy}},
       {"P6", half_open, {.to_postgres = Way::proxy}},
+      {"P10", disk_is_full, {}, 25, Millis{60'000},
+       {.postgres = {"max_wal_size=64MB", "shared_buffers=16MB"}, .small_disk = ServerOptions::Disk::of_postgres}},
       {"P14", pooler_disturbed, {.to_postgres = Way::pooler}, 25, Millis{60'000}, {.pooler = true}},
   };
 }
