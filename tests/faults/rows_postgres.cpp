@@ -2,6 +2,7 @@
 // The server dies, is restarted, or loses the relay's connections.
 #include <signal.h>
 
+#include "tests/faults/hung_open.h"
 #include "tests/faults/rows.h"
 
 namespace outbox::faults {
@@ -138,8 +139,22 @@ void restarted(Round& round) {
 
 // P4 ------------------------------------------------------------------------------------------------------------------------
 
+// Its rows are written, and not committed.
+void terminated_amid_an_open(Round& round) {
+  const HungOpen hung(round.stretch.world);
+  test::eventually("an open hangs", [&] { return hung.waits(); });
+  round.stretch.world.sql("select pg_terminate_backend(a.pid) from pg_stat_activity a where " + is_of_relay(round.stretch) +
+                          " and a.wait_event_type = 'Lock'");
+}
+
 void terminated(Round& round) {
   Stretch& stretch = round.stretch;
+  if (chance(round.random, 0.4)) {
+    round.let_run(0, 200);
+    terminated_amid_an_open(round);
+    round.tell("terminated amid an open");
+    return round.healed();
+  }
   const auto times = between(round.random, 2, 6);
   std::int64_t sessions = 0;
   for (std::int64_t i = 0; i < times || sessions == 0; ++i) {

@@ -7,6 +7,7 @@
 
 #include <filesystem>
 
+#include "tests/faults/hung_open.h"
 #include "tests/faults/rows.h"
 #include "tests/support/usage.h"
 
@@ -31,33 +32,6 @@ void killed_and_taken_over(Round& round) {
   round.healed();
   round.stretch.start_relay();
 }
-
-// Each INSERT of a batch waits before its COMMIT for as long as this lives, as on a disk that hangs.
-class HungOpen {
- public:
-  explicit HungOpen(test::World& world) : world_(world), connection_(world.dsn()), lock_(connection_) {
-    world.sql("create function public.hang() returns trigger language plpgsql as "
-              "$$ begin perform pg_advisory_xact_lock(77); return new; end $$");
-    lock_.exec("select pg_advisory_lock(77)");
-    world.sql("create trigger hang after insert on outbox.batch for each row execute function public.hang()");
-  }
-  ~HungOpen() {
-    lock_.exec("select pg_advisory_unlock(77)");
-    world_.sql("drop function public.hang() cascade");
-  }
-  HungOpen(const HungOpen&) = delete;
-  HungOpen& operator=(const HungOpen&) = delete;
-
-  bool waits(int backends = 1) const {
-    return world_.value("select count(*) >= " + std::to_string(backends) + " from pg_stat_activity a where a.wait_event_type = 'Lock' and "
-                        "a.application_name like 'outbox-relay%' and a.datname = current_database()") == "t";
-  }
-
- private:
-  test::World& world_;
-  pqxx::connection connection_;
-  pqxx::nontransaction lock_;
-};
 
 // The server has its open in hand when it is stopped. The other must wait for that, and nothing may come of it after a take-over.
 void stopped_amid_an_open(Round& round, Relay& zombie, std::int64_t epoch) {
