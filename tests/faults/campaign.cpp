@@ -17,7 +17,7 @@ using Json = nlohmann::ordered_json;
 constexpr Millis settles_within{60'000};
 constexpr std::int64_t calm_from_ms = 20;  // of load before a fault, so that the rounds are not all alike
 constexpr std::int64_t calm_to_ms = 150;
-constexpr int unknown_in_a_row_max = 5;    // of a row that repeats what could not be judged
+constexpr int not_passed_in_a_row_max = 5;  // of a row that repeats what did not pass
 
 std::int64_t ms_between(Clock::time_point from, Clock::time_point to) {
   return std::chrono::duration_cast<Millis>(to - from).count();
@@ -83,11 +83,11 @@ class Campaign {
     for (int n = options_.first; n < options_.first + options_.rounds && Clock::now() < until; ++n) {
       const std::string verdict = round(n);
       ++(verdict == "passed" ? tally_.passed : verdict == "failed" ? tally_.failed : tally_.unknown);
-      unknown_in_a_row_ = verdict == "unknown" ? unknown_in_a_row_ + 1 : 0;
+      not_passed_in_a_row_ = verdict == "passed" ? 0 : not_passed_in_a_row_ + 1;
       if (verdict == "failed" && !options_.sabotage.empty()) break;
-      const bool done = unknown_in_a_row_ == 0 && complete(mode_);
+      const bool done = not_passed_in_a_row_ == 0 && complete(mode_);
       if (verdict != "passed" || ++rounds_of_stretch_ >= rounds_in_one() || done) end_stretch(verdict == "passed");
-      if (row_.complete && (unknown_in_a_row_ > unknown_in_a_row_max || (done && complete(next_mode())))) break;
+      if (row_.complete && (not_passed_in_a_row_ > not_passed_in_a_row_max || (done && complete(next_mode())))) break;
     }
     end_stretch(true);
     if (options_.record && !options_.sabotage.empty()) record_sabotage();
@@ -140,7 +140,7 @@ class Campaign {
       } else {
         if (!stretch_) begin_stretch(n);
         line["mode"] = to_string(mode_);
-        Round round{*stretch_, random, n, unknown_in_a_row_ > 0};
+        Round round{*stretch_, random, n, not_passed_in_a_row_ > 0};
         judge(round, line, why);
       }
     } catch (const std::exception& e) {
@@ -158,23 +158,21 @@ class Campaign {
     stretch_->applications.go();
     round.let_run(calm_from_ms, calm_to_ms);
     const auto struck = Clock::now();
+    auto injected = struck;
     try {
       row_.inject(round);
-    } catch (const std::exception& e) {
-      if (round.broken.empty()) throw;
-      return broke_off(round, line, why, e.what());
-    }
-    const auto injected = Clock::now();
-    if (round.recovered_at == Clock::time_point{}) {
-      try {
+      injected = Clock::now();
+      if (round.recovered_at == Clock::time_point{}) {
         stretch_->until_batches(1, row_.recovers_within);
         round.recovered_at = Clock::now();
-      } catch (const pqxx::failure&) {
-        throw;
-      } catch (const std::runtime_error& e) {
-        round.broke(&Counts::stuck, "nothing is delivered after the fault");
-        return broke_off(round, line, why, e.what());
       }
+    } catch (const Stuck& e) {
+      round.broke(&Counts::stuck, e.what());
+      return broke_off(round, line, why);
+    } catch (const std::exception& e) {
+      if (round.broken.empty()) throw;
+      round.broken.front().second += "; " + std::string(e.what());
+      return broke_off(round, line, why);
     }
     round.let_run(calm_from_ms, calm_to_ms);
     stretch_->applications.pause();
@@ -182,38 +180,40 @@ class Campaign {
     if (last) stretch_->applications.stop();  // so that the check sees all of it
     Counts counts = stretch_->checker.check(stretch_->applications.take_told(), round.allowed, settles_within);
     counts.rolled_back = stretch_->applications.take_rolled_back();
+    look_at_the_rest(round, counts, why);
+    if (last) stretch_->finish(counts, why);
+    const std::string examples = stretch_->checker.take_examples();
+    line["load_ms"] = ms_between(began, struck);
+    line["fault_ms"] = ms_between(struck, injected);
+    line["recovered_ms"] = ms_between(round.healed_at, round.recovered_at);
+    line["settled_ms"] = stretch_->checker.settled_in().count();
+    line["servers"] = {{"postgres", postgres_version()}, {"kafka", options_.kafka_version}, {"librdkafka", rd_kafka_version_str()}};
+    conclude(round, counts, line);
+    if (!broken_.empty()) add_clause(why, examples);
+  }
+
+  void look_at_the_rest(const Round& round, Counts& counts, std::string& why) {
     stretch_->look_at_relays(round.expected_errors, counts, why);
     for (const auto& [count, what] : round.broken) {
       ++(counts.*count);
       add_clause(why, what);
     }
-    if (last) stretch_->finish(counts, why);
-    const std::string examples = stretch_->checker.take_examples();
+  }
+
+  void conclude(const Round& round, const Counts& counts, Json& line) {
     line["detail"] = round.detail;
-    line["load_ms"] = ms_between(began, struck);
-    line["fault_ms"] = ms_between(struck, injected);
-    line["recovered_ms"] = ms_between(round.healed_at, round.recovered_at);
-    line["settled_ms"] = stretch_->checker.settled_in().count();
     line["counts"] = json_of(counts);
     if (!round.measured.empty()) line["measured"] = round.measured;
-    line["servers"] = {{"postgres", postgres_version()}, {"kafka", options_.kafka_version}, {"librdkafka", rd_kafka_version_str()}};
     broken_ = broken(line["counts"], mode_, round.allowed);
     line["verdict"] = broken_.empty() ? "passed" : "failed";
-    if (!broken_.empty()) add_clause(why, examples);
   }
 
   // A promise was broken, and the round could not be carried to its end.
-  void broke_off(const Round& round, Json& line, std::string& why, const std::string& reason) {
+  void broke_off(const Round& round, Json& line, std::string& why) {
     Counts counts;
-    for (const auto& [count, what] : round.broken) {
-      ++(counts.*count);
-      add_clause(why, what);
-    }
-    add_clause(why, reason);
-    line["detail"] = round.detail;
-    line["counts"] = json_of(counts);
-    broken_ = broken(line["counts"], mode_, round.allowed);
-    line["verdict"] = "failed";
+    look_at_the_rest(round, counts, why);
+    conclude(round, counts, line);
+    if (broken_.empty()) line["verdict"] = "unknown";  // what broke, the row allows
   }
 
   void judge_alone(int n, Random& random, Json& line, std::string& why) {
@@ -277,7 +277,7 @@ class Campaign {
   Tally tally_;
   int stretches_ = 0;
   int rounds_of_stretch_ = 0;
-  int unknown_in_a_row_ = 0;
+  int not_passed_in_a_row_ = 0;
   Mode mode_ = Mode::exactly_once;
   std::vector<std::string> broken_;
   std::unique_ptr<Servers> servers_;

@@ -61,8 +61,6 @@ class Checker {
 
   // Messages that were committed on a server that is gone, by id: some of them may have arrived. All others are ghosts.
   void allow_forgotten(const std::set<std::string>& ids) { forgotten_.insert(ids.begin(), ids.end()); }
-  // How many of them have arrived so far.
-  std::int64_t forgotten_arrived() const { return forgotten_arrived_; }
 
   // From now on the truth is that of this database.
   void move_to(test::World& world) { world_ = &world; }
@@ -109,7 +107,6 @@ class Checker {
   std::map<std::int64_t, std::int64_t> has_;                     // messages, by batch
   std::string assigned_until_;
   std::set<std::string> forgotten_;
-  std::int64_t forgotten_arrived_ = 0;
   std::size_t records_ = 0;
   test::KafkaPositions positions_;
   test::KafkaPositions progress_positions_;

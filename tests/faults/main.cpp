@@ -88,7 +88,12 @@ int run(int argc, char** argv) {
       std::cerr << "--from: only a sweep in one mode goes on from a point\nHINT: add --mode, or leave it out for row " << name << '\n';
       return 2;
     }
-    if (from->count() > 0) row->go_on_from(*options.mode, options.from);
+    try {
+      if (from->count() > 0) row->go_on_from(*options.mode, options.from);
+    } catch (const std::exception& e) {
+      std::cerr << "--from: " << e.what() << "\nHINT: take the \"next_point\" of the round before\n";
+      return 2;
+    }
     const Tally tally = run_campaign(*row, options);
     std::cout << name << ": passed " << tally.passed << ", failed " << tally.failed << ", unknown " << tally.unknown << std::endl;
     if (tally.failed + tally.unknown > 0) code = 1;

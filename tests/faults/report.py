@@ -178,7 +178,7 @@ class Report:
         about = ("*At most* is the upper bound, with 95 % confidence, of the probability that a round fails: 3/n, when none of n rounds has. Rounds\n"
                  "whose verdict is unknown are not in n. *Recovery* runs from the end of the fault until messages flow again, in milliseconds.\n"
                  "It is measured, not judged, but for row K13: several rows run side by side, and share the processors with their servers. A relay\n"
-                 "that delivers nothing for a minute is stuck, and its round failed.\n")
+                 "that delivers nothing for half a minute, in most rows a minute, is stuck, and its round failed.\n")
         head = ("row", "mode", "rounds", "passed", "failed", "unknown", "fails at most", "recovery p50", "p95", "max", "allowed")
         return section("Results", about, table(head, lines))
 

@@ -139,7 +139,7 @@ void Stretch::until_batches(std::int64_t more, Millis within) {
     return tx.exec(count_delivered)[0][0].as<std::int64_t>();
   };
   const auto before = delivered();
-  test::eventually(std::to_string(more) + " batches more are delivered", [&] { return delivered() >= before + more; }, within);
+  relay_must(std::to_string(more) + " batches more are delivered", [&] { return delivered() >= before + more; }, within);
 }
 
 void Stretch::move_to_standby() {
@@ -184,6 +184,16 @@ void Stretch::finish(Counts& counts, std::string& why) {
     }
   }
   gone.splice(gone.end(), relays);
+}
+
+void relay_must(const std::string& what, const std::function<bool()>& condition, Millis within) {
+  try {
+    test::eventually(what, condition, within);
+  } catch (const pqxx::failure&) {
+    throw;
+  } catch (const std::runtime_error& e) {
+    throw Stuck(e.what());
+  }
 }
 
 void add_clause(std::string& text, const std::string& what) { text += (text.empty() ? "" : "; ") + what; }

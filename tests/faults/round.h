@@ -2,9 +2,11 @@
 // What a row of the fault matrix works with: one outbox under load with its relays, and the record of one round.
 #pragma once
 
+#include <functional>
 #include <list>
 #include <memory>
 #include <optional>
+#include <stdexcept>
 #include <string>
 
 #include "tests/faults/checker.h"
@@ -66,6 +68,13 @@ struct StretchOptions {
   test::Process::Environment relay{};  // more configuration
 };
 
+// With nothing in its way, the relay does not do what it must.
+struct Stuck : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+// Waits like test::eventually, but throws Stuck when it gives up.
+void relay_must(const std::string& what, const std::function<bool()>& condition, Millis within);
+
 // One outbox, its applications, its relays and its checker, for some rounds.
 class Stretch {
  public:
@@ -84,7 +93,7 @@ class Stretch {
   std::int64_t epoch() const { return std::stoll(world.value("select l.epoch from outbox.lease l")); }
   // Batches that were confirmed so far.
   std::int64_t delivered_batches();
-  // Waits until so many batches more are confirmed than at the time of the call.
+  // Waits until so many batches more are confirmed than at the time of the call; throws Stuck. REQUIRES: nothing is in the way.
   void until_batches(std::int64_t more, Millis within);
   // Waits until everything that is committed is delivered, and marked. REQUIRES: the applications are paused.
   void until_settled(Millis within) { world.settled(within); }
@@ -116,7 +125,7 @@ struct Round {
   Stretch& stretch;
   Random& random;
   int number = 0;
-  bool again = false;  // the round before could not be judged
+  bool again = false;  // the round before did not pass
 
   std::string detail{};                       // what was done, and when
   Clock::time_point healed_at{};              // since when nothing is in the way any more

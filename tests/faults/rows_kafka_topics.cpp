@@ -31,12 +31,7 @@ class Letters {
   }
   // What counts as delivered and is not there, the checker does not know of: it is lost here.
   void until_parked(std::int64_t count) {
-    try {
-      test::eventually("letters are parked", [&] { return parked() >= count || all_count_as_delivered(); }, sent_within);
-    } catch (const std::runtime_error&) {
-      round_.broke(&Counts::stuck, "letters that cannot be sent are not parked");
-      throw;
-    }
+    relay_must("letters that cannot be sent are parked", [&] { return parked() >= count || all_count_as_delivered(); }, sent_within);
     const auto found = parked();
     if (found < count) round_.broke(&Counts::lost, std::to_string(count) + " letters were refused, " + std::to_string(found) + " are parked");
   }

@@ -110,7 +110,7 @@ void until_back(Round& round, const Relay& relay, std::size_t said, double rate)
   const auto began = Clock::now();
   const double wanted = 0.9 * rate * std::chrono::duration<double>(rate_window).count();
   auto& streams_again_ms = round.measured["streams_again_ms"];
-  test::eventually("the old rate is back", [&] {
+  relay_must("the old rate is back", [&] {
     if (streams_again_ms == 0 && relay.process.output().find("to=streaming", said) != std::string::npos) {
       streams_again_ms = 1'000 * seconds_since(began);
     }
@@ -174,10 +174,10 @@ void away_for_minutes(Round& round) {
   until_back(round, relay, said, rate);
   round.recovered();
   round.measured["attempts_per_message"] = attempts_per_message(stretch);
-  judge(round, length);
   std::ostringstream detail;
   for (const auto& [name, value] : round.measured) detail << ", " << name << ' ' << value;
   round.tell((silent ? "Kafka is silent" : kafka ? "Kafka" : "PostgreSQL") + detail.str());
+  judge(round, length);
 }
 
 }  // namespace

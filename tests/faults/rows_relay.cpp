@@ -45,7 +45,8 @@ void stopped_amid_an_open(Round& round, Relay& zombie, std::int64_t epoch) {
     test::eventually("the other takes over, or waits", [&] { return s.epoch() > epoch || hung.waits(2); });
     if (s.epoch() > epoch) written = s.world.value(count_written);
   }
-  test::eventually("the other takes over", [&] { return s.epoch() > epoch; });
+  round.healed();
+  relay_must("the other takes over", [&] { return s.epoch() > epoch; }, Millis{30'000});
   s.until_batches(1, Millis{30'000});
   if (!written.empty() && s.world.value(count_written) != written) {
     round.broke(&Counts::fencing, "a batch of the old epoch appeared after the take-over");
@@ -60,14 +61,13 @@ void stopped_past_its_lease(Round& round) {
   if (chance(round.random, 0.25)) {
     stopped_amid_an_open(round, zombie, epoch);
     round.tell("stopped amid an open");
-    round.healed();
   } else {
     zombie.process.signal(SIGSTOP);
     round.tell("stopped", after);
     round.healed();
-    test::eventually("the other takes over", [&] { return round.stretch.epoch() > epoch; });
+    relay_must("the other takes over", [&] { return round.stretch.epoch() > epoch; }, Millis{30'000});
+    round.stretch.until_batches(1, Millis{30'000});
   }
-  round.stretch.until_batches(1, Millis{30'000});
   round.recovered();
   round.let_run(0, 300);
   zombie.process.signal(SIGCONT);

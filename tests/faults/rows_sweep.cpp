@@ -101,7 +101,11 @@ class Sweep {
     return found != at_.end() && found->second.complete;
   }
 
-  void go_on_from(Mode mode, std::int64_t point) { at_[mode] = Position::of(point); }
+  void go_on_from(Mode mode, std::int64_t point) {
+    const Position at = Position::of(point);
+    if (at.size >= sizes_.size() || at.kind >= kinds_.size()) throw std::runtime_error("the sweep has no point " + std::to_string(point));
+    at_[mode] = before_[mode] = at;
+  }
 
   void run_point(Round& round) {
     const Mode mode = round.stretch.options.mode;
@@ -186,7 +190,7 @@ bool Sweep::strike(Round& round, int size, const Kind& kind, int call) {
     round.detail += "not struck, there were " + std::to_string(calls);
   }
   round.healed();
-  test::eventually("the batch is delivered", [&] { return test::delivered(watching) >= due; }, point_within);
+  relay_must("the batch is delivered", [&] { return test::delivered(watching) >= due; }, point_within);
   round.recovered();
   return struck;
 }

@@ -48,10 +48,12 @@ TEST_P(ZombieTest, ExactlyOnceNothingItDoesBecomesVisible) {
   EXPECT_TRUE(verdict.exactly_once()) << verdict;
 }
 
-TEST_P(ZombieTest, AtLeastOnceItRepeatsAtMostItsOpenBatch) {
+// All that was there when it stopped; and, should its progress record show up amid that, what its successor had sent and not marked yet.
+TEST_P(ZombieTest, AtLeastOnceOnlyBatchesInDoubtAreRepeated) {
   const auto verdict = zombie_at(GetParam(), Mode::at_least_once);
   EXPECT_TRUE(verdict.at_least_once()) << verdict;
-  EXPECT_LE(verdict.repeated, 90) << verdict;
+  constexpr int open_batch = 90, of_successor = 30;
+  EXPECT_LE(verdict.repeated, open_batch + of_successor) << verdict;
 }
 
 INSTANTIATE_TEST_SUITE_P(StoppedAt, ZombieTest, ::testing::Values("opening", "opened", "begun", "sent", "reported", "confirmed"),

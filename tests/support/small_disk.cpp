@@ -25,7 +25,9 @@ SmallDisk::SmallDisk(std::int64_t bytes) {
   const std::string size = "mode=755,size=" + std::to_string(bytes);
   if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
       mount("tmpfs", name.c_str(), "tmpfs", MS_NOSUID | MS_NODEV, size.c_str()) != 0) {
+    const int reason = errno;
     rmdir(name.c_str());
+    errno = reason;
     fail("cannot mount a disk, which needs root");
   }
 }
