@@ -126,7 +126,8 @@ class Campaign {
 
   bool complete(Mode mode) const { return row_.complete && row_.complete(mode); }
 
-  int rounds_in_one() const { return options_.stretch.value_or(row_.rounds_of_stretch); }
+  // A standby is promoted once.
+  int rounds_in_one() const { return row_.servers.standby ? 1 : options_.stretch.value_or(row_.rounds_of_stretch); }
   bool is_last(int n) const { return rounds_of_stretch_ + 1 >= rounds_in_one() || n + 1 >= options_.first + options_.rounds; }
 
   std::string round(int n) {
