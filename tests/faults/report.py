@@ -228,7 +228,7 @@ class Report:
             if row["points"]:
                 run = [r["round"] for r in self.present if r["row"] == row["id"] and r["seed"] == seed]
                 point = max((r.get("measured", {}).get("next_point", 0) for r in passed if r["seed"] == seed), default=0)
-                yield row["id"], "all", max(run, default=-1) + 1, mode, plain(point).replace(",", "")
+                yield row["id"], "all", max(run, default=-1) + 1, mode, str(int(point))
                 continue
             each = 1 if row["unit"] == "rounds" else min((r.get("measured", {}).get(row["unit"], 1) for r in passed), default=None)
             rounds = math.ceil(round((row["wanted"] - reached) / each, 3)) if each else 1

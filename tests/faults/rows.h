@@ -36,8 +36,7 @@ class Alone {
 struct Row {
   std::string id;
   // Injects the fault into a stretch under load, and heals it: returns when nothing is in the way any more, having called
-  // Round::healed(). Stuck makes the round failed, as
-  // anything does after Round::broke(); all else that it throws makes it unknown.
+  // Round::healed(). Stuck makes the round failed, as anything does after Round::broke(); all else that it throws makes it unknown.
   std::function<void(Round&)> inject;
   StretchOptions stretch{};
   int rounds_of_stretch = 25;  // then a new outbox, so that logs stay short; 1: the servers do not outlive a round, either

@@ -173,9 +173,7 @@ void points_at_the_standby(Round& round) {
     round.broke(&Counts::exits, "the relay did not say that the server is a standby");
   }
   round.tell("promoted", round.let_run(0, 1'500));
-  stretch.servers.postgres->stop(ScratchPostgres::Stop::immediate);
-  stretch.servers.standby->promote();
-  stretch.move_to_standby();
+  promote_standby(stretch);
   round.healed();
 }
 

@@ -24,7 +24,7 @@ void broker_killed(Round& round) {
   const Millis after = round.let_run(0, 300);
   round.stretch.servers.kafka->kill();
   round.stretch.servers.kafka->start();
-  round.tell("killed after " + ms(after));
+  round.tell("killed", after);
   round.healed();
 }
 
@@ -38,7 +38,7 @@ void disk_is_full(Round& round) {
   round.stretch.servers.disk->empty();
   kafka.kill();
   kafka.start();
-  round.tell("full after " + ms(after) + " for " + ms(lasted) + (ended ? ", the broker ended" : ""));
+  round.tell("full", after, " for " + ms(lasted) + (ended ? ", the broker ended" : ""));
   round.healed();
 }
 
@@ -82,7 +82,7 @@ void a_leader_goes(Round& round) {
   }
   if (killed) kafka.kill(broker);
   else kafka.stop(broker);
-  round.tell("broker " + std::to_string(broker) + (killed ? " killed" : " stopped") + " after " + ms(after));
+  round.tell("broker " + std::to_string(broker) + (killed ? " killed" : " stopped"), after);
   round.healed();  // two brokers are enough
   stretch.until_batches(1, Millis{60'000});
   round.recovered();
@@ -122,13 +122,13 @@ void too_few_in_sync(Round& round) {
     round.let_run(500, 3'000);
     kafka.start(first);
     kafka.start(second);
-    round.tell("brokers " + std::to_string(first) + " and " + std::to_string(second) + " killed after " + ms(after));
+    round.tell("brokers " + std::to_string(first) + " and " + std::to_string(second) + " killed", after);
   } else {
     kafka.alter_topic(stretch.topics.front(), {"min.insync.replicas=3"});
     kafka.kill(first);
     round.let_run(4'000, 6'000);  // the controller misses it after 3 s
     kafka.start(first);
-    round.tell("three in sync are demanded, broker " + std::to_string(first) + " killed after " + ms(after));
+    round.tell("three in sync are demanded, broker " + std::to_string(first) + " killed", after);
   }
   until_in_sync(round);
   if (round.number % 2 != 0) kafka.alter_topic(stretch.topics.front(), {"min.insync.replicas=2"});
@@ -228,7 +228,7 @@ void impostor_comes(Round& round) {
   if (!impostor.initialise()) throw std::runtime_error("the impostor cannot initialise transactions");
   round.healed();
   if (writes) impostor.write("outbox-progress." + stretch.world.name());
-  round.tell("an impostor initialises" + std::string(writes ? " and writes" : "") + " after " + ms(after));
+  round.tell("an impostor initialises" + std::string(writes ? " and writes" : ""), after);
   if (stretch.options.mode == Mode::at_least_once) return;  // nobody is fenced
   test::eventually("the relay notices", [&] { return stretch.epoch() > epoch; });
   stretch.until_batches(1, Millis{60'000});

@@ -7,7 +7,7 @@
 // the next, since they are driven by poll(), and what the relay does on the side (its lease, the next look for messages) counts as well.
 //
 // Each point says which one comes next, so that a sweep can be run in pieces. The last one of a whole sweep measures one sweep; the points
-// before it measure none. A point that could not be judged is run again.
+// before it measure none. A point that did not pass is run again.
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/mman.h>

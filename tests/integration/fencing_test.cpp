@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
+#include <regex>
+
 #include "relay/core/loop.h"
 #include "tests/support/judge.h"
 
@@ -12,8 +14,21 @@ namespace {
 using test::Judgement;
 using test::World;
 
+// Of the batches that it found in doubt, and sent again.
+int messages_sent_again(const std::string& log) {
+  const std::regex recovered("batch_recovered batch=\\d+ messages=(\\d+) found=not_delivered");
+  int sum = 0;
+  for (std::sregex_iterator it(log.begin(), log.end(), recovered), end; it != end; ++it) sum += std::stoi((*it)[1]);
+  return sum;
+}
+
+struct Zombie {
+  Judgement verdict;
+  int sent_again = 0;
+};
+
 // The first relay stops itself at `phase`, a second takes over and delivers, then the first wakes up.
-Judgement zombie_at(const std::string& phase, Mode mode) {
+Zombie zombie_at(const std::string& phase, Mode mode) {
   World world;
   world.environment["OUTBOX_RELAY_RELAY_MODE"] = to_string(mode);
   const std::string topic = world.topic("t");
@@ -38,22 +53,23 @@ Judgement zombie_at(const std::string& phase, Mode mode) {
   EXPECT_EQ(first.wait(), 0) << first.output();
   EXPECT_EQ(world.value("select count(*) from outbox.batch b where exists (select from outbox.batch x where x.number < b.number and "
                         "x.epoch > b.epoch)"), "0");
-  return test::judge(world, {topic});
+  return {test::judge(world, {topic}), messages_sent_again(first.output()) + messages_sent_again(second.output())};
 }
 
 class ZombieTest : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(ZombieTest, ExactlyOnceNothingItDoesBecomesVisible) {
-  const auto verdict = zombie_at(GetParam(), Mode::exactly_once);
+  const auto verdict = zombie_at(GetParam(), Mode::exactly_once).verdict;
   EXPECT_TRUE(verdict.exactly_once()) << verdict;
 }
 
-// All that was there when it stopped; and, should its progress record show up amid that, what its successor had sent and not marked yet.
+// The zombie's is one; its late progress record can make its successor take one of its own for in doubt.
 TEST_P(ZombieTest, AtLeastOnceOnlyBatchesInDoubtAreRepeated) {
-  const auto verdict = zombie_at(GetParam(), Mode::at_least_once);
+  const auto [verdict, sent_again] = zombie_at(GetParam(), Mode::at_least_once);
   EXPECT_TRUE(verdict.at_least_once()) << verdict;
+  EXPECT_LE(verdict.repeated, sent_again) << verdict;
   constexpr int open_batch = 90, of_successor = 30;
-  EXPECT_LE(verdict.repeated, open_batch + of_successor) << verdict;
+  EXPECT_LE(sent_again, open_batch + of_successor);
 }
 
 INSTANTIATE_TEST_SUITE_P(StoppedAt, ZombieTest, ::testing::Values("opening", "opened", "begun", "sent", "reported", "confirmed"),
