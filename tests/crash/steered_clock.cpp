@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Preloaded, it sets the wall clock that the process sees off by so many seconds as stand in the file OUTBOX_CLOCK_AHEAD, an integer of
-// 8 bytes that may change at any time. Monotonic clocks are what they were, and waits are as long as they were when they began: one that
-// is under way when the clock is set goes on, where a kernel's would end sooner or later.
+// 8 bytes that may change at any time. Monotonic clocks are what they were. As with a clock that is truly set, a wait that is under way
+// until a moment of the wall clock ends sooner, or later, by as much.
 //
 // With libfaketime 0.9 and its MT variant, librdkafka's waits end at once or hang.
 #include <dlfcn.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <sys/mman.h>
 #include <sys/time.h>
+#include <threads.h>
 #include <unistd.h>
 
 #include <cstdint>
@@ -29,6 +29,19 @@ std::int64_t ahead_s() {
   return mapped == nullptr ? 0 : *mapped;
 }
 
+constexpr timespec long_ago{};
+
+timespec in_a_moment(timespec now) {
+  now.tv_nsec += 5'000'000;
+  if (now.tv_nsec >= 1'000'000'000) {
+    now.tv_nsec -= 1'000'000'000;
+    ++now.tv_sec;
+  }
+  return now;
+}
+
+bool earlier(const timespec& a, const timespec& b) { return a.tv_sec != b.tv_sec ? a.tv_sec < b.tv_sec : a.tv_nsec < b.tv_nsec; }
+
 template <class Function>
 Function next(const char* name) {
   return reinterpret_cast<Function>(dlsym(RTLD_NEXT, name));
@@ -43,16 +56,25 @@ extern "C" int clock_gettime(clockid_t clock, timespec* time) noexcept {
   return result;
 }
 
-// A deadline on the wall clock, as the process sees it; one of a monotonic clock counts from the start of the machine.
-extern "C" int pthread_cond_timedwait(pthread_cond_t* condition, pthread_mutex_t* mutex, const timespec* deadline) {
-  using Wait = int (*)(pthread_cond_t*, pthread_mutex_t*, const timespec*);
-  static const auto real = [] {
-    void* const x86 = dlvsym(RTLD_NEXT, "pthread_cond_timedwait", "GLIBC_2.3.2");
-    return x86 == nullptr ? next<Wait>("pthread_cond_timedwait") : reinterpret_cast<Wait>(x86);
-  }();
-  timespec true_deadline = *deadline;
-  if (constexpr std::time_t no_uptime = 1'000'000'000; true_deadline.tv_sec > no_uptime) true_deadline.tv_sec -= ahead_s();
-  return real(condition, mutex, &true_deadline);
+// What librdkafka waits with; the relay's own waits are on the monotonic clock. Looks at the clock again every few milliseconds.
+extern "C" int cnd_timedwait(cnd_t* condition, mtx_t* mutex, const timespec* deadline) {
+  static const auto real = next<int (*)(cnd_t*, mtx_t*, const timespec*)>("cnd_timedwait");
+  while (true) {
+    timespec now{};
+    clock_gettime(CLOCK_REALTIME, &now);
+    if (!earlier(now, *deadline)) return real(condition, mutex, &long_ago);
+    timespec until = in_a_moment(now);
+    if (earlier(*deadline, until)) until = *deadline;
+    until.tv_sec -= ahead_s();
+    if (const int result = real(condition, mutex, &until); result != thrd_timedout) return result;
+  }
+}
+
+extern "C" int timespec_get(timespec* time, int base) noexcept {
+  static const auto real = next<int (*)(timespec*, int)>("timespec_get");
+  const int result = real(time, base);
+  if (result == TIME_UTC) time->tv_sec += ahead_s();
+  return result;
 }
 
 extern "C" int gettimeofday(timeval* time, void* zone) noexcept {

@@ -4,7 +4,9 @@
 #include <signal.h>
 
 #include <array>
+#include <cctype>
 #include <filesystem>
+#include <sstream>
 #include <stdexcept>
 #include <string_view>
 
@@ -51,6 +53,19 @@ void move_data(test::ScratchPostgres& server, const std::filesystem::path& to) {
 
 // What no process may say as it ends.
 constexpr std::array<std::string_view, 4> last_words = {"Assertion", "Sanitizer", "terminate called", "CHECK failed"};
+
+// The first lines of what is not the log's, such as an assertion of a library; every line of the log begins with its time.
+std::string own_words(const std::string& output) {
+  constexpr int lines_max = 5;
+  std::string words;
+  int lines = 0;
+  std::istringstream text(output);
+  for (std::string line; lines < lines_max && std::getline(text, line);) {
+    if (line.empty() || std::isdigit(static_cast<unsigned char>(line.front())) != 0) continue;
+    words += (lines++ == 0 ? ": " : " / ") + line;
+  }
+  return words;
+}
 
 // The event of a line of the log, as "2026-01-01T00:00:00.000Z error NAME fields"; empty if its level is another.
 std::string_view error_event(std::string_view line) {
@@ -156,8 +171,8 @@ void Stretch::look_at_relays(const std::vector<std::string>& expected_errors, Co
     Relay& r = *it;
     const bool ended = !r.process.running();
     const bool well = r.killed || (ended && r.may_end_with == r.process.wait());
-    if (ended && !well) bad("a relay ended by itself, with " + std::to_string(r.process.wait()));
     const std::string output = r.process.output();
+    if (ended && !well) bad("a relay ended by itself, with " + std::to_string(r.process.wait()) + own_words(output));
     for (std::size_t end = 0; (end = output.find('\n', r.read_to)) != std::string::npos; r.read_to = end + 1) {
       const std::string_view line = std::string_view(output).substr(r.read_to, end - r.read_to);
       for (const auto words : last_words) {
