@@ -182,6 +182,7 @@ Result<void> Loop::settle(const Identity& here) {
     auto before = journal_.token_before(e.newest->number);
     if (!before) return before.error();
     e.token_before = *before;
+    e.newest_is_ours = e.newest->token == confirmed_token_;
   }
   if (e.progress) {
     auto known = journal_.knows(e.progress->token);
@@ -218,8 +219,8 @@ Result<void> Loop::settle(const Identity& here) {
   if (auto r = blocks_.reload(); !r) return r;
 
   if (verdict.action == Verdict::Action::mark) {
-    const bool ours = confirmed_ && confirmed_->number == e.newest->number;
-    if (auto r = journal_.mark(epoch_, ours ? *confirmed_ : Confirmed{e.newest->number, {}}); !r) return r;
+    const bool known = confirmed_ && e.newest_is_ours;
+    if (auto r = journal_.mark(epoch_, known ? *confirmed_ : Confirmed{e.newest->number, {}}); !r) return r;
     at(Phase::settled);
   }
   confirmed_.reset();

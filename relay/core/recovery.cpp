@@ -9,16 +9,20 @@ namespace {
 using Action = Verdict::Action;
 using Finding = Verdict::Finding;
 
-// A batch is recovered as the mode says in which it was opened: at-least-once has no token to believe.
-Verdict delivered(const Batch& newest) {
-  if (newest.delivered) return {Action::go_on};
-  return {newest.mode == Mode::exactly_once ? Action::mark : Action::resend};
+// A batch is recovered as the mode says in which it was opened: at-least-once has no token in Kafka to believe, only what this process
+// itself saw acknowledged.
+Action of_doubt(const Evidence& e, bool kafka_has_it) {
+  const bool delivered = e.newest->mode == Mode::exactly_once ? kafka_has_it : e.newest_is_ours;
+  return delivered ? Action::mark : Action::resend;
 }
 
-Verdict not_delivered(const Batch& newest, Finding finding) {
-  if (!newest.delivered) return {Action::resend, finding};
-  // At-least-once does not wait for its progress record before it goes on.
-  return {Action::go_on, newest.mode == Mode::exactly_once ? Finding::progress_lost : Finding::nothing_unusual};
+Verdict delivered(const Evidence& e) { return {e.newest->delivered ? Action::go_on : of_doubt(e, true)}; }
+
+Verdict not_delivered(const Evidence& e, Finding in_doubt) {
+  // At-least-once waits for none of its records, so one that is missing tells nothing.
+  const auto found = [&](Finding f) { return e.newest->mode == Mode::exactly_once ? f : Finding::nothing_unusual; };
+  if (e.newest->delivered) return {Action::go_on, found(Finding::progress_lost)};
+  return {of_doubt(e, false), found(in_doubt)};
 }
 
 }  // namespace
@@ -42,14 +46,14 @@ std::optional<Error> foreign(const Identity& here, const std::optional<Progress>
 Verdict decide(const Evidence& e) {
   if (auto error = foreign(e.here, e.progress)) return {Action::refuse, Finding::nothing_unusual, std::move(error)};
   if (!e.newest && !e.progress) return {Action::go_on};
-  if (SABOTAGED(no_token_check) && e.newest) return not_delivered(*e.newest, Finding::nothing_unusual);
+  if (SABOTAGED(no_token_check) && e.newest) return not_delivered(e, Finding::nothing_unusual);
 
-  if (SABOTAGED(number_is_token) && e.newest && e.progress && e.progress->number == e.newest->number) return delivered(*e.newest);
-  if (e.newest && e.progress && e.progress->token == e.newest->token) return delivered(*e.newest);
+  if (SABOTAGED(number_is_token) && e.newest && e.progress && e.progress->number == e.newest->number) return delivered(e);
+  if (e.newest && e.progress && e.progress->token == e.newest->token) return delivered(e);
   if (e.newest) {
     const bool at_previous = e.progress ? e.token_before && e.progress->token == *e.token_before : !e.token_before;
-    if (at_previous) return not_delivered(*e.newest, Finding::nothing_unusual);
-    if (!e.progress || e.progress_known) return not_delivered(*e.newest, Finding::progress_lost);
+    if (at_previous) return not_delivered(e, Finding::nothing_unusual);
+    if (!e.progress || e.progress_known) return not_delivered(e, Finding::progress_lost);
   }
   // A record of an older timeline is of this database, before the fail-over that lost what it tells of.
   const bool before_fail_over = e.here.timeline != 0 && e.progress->identity.timeline != 0 && e.progress->identity.timeline < e.here.timeline;
@@ -59,8 +63,7 @@ Verdict decide(const Evidence& e) {
                   "give each database a relay.name of its own"}};
   }
   if (!e.newest || e.newest->delivered) return {Action::go_on, Finding::database_went_back};
-  const bool was_delivered = e.newest->mode == Mode::exactly_once && e.progress->previous == e.newest->token;
-  return {was_delivered ? Action::mark : Action::resend, Finding::database_went_back};
+  return {of_doubt(e, e.progress->previous == e.newest->token), Finding::database_went_back};
 }
 
 }  // namespace outbox

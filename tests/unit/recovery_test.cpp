@@ -141,11 +141,35 @@ TEST_F(RecoveryTest, ABatchOpenedAtLeastOnceIsSentAgainWhateverTheRecordSays) {
   expect(Action::resend, Finding::database_went_back);
 }
 
-TEST_F(RecoveryTest, AtLeastOnceDoesNotWaitForItsRecord) {
+TEST_F(RecoveryTest, AtLeastOnceDoesNotWaitForItsRecords) {
   evidence.newest->mode = Mode::at_least_once;
-  evidence.newest->delivered = true;
+  for (const bool delivered : {false, true}) {
+    evidence.newest->delivered = delivered;
+    const Action action = delivered ? Action::go_on : Action::resend;
+    kafka_has(tokens[0], true);
+    expect(action);
+    kafka_has(stranger, true);
+    expect(action);
+    evidence.progress.reset();
+    expect(action);
+  }
+}
+
+TEST_F(RecoveryTest, WhatThisProcessSawAcknowledgedAtLeastOnceIsNotSentAgain) {
+  evidence.newest->mode = Mode::at_least_once;
+  evidence.newest_is_ours = true;
+  kafka_has(tokens[1], true);
+  expect(Action::mark);
   kafka_has(tokens[0], true);
-  expect(Action::go_on);
+  expect(Action::mark);
+  kafka_has(stranger, false);
+  expect(Action::mark, Finding::database_went_back);
+}
+
+TEST_F(RecoveryTest, ExactlyOnceBelievesKafkaMoreThanItself) {
+  evidence.newest_is_ours = true;
+  kafka_has(stranger, true);
+  expect(Action::resend, Finding::progress_lost);
 }
 
 }  // namespace
