@@ -23,6 +23,7 @@ Topic* topic_of(const rd_kafka_message_t& m) { return static_cast<Topic*>(rd_kaf
 void Reports::begin(const Page& page) {
   page_ = &page;
   failure_ = RD_KAFKA_RESP_ERR_NO_ERROR;
+  heard_ = false;
   last_ = Clock::now();
   refused_.clear();
   refused_in_.clear();

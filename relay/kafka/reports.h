@@ -15,10 +15,11 @@
 
 namespace outbox::kafka {
 
-// The delivery reports of one batch: what has none yet, what failed first, and which messages Kafka refused.
+// The delivery reports of one batch: what has none yet, what failed first, and which messages Kafka refused. Used by the thread that
+// polls the producer.
 class Reports {
  public:
-  // Of a batch that is to be sent; the page must outlive it.
+  // Of a batch that is to be sent. REQUIRES: `page` lives until end() or none_will_come().
   void begin(const Page& page);
   void end() { page_ = nullptr; }
   // The client is gone, and with it the reports that were due.
@@ -60,7 +61,7 @@ class Reports {
   bool heard_ = false;  // since silent_for() was asked
   Clock::time_point last_{};
   std::vector<Rejection> refused_;
-  std::vector<Partition> refused_in_;   // of each of them
+  std::vector<Partition> refused_in_;   // of each that a report named
   std::set<Partition> with_innocents_;  // the broker told others of the record batch apart from those to blame
   bool culprits_known_ = false;
 };
