@@ -135,8 +135,8 @@ const Option kOptions[] = {
     {.section = "delivery", .key = "on_lost_progress", .type = Type::choice,
      .member = choice<&Config::delivery, &Config::Delivery::on_lost_progress>(), .standard = kLostProgress[0],
      .choices = kLostProgress,
-     .help = "What to do when Kafka has lost the progress record that would settle the batch in doubt. resend: "
-             "report it and send the batch again, which may repeat it. stop: refuse to go on until a person decides."},
+     .help = "What to do in exactly-once mode when Kafka has lost the progress record that would settle the batch in doubt. "
+             "resend: report it and send the batch again, which may repeat it. stop: refuse to go on until a person decides."},
     {.section = "delivery", .key = "batch_messages_max", .type = Type::integer,
      .member = at<&Config::delivery, &Config::Delivery::batch_messages_max>, .standard = "20000", .min = 1,
      .max = 1'000'000, .reloadable = true,

@@ -179,9 +179,9 @@ Result<void> Loop::settle(const Identity& here) {
   if (!progress) return progress.error();
   e.progress = *progress;
   if (e.newest) {
-    auto before = journal_.token_before(e.newest->number);
+    auto before = journal_.before(e.newest->number);
     if (!before) return before.error();
-    e.token_before = *before;
+    e.before = *before;
     e.newest_is_ours = e.newest->token == confirmed_token_;
   }
   if (e.progress) {
@@ -197,7 +197,7 @@ Result<void> Loop::settle(const Identity& here) {
   if (verdict.action == Verdict::Action::refuse) return *verdict.refusal;
   number_ = std::max(e.newest ? e.newest->number : 0, e.progress && !SABOTAGED(number_is_token) ? e.progress->number : 0);
   token_ = e.newest ? std::optional(e.newest->token) : std::nullopt;
-  token_before_ = e.token_before;
+  token_before_ = e.before ? std::optional(e.before->token) : std::nullopt;
   if (verdict.finding == Verdict::Finding::progress_lost) {
     log::event(Level::error, "progress_lost",
                {{"journal_batch", e.newest->number}, {"kafka_batch", e.progress ? e.progress->number : 0}, {"in_doubt", in_doubt}});

@@ -49,6 +49,12 @@ struct Batch {
   }
 };
 
+// What recovery wants to know of the batch before the newest.
+struct Predecessor {
+  Uuid token;
+  Mode mode;
+};
+
 // First and last offset per partition, per topic.
 struct OffsetRange {
   std::int64_t first;
@@ -108,8 +114,7 @@ class Journal {
   // Opens a new session and refuses a database on which a promise could not be kept. Pages and snapshots read before are void.
   virtual Result<Identity> connect() = 0;
   virtual Result<std::optional<Batch>> newest() = 0;
-  // The batch before `number`, without snapshots being checked.
-  virtual Result<std::optional<Uuid>> token_before(std::int64_t number) = 0;
+  virtual Result<std::optional<Predecessor>> before(std::int64_t number) = 0;
   virtual Result<bool> knows(const Uuid& token) = 0;
 
   // Appends `next`, parks `parked` of it, and marks `confirmed` delivered, in one commit; fills next.opened_at. Once it has

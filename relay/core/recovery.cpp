@@ -18,11 +18,12 @@ Action of_doubt(const Evidence& e, bool kafka_has_it) {
 
 Verdict delivered(const Evidence& e) { return {e.newest->delivered ? Action::go_on : of_doubt(e, true)}; }
 
-Verdict not_delivered(const Evidence& e, Finding in_doubt) {
-  // At-least-once waits for none of its records, so one that is missing tells nothing.
-  const auto found = [&](Finding f) { return e.newest->mode == Mode::exactly_once ? f : Finding::nothing_unusual; };
-  if (e.newest->delivered) return {Action::go_on, found(Finding::progress_lost)};
-  return {of_doubt(e, false), found(in_doubt)};
+// `before` says that Kafka has the record of the batch before the newest. At-least-once a record is no part of its batch: its producer
+// can end before it is written, so that nothing is lost if it is missing.
+Verdict not_delivered(const Evidence& e, bool before) {
+  const auto missing = [](Mode mode) { return mode == Mode::exactly_once ? Finding::progress_lost : Finding::nothing_unusual; };
+  if (e.newest->delivered) return {Action::go_on, missing(e.newest->mode)};
+  return {of_doubt(e, false), before || !e.before ? Finding::nothing_unusual : missing(e.before->mode)};
 }
 
 }  // namespace
@@ -46,14 +47,13 @@ std::optional<Error> foreign(const Identity& here, const std::optional<Progress>
 Verdict decide(const Evidence& e) {
   if (auto error = foreign(e.here, e.progress)) return {Action::refuse, Finding::nothing_unusual, std::move(error)};
   if (!e.newest && !e.progress) return {Action::go_on};
-  if (SABOTAGED(no_token_check) && e.newest) return not_delivered(e, Finding::nothing_unusual);
+  if (SABOTAGED(no_token_check) && e.newest) return not_delivered(e, true);
 
   if (SABOTAGED(number_is_token) && e.newest && e.progress && e.progress->number == e.newest->number) return delivered(e);
   if (e.newest && e.progress && e.progress->token == e.newest->token) return delivered(e);
   if (e.newest) {
-    const bool at_previous = e.progress ? e.token_before && e.progress->token == *e.token_before : !e.token_before;
-    if (at_previous) return not_delivered(e, Finding::nothing_unusual);
-    if (!e.progress || e.progress_known) return not_delivered(e, Finding::progress_lost);
+    const bool at_previous = e.progress ? e.before && e.progress->token == e.before->token : !e.before;
+    if (at_previous || !e.progress || e.progress_known) return not_delivered(e, at_previous);
   }
   // A record of an older timeline is of this database, before the fail-over that lost what it tells of.
   const bool before_fail_over = e.here.timeline != 0 && e.progress->identity.timeline != 0 && e.progress->identity.timeline < e.here.timeline;

@@ -12,7 +12,7 @@ namespace outbox {
 struct Evidence {
   Identity here;
   std::optional<Batch> newest;         // of the journal
-  std::optional<Uuid> token_before;    // of the batch before it
+  std::optional<Predecessor> before;   // the batch before it
   bool newest_is_ours = false;         // this very process confirmed it
   std::optional<Progress> progress;    // newest committed record
   bool progress_known = false;         // its token is in the journal

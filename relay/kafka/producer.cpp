@@ -74,12 +74,12 @@ Result<std::optional<Progress>> Producer::newest_progress(bool settled) {
   return progress;
 }
 
-// Two defects of librdkafka (2.0.2 to 2.15 at least) can end the process when a client is destroyed amid a transaction:
+// Two defects of librdkafka (2.0.2 to 2.16) can end the process when a client is destroyed amid a transaction:
 // * It is about to register partitions: the broker's thread then answers that request before the main thread has counted it. An abort,
 //   even one that has no time, ends the registering. Should it reach the broker, and however late, there is no later transaction of
 //   this epoch to act on.
-// * It was fenced, and more answers to that effect come while it is destroyed: each frees the text of the error before. Nobody waits
-//   for answers of what is purged.
+// * The transaction has failed: its end frees the text of that error and keeps the pointer, and an answer to a Produce request that
+//   comes later, and says that the producer was fenced, frees it again. What is purged has no answer.
 void Producer::give_up_transaction() {
   if (!std::exchange(in_transaction_, false) || reports_.missing() == 0) return;
   const KafkaError ignored(rd_kafka_abort_transaction(client_.get(), give_up_ms));

@@ -113,6 +113,8 @@ std::string open_release_sql() {
     returning (select count(*) from marked), )" + batch_columns;
 }
 
+Error unreadable() { return {Fault::refused, "outbox.batch has a row that this relay cannot read"}; }
+
 Error fenced() { return {Fault::fenced, "another relay holds the lease of this outbox; nothing was written"}; }
 
 }  // namespace
@@ -123,7 +125,7 @@ Result<Batch> batch_of(const pqxx::row& row, int first) {
   auto upto = Snapshot::parse(column(6).c_str());
   const auto token = Uuid::parse(column(2).c_str());
   const auto mode = parse_mode(column(4).c_str());
-  if (!base || !upto || !token || !mode) return Error{Fault::refused, "outbox.batch has a row that this relay cannot read"};
+  if (!base || !upto || !token || !mode) return unreadable();
   Batch b;
   b.number = column(0).as<std::int64_t>();
   b.epoch = column(1).as<std::int64_t>();
@@ -182,12 +184,15 @@ Result<std::optional<Batch>> PgJournal::newest() {
   return std::optional<Batch>(std::move(*batch));
 }
 
-Result<std::optional<Uuid>> PgJournal::token_before(std::int64_t number) {
+Result<std::optional<Predecessor>> PgJournal::before(std::int64_t number) {
   auto rows = control_->run("reading the journal",
-                            "select b.token::text from outbox.batch b where b.number < $1 order by b.number desc limit 1", number);
+                            "select b.token::text, b.mode from outbox.batch b where b.number < $1 order by b.number desc limit 1", number);
   if (!rows) return rows.error();
-  if (rows->empty()) return std::optional<Uuid>{};
-  return Uuid::parse((*rows)[0][0].c_str());
+  if (rows->empty()) return std::optional<Predecessor>{};
+  const auto token = Uuid::parse((*rows)[0][0].c_str());
+  const auto mode = parse_mode((*rows)[0][1].c_str());
+  if (!token || !mode) return unreadable();
+  return std::optional(Predecessor{*token, *mode});
 }
 
 Result<bool> PgJournal::knows(const Uuid& token) {

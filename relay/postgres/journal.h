@@ -20,7 +20,7 @@ class PgJournal : public Journal {
 
   Result<Identity> connect() override;
   Result<std::optional<Batch>> newest() override;
-  Result<std::optional<Uuid>> token_before(std::int64_t number) override;
+  Result<std::optional<Predecessor>> before(std::int64_t number) override;
   Result<bool> knows(const Uuid& token) override;
   Result<void> open(Batch& next, std::span<const Rejection> parked, const std::optional<Confirmed>& confirmed,
                     bool renew_lease) override;

@@ -174,13 +174,16 @@ TEST_P(ConformanceTest, TheJournalKeepsWhatWasOpenedAndMarksTheBatchBefore) {
   EXPECT_FALSE(newest->exhausted);
   EXPECT_EQ(newest->messages, 4);
   EXPECT_FALSE(newest->delivered);
-  EXPECT_FALSE(*r.journal.token_before(1));
+  EXPECT_FALSE(*r.journal.before(1));
 
   p = page(r);
   Batch second = batch_of(*p, 2);
   ASSERT_TRUE(r.journal.open(second, {}, Confirmed{1, {}}, false));
   EXPECT_EQ((*r.journal.newest())->number, 2);
-  EXPECT_EQ(*r.journal.token_before(2), first.token);
+  const auto before = *r.journal.before(2);
+  ASSERT_TRUE(before);
+  EXPECT_EQ(before->token, first.token);
+  EXPECT_EQ(before->mode, first.mode);
   EXPECT_TRUE(*r.journal.knows(first.token));
   EXPECT_FALSE(*r.journal.knows(Uuid::random()));
   ASSERT_TRUE(r.journal.mark(epoch, {2, {}}));

@@ -11,6 +11,7 @@
 #include <threads.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <ctime>
@@ -29,29 +30,27 @@ std::int64_t ahead_s() {
   return mapped == nullptr ? 0 : *mapped;
 }
 
-constexpr timespec long_ago{};
+constexpr std::int64_t moment_ns = 5'000'000;
+constexpr std::int64_t second_ns = 1'000'000'000;
 
-timespec in_a_moment(timespec now) {
-  now.tv_nsec += 5'000'000;
-  if (now.tv_nsec >= 1'000'000'000) {
-    now.tv_nsec -= 1'000'000'000;
-    ++now.tv_sec;
-  }
-  return now;
-}
+std::int64_t ns_of(const timespec& t) { return t.tv_sec * second_ns + t.tv_nsec; }
 
-bool earlier(const timespec& a, const timespec& b) { return a.tv_sec != b.tv_sec ? a.tv_sec < b.tv_sec : a.tv_nsec < b.tv_nsec; }
+timespec time_of(std::int64_t ns) { return {ns / second_ns, ns % second_ns}; }
 
 template <class Function>
 Function next(const char* name) {
   return reinterpret_cast<Function>(dlsym(RTLD_NEXT, name));
 }
 
+int real_clock_gettime(clockid_t clock, timespec* time) {
+  static const auto real = next<int (*)(clockid_t, timespec*)>("clock_gettime");
+  return real(clock, time);
+}
+
 }  // namespace
 
 extern "C" int clock_gettime(clockid_t clock, timespec* time) noexcept {
-  static const auto real = next<int (*)(clockid_t, timespec*)>("clock_gettime");
-  const int result = real(clock, time);
+  const int result = real_clock_gettime(clock, time);
   if (result == 0 && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE)) time->tv_sec += ahead_s();
   return result;
 }
@@ -61,12 +60,11 @@ extern "C" int cnd_timedwait(cnd_t* condition, mtx_t* mutex, const timespec* dea
   static const auto real = next<int (*)(cnd_t*, mtx_t*, const timespec*)>("cnd_timedwait");
   while (true) {
     timespec now{};
-    clock_gettime(CLOCK_REALTIME, &now);
-    if (!earlier(now, *deadline)) return real(condition, mutex, &long_ago);
-    timespec until = in_a_moment(now);
-    if (earlier(*deadline, until)) until = *deadline;
-    until.tv_sec -= ahead_s();
-    if (const int result = real(condition, mutex, &until); result != thrd_timedout) return result;
+    real_clock_gettime(CLOCK_REALTIME, &now);
+    const std::int64_t left_ns = ns_of(*deadline) - ns_of(now) - ahead_s() * second_ns;
+    const timespec until = time_of(ns_of(now) + std::min(left_ns, moment_ns));
+    const int result = real(condition, mutex, &until);
+    if (result != thrd_timedout || left_ns <= moment_ns) return result;
   }
 }
 

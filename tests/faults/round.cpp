@@ -52,7 +52,8 @@ void move_data(test::ScratchPostgres& server, const std::filesystem::path& to) {
 }
 
 // What no process may say as it ends.
-constexpr std::array<std::string_view, 4> last_words = {"Assertion", "Sanitizer", "terminate called", "CHECK failed"};
+constexpr std::array<std::string_view, 8> last_words = {"Assertion", "Sanitizer", "terminate called", "CHECK failed",
+                                                        "free(): ", "double free", "corrupted", "tcache"};
 
 // The first lines of what is not the log's, such as an assertion of a library; every line of the log begins with its time.
 std::string own_words(const std::string& output) {

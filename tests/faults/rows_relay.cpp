@@ -204,7 +204,8 @@ void clock_jumps(Round& round) {
   round.detail += " s";
   const auto take_overs = round.stretch.epoch() - epoch;
   round.measured["take_overs"] = static_cast<double>(take_overs);
-  // A clock that is set amid a transactional call ends that call: librdkafka's deadlines are on it. What follows can cost the lease.
+  // The deadlines of librdkafka's transactional calls are on it: set amid such a call, it ends the call, or lengthens it. What follows can
+  // cost the lease.
   if (take_overs > 0 && round.stretch.options.mode == Mode::at_least_once) {
     round.broke(&Counts::stuck, "the lease changed hands because of a clock");
   }

@@ -194,13 +194,13 @@ Result<std::optional<Batch>> ModelJournal::newest() {
   return std::optional<Batch>(std::move(batch));
 }
 
-Result<std::optional<Uuid>> ModelJournal::token_before(std::int64_t number) {
+Result<std::optional<Predecessor>> ModelJournal::before(std::int64_t number) {
   if (auto r = session_.reads(); !r) return r.error();
-  std::optional<Uuid> token;
+  std::optional<Predecessor> found;
   for (const Opened& o : session_.database.now.journal) {
-    if (o.batch->number < number) token = o.batch->token;
+    if (o.batch->number < number) found = {o.batch->token, o.batch->mode};
   }
-  return token;
+  return found;
 }
 
 Result<bool> ModelJournal::knows(const Uuid& token) {

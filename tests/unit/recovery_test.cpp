@@ -18,7 +18,7 @@ class RecoveryTest : public ::testing::Test {
     newest.number = 7;
     newest.token = tokens[1];
     evidence.newest = newest;
-    evidence.token_before = tokens[0];
+    evidence.before = {tokens[0], Mode::exactly_once};
   }
   // A record that the relay itself would have written.
   void kafka_has(const Uuid& token, bool known, std::optional<Uuid> previous = std::nullopt) {
@@ -43,7 +43,7 @@ class RecoveryTest : public ::testing::Test {
 
 TEST_F(RecoveryTest, ANewRelayStarts) {
   evidence.newest.reset();
-  evidence.token_before.reset();
+  evidence.before.reset();
   expect(Action::go_on);
 }
 
@@ -84,7 +84,7 @@ TEST_F(RecoveryTest, TheTokenOfThePreviousBatchMeansNotDelivered) {
 }
 
 TEST_F(RecoveryTest, NoRecordAndNoPreviousBatchMeansNotDelivered) {
-  evidence.token_before.reset();
+  evidence.before.reset();
   expect(Action::resend);
 }
 
@@ -141,8 +141,8 @@ TEST_F(RecoveryTest, ABatchOpenedAtLeastOnceIsSentAgainWhateverTheRecordSays) {
   expect(Action::resend, Finding::database_went_back);
 }
 
-TEST_F(RecoveryTest, AtLeastOnceDoesNotWaitForItsRecords) {
-  evidence.newest->mode = Mode::at_least_once;
+TEST_F(RecoveryTest, AtLeastOnceARecordCanBeMissing) {
+  evidence.newest->mode = evidence.before->mode = Mode::at_least_once;
   for (const bool delivered : {false, true}) {
     evidence.newest->delivered = delivered;
     const Action action = delivered ? Action::go_on : Action::resend;
@@ -164,6 +164,15 @@ TEST_F(RecoveryTest, WhatThisProcessSawAcknowledgedAtLeastOnceIsNotSentAgain) {
   expect(Action::mark);
   kafka_has(stranger, false);
   expect(Action::mark, Finding::database_went_back);
+}
+
+TEST_F(RecoveryTest, WhetherARecordCanBeMissingIsForTheModeOfItsOwnBatch) {
+  kafka_has(stranger, true);
+  evidence.before->mode = Mode::at_least_once;
+  expect(Action::resend);
+  evidence.newest->mode = Mode::at_least_once;
+  evidence.before->mode = Mode::exactly_once;
+  expect(Action::resend, Finding::progress_lost);
 }
 
 TEST_F(RecoveryTest, ExactlyOnceBelievesKafkaMoreThanItself) {
