@@ -1,7 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <sys/eventfd.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <map>
 #include <pqxx/pqxx>
@@ -11,6 +8,7 @@
 #include "relay/postgres/lease.h"
 #include "relay/postgres/reader.h"
 #include "tests/conformance/stage.h"
+#include "tests/support/event_fd.h"
 #include "tests/support/kafka_log.h"
 #include "tests/support/world.h"
 
@@ -18,16 +16,6 @@ namespace outbox::conformance {
 namespace {
 
 constexpr std::int64_t message_bytes_max = 1'000;
-
-// Written by the producer when reports have come; the suite polls, and does not listen.
-class EventFd {
- public:
-  EventFd() : fd(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {}
-  ~EventFd() { close(fd); }
-  EventFd(const EventFd&) = delete;
-  EventFd& operator=(const EventFd&) = delete;
-  const int fd;
-};
 
 // Of all stages, which come one after the other, each with a database of its own.
 test::ScratchPostgres& server() {
@@ -107,7 +95,7 @@ class RealStage : public Stage {
     }
     postgres::Options in_postgres;
     kafka::Options in_kafka;
-    EventFd wake;
+    test::EventFd wake;
     postgres::Reader reader{in_postgres};
     postgres::PgJournal journal{in_postgres, reader};
     postgres::PgLease lease{in_postgres, journal};

@@ -57,12 +57,12 @@ void keep_evidence(Stretch& stretch, const std::filesystem::path& folder, const 
   for (const auto* relays : {&stretch.gone, &stretch.relays}) {
     for (const Relay& r : *relays) std::ofstream(folder / ("relay-" + std::to_string(++n) + ".log")) << r.process.output();
   }
-  for (const auto& from : {stretch.servers.kafka->folder(), stretch.servers.postgres->folder()}) {
-    for (const auto& file : std::filesystem::directory_iterator(from)) {
-      if (file.path().extension() == ".log") std::filesystem::copy(file.path(), folder, std::filesystem::copy_options::overwrite_existing);
-    }
-  }
   try {
+    for (const auto& from : {stretch.servers.kafka->folder(), stretch.servers.postgres->folder()}) {
+      for (const auto& file : std::filesystem::directory_iterator(from)) {
+        if (file.path().extension() == ".log") std::filesystem::copy(file.path(), folder, std::filesystem::copy_options::overwrite_existing);
+      }
+    }
     for (const auto& [file, query] : {std::pair{"journal.txt", "select to_jsonb(b) from outbox.batch b order by b.number"},
                                       {"messages.txt", "select jsonb_build_object('id', m.id, 'seq', m.seq, 'txid', m.txid::text, 'topic', m.topic, "
                                                        "'batch', outbox.batch_of(m.txid, m.seq)) from outbox.message m order by m.seq"},

@@ -3,13 +3,12 @@
 // twice, unless Producer::give_up_transaction() has purged what is in flight. How the answers fall is chance, hence so many ends: without
 // the purge, each of eight runs of this test aborted.
 #include <gtest/gtest.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
 #include <array>
 
 #include "relay/base/clock.h"
 #include "relay/kafka/producer.h"
+#include "tests/support/event_fd.h"
 #include "tests/support/kafka_proxy.h"
 #include "tests/support/scratch_servers.h"
 
@@ -59,14 +58,14 @@ TEST(AbandonedProducer, SurvivesAnswersThatSayItWasFenced) {
   proxy.forward_to(kafka.proxied());
   kafka.create_topic(topic, partitions);
   kafka.create_topic("outbox-progress.r", 1);
-  const int wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+  const test::EventFd wake;
   const auto by_proxy = options_to(proxy.address());
   const auto direct = options_to(kafka.brokers());
-  kafka::Producer rival(direct, wake);
+  kafka::Producer rival(direct, wake.fd);
 
   for (int i = 0; i < ends; ++i) {
     const Page page = page_for_each_partition();
-    kafka::Producer fenced(by_proxy, wake);
+    kafka::Producer fenced(by_proxy, wake.fd);
     ASSERT_TRUE(fenced.renew(Mode::exactly_once, unhindered));
     const auto vetted = fenced.vet(page);
     ASSERT_TRUE(vetted && vetted->settled);
@@ -83,7 +82,6 @@ TEST(AbandonedProducer, SurvivesAnswersThatSayItWasFenced) {
     ASSERT_FALSE(deadline.passed());
     fenced.abandon();
   }
-  close(wake);
 }
 
 }  // namespace

@@ -75,6 +75,26 @@ TEST_P(ZombieTest, AtLeastOnceOnlyBatchesInDoubtAreRepeated) {
 INSTANTIATE_TEST_SUITE_P(StoppedAt, ZombieTest, ::testing::Values("opening", "opened", "begun", "sent", "reported", "confirmed"),
                          [](const auto& point) { return std::string(point.param); });
 
+// Its session ends between Kafka's acknowledgements and the mark: it finds the batch in doubt, and knows better.
+TEST(AtLeastOnce, WhatARelayConfirmedItselfIsMarkedAndNotSentAgain) {
+  World world;
+  world.environment["OUTBOX_RELAY_RELAY_MODE"] = to_string(Mode::at_least_once);
+  world.environment["OUTBOX_RELAY_LEASE_TTL"] = "60s";
+  const std::string topic = world.topic("t");
+  test::create_counters(world);
+  test::write(world, topic, 30);
+  auto relay = world.relay({{"OUTBOX_STOP_AT", "confirmed"}}, "relay-with-crash-points");
+  relay.stops();
+  world.sql("select pg_terminate_backend(a.pid) from pg_stat_activity a where a.datname = current_database() and a.pid <> pg_backend_pid()");
+  relay.signal(SIGCONT);
+  world.settled();
+  relay.signal(SIGTERM);
+  EXPECT_EQ(relay.wait(), 0) << relay.output();
+  EXPECT_NE(relay.output().find("found=delivered"), std::string::npos) << relay.output();
+  const auto verdict = test::judge(world, {topic});
+  EXPECT_TRUE(verdict.exactly_once()) << verdict;
+}
+
 TEST(HandOver, AStandbyWaitsAndTakesOverWhenTheHolderStops) {
   World world;
   world.environment["OUTBOX_RELAY_LEASE_TTL"] = "20s";
