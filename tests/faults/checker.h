@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <set>
 #include <string>
 #include <vector>
@@ -78,7 +79,7 @@ class Checker {
   };
   struct Batch {
     std::int64_t epoch, messages;
-    std::string offsets;
+    nlohmann::json offsets;  // {} if nobody knows them
     bool stream;
   };
 

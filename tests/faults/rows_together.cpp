@@ -11,7 +11,7 @@ namespace outbox::faults {
 namespace {
 
 constexpr double is_calm = 0.25;
-constexpr Millis soaks_for{60'000};
+constexpr Millis soaks_for{300'000};
 
 // What the faults of one mix share: which servers are there.
 struct Scene {
@@ -163,14 +163,20 @@ void soak(Round& round) {
   const pid_t pid = s.holder().process.pid();
   const auto began = Clock::now();
   const double cpu = test::cpu_seconds(pid);
+  const std::string count_messages = "select coalesce(sum(b.messages), 0) from outbox.batch b where b.delivered_at is not null";
   const auto batches = s.delivered_batches();
+  const double messages = std::stod(s.world.value(count_messages));
   round.let_run(soaks_for.count(), soaks_for.count());
   const double seconds = std::chrono::duration<double>(Clock::now() - began).count();
+  const double busy = test::cpu_seconds(pid) - cpu;
+  const double delivered = std::stod(s.world.value(count_messages)) - messages;
   round.measured = {{"minutes", seconds / 60},
+                    {"messages_per_second", delivered / seconds},
+                    {"relay_cpu_us_per_message", 1e6 * busy / delivered},
                     {"relay_rss_kb", static_cast<double>(test::status_number(pid, "VmRSS"))},
                     {"relay_threads", static_cast<double>(test::status_number(pid, "Threads"))},
                     {"relay_fds", static_cast<double>(test::open_files(pid))},
-                    {"relay_cpu_percent", 100 * (test::cpu_seconds(pid) - cpu) / seconds},
+                    {"relay_cpu_percent", 100 * busy / seconds},
                     {"batches_per_second", static_cast<double>(s.delivered_batches() - batches) / seconds},
                     {"dead_tuples", std::stod(s.world.value("select sum(t.n_dead_tup) from pg_stat_user_tables t where t.schemaname = 'outbox'"))}};
   round.healed();
@@ -188,7 +194,7 @@ std::vector<Row> together_rows() {
       {"T1", mixed, {.relays = 2, .through_kafka_proxy = true}},
       {"T2", everything_killed, {.relays = 2}},
       {"T3", mixed, {.relays = 2, .through_kafka_proxy = true, .workload = {.poison = 0.001}}, 8},
-      {"T4", soak, {.workload = {.think = Millis{100}}}, 30},
+      {"T4", soak, {.workload = {.think = Millis{100}, .bulk = 50}}, 15},
   };
   rows[2].vary = vary_order;
   return rows;

@@ -67,6 +67,14 @@ constexpr const char* say_without_key = R"(
   insert into outbox.message (id, topic, key, payload, headers)
   values ($1::uuid, $3::text, null, decode($4::text, 'hex'), $5::jsonb))";
 
+constexpr const char* say_many = R"(
+  with c as (insert into app.counter as k values ($3, $4) on conflict (key) do update set n = k.n + $4 returning k.n),
+       m as materialized (select gen_random_uuid() as id, c.n - $4 + i as n, convert_to(repeat(md5((c.n - $4 + i)::text), 6), 'UTF8') as payload
+                          from c, generate_series(1, $4) i),
+       s as (insert into app.said (id, tx, topic, key, n, payload_sha256)
+             select m.id, $1::bigint, $2::text, $3::text, m.n, encode(sha256(m.payload), 'hex') from m)
+  insert into outbox.message (id, topic, key, payload) select m.id, $2::text, convert_to($3, 'UTF8'), m.payload from m order by m.n)";
+
 }  // namespace
 
 bool chance(Random& random, double probability) { return std::bernoulli_distribution(probability)(random); }
@@ -78,7 +86,11 @@ std::int64_t between(Random& random, std::int64_t from, std::int64_t to) {
 // One of them, with its connection.
 class Applications::Application {
  public:
-  Application(Applications& all, int number) : all_(all), random_(all.seed_ * 1'000 + static_cast<std::uint64_t>(number)), number_(number) {}
+  Application(Applications& all, int number)
+      : all_(all),
+        random_(all.seed_ * 1'000 + static_cast<std::uint64_t>(number)),
+        number_(number),
+        is_bulk_(all.options_.bulk > 0 && number == all.options_.applications + (all.options_.long_transaction ? 1 : 0)) {}
 
   // Returns when the transaction is over, however it ended.
   void transact(bool holds_open) {
@@ -122,6 +134,11 @@ class Applications::Application {
  private:
   void speak(pqxx::transaction_base& tx, std::int64_t id, const std::string& own_key) {
     tx.exec_params("insert into app.tx values ($1)", id);
+    if (is_bulk_) {
+      const std::string key = some_key(random_);
+      tx.exec_params(say_many, id, topic_of(key), key, all_.options_.bulk);
+      return;
+    }
     std::vector<std::optional<std::string>> of(static_cast<std::size_t>(between(random_, 1, 5)));
     const std::string first = some_key(random_);
     for (auto& key : of) {
@@ -141,7 +158,7 @@ class Applications::Application {
 
   void say_one(pqxx::transaction_base& tx, std::int64_t id, const std::optional<std::string>& key) {
     const std::string uuid = Uuid::random().text();
-    std::string topic = all_.topics_[key ? std::hash<std::string>()(*key) % all_.topics_.size() : random_() % all_.topics_.size()];
+    std::string topic = key ? topic_of(*key) : all_.topics_[random_() % all_.topics_.size()];
     std::optional<std::string> payload;
     if (!chance(random_, has_no_payload)) payload = hex(random_bytes(random_, some_size(random_)));
     if (all_.options_.poison > 0 && chance(random_, all_.options_.poison)) {
@@ -157,6 +174,10 @@ class Applications::Application {
     } else {
       tx.exec_params(say_without_key, uuid, id, topic, text(payload), text(headers));
     }
+  }
+
+  const std::string& topic_of(const std::string& key) const {
+    return all_.topics_[std::hash<std::string>()(key) % all_.topics_.size()];
   }
 
   void prepare(std::int64_t id) {
@@ -176,13 +197,14 @@ class Applications::Application {
   Applications& all_;
   Random random_;
   const int number_;
+  const bool is_bulk_;
   std::unique_ptr<pqxx::connection> connection_;
 };
 
 Applications::Applications(test::World& world, std::vector<std::string> topics, std::uint64_t seed, const WorkloadOptions& options)
     : topics_(std::move(topics)), seed_(seed), options_(options), dsn_(world.dsn()) {
   world.sql(create_tables);
-  const int all = options.applications + (options.long_transaction ? 1 : 0);
+  const int all = options.applications + (options.long_transaction ? 1 : 0) + (options.bulk > 0 ? 1 : 0);
   for (int number = 0; number < all; ++number) threads_.emplace_back([this, number] { run(number); });
 }
 

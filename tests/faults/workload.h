@@ -36,6 +36,7 @@ struct WorkloadOptions {
   int applications = 5;
   Millis think{20};              // between two transactions of one application, on average
   bool long_transaction = true;  // one more application holds each transaction open for some seconds
+  int bulk = 0;                  // messages in each transaction of one application more, all of one key; 0: there is none
   bool prepared = true;          // some transactions are committed in two phases
   double asynchronous = 0.3;     // share of transactions
   double poison = 0;             // share of messages that are too large or to no topic: app.poison has their ids
