@@ -11,8 +11,19 @@
 namespace outbox::postgres {
 namespace {
 
-// A row that was written here carries the id of the transaction that wrote it; one that was restored carries a foreign one.
-constexpr const char* written_here = "m.xmin::text::bigint = (m.txid::text::numeric % 4294967296)::bigint";
+// A restored row says that one transaction wrote it, and another did. So does one that was written within a savepoint, or that a
+// rewriting ALTER TABLE has copied; and a restored one can say the same twice, by chance.
+std::string own_id(const std::string& m) { return m + ".xmin::text::bigint = (" + m + ".txid::text::numeric % 4294967296)::bigint"; }
+
+// pg_dump and pg_upgrade make this constraint when all rows are there, and while it is there none can be brought in.
+constexpr const char* after_copy =
+    "age(m.xmin) < (select age(c.xmin) from pg_constraint c where c.conrelid = 'outbox.message'::regclass and c.conname = 'own_txid')";
+
+// Whether a message shows that the ids came along: it is none of a transaction that wrote those of others, as a restoring one does.
+std::string ids_are_kept() {
+  return std::string("exists (select from outbox.message m where not (") + after_copy + ") and " + own_id("m") +
+         " and not exists (select from outbox.message o where o.xmin = m.xmin and o.txid <> m.txid))";
+}
 
 std::string quoted(const Snapshot& s) { return "'" + s.text() + "'::pg_snapshot"; }
 
@@ -30,7 +41,7 @@ std::string sent_by(const Batch& b) {
 }
 
 // Whether message m was written by the application after a logical copy was made.
-std::string since_copy(const Copy& copy) { return copy.lineage == Lineage::logical ? std::string("(") + written_here + ")" : "false"; }
+std::string since_copy(const Copy& copy) { return copy.lineage == Lineage::logical ? std::string("(") + after_copy + ")" : "false"; }
 
 std::string is_pending(const Copy& copy) {
   return "(" + since_copy(copy) + (copy.newest ? " or not " + covered_by(*copy.newest) : " or true") + ")";
@@ -77,8 +88,8 @@ void insert_anew(std::vector<std::string>& script, const Copy& copy, std::option
     script.push_back("delete from outbox.parked p where p.released_in = " + number + " and p.resolution <> 'discard'");
   }
   const std::string wanted = is_pending(copy) + (resend ? " or " + sent_by(*copy.newest) : "");
-  script.push_back("with gone as materialized (delete from outbox.message m where m.txid <> pg_current_xact_id() or not (" +
-                   std::string(written_here) + ") returning m.seq, " + since_copy(copy) + " as late, (" + wanted +
+  script.push_back("with gone as materialized (delete from outbox.message m where m.txid <> pg_current_xact_id() or not (" + own_id("m") +
+                   ") returning m.seq, " + since_copy(copy) + " as late, (" + wanted +
                    ") as wanted, m.id, m.topic, m.key, m.payload, m.headers, m.dedup_key, m.created_at) insert into outbox.message (" + columns +
                    ") select " + columns + " from gone where wanted order by late, seq");
   if (resend) script.push_back("delete from outbox.batch b where b.number = " + plain(copy.newest->number));
@@ -129,9 +140,10 @@ Result<Copy> inspect_copy(Control& control, const Options& options) {
            exists (select from outbox.message m where m.txid >= pg_snapshot_xmax(pg_current_snapshot()))
              or exists (select from outbox.batch b where pg_snapshot_xmax(b.upto) > pg_snapshot_xmax(pg_current_snapshot())
                         or pg_snapshot_xmax(b.base) > pg_snapshot_xmax(pg_current_snapshot())),
-           exists (select from outbox.message m where not ()") + written_here + R"()),
+           exists (select from outbox.message m where not ()") + after_copy + ")) and not " + ids_are_kept() + R"(,
            greatest((select max(m.seq) from outbox.message m), (select max(p.seq) from outbox.parked p), 0),
-           (select case when q.is_called then q.last_value else q.last_value - 1 end from outbox.message_seq_seq q)
+           (select case when q.is_called then q.last_value else q.last_value - 1 end from outbox.message_seq_seq q),
+           exists (select from pg_constraint c where c.conrelid = 'outbox.message'::regclass and c.conname = 'own_txid')
     from outbox.lease l)");
   if (!rows) return rows.error();
   if (rows->empty()) return Error{Fault::refused, "outbox.lease has no row", "run `outbox-relay init` in this database"};
@@ -140,12 +152,15 @@ Result<Copy> inspect_copy(Control& control, const Options& options) {
     return Error{Fault::refused, std::string("a relay holds the lease of this outbox: ") + row[4].c_str(),
                  "stop it; a lease that was copied with its database runs out by itself within seconds"};
   }
+  if (!row[9].as<bool>()) {
+    return Error{Fault::refused, "the constraint own_txid is missing on outbox.message: it tells what was written after the copy was made",
+                 "alter table outbox.message add constraint own_txid check (txid = pg_current_xact_id()) not valid"};
+  }
   if (!row[0].is_null()) copy.cluster = row[0].as<std::int64_t>();
   if (!row[1].is_null()) copy.relay = row[1].c_str();
   copy.epoch = row[2].as<std::int64_t>();
   const bool another_cluster = copy.cluster && copy.here.cluster != 0 && *copy.cluster != copy.here.cluster;
   const bool from_the_future = row[5].as<bool>();
-  // Rows that a rewriting ALTER TABLE has copied look restored. Only where ids are foreign is that a reason to insert them anew.
   if ((another_cluster && row[6].as<bool>()) || from_the_future) copy.lineage = Lineage::logical;
   copy.newest_seq = row[7].as<std::int64_t>();
   copy.sequence_behind = copy.newest_seq > row[8].as<std::int64_t>();

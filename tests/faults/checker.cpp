@@ -205,7 +205,7 @@ void Checker::look_at_journal(Counts& counts, const Allowed& allowed) {
     batches.emplace(number, b);
     if (row[5].as<bool>()) newest_delivered = number;
   }
-  assign_batches();
+  note_batches();
   for (const auto& [number, b] : batches) {
     if (!b.stream || has_[number] == b.messages) continue;
     ++counts.journal;
@@ -226,8 +226,8 @@ void Checker::look_at_journal(Counts& counts, const Allowed& allowed) {
   look_at_progress(newest_delivered, counts, allowed);
 }
 
-// A message stays in its batch, so that only those are asked for that can be new since the last call.
-void Checker::assign_batches() {
+// Only those are asked for that can be new since the last call.
+void Checker::note_batches() {
   const std::string now = world_->value("select clock_timestamp()");
   const std::string since = assigned_until_.empty() ? "'-infinity'" : "'" + assigned_until_ + "'::timestamptz - interval '20 seconds'";
   // A transaction's messages are in batches of ascending numbers, by seq: most transactions are in one, which is found with two questions.
@@ -236,8 +236,11 @@ void Checker::assign_batches() {
       "t as (select m.txid, outbox.batch_of(m.txid, min(m.seq)) as low, outbox.batch_of(m.txid, max(m.seq)) as high from m group by m.txid) "
       "select m.id, case when t.low = t.high then t.low else outbox.batch_of(m.txid, m.seq) end from m join t using (txid)";
   for (const auto& row : world_->sql(query)) {
-    if (row[1].is_null() || !batch_of_.emplace(row[0].c_str(), row[1].as<std::int64_t>()).second) continue;
-    ++has_[row[1].as<std::int64_t>()];
+    if (row[1].is_null()) continue;
+    const auto number = row[1].as<std::int64_t>();
+    const auto [known, is_new] = batch_of_.emplace(row[0].c_str(), number);
+    if (!is_new) --has_[std::exchange(known->second, number)];
+    ++has_[number];
   }
   assigned_until_ = now;
 }

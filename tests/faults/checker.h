@@ -51,6 +51,9 @@ class Checker {
   // How long the last check waited for delivery.
   Millis settled_in() const { return settled_in_; }
   std::string take_examples();
+  // Remembers which batch holds each message, before the rows of what is delivered go. A later check takes what has moved since then
+  // from its old batch. REQUIRES: nothing writes.
+  void note_batches();
   // Later messages of a parked one's key do not wait for it (delivery.order = "message").
   void let_parked_be_overtaken() { parked_hold_back_ = false; }
 
@@ -92,7 +95,6 @@ class Checker {
   void look_at_parked(Counts& counts, const Allowed& allowed);
   void compare_told(const std::vector<Told>& told, Counts& counts, const Allowed& allowed);
   void look_at_journal(Counts& counts, const Allowed& allowed);
-  void assign_batches();
   void look_at_progress(std::int64_t newest_delivered, Counts& counts, const Allowed& allowed);
   void example(const std::string& what);
 

@@ -89,14 +89,18 @@ Servers::Servers(const ServerOptions& chosen) : options(chosen) {
   renew_postgres();
 }
 
+std::vector<std::string> Servers::postgres_settings() const {
+  std::vector<std::string> settings = options.postgres;
+  settings.emplace_back("max_prepared_transactions=50");
+  return settings;
+}
+
 void Servers::renew_postgres() {
   pooler.reset();
   postgres_proxy.reset();
   standby.reset();
   postgres.reset();
-  std::vector<std::string> settings = options.postgres;
-  settings.emplace_back("max_prepared_transactions=50");
-  postgres = std::make_unique<test::ScratchPostgres>(settings);
+  postgres = std::make_unique<test::ScratchPostgres>(postgres_settings());
   if (options.small_disk == ServerOptions::Disk::of_postgres) move_data(*postgres, disk->path());
   postgres_proxy = std::make_unique<test::PostgresProxy>(postgres->port());
   if (options.pooler) pooler = std::make_unique<test::ScratchPgbouncer>(*postgres, std::vector<std::string>{"default_pool_size=5"});

@@ -35,6 +35,8 @@ struct Servers {
   explicit Servers(const ServerOptions& options);
   // New PostgreSQL servers in place of those there are. REQUIRES: no stretch uses them.
   void renew_postgres();
+  // An empty server in the standby's place.
+  void add_postgres() { standby = std::make_unique<test::ScratchPostgres>(postgres_settings()); }
 
   const ServerOptions options;
   std::unique_ptr<test::SmallDisk> disk;
@@ -44,6 +46,9 @@ struct Servers {
   std::unique_ptr<test::ScratchPostgres> standby;
   std::unique_ptr<test::ScratchPgbouncer> pooler;
   std::unique_ptr<test::ScratchKafka> kafka;
+
+ private:
+  std::vector<std::string> postgres_settings() const;
 };
 
 // A relay with what is known of its end.

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// A standby takes the place of the primary.
+// Another server takes the place of the primary: a standby, a copy, a backup.
 #include <signal.h>
 
+#include <filesystem>
+
 #include "tests/faults/rows.h"
+#include "tests/support/database_copy.h"
 #include "tests/support/load.h"
 
 namespace outbox::faults {
@@ -177,6 +180,101 @@ void points_at_the_standby(Round& round) {
   round.healed();
 }
 
+void end_relay(Round& round) {
+  Relay& relay = round.stretch.relays.front();
+  if (chance(round.random, 0.7)) return round.stretch.kill(relay);
+  relay.may_end_with = 0;
+  relay.process.signal(SIGTERM);
+  relay.process.wait();
+}
+
+// The outbox is now on the other server, and relays go there.
+void move(Stretch& stretch) {
+  stretch.move_to_standby();
+  stretch.world.environment["OUTBOX_RELAY_POSTGRES_DSN"] = stretch.world.dsn();
+}
+
+// What a person does: reads what the command found, and settles the batch in doubt by what Kafka says of it.
+void adopt_copy(Round& round) {
+  test::World& world = round.stretch.world;
+  const auto command = [&](const std::vector<std::string>& arguments, int code) {
+    const auto done = world.command(arguments);
+    if (done.code != code) round.broke(&Counts::exits, arguments.front() + " ended with " + std::to_string(done.code) + ": " + done.output);
+    return done.output;
+  };
+  test::eventually("the lease that was copied has run out",
+                   [&] { return world.value("select l.expires_at < clock_timestamp() from outbox.lease l") == "t"; });
+  command({"run"}, 5);
+  const bool in_doubt = world.value("select exists (select from outbox.batch b where b.delivered_at is null)") == "t";
+  const std::string found = command({"rebase"}, in_doubt ? 2 : 1);
+  std::vector<std::string> decision = {"rebase", "--yes"};
+  if (in_doubt) {
+    const bool delivered = found.find(": Kafka has it") != std::string::npos;
+    if (!delivered && found.find(": Kafka does not have it") == std::string::npos) {
+      round.broke(&Counts::exits, "rebase does not tell what became of the batch in doubt: " + found);
+    }
+    decision.emplace_back(delivered ? "--delivered" : "--resend");
+    round.tell(std::string("a batch in doubt: ") + decision.back());
+  }
+  command(decision, 0);
+}
+
+void moves_to_a_copy(Round& round, bool upgraded) {
+  Stretch& stretch = round.stretch;
+  Servers& servers = stretch.servers;
+  servers.add_postgres();
+  if (!upgraded && chance(round.random, 0.5)) test::burn_ids(*servers.standby, 20'000);
+  round.tell(upgraded ? "upgraded" : "dumped and restored", round.let_run(0, 300));
+  end_relay(round);
+  stretch.applications.pause();
+  servers.postgres->stop(ScratchPostgres::Stop::fast);  // with what a transaction that is held open would still commit
+  servers.postgres->start();
+  stretch.checker.note_batches();
+  if (upgraded) {
+    test::upgrade(*servers.postgres, *servers.standby);
+  } else {
+    test::dump_and_restore(*servers.postgres, *servers.standby, stretch.world.database());
+  }
+  servers.postgres->stop(ScratchPostgres::Stop::fast);
+  move(stretch);
+  adopt_copy(round);
+  stretch.start_relay();
+  stretch.applications.go();
+  round.healed();
+}
+
+// A backup of the running server, without what was committed after it.
+void is_restored_to_the_past(Round& round) {
+  Stretch& stretch = round.stretch;
+  Servers& servers = stretch.servers;
+  allow_what_was_lost(round);
+  round.expected_errors = {"database_went_back"};
+  servers.standby.reset(new ScratchPostgres(ScratchPostgres::standby_of(*servers.postgres)));
+  servers.standby->stop(ScratchPostgres::Stop::fast);
+  std::filesystem::remove(servers.standby->folder() / "postgres" / "standby.signal");
+  const auto before = stretch.delivered_batches();
+  stretch.until_batches(3, notices_within);
+  round.let_run(0, 500);
+  const auto lost = stretch.delivered_batches() - before;
+  end_relay(round);
+  stretch.applications.pause();
+  compare_with_old_primary(round, stretch.world.dsn());
+  servers.postgres->stop(ScratchPostgres::Stop::immediate);
+  servers.standby->start();
+  move(stretch);
+  round.tell("restored to " + std::to_string(lost) + " batches before");
+  round.measured["batches_lost"] = static_cast<double>(lost);
+  const Relay& relay = stretch.start_relay();
+  stretch.applications.go();
+  round.healed();
+  expect_database_went_back(round, relay);
+}
+
+void is_copied(Round& round) {
+  const auto how = between(round.random, 0, 2);
+  return how == 2 ? is_restored_to_the_past(round) : moves_to_a_copy(round, how == 1);
+}
+
 }  // namespace
 
 std::vector<Row> failover_rows() {
@@ -186,6 +284,7 @@ std::vector<Row> failover_rows() {
       {"P8", primary_dies_with_its_last_commits, {.to_postgres = Way::either_server}, 1, within, {.standby = true}},
       {"P9", both_are_up, {}, 1, within, {.standby = true}},
       {"P15", points_at_the_standby, {}, 1, within, {.standby = true, .synchronous = true}},
+      {"P16", is_copied, {}, 1, within},
   };
 }
 

@@ -6,8 +6,7 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
-#include <filesystem>
-
+#include "tests/support/database_copy.h"
 #include "tests/support/judge.h"
 
 namespace outbox {
@@ -16,31 +15,13 @@ namespace {
 using test::ScratchPostgres;
 using test::World;
 
-std::string bin(const std::string& program) {
-  const auto found = test::run_command({"/usr/bin/env", "bash", "-c", ". " OUTBOX_SOURCE_DIR "/scripts/lib.sh; pg_bin"}, {});
-  EXPECT_EQ(found.code, 0) << found.output;
-  return found.output.substr(0, found.output.find('\n')) + "/" + program;
-}
-
-void run(const std::string& shell) {
-  const auto done = test::run_command({"/usr/bin/env", "bash", "-c", "set -euo pipefail; " + shell}, {}, Millis{120'000});
-  ASSERT_EQ(done.code, 0) << shell << "\n" << done.output;
-}
-
-// Moves the server's transaction ids on.
-void burn_ids(ScratchPostgres& postgres, int ids) {
-  pqxx::connection connection(postgres.dsn());
-  pqxx::nontransaction tx(connection);
-  tx.exec("do $$ begin for i in 1.." + std::to_string(ids) + " loop perform pg_current_xact_id(); commit; end loop; end $$");
-}
-
 // The server that is left behind: of the version in OUTBOX_UPGRADE_FROM, the folder of its programs, where it is set.
 ScratchPostgres old_server() {
   const char* const old = std::getenv("OUTBOX_UPGRADE_FROM");
   if (old == nullptr) return ScratchPostgres();
   class Chosen {
    public:
-    explicit Chosen(const char* programs) : usual_(bin("")) { setenv("PG_BIN", programs, 1); }
+    explicit Chosen(const char* programs) : usual_(test::postgres_program("")) { setenv("PG_BIN", programs, 1); }
     ~Chosen() { setenv("PG_BIN", usual_.c_str(), 1); }
 
    private:
@@ -58,11 +39,12 @@ class RebaseTest : public ::testing::Test {
 
   // Batches that are delivered, a parked message, one batch that is in doubt, and messages behind it.
   void live(const std::string& phase) {
-    burn_ids(from, original_ids);
+    test::burn_ids(from, original_ids);
     test::write(original, topic, 40);
     original.sql("insert into outbox.message (topic, key, payload) values ('not.allowed', 'k0', 'x 1')");
     original.deliver();
     test::write(original, topic, 20);
+    write_in_savepoint(original, 1'000);
     auto relay = original.relay({{"OUTBOX_CRASH_AT", phase}}, "relay-with-crash-points");
     EXPECT_EQ(relay.wait(), -SIGKILL) << relay.output();
     // A late one: its number is lower than those of what is delivered.
@@ -71,26 +53,17 @@ class RebaseTest : public ::testing::Test {
                      [&] { return original.value("select expires_at < clock_timestamp() from outbox.lease") == "t"; });
   }
 
-  void dump_and_restore(ScratchPostgres& to) {
-    const std::string quiet = " >/dev/null";
-    run(bin("pg_dumpall") + " --roles-only -d '" + from.dsn() + "' | grep -v 'ROLE postgres' | " + bin("psql") + " -X -q '" + to.dsn() + "'" + quiet);
-    to.create_database(original.database());
-    run(bin("pg_dump") + " '" + original.dsn() + "' | " + bin("psql") + " -X -q -v ON_ERROR_STOP=1 '" + to.dsn(original.database()) + "'" + quiet);
-  }
+  void dump_and_restore(ScratchPostgres& to) { test::dump_and_restore(from, to, original.database()); }
 
-  // Both stay: the original to judge by.
-  void upgrade(ScratchPostgres& to) {
-    to.stop(ScratchPostgres::Stop::fast);
-    from.stop(ScratchPostgres::Stop::fast);
-    const std::string user = geteuid() == 0 ? "setpriv --reuid=postgres --regid=postgres --init-groups -- " : "";
-    const std::string bins = std::filesystem::path(bin("initdb")).parent_path();
-    const char* const old = std::getenv("OUTBOX_UPGRADE_FROM");
-    const std::string data = "/postgres";
-    run("cd " + to.folder().string() + data + "; " + user + bin("pg_upgrade") + " -U postgres -b " + (old != nullptr ? old : bins) + " -B " + bins +
-        " -d " + from.folder().string() + data + " -D " + to.folder().string() + data + " -p " + std::to_string(from.port()) + " -P " +
-        std::to_string(to.port()));
-    to.start();
-    from.start();
+  // PostgreSQL gives such a row an id of its own, which is not its transaction's.
+  void write_in_savepoint(World& world, int number) const {
+    pqxx::connection connection(world.dsn());
+    pqxx::work tx(connection);
+    tx.exec("savepoint s");
+    tx.exec("insert into outbox.message (topic, key, payload, dedup_key) values ('" + topic + "', 'saved', 'saved " + std::to_string(number) +
+            "', 'saved-" + std::to_string(number) + "')");
+    tx.exec("release s");
+    tx.commit();
   }
 
   test::Finished rebase(World& world, const std::vector<std::string>& options, int code) {
@@ -118,7 +91,8 @@ class RebaseTest : public ::testing::Test {
 
   void upgrade_and_adopt(const std::string& settlement, const std::string& evidence) {
     ScratchPostgres to;
-    upgrade(to);
+    const char* const old_programs = std::getenv("OUTBOX_UPGRADE_FROM");
+    test::upgrade(from, to, old_programs != nullptr ? old_programs : "");
     World copy = original.moved_to(to);
     adopt(copy, settlement, evidence);
     expect_exactly_once();
@@ -126,10 +100,10 @@ class RebaseTest : public ::testing::Test {
   }
 
   // By the rows of the original, which keeps all of them.
-  void expect_exactly_once() {
+  void expect_exactly_once(int parked = 1) {
     const auto verdict = test::judge(original, {topic});
     EXPECT_TRUE(verdict.exactly_once()) << verdict;
-    EXPECT_EQ(verdict.parked, 1) << verdict;
+    EXPECT_EQ(verdict.parked, parked) << verdict;
   }
 
   int original_ids = 0;
@@ -156,7 +130,7 @@ TEST_F(RebaseTest, AfterDumpAndRestoreIntoAServerWithLowerTransactionIds) {
 
 TEST_F(RebaseTest, AReleaseInDoubtIsSentAheadOfWhatWaitsBehindIt) {
   original_ids = 5'000;
-  burn_ids(from, original_ids);
+  test::burn_ids(from, original_ids);
   original.environment["OUTBOX_RELAY_TOPICS_ALLOW"] = "nothing";
   test::write(original, topic, 10);
   original.deliver();
@@ -180,7 +154,7 @@ TEST_F(RebaseTest, AReleaseInDoubtIsSentAheadOfWhatWaitsBehindIt) {
 TEST_F(RebaseTest, AfterDumpAndRestoreIntoAServerWithHigherTransactionIds) {
   live("confirmed");
   ScratchPostgres to;
-  burn_ids(to, 20'000);
+  test::burn_ids(to, 20'000);
   dump_and_restore(to);
   World copy = original.moved_to(to);
   EXPECT_EQ(copy.value("select count(*) from outbox.message where txid >= pg_snapshot_xmax(pg_current_snapshot())"), "0");
@@ -203,9 +177,31 @@ TEST_F(RebaseTest, WhatWasWrittenSinceTheCopyIsSentBehindIt) {
     pqxx::nontransaction(here).exec("insert into outbox.message (topic, key, payload, dedup_key) values ('" + topic + "', 'k0', 'k0 100" +
                                     std::to_string(i) + "', 'new-" + std::to_string(i) + "')");
   }
-  EXPECT_NE(rebase(copy, {"--resend"}, 1).output.find("5 of them written here"), std::string::npos);
+  for (World* world : {&copy, &original}) write_in_savepoint(*world, 1'001);
+  EXPECT_NE(rebase(copy, {"--resend"}, 1).output.find("6 of them written here"), std::string::npos);
   adopt(copy, "--resend", "Kafka does not have it");
   expect_exactly_once();
+}
+
+TEST_F(RebaseTest, ARestoredMessageWhoseIdIsByChanceThatOfTheRestoreIsNotSentAgain) {
+  test::write(original, topic, 1'000);
+  original.deliver();
+  ScratchPostgres to;
+  dump_and_restore(to);
+  World copy = original.moved_to(to);
+  ASSERT_NE(copy.value("select count(*) from outbox.message where txid::text = xmin::text"), "0");
+  rebase(copy, {"--yes"}, 0);
+  EXPECT_EQ(copy.deliver().find(" error "), std::string::npos);
+  expect_exactly_once(0);
+}
+
+TEST_F(RebaseTest, WithoutTheConstraintNobodyCanTellWhatTheCopyBrought) {
+  live("confirmed");
+  ScratchPostgres to;
+  dump_and_restore(to);
+  World copy = original.moved_to(to);
+  copy.sql("alter table outbox.message drop constraint own_txid");
+  EXPECT_NE(rebase(copy, {"--delivered", "--yes"}, 5).output.find("add constraint own_txid"), std::string::npos);
 }
 
 TEST_F(RebaseTest, AfterPgUpgradeThePositionHoldsAndTheBatchInDoubtIsSentAgain) {
