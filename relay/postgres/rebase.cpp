@@ -140,7 +140,7 @@ Result<Copy> inspect_copy(Control& control, const Options& options) {
            exists (select from outbox.message m where m.txid >= pg_snapshot_xmax(pg_current_snapshot()))
              or exists (select from outbox.batch b where pg_snapshot_xmax(b.upto) > pg_snapshot_xmax(pg_current_snapshot())
                         or pg_snapshot_xmax(b.base) > pg_snapshot_xmax(pg_current_snapshot())),
-           exists (select from outbox.message m where not ()") + after_copy + ")) and not " + ids_are_kept() + R"(,
+           )") + ids_are_kept() + R"(,
            greatest((select max(m.seq) from outbox.message m), (select max(p.seq) from outbox.parked p), 0),
            (select case when q.is_called then q.last_value else q.last_value - 1 end from outbox.message_seq_seq q),
            exists (select from pg_constraint c where c.conrelid = 'outbox.message'::regclass and c.conname = 'own_txid')
@@ -161,7 +161,7 @@ Result<Copy> inspect_copy(Control& control, const Options& options) {
   copy.epoch = row[2].as<std::int64_t>();
   const bool another_cluster = copy.cluster && copy.here.cluster != 0 && *copy.cluster != copy.here.cluster;
   const bool from_the_future = row[5].as<bool>();
-  if ((another_cluster && row[6].as<bool>()) || from_the_future) copy.lineage = Lineage::logical;
+  if ((another_cluster && !row[6].as<bool>()) || from_the_future) copy.lineage = Lineage::logical;
   copy.newest_seq = row[7].as<std::int64_t>();
   copy.sequence_behind = copy.newest_seq > row[8].as<std::int64_t>();
   copy.adopted = !another_cluster && !from_the_future && !copy.sequence_behind && copy.relay.value_or(options.relay) == options.relay;

@@ -20,6 +20,7 @@ PAGE = "docs/reliability.md"
 ROWS = "tests/faults/rows.toml"
 RECORDS = "docs/reliability"
 VERDICTS = ("passed", "failed", "unknown")
+SOAKS = ("T4",)  # rows without a fault
 PROGRESS = ("sweeps", "minutes", "next_point")  # what a round measured that says how much of a row it was
 
 INTRO = """<!-- SPDX-License-Identifier: Apache-2.0 -->
@@ -117,7 +118,7 @@ class Report:
                 self.groups[row, mode] = [r for r in self.present if (r["row"], r["mode"]) == (row, mode)]
 
     def page(self):
-        parts = [INTRO, self.open(), self.in_short(), REPEAT, self.results(), self.repeats(), self.measured(), self.unreached(), self.promises(),
+        parts = [INTRO, self.open(), self.in_short(), REPEAT, self.results(), self.repeats(), self.measured(), self.drift(), self.unreached(), self.promises(),
                  self.rows(), self.defects(), self.unknown(), self.sabotage(), self.baselines(), self.earlier(), self.uncovered(), self.files()]
         return "\n".join(p for p in parts if p)
 
@@ -195,12 +196,23 @@ class Report:
     def measured(self):
         lines = []
         for (row, mode), rounds in self.groups.items():
-            known = [r.get("measured", {}) for r in rounds if r["verdict"] != "unknown"]
+            known = [r.get("measured", {}) for r in rounds if r["verdict"] != "unknown" and row not in SOAKS]
             for name in sorted({n for m in known for n in m} - set(PROGRESS)):
                 values = [m[name] for m in known if name in m]
                 lines.append((row, mode, f"`{name}`", len(values), plain(quantile(values, 0.5)), plain(max(values))))
         about = "What the relay cost the others while they were in trouble, where a row looks at it.\n"
         return section("Politeness", about, table(("row", "mode", "measured", "rounds", "median", "most"), lines)) if lines else ""
+
+    def drift(self):
+        """Of the rows that only load an outbox for long: what a leak would show."""
+        lines = []
+        for (row, mode), rounds in self.groups.items():
+            values = [r["measured"] for r in sorted(rounds, key=lambda r: r["at"]) if row in SOAKS and r["verdict"] == "passed" and "measured" in r]
+            for name in sorted({n for m in values for n in m} - set(PROGRESS)):
+                of = [m[name] for m in values if name in m]
+                lines.append((row, mode, f"`{name}`", len(of), plain(of[0]), plain(quantile(of, 0.5)), plain(of[-1])))
+        about = "One outbox under a steady load, a round after the other.\n"
+        return section("Drift", about, table(("row", "mode", "measured", "rounds", "first", "median", "last"), lines)) if lines else ""
 
     def passed(self, row, modes):
         return [r for r in self.present if r["row"] == row["id"] and r["verdict"] == "passed" and r["mode"] in modes]

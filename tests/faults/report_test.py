@@ -201,6 +201,13 @@ class ReportTest(TreeTest):
         self.assertEqual(self.cells(page, "Repeats in at-least-once mode", "R1"), ["R1", "3", "2", "8"])
         self.assertEqual(self.cells(page, "Politeness", "R1")[2:], ["`log_lines`", "3", "3", "8"])
 
+    def test_a_soak_is_shown_from_its_first_round_to_its_last(self):
+        rounds = [round_(f"t{n}", self.version, row="T4", at=f"2026-11-26T12:4{n}:11Z", measured={"minutes": 5, "relay_fds": fds})
+                  for n, fds in ((2, 30), (0, 19), (1, 20))]
+        page = self.page(*rounds, round_("a", self.version, measured={"log_lines": 1}))
+        self.assertEqual(self.cells(page, "Drift", "T4"), ["T4", "exactly-once", "`relay_fds`", "3", "19", "20", "30"])
+        self.assertNotIn("T4", page.split("## Politeness")[1].split("\n## ")[0])
+
     def test_a_defect_that_nobody_caught_is_open(self):
         page = self.page(sabotage(self.version, "missed"))
         self.assertIn("no_token_check", self.section(page, "OPEN"))
