@@ -11,19 +11,22 @@
 namespace outbox::postgres {
 namespace {
 
-// A restored row says that one transaction wrote it, and another did. So does one that was written within a savepoint, or that a
-// rewriting ALTER TABLE has copied; and a restored one can say the same twice, by chance.
-std::string own_id(const std::string& m) { return m + ".xmin::text::bigint = (" + m + ".txid::text::numeric % 4294967296)::bigint"; }
+// What restores a dump makes the table, brings the rows in, and then makes this constraint. pg_upgrade makes both around rows that are
+// older, and where files were copied, both are as old as the outbox. Ages are those of transaction ids.
+constexpr const char* made_first = "(select age(a.xmin) from pg_attribute a where a.attrelid = 'outbox.batch'::regclass and a.attname = 'ctid')";
+constexpr const char* made_last =
+    "(select age(c.xmin) from pg_constraint c where c.conrelid = 'outbox.message'::regclass and c.conname = 'own_txid')";
 
-// pg_dump and pg_upgrade make this constraint when all rows are there, and while it is there none can be brought in.
-constexpr const char* after_copy =
-    "age(m.xmin) < (select age(c.xmin) from pg_constraint c where c.conrelid = 'outbox.message'::regclass and c.conname = 'own_txid')";
-
-// Whether a message shows that the ids came along: it is none of a transaction that wrote those of others, as a restoring one does.
+// Whether the journal, which nobody writes between the copy and its adoption, was not restored.
 std::string ids_are_kept() {
-  return std::string("exists (select from outbox.message m where not (") + after_copy + ") and " + own_id("m") +
-         " and not exists (select from outbox.message o where o.xmin = m.xmin and o.txid <> m.txid))";
+  return std::string("exists (select from outbox.batch b where age(b.xmin) > ") + made_first + " or age(b.xmin) < " + made_last + ")";
 }
+
+// The transaction that wrote the row is the one that it names. One that restored it is so by chance only, and then most often restored
+// others as well; one that wrote it within a savepoint is not.
+constexpr const char* has_own_id = "m.xmin::text::bigint = (m.txid::text::numeric % 4294967296)::bigint";
+constexpr const char* shares_its_writer =
+    "m.xmin::text in (select o.xmin::text from outbox.message o group by o.xmin::text having min(o.txid::text) <> max(o.txid::text))";
 
 std::string quoted(const Snapshot& s) { return "'" + s.text() + "'::pg_snapshot"; }
 
@@ -40,8 +43,11 @@ std::string sent_by(const Batch& b) {
          " and not exists (select from outbox.parked p where p.parked_for = " + std::to_string(b.number) + " and p.seq = m.seq))";
 }
 
-// Whether message m was written by the application after a logical copy was made.
-std::string since_copy(const Copy& copy) { return copy.lineage == Lineage::logical ? std::string("(") + after_copy + ")" : "false"; }
+// Whether message m was written by the application after a logical copy was made; also where the constraint came back late.
+std::string since_copy(const Copy& copy) {
+  if (copy.lineage == Lineage::physical) return "false";
+  return std::string("(age(m.xmin) < ") + made_last + " or (" + has_own_id + " and not " + shares_its_writer + "))";
+}
 
 std::string is_pending(const Copy& copy) {
   return "(" + since_copy(copy) + (copy.newest ? " or not " + covered_by(*copy.newest) : " or true") + ")";
@@ -88,7 +94,7 @@ void insert_anew(std::vector<std::string>& script, const Copy& copy, std::option
     script.push_back("delete from outbox.parked p where p.released_in = " + number + " and p.resolution <> 'discard'");
   }
   const std::string wanted = is_pending(copy) + (resend ? " or " + sent_by(*copy.newest) : "");
-  script.push_back("with gone as materialized (delete from outbox.message m where m.txid <> pg_current_xact_id() or not (" + own_id("m") +
+  script.push_back("with gone as materialized (delete from outbox.message m where m.txid <> pg_current_xact_id() or not (" + std::string(has_own_id) +
                    ") returning m.seq, " + since_copy(copy) + " as late, (" + wanted +
                    ") as wanted, m.id, m.topic, m.key, m.payload, m.headers, m.dedup_key, m.created_at) insert into outbox.message (" + columns +
                    ") select " + columns + " from gone where wanted order by late, seq");
@@ -152,15 +158,15 @@ Result<Copy> inspect_copy(Control& control, const Options& options) {
     return Error{Fault::refused, std::string("a relay holds the lease of this outbox: ") + row[4].c_str(),
                  "stop it; a lease that was copied with its database runs out by itself within seconds"};
   }
-  if (!row[9].as<bool>()) {
-    return Error{Fault::refused, "the constraint own_txid is missing on outbox.message: it tells what was written after the copy was made",
-                 "alter table outbox.message add constraint own_txid check (txid = pg_current_xact_id()) not valid"};
-  }
   if (!row[0].is_null()) copy.cluster = row[0].as<std::int64_t>();
   if (!row[1].is_null()) copy.relay = row[1].c_str();
   copy.epoch = row[2].as<std::int64_t>();
   const bool another_cluster = copy.cluster && copy.here.cluster != 0 && *copy.cluster != copy.here.cluster;
   const bool from_the_future = row[5].as<bool>();
+  if ((another_cluster || from_the_future) && !row[9].as<bool>()) {
+    return Error{Fault::refused, "the constraint own_txid is missing on outbox.message: it tells what was written after the copy was made",
+                 "while no application writes: alter table outbox.message add constraint own_txid check (txid = pg_current_xact_id()) not valid"};
+  }
   if ((another_cluster && !row[6].as<bool>()) || from_the_future) copy.lineage = Lineage::logical;
   copy.newest_seq = row[7].as<std::int64_t>();
   copy.sequence_behind = copy.newest_seq > row[8].as<std::int64_t>();

@@ -30,7 +30,7 @@ struct Copy {
   std::int64_t newest_seq = 0;          // of all messages, the parked ones included
   std::int64_t delivered = 0;
   std::int64_t pending = 0;             // not covered, since_copy included
-  std::int64_t since_copy = 0;          // logical: written here, after the copy was made
+  std::int64_t since_copy = 0;          // logical: written here, after own_txid was made
   std::int64_t in_doubt_messages = 0;   // of the batch in doubt, without those parked for it
   std::optional<Batch> newest;          // of the journal
   std::optional<Uuid> token_before;     // of the batch before it

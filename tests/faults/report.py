@@ -118,8 +118,9 @@ class Report:
                 self.groups[row, mode] = [r for r in self.present if (r["row"], r["mode"]) == (row, mode)]
 
     def page(self):
-        parts = [INTRO, self.open(), self.in_short(), REPEAT, self.results(), self.repeats(), self.measured(), self.drift(), self.unreached(), self.promises(),
-                 self.rows(), self.defects(), self.unknown(), self.sabotage(), self.baselines(), self.earlier(), self.uncovered(), self.files()]
+        parts = [INTRO, self.open(), self.in_short(), REPEAT, self.results(), self.repeats(), self.measured(), self.drift(),
+                 self.unreached(), self.promises(), self.rows(), self.defects(), self.unknown(), self.sabotage(), self.baselines(),
+                 self.earlier(), self.uncovered(), self.files()]
         return "\n".join(p for p in parts if p)
 
     # --- What a reader must not miss --------------------------------------------------------------------------------------------
