@@ -237,6 +237,10 @@ void moves_to_a_copy(Round& round, bool upgraded) {
   }
   servers.postgres->stop(ScratchPostgres::Stop::fast);
   move(stretch);
+  if (chance(round.random, 0.5)) {
+    stretch.applications.go();
+    round.tell("the applications went on", round.let_run(0, 500), " before somebody decided");
+  }
   adopt_copy(round);
   stretch.start_relay();
   stretch.applications.go();
