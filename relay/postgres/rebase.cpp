@@ -149,7 +149,7 @@ Result<Copy> inspect_copy(Control& control, const Options& options) {
            )") + ids_are_kept() + R"(,
            greatest((select max(m.seq) from outbox.message m), (select max(p.seq) from outbox.parked p), 0),
            (select case when q.is_called then q.last_value else q.last_value - 1 end from outbox.message_seq_seq q),
-           exists (select from pg_constraint c where c.conrelid = 'outbox.message'::regclass and c.conname = 'own_txid')
+           )" + made_last + R"( is not null
     from outbox.lease l)");
   if (!rows) return rows.error();
   if (rows->empty()) return Error{Fault::refused, "outbox.lease has no row", "run `outbox-relay init` in this database"};

@@ -148,6 +148,12 @@ void Stretch::kill(Relay& relay) {
   relay.process.wait();
 }
 
+void Stretch::stop(Relay& relay) {
+  relay.may_end_with = 0;
+  relay.process.signal(SIGTERM);
+  relay.process.wait();
+}
+
 std::int64_t Stretch::delivered_batches() {
   return std::stoll(world.value(count_delivered));
 }

@@ -94,6 +94,8 @@ class Stretch {
   // The relay that holds the lease. Waits for one to hold it.
   Relay& holder();
   void kill(Relay& relay);
+  // As an operator does; returns when it has ended.
+  static void stop(Relay& relay);
   // Of the lease.
   std::int64_t epoch() const { return std::stoll(world.value("select l.epoch from outbox.lease l")); }
   // Batches that were confirmed so far.

@@ -121,6 +121,12 @@ void primary_dies_with_its_last_commits(Round& round) {
   ask_dead_primary(round);
 }
 
+// The outbox is now on the other server, and relays go there.
+void move(Stretch& stretch) {
+  stretch.move_to_standby();
+  stretch.world.environment["OUTBOX_RELAY_POSTGRES_DSN"] = stretch.world.dsn();
+}
+
 // The old primary goes on, with clients that have not heard of its successor, and with its relay.
 void both_are_up(Round& round) {
   Stretch& stretch = round.stretch;
@@ -143,9 +149,8 @@ void both_are_up(Round& round) {
   stretch.servers.standby->promote();
   round.tell("both sides went on", round.let_run(0, 500));
   stretch.applications.pause();
-  stretch.move_to_standby();
+  move(stretch);
   stretch.applications.go();
-  stretch.world.environment["OUTBOX_RELAY_POSTGRES_DSN"] = stretch.world.dsn();
   stretch.start_relay();
   round.healed();
   stretch.until_batches(1, notices_within);
@@ -164,10 +169,7 @@ void both_are_up(Round& round) {
 // The relay was pointed at the wrong server; it goes on by itself when that has become the right one.
 void points_at_the_standby(Round& round) {
   Stretch& stretch = round.stretch;
-  Relay& first = stretch.relays.front();
-  first.may_end_with = 0;
-  first.process.signal(SIGTERM);
-  first.process.wait();
+  stretch.stop(stretch.relays.front());
   stretch.world.environment["OUTBOX_RELAY_POSTGRES_DSN"] = stretch.servers.standby->dsn(stretch.world.database());
   const Relay& relay = stretch.start_relay();
   try {
@@ -182,16 +184,7 @@ void points_at_the_standby(Round& round) {
 
 void end_relay(Round& round) {
   Relay& relay = round.stretch.relays.front();
-  if (chance(round.random, 0.7)) return round.stretch.kill(relay);
-  relay.may_end_with = 0;
-  relay.process.signal(SIGTERM);
-  relay.process.wait();
-}
-
-// The outbox is now on the other server, and relays go there.
-void move(Stretch& stretch) {
-  stretch.move_to_standby();
-  stretch.world.environment["OUTBOX_RELAY_POSTGRES_DSN"] = stretch.world.dsn();
+  return chance(round.random, 0.7) ? round.stretch.kill(relay) : round.stretch.stop(relay);
 }
 
 // What a person does: reads what the command found, and settles the batch in doubt by what Kafka says of it.

@@ -264,9 +264,7 @@ void half_open(Round& round) {
   round.let_run(0, 300);
   stretch.servers.postgres_proxy->swallow(false);
   round.let_run(0, 300);
-  another->may_end_with = 0;
-  another->process.signal(SIGTERM);
-  another->process.wait();
+  stretch.stop(*another);
   round.allowed.doubtful_batches = 2;
   stretch.until_batches(1, Millis{30'000});
 }

@@ -55,6 +55,14 @@ class RebaseTest : public ::testing::Test {
 
   void dump_and_restore(ScratchPostgres& to) { test::dump_and_restore(from, to, original.database()); }
 
+  // In both worlds alike, so that the rows of the original judge the relay of the copy.
+  void write_in_both(World& copy, int number) {
+    for (World* world : {&copy, &original}) {
+      world->sql("insert into outbox.message (topic, key, payload, dedup_key) values ('" + topic + "', 'k0', 'k0 " + std::to_string(number) +
+                 "', 'new-" + std::to_string(number) + "')");
+    }
+  }
+
   // PostgreSQL gives such a row an id of its own, which is not its transaction's.
   void write_in_savepoint(World& world, int number) const {
     pqxx::connection connection(world.dsn());
@@ -168,15 +176,7 @@ TEST_F(RebaseTest, WhatWasWrittenSinceTheCopyIsSentBehindIt) {
   ScratchPostgres to;
   dump_and_restore(to);
   World copy = original.moved_to(to);
-  // The same in both, so that the original's rows judge the copy's relay: the copy is the one that is delivered.
-  pqxx::connection there(copy.dsn());
-  pqxx::connection here(original.dsn());
-  for (int i = 0; i < 5; ++i) {
-    pqxx::nontransaction(there).exec("insert into outbox.message (topic, key, payload, dedup_key) values ('" + topic + "', 'k0', 'k0 100" +
-                                     std::to_string(i) + "', 'new-" + std::to_string(i) + "')");
-    pqxx::nontransaction(here).exec("insert into outbox.message (topic, key, payload, dedup_key) values ('" + topic + "', 'k0', 'k0 100" +
-                                    std::to_string(i) + "', 'new-" + std::to_string(i) + "')");
-  }
+  for (int i = 0; i < 5; ++i) write_in_both(copy, 1'000 + i);
   for (World* world : {&copy, &original}) write_in_savepoint(*world, 1'001);
   EXPECT_NE(rebase(copy, {"--resend"}, 1).output.find("6 of them written here"), std::string::npos);
   adopt(copy, "--resend", "Kafka does not have it");
@@ -204,9 +204,7 @@ TEST_F(RebaseTest, WhereTheConstraintCameBackLateWhatWasWrittenBeforeItIsSent) {
   World copy = original.moved_to(to);
   copy.sql("alter table outbox.message drop constraint own_txid");
   EXPECT_NE(rebase(copy, {"--delivered", "--yes"}, 5).output.find("add constraint own_txid"), std::string::npos);
-  for (World* world : {&copy, &original}) {
-    world->sql("insert into outbox.message (topic, key, payload, dedup_key) values ('" + topic + "', 'k0', 'k0 1000', 'new')");
-  }
+  write_in_both(copy, 1'000);
   copy.sql("alter table outbox.message add constraint own_txid check (txid = pg_current_xact_id()) not valid");
   adopt(copy, "--delivered", "Kafka has it");
   expect_exactly_once();
@@ -232,8 +230,7 @@ TEST_F(RebaseTest, ADatabaseThatBeganAnewTakesTheNameOver) {
   EXPECT_EQ(anew.command({"run"}).code, 5);
   rebase(anew, {}, 1);
   rebase(anew, {"--yes"}, 0);
-  anew.sql("insert into outbox.message (topic, key, payload, dedup_key) values ('" + topic + "', 'k0', 'k0 1000', 'new')");
-  original.sql("insert into outbox.message (topic, key, payload, dedup_key) values ('" + topic + "', 'k0', 'k0 1000', 'new')");
+  write_in_both(anew, 1'000);
   EXPECT_EQ(anew.deliver().find(" error "), std::string::npos);
   const auto verdict = test::judge(original, {topic});
   EXPECT_TRUE(verdict.exactly_once()) << verdict;
