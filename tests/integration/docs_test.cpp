@@ -69,10 +69,13 @@ std::map<std::string, std::vector<Block>> blocks(const std::string& language) {
   return found;
 }
 
+std::vector<std::string> psql(const std::string& statements, const std::string& dsn) {
+  return {"/usr/bin/env", "psql", "-X", "-v", "ON_ERROR_STOP=1", "-c", "set lock_timeout = '10s'", "-c", statements, dsn};
+}
+
 void run_in_psql(const Block& block, const test::ScratchPostgres& postgres, const std::string& database) {
   const std::string user = block.says("owner") ? "postgres" : block.says("duty") ? "duty" : block.says("mailer") ? "mailer" : "shop";
-  const auto done = test::run_command({"/usr/bin/env", "psql", "-X", "-v", "ON_ERROR_STOP=1", "-c", "set lock_timeout = '10s'", "-c", block.text,
-                                       postgres.dsn(database, user)}, {});
+  const auto done = test::run_command(psql(block.text, postgres.dsn(database, user)), {});
   EXPECT_EQ(done.code, 0) << block.place() << " as " << user << ":\n" << block.text << done.output;
   EXPECT_EQ(done.output.find("WARNING"), std::string::npos) << block.place() << ":\n" << done.output;
 }
@@ -110,21 +113,36 @@ TEST(DocsTest, EveryConfigurationIsComplete) {
 }
 
 // As the page tells it: the relay runs until its query says that nothing is left, is stopped, and the schema goes.
-TEST(DocsTest, BackingOutLosesNothing) {
-  std::string what_is_left;
-  const auto all = blocks("sql");
-  for (const Block& block : all.at("operations.md")) {
-    if (block.says("left")) what_is_left += block.text;
+class BackingOut : public ::testing::Test {
+ protected:
+  BackingOut() : world(postgres) {
+    static const auto all = blocks("sql");
+    for (const Block& block : all.at("operations.md")) {
+      if (block.says("left")) what_is_left += block.text;
+      if (block.says("last")) removal += block.text;
+    }
+    topic = world.topic("t");
+    world.environment["OUTBOX_RELAY_TOPICS_ALLOW"] = topic;
   }
-  test::World world;
-  const std::string topic = world.topic("t");
-  world.environment["OUTBOX_RELAY_TOPICS_ALLOW"] = topic;
-  const auto left = [&] {
+
+  std::string left() const {
     const auto rows = world.sql(what_is_left);
     std::string out;
     for (const auto& field : rows[0]) out += std::string(field.c_str()) + " ";
     return out;
-  };
+  }
+
+  test::Finished remove() const { return test::run_command(psql(removal, world.dsn()), {}); }
+  bool is_there() const { return world.value("select to_regclass('outbox.message') is not null") == "t"; }
+
+  test::ScratchPostgres postgres;  // of its own: the roles go as well
+  test::World world;
+  std::string topic;
+  std::string what_is_left;
+  std::string removal;
+};
+
+TEST_F(BackingOut, LosesNothing) {
   EXPECT_EQ(left(), "0 0 0 0 ");
   test::create_counters(world);
   test::write(world, topic, 30);
@@ -138,7 +156,10 @@ TEST(DocsTest, BackingOutLosesNothing) {
   EXPECT_EQ(left(), "0 1 1 1 ");
   auto relay = world.relay();
   test::eventually("only what needs a decision is left", [&] { return left() == "0 0 1 1 "; });
+  EXPECT_NE(remove().output.find("something is left"), std::string::npos);
   ASSERT_EQ(world.command({"parked", "discard", "--all", "--why", "nobody reads it"}).code, 0);
+  test::eventually("only what is scheduled is left", [&] { return left() == "0 0 0 1 "; });
+  EXPECT_NE(remove().output.find("something is left"), std::string::npos);
   world.sql("update outbox.scheduled set deliver_at = clock_timestamp()");
   test::eventually("nothing is left", [&] { return left() == "0 0 0 0 "; });
   relay.signal(SIGTERM);
@@ -147,8 +168,29 @@ TEST(DocsTest, BackingOutLosesNothing) {
   const auto verdict = test::judge(world, {topic});
   EXPECT_TRUE(verdict.exactly_once()) << verdict;
   EXPECT_EQ(verdict.parked, 1) << verdict;
-  world.sql("drop schema outbox cascade");
+  const auto done = remove();
+  EXPECT_EQ(done.code, 0) << done.output;
   EXPECT_THROW(world.sql("select outbox.enqueue('t', 'k', 'x')"), std::exception);
+}
+
+TEST_F(BackingOut, WaitsForATransactionThatIsOpenAndKeepsWhatItWrote) {
+  pqxx::connection application(world.dsn());
+  pqxx::work open(application);
+  open.exec("insert into outbox.message (topic, key, payload) values ('" + topic + "', 'k', 'x 1')");
+  EXPECT_EQ(left(), "0 0 0 0 ");
+  test::Process removing(psql(removal, world.dsn()), {});
+  test::eventually("the removal waits for the transaction", [&] {
+    return world.value("select count(*) from pg_locks l where l.relation = 'outbox.message'::regclass and not l.granted") == "1";
+  });
+  open.commit();
+  EXPECT_NE(removing.wait(), 0);
+  EXPECT_NE(removing.output().find("something is left"), std::string::npos) << removing.output();
+  ASSERT_TRUE(is_there());
+  world.deliver();
+  EXPECT_EQ(test::read_log(world.kafka().brokers(), {topic}, test::Isolation::read_committed).records.size(), 1U);
+  const auto done = remove();
+  EXPECT_EQ(done.code, 0) << done.output;
+  EXPECT_FALSE(is_there());
 }
 
 // What is shown of a program is a piece of one that the tests build and run.

@@ -60,6 +60,18 @@ void refuses(World& world, const std::string& why) {
 class RecoveryServersTest : public ::testing::Test {
  protected:
   RecoveryServersTest() : topic(world.topic("t")) { test::create_counters(world); }
+  // The progress topic is deleted, which the relay refuses, and created again, empty: nobody can know what became of a batch in doubt.
+  void lose_progress() {
+    world.kafka().delete_topic("outbox-progress." + world.name());
+    // The broker forgets the topic a moment after it has answered.
+    test::eventually("the progress topic is gone", [&] {
+      const auto found = kafka::read_progress(kafka_of(world), false, Deadline(Millis{5'000}));
+      return !found && found.error().fault == Fault::refused;
+    });
+    refuses(world, "does not exist");
+    EXPECT_EQ(world.command({"init", "--kafka"}).code, 0);
+  }
+
   World world;
   std::string topic;
 };
@@ -101,22 +113,12 @@ TEST_F(RecoveryServersTest, ADeletedProgressTopicIsRefusedWithItsRemedyAndAnEmpt
   test::write(world, topic, 10);
   auto doomed = world.relay({{"OUTBOX_CRASH_AT", "opened"}}, "relay-with-crash-points");
   EXPECT_EQ(doomed.wait(), -SIGKILL);
-  const std::string progress_topic = "outbox-progress." + world.name();
   deliver(world, topic, 5);
   auto again = world.relay({{"OUTBOX_CRASH_AT", "opened"}}, "relay-with-crash-points");
   test::write(world, topic, 5);
   EXPECT_EQ(again.wait(), -SIGKILL);
 
-  world.kafka().delete_topic(progress_topic);
-  // The broker forgets the topic a moment after it has answered.
-  test::eventually("the progress topic is gone", [&] {
-    const auto found = kafka::read_progress(kafka_of(world), false, Deadline(Millis{5'000}));
-    return !found && found.error().fault == Fault::refused;
-  });
-  refuses(world, "does not exist");
-
-  // Created again it is empty: nobody can know what became of the batch in doubt.
-  EXPECT_EQ(world.command({"init", "--kafka"}).code, 0);
+  lose_progress();
   {
     auto relay = world.relay({{"OUTBOX_RELAY_DELIVERY_ON_LOST_PROGRESS", "stop"}});
     EXPECT_EQ(relay.wait(), 5) << relay.output();
@@ -129,6 +131,25 @@ TEST_F(RecoveryServersTest, ADeletedProgressTopicIsRefusedWithItsRemedyAndAnEmpt
   EXPECT_EQ(relay.wait(), 0) << relay.output();
   const auto verdict = test::judge(world, {topic});
   EXPECT_TRUE(verdict.exactly_once()) << verdict;  // it had not been delivered, and was sent now
+}
+
+// As the page for operators says, when a person has found the batch in the topics.
+TEST_F(RecoveryServersTest, ABatchWhoseProgressWasLostCanBeMarkedDelivered) {
+  deliver(world, topic, 10);
+  test::write(world, topic, 5);
+  auto doomed = world.relay({{"OUTBOX_CRASH_AT", "confirmed"}}, "relay-with-crash-points");
+  EXPECT_EQ(doomed.wait(), -SIGKILL);
+  lose_progress();
+  const test::Process::Environment stop = {{"OUTBOX_RELAY_DELIVERY_ON_LOST_PROGRESS", "stop"}};
+  {
+    auto relay = world.relay(stop);
+    EXPECT_EQ(relay.wait(), 5) << relay.output();
+  }
+  world.sql("update outbox.batch set delivered_at = clock_timestamp() where delivered_at is null");
+  test::write(world, topic, 5);
+  world.deliver(stop);
+  const auto verdict = test::judge(world, {topic});
+  EXPECT_TRUE(verdict.exactly_once()) << verdict;
 }
 
 // A physical copy of the database, as a standby that is promoted while the old primary is still up.
