@@ -46,6 +46,9 @@ std::string fault_of(const Message& message) {
   if (!valid_topic_name(message.topic)) {
     return "topic is no valid Kafka name. HINT: use 1 to 249 of a-z A-Z 0-9 . _ -, but not \".\" or \"..\"";
   }
+  if (message.key && message.key->size() > key_bytes_max) {
+    return "key has " + std::to_string(message.key->size()) + " bytes. HINT: at most 1 MiB is allowed; use a hash of it";
+  }
   if (message.dedup_key && message.dedup_key->size() > dedup_key_bytes_max) {
     return "dedup_key has " + std::to_string(message.dedup_key->size()) + " bytes. HINT: at most 1,024 are allowed; use a hash of it";
   }
@@ -57,7 +60,9 @@ std::string fault_of(const Message& message) {
     if (has_zero_byte(name) || has_zero_byte(value)) return "a header has a zero byte. HINT: headers are text; put bytes into the payload";
   }
   try {
-    json_of(message);
+    if (const auto bytes = json_of(message).size(); bytes > headers_bytes_max) {
+      return "headers have " + std::to_string(bytes) + " bytes. HINT: at most 1 MiB is allowed; put content into the payload";
+    }
   } catch (const nlohmann::json::exception&) {
     return "a header is no UTF-8. HINT: headers are text; put bytes into the payload";
   }

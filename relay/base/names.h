@@ -8,6 +8,8 @@
 namespace outbox {
 
 inline constexpr std::size_t dedup_key_bytes_max = 1024;
+inline constexpr std::size_t key_bytes_max = 1 << 20;
+inline constexpr std::size_t headers_bytes_max = 1 << 20;  // as JSON text
 
 // Whether Kafka allows a topic of this name.
 inline bool valid_topic_name(std::string_view name) {

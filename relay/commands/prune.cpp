@@ -41,7 +41,7 @@ Result<postgres::Pruned> prune_all(const Config& config, const postgres::Options
     if (!page) return page.error();
     all.messages += page->messages;
     all.batches += page->batches;
-    if (page->messages < page_rows) return all;
+    if (!page->more) return all;
     // A slow pace must not cost the lease.
     do {
       if (lease.due()) {

@@ -27,17 +27,17 @@ constexpr Millis trial_deadline{2'000};  // shorter than a lease
 constexpr Millis last_record_deadline{500};
 constexpr Millis reason_deadline{1'000};     // until the client says why it takes no more messages
 constexpr int give_up_ms = 1;
+// Of librdkafka's queue: the most that it takes. A page bounds what is in it, and a batch in doubt can be larger than pages are now.
+constexpr const char* queue_unbounded = "2147483647";
 
 }  // namespace
 
 Result<Conf> Producer::producer_conf() {
-  const std::int64_t messages = options_.batch_messages_max + 1'000;
-  const std::int64_t kbytes = (options_.batch_bytes_max + 2 * options_.message_bytes_max) / 1024 + 1'024;
   Properties ours = {{"enable.idempotence", "true"},
                      {"partitioner", "murmur2_random"},
                      {"linger.ms", "0"},
-                     {"queue.buffering.max.messages", std::to_string(messages)},
-                     {"queue.buffering.max.kbytes", std::to_string(kbytes)},
+                     {"queue.buffering.max.messages", queue_unbounded},
+                     {"queue.buffering.max.kbytes", queue_unbounded},
                      {"message.max.bytes", std::to_string(std::max<std::int64_t>(1'000'000, options_.message_bytes_max + 256 * 1024))}};
   if (const auto bytes = topics_.narrowest()) ours.emplace_back("batch.size", std::to_string(*bytes));
   if (record_batch_max_ != 0) ours.emplace_back("batch.num.messages", std::to_string(record_batch_max_));
@@ -331,29 +331,68 @@ rd_kafka_resp_err_t Producer::transaction_error() {
 }
 
 // Metadata shows a topic to whoever may describe it; that we may not write to it shows only when we try. Delivery reports name
-// the topic. In a transaction nothing does, so one message of each topic is tried in a transaction that is never committed.
-// What is barred here is parked by recovery; what there was no time for, by the next attempt.
+// the topic. In a transaction nothing does, so one message of each topic is tried, in transactions that are never committed: of several
+// topics, fewer after each that failed. What is barred here is parked by recovery. What there was no time for is tried by the next
+// attempt, which leaves out those that may be written to.
 void Producer::bar_unwritable_topics() {
   if (topics_.bar_refused() > 0 || !transactional()) return;
   CHECK(reports_.page() != nullptr);
   const Page& page = *reports_.page();
   const Deadline deadline(trial_deadline);
-  std::unordered_set<std::string_view> tried;
-  for (const Message& m : page.messages) {
-    if (m.oversize || !tried.insert(m.topic).second) continue;
-    if (deadline.passed() || !renew(mode_, [] { return Result<void>{}; })) break;
-    const auto topic = topics_.get(m.topic, client_.get());
-    if (!topic) break;
-    if ((*topic)->state != Topic::State::ready) continue;
-    const KafkaError error(rd_kafka_begin_transaction(client_.get()));
-    in_transaction_ = !error;
-    reports_.forget_failure();
-    if (error || !send_message(**topic, m, page, 0, 0)) break;
-    while (reports_.missing() > 0 && !deadline.passed()) rd_kafka_poll(client_.get(), 50);
-    if (reports_.purged()) (*topic)->refused = transaction_error() == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
+  std::vector<std::size_t> untried;  // indexes into the page, one of each topic
+  std::unordered_set<std::string_view> seen;
+  for (std::size_t i = 0; i < page.messages.size(); ++i) {
+    const Message& m = page.messages[i];
+    if (!m.oversize && seen.insert(m.topic).second && !writable_.contains(std::string(m.topic))) untried.push_back(i);
   }
+  while (!untried.empty() && !deadline.passed()) {
+    const std::size_t count = std::min(trial_topics_, untried.size());
+    const std::span<const std::size_t> some(untried.data(), count);
+    const auto why = try_topics(page, some, deadline);
+    if (!why) {
+      trial_topics_ = std::max<std::size_t>(1, count / 2);  // too many for the time there is
+      break;
+    }
+    const bool bad = *why != RD_KAFKA_RESP_ERR_NO_ERROR;
+    if (bad && count > 1) {
+      trial_topics_ = count / 2;
+      continue;
+    }
+    for (const std::size_t i : some) {
+      if (!bad) writable_.emplace(page.messages[i].topic);
+    }
+    if (*why == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED) {
+      if (const auto topic = topics_.get(page.messages[some.front()].topic, client_.get())) (*topic)->refused = true;
+    }
+    if (!bad) trial_topics_ *= 2;
+    untried.erase(untried.begin(), untried.begin() + static_cast<std::ptrdiff_t>(count));
+  }
+  if (untried.empty()) forget_trials();
   abandon();
   topics_.bar_refused();
+}
+
+// One message of each of these topics, in a transaction that is given up. What the cluster says of them; nullopt: it did not say.
+std::optional<rd_kafka_resp_err_t> Producer::try_topics(const Page& page, std::span<const std::size_t> messages, const Deadline& deadline) {
+  if (!renew(mode_, [] { return Result<void>{}; })) return std::nullopt;
+  const KafkaError error(rd_kafka_begin_transaction(client_.get()));
+  in_transaction_ = !error;
+  reports_.forget_failure();
+  if (error) return std::nullopt;
+  for (const std::size_t i : messages) {
+    const auto topic = topics_.get(page.messages[i].topic, client_.get());
+    if (!topic) return std::nullopt;
+    if ((*topic)->state == Topic::State::ready && !send_message(**topic, page.messages[i], page, i, 0)) return std::nullopt;
+  }
+  while (reports_.missing() > 0 && !deadline.passed()) rd_kafka_poll(client_.get(), 50);
+  if (reports_.purged()) return transaction_error();
+  if (reports_.missing() > 0) return std::nullopt;
+  return reports_.failure();
+}
+
+void Producer::forget_trials() {
+  writable_.clear();
+  trial_topics_ = trial_topics_first;
 }
 
 Result<Offsets> Producer::commit() {
@@ -369,6 +408,7 @@ Result<Offsets> Producer::commit() {
     return r.error();
   }
   reports_.end();
+  forget_trials();
   return topics_.delivered();
 }
 

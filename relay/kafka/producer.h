@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <unordered_set>
 #include <vector>
 
 #include "relay/core/ports.h"
@@ -57,6 +58,8 @@ class Producer : public Publisher {
   Result<void> send_progress();
   rd_kafka_resp_err_t transaction_error();
   void bar_unwritable_topics();
+  std::optional<rd_kafka_resp_err_t> try_topics(const Page& page, std::span<const std::size_t> messages, const Deadline& deadline);
+  void forget_trials();
   static void on_report(rd_kafka_t* client, const rd_kafka_message_t* m, void* self);
 
   const Options& options_;
@@ -72,6 +75,9 @@ class Producer : public Publisher {
   std::int64_t progress_offset_ = -1;  // of the last progress record of this incarnation, if it is known
   bool intruded_ = false;              // somebody else wrote one since
   bool in_transaction_ = false;  // begun, and no commit of it attempted
+  static constexpr std::size_t trial_topics_first = 32;
+  std::size_t trial_topics_ = trial_topics_first;  // in one transaction of the next trial
+  std::unordered_set<std::string> writable_;       // topics that a trial has shown to be, since the last commit
   std::size_t record_batch_max_ = 0;         // of this incarnation; 0: no limit
   std::size_t wanted_record_batch_max_ = 0;  // of the next one
 

@@ -16,7 +16,9 @@ constexpr Millis patience_max{60'000};
 constexpr Millis describe_timeout{1'000};   // shorter than a lease
 constexpr Millis describe_patience{60'000};  // after nobody answered: services exist that never do
 constexpr Millis limits_patience{10'000};
-constexpr std::size_t topics_max = 10'000;  // of names seen; more would be a memory leak made of other people's mistakes
+constexpr Millis telling_period{60'000};
+constexpr int told_max = 20;  // lines about barred topics in that time
+constexpr std::size_t topics_max = 2'000;  // of names seen; more would be a memory leak made of other people's mistakes
 
 // A handle whose delivery reports lead back to `topic`. The default configuration must be kept: it names the partitioner.
 void open_handle(Topic& topic, rd_kafka_t* client) {
@@ -81,9 +83,24 @@ Topic* Topics::find(std::string_view name) {
   return raw;
 }
 
+// Names can be made of other people's mistakes, as many as there are messages.
+void Topics::tell_barred(const Topic& topic, const char* error_class) {
+  const auto now = Clock::now();
+  if (now >= telling_since_ + telling_period) {
+    telling_since_ = now;
+    told_ = 0;
+  }
+  if (told_ == told_max) {
+    ++untold_;
+    return;
+  }
+  ++told_;
+  log::event(log::Level::warn, "topic_barred", {{"topic", topic.name}, {"reason", error_class}, {"left_out", std::exchange(untold_, 0)}});
+}
+
 void Topics::bar(Topic& topic, const char* error_class, std::string text) {
   if (topic.state != Topic::State::barred) {
-    log::event(log::Level::warn, "topic_barred", {{"topic", topic.name}, {"reason", error_class}});
+    tell_barred(topic, error_class);
     topic.patience = options_.missing_after;
   } else {
     topic.patience = std::min<Millis>(topic.patience * 2, patience_max);

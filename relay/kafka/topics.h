@@ -88,9 +88,13 @@ class Topics {
   void look_up(Topic& topic, rd_kafka_t* client, const rd_kafka_metadata_topic_t& answer);
   void learn_limits(Topic& topic, rd_kafka_t* client);
   void bar(Topic& topic, const char* error_class, std::string text);
+  void tell_barred(const Topic& topic, const char* error_class);
 
   const Options& options_;
   Clock::time_point describe_again_at_{};
+  Clock::time_point telling_since_{};
+  int told_ = 0;
+  int untold_ = 0;
   std::unordered_map<std::string_view, std::unique_ptr<Topic>> topics_;  // keys are views of Topic::name
 };
 

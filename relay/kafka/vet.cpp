@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "relay/kafka/vet.h"
 
+#include <utility>
+
 namespace outbox::kafka {
 namespace {
 
+constexpr Millis look_ups_max{1'000};  // shorter than a lease, which nobody renews meanwhile
 constexpr std::int64_t record_overhead = 128;  // of a record and its batch beside key, value and headers, generously
 
 std::int64_t header_bytes(const Message& m, const Page& page) {
@@ -41,7 +44,12 @@ Result<Publisher::Vetted> vet(const Page& page, Topics& topics, rd_kafka_t* clie
     if (!is_too_large(m, page, topic)) return std::nullopt;
     return too_large(m, record_bytes(m, page), "max.message.bytes of the topic (" + std::to_string(topic.bytes_max) + ")");
   };
+  const Deadline deadline(look_ups_max);
+  const Topic* last = nullptr;
+  bool overtime = false;  // what was looked up until then is known the next time
   auto looked = topics.visit(page, {}, client, [&](Topic& topic, const Message& m, std::size_t) -> Result<void> {
+    overtime = std::exchange(last, &topic) != &topic && deadline.passed();
+    if (overtime) return Error{Fault::kafka, "looking up topics takes long"};
     if (topic.state == Topic::State::doubtful) {
       out.settled = false;
     } else if (auto fault = fault_of(topic, m)) {
@@ -49,7 +57,8 @@ Result<Publisher::Vetted> vet(const Page& page, Topics& topics, rd_kafka_t* clie
     }
     return {};
   });
-  if (!looked) return looked.error();
+  if (overtime) out.settled = false;
+  else if (!looked) return looked.error();
   return out;
 }
 

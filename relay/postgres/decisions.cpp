@@ -3,12 +3,6 @@
 
 namespace outbox::postgres {
 
-Result<bool> has_decisions(Control& control) {
-  auto rows = control.run("looking at the schema", "select to_regprocedure('outbox.releasable(boolean,integer,bigint)') is not null");
-  if (!rows) return rows.error();
-  return (*rows)[0][0].as<bool>();
-}
-
 Result<bool> any_releasable(Control& control, const Options& options) {
   auto rows = control.run("looking for decisions",
                           "select case when exists (select from outbox.parked p where p.released_in is null and p.resolution is not null) "

@@ -15,9 +15,6 @@ namespace outbox::postgres {
 // Of these topics, those that exist and may be described. Used by the thread of PgUpkeep.
 using TopicsThatExist = std::function<Result<std::vector<std::string>>(const std::vector<std::string>&)>;
 
-// Whether the schema has decisions: version 1 does not.
-Result<bool> has_decisions(Control& control);
-
 // Whether a release would find something, which spares the stream to try.
 Result<bool> any_releasable(Control& control, const Options& options);
 

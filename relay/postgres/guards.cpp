@@ -8,7 +8,8 @@ Error refused(std::string what, std::string hint) { return {Fault::refused, std:
 
 Result<void> guard_server(Control& control) {
   auto rows = control.run("looking at the server",
-                          "select pg_is_in_recovery(), current_setting('server_version_num')::integer, current_setting('server_version')");
+                          "select pg_is_in_recovery(), current_setting('server_version_num')::integer, current_setting('server_version'), "
+                          "current_setting('server_encoding')");
   if (!rows) return rows.error();
   if ((*rows)[0][0].as<bool>()) {
     return Error{Fault::postgres, "this server is a read-only standby",
@@ -16,6 +17,12 @@ Result<void> guard_server(Control& control) {
   }
   if ((*rows)[0][1].as<int>() < 130000) {
     return refused(std::string("PostgreSQL ") + (*rows)[0][2].c_str() + " is too old", "use PostgreSQL 13 or newer");
+  }
+  // From others, a text may have no UTF-8 form, and the page in which it stands could not be read.
+  const std::string encoding = (*rows)[0][3].c_str();
+  if (encoding != "UTF8" && encoding != "LATIN1") {
+    return refused("the database has the encoding " + encoding + ", in which a message can have a text without a UTF-8 form",
+                   "move the outbox to a database with the encoding UTF8");
   }
   return {};
 }
@@ -50,19 +57,16 @@ Result<void> guard_rights(Control& control) {
     union all
     select string_agg(c.priv || ' (' || c.col || ') on ' || c.rel, ', ')
     from (values ('outbox.batch', 'delivered_at', 'UPDATE'), ('outbox.batch', 'offsets', 'UPDATE'),
-                 ('outbox.parked', 'released_in', 'UPDATE'), ('outbox.lease', 'relay', 'UPDATE'),
+                 ('outbox.parked', 'released_in', 'UPDATE'), ('outbox.parked', 'resolution', 'UPDATE'),
+                 ('outbox.parked', 'decided_by', 'UPDATE'), ('outbox.parked', 'decided_at', 'UPDATE'),
+                 ('outbox.parked', 'decided_why', 'UPDATE'), ('outbox.lease', 'relay', 'UPDATE'),
                  ('outbox.lease', 'holder', 'UPDATE'), ('outbox.lease', 'epoch', 'UPDATE'),
                  ('outbox.lease', 'expires_at', 'UPDATE'), ('outbox.lease', 'cluster', 'UPDATE'),
                  ('outbox.message', 'topic', 'INSERT'), ('outbox.message', 'key', 'INSERT'),
                  ('outbox.message', 'payload', 'INSERT'), ('outbox.message', 'headers', 'INSERT'),
                  ('outbox.message', 'dedup_key', 'INSERT'), ('outbox.message', 'id', 'INSERT'),
                  ('outbox.message', 'created_at', 'INSERT')) as c(rel, col, priv)
-    where not has_column_privilege(c.rel, c.col, c.priv)
-    union all
-    select string_agg('UPDATE (' || c.col || ') on outbox.parked', ', ')
-    from (values ('resolution'), ('decided_by'), ('decided_at'), ('decided_why')) as c(col)
-    where to_regprocedure('outbox.releasable(boolean,integer,bigint)') is not null
-      and not has_column_privilege('outbox.parked', c.col, 'UPDATE'))");
+    where not has_column_privilege(c.rel, c.col, c.priv))");
   if (!rows) return rows.error();
   for (const auto& row : *rows) {
     if (!row[0].is_null()) {

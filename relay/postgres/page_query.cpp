@@ -101,8 +101,10 @@ std::string page_sql(const PageQuery& q) {
   std::string sql = rows_sql(q);
   const std::string order = SABOTAGED(order_by_txid) ? "(select x.txid from outbox.message x where x.seq = m.seq)" : "m.seq";
   if (q.bytes_max) {
-    const std::string size = "case when octet_length(m.payload) <= " + std::to_string(q.message_bytes_max) +
-                             " then octet_length(m.payload) else 0 end + coalesce(octet_length(m.key), 0)";
+    // As Reader counts. Were it more, a page that is cut here would look exhausted; were it less, the relay would read what it discards.
+    const std::string size = "octet_length(m.topic) + coalesce(octet_length(m.key), 0) + coalesce(octet_length(m.payload), 0) + "
+                             "coalesce(octet_length(m.headers::text) + 1, 0) + coalesce(octet_length(m.dedup_key), 0) + " +
+                             std::to_string(copied_row_overhead);
     sql = "select m.* from (select m.*, sum(m.size) over (order by m.seq rows unbounded preceding) - m.size as before "
           "from (select m.*, " + size + " as size from (" + sql + ") m) m) m where m.before < " + std::to_string(*q.bytes_max);
   }

@@ -36,7 +36,7 @@ void Reader::reset(const Cursor& cursor) {
 }
 
 std::int64_t Reader::row_limit() const {
-  if (bytes_per_message_ == 0 || metered()) return options_.batch_messages_max;
+  if (bytes_per_message_ == 0) return options_.batch_messages_max;
   const std::int64_t fit = options_.batch_bytes_max / bytes_per_message_;
   return std::clamp<std::int64_t>(fit + fit / 4 + 16, 1, options_.batch_messages_max);
 }
@@ -182,7 +182,7 @@ Result<bool> Reader::read_rows() {
     if (!*row) continue;
     const Message& m = **row;
     CHECK(page.messages.empty() || m.seq > page.messages.back().seq || SABOTAGED(order_by_txid));
-    page.bytes += size;
+    page.bytes += size + (m.oversize ? m.payload_bytes : 0);  // what stays on the server is parked there in one statement
     page.messages.push_back(m);
     page.owned.push_back(std::move(owned));
   }

@@ -56,35 +56,50 @@ Result<Pruned> prune_page(Control& control, const Options& options, std::chrono:
   if (!deleted) return deleted.error();
   const auto row = (*deleted)[0];
   if (row[1].as<int>() == 0) return Error{Fault::fenced, "another relay holds the lease; nothing was pruned"};
-  Pruned pruned{row[0].as<std::int64_t>(), 0};
-  if (pruned.messages == rows || row[2].is_null()) return pruned;
+  Pruned pruned{row[0].as<std::int64_t>(), 0, false};
+  pruned.more = pruned.messages == rows;
+  if (pruned.more || row[2].is_null()) return pruned;
   const auto horizon = row[2].as<std::int64_t>();
 
   // No kept message is visible in the base of the horizon, so none is of a batch before it. The number is that of the statement
   // above: found anew, the horizon could lie later than the messages that were deleted.
-  auto released = control.run("pruning released messages", "with " + guard + R"(
-    delete from outbox.parked p using guard where p.released_in < $3 and not exists (
-      select from outbox.batch b where b.number = p.released_in and b.opened_at > clock_timestamp() - $4::interval))",
-                              epoch, options.holder, horizon, std::to_string(keep.count()) + " ms");
+  auto released = control.run("pruning released messages", "with " + guard + R"(,
+    old as materialized (
+      select p.parked_for, p.seq from guard cross join lateral (
+        select p.parked_for, p.seq from outbox.parked p where p.released_in < $3 and not exists (
+          select from outbox.batch b where b.number = p.released_in and b.opened_at > clock_timestamp() - $4::interval)
+        order by p.released_in limit $5) p)
+    delete from outbox.parked p using old o where p.parked_for = o.parked_for and p.seq = o.seq)",
+                              epoch, options.holder, horizon, std::to_string(keep.count()) + " ms", rows);
   if (!released) return released.error();
-  auto journal = control.run("pruning the journal", "with " + guard + " delete from outbox.batch b using guard where " +
-                                                        unneeded_batches_sql("$3"),
-                             epoch, options.holder, horizon);
+  auto journal = control.run("pruning the journal", "with " + guard + R"(,
+    old as materialized (
+      select b.number from guard cross join lateral (select b.number from outbox.batch b where )" + unneeded_batches_sql("$3") + R"(
+        order by b.number limit $4) b)
+    delete from outbox.batch b using old o where b.number = o.number)",
+                             epoch, options.holder, horizon, rows);
   if (!journal) return journal.error();
   pruned.batches = static_cast<std::int64_t>(journal->affected_rows());
+  pruned.more = pruned.batches == rows || static_cast<std::int64_t>(released->affected_rows()) == rows;
   return pruned;
 }
 
 Result<std::int64_t> move_due(Control& control, const Options& options, std::int64_t epoch, std::int64_t rows) {
   // Looked at first, because the row lock of the guard costs a transaction id.
   auto due = control.run("looking for scheduled messages",
-                         "select from outbox.scheduled d where d.deliver_at <= clock_timestamp() order by d.deliver_at limit 1");
+                         "select has_any_column_privilege('outbox.scheduled', 'update') from outbox.scheduled d "
+                         "where d.deliver_at <= clock_timestamp() order by d.deliver_at limit 1");
   if (!due) return due.error();
   if (due->empty()) return std::int64_t{0};
+  // Whoever cancels a message may keep its transaction open. The guard's lock must not wait for that: it holds up the lease. Schemas
+  // before version 3 do not give the right to lock a row.
+  const char* const locked_by_nobody = (*due)[0][0].as<bool>() ? " for update of d skip locked" : "";
   auto moved = control.run("moving scheduled messages", "with " + guard + R"(,
+    chosen as materialized (
+      select d.id from outbox.scheduled d where exists (select from guard) and d.deliver_at <= clock_timestamp()
+      order by d.deliver_at, d.seq limit $3)" + locked_by_nobody + R"(),
     due as (
-      delete from outbox.scheduled s using guard where s.id in (
-        select d.id from outbox.scheduled d where d.deliver_at <= clock_timestamp() order by d.deliver_at, d.seq limit $3)
+      delete from outbox.scheduled s using chosen c where s.id = c.id
       returning s.id, s.deliver_at, s.seq, s.topic, s.key, s.payload, s.headers, s.dedup_key, s.created_at)
     insert into outbox.message (id, topic, key, payload, headers, dedup_key, created_at)
     select d.id, d.topic, d.key, d.payload, d.headers, d.dedup_key, d.created_at from due d order by d.deliver_at, d.seq)",
@@ -152,7 +167,7 @@ Result<Millis> PgUpkeep::round(Control& control, std::int64_t epoch) {
   if (!moved) return moved.error();
   if (auto r = look_for_decisions(control); !r) return r.error();
   if (*moved == due_rows) return Millis{0};
-  if (decisions_ && Clock::now() >= topics_at_) {
+  if (Clock::now() >= topics_at_) {
     if (auto r = look_for_topics(control, epoch); !r) return r.error();
   }
   return Clock::now() < prune_at_ ? due_interval : prune(control, epoch);
@@ -162,16 +177,9 @@ Result<Millis> PgUpkeep::round(Control& control, std::int64_t epoch) {
 Result<void> PgUpkeep::look_for_decisions(Control& control) {
   const auto began = Clock::now();
   if (began < decisions_at_) return {};
-  if (!decisions_) {
-    const auto has = has_decisions(control);
-    if (!has) return has.error();
-    decisions_ = *has;
-  }
-  if (decisions_) {
-    const auto releasable = any_releasable(control, options_);
-    if (!releasable) return releasable.error();
-    if (*releasable) found_releasable_ = true;
-  }
+  const auto releasable = any_releasable(control, options_);
+  if (!releasable) return releasable.error();
+  if (*releasable) found_releasable_ = true;
   decisions_at_ = began + std::clamp<Clock::duration>(10 * (Clock::now() - began), due_interval, decisions_interval_max);
   return {};
 }
@@ -208,7 +216,7 @@ Result<Millis> PgUpkeep::prune(Control& control, std::int64_t epoch) {
   const auto began = Clock::now();
   auto pruned = prune_page(control, options_, retention_.keep, epoch, page_rows);
   if (!pruned) return pruned.error();
-  if (pruned->messages < page_rows) {
+  if (!pruned->more) {
     prune_at_ = began + prune_interval;
     return due_interval;
   }

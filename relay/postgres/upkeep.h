@@ -22,6 +22,7 @@ struct RetentionOptions {
 struct Pruned {
   std::int64_t messages = 0;
   std::int64_t batches = 0;
+  bool more = false;  // the page was full: there may be more
 };
 
 // The base up to which messages are not kept, and the number of the first batch that has it: of the oldest stream batch younger
@@ -33,8 +34,9 @@ std::string horizon_sql(const std::string& keep);
 // batches, every open one, and those that parked messages point at are needed.
 std::string unneeded_batches_sql(const std::string& horizon);
 
-// Deletes one page of messages before the horizon; when none is left, parked messages that were released before it and the
-// journal rows that are not needed. `epoch` and options.holder must hold the lease (Fault::fenced).
+// Deletes one page of messages before the horizon; when none is left, a page of parked messages that were released before it and one of
+// the journal rows that are not needed. Each statement locks the lease, which the stream renews: none may take long. `epoch` and
+// options.holder must hold the lease (Fault::fenced).
 Result<Pruned> prune_page(Control& control, const Options& options, std::chrono::milliseconds keep, std::int64_t epoch,
                           std::int64_t rows);
 
@@ -67,7 +69,6 @@ class PgUpkeep : public Upkeep {
   std::condition_variable wake_;
   bool stopping_ = false;
   std::atomic<bool> found_releasable_ = false;
-  bool decisions_ = false;  // the schema has them; it may still be upgraded
   Clock::time_point decisions_at_{};
   Clock::time_point prune_at_{};
   Clock::time_point topics_at_{};   // when missing topics are looked for again

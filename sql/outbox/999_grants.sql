@@ -21,6 +21,7 @@ begin
 
       ('outbox_relay', 'usage on schema outbox'),
       ('outbox_relay', 'select, delete on outbox.message, outbox.scheduled'),
+      ('outbox_relay', 'update (deliver_at) on outbox.scheduled'),  -- to lock a row; it changes none
       ('outbox_relay', 'insert (topic, key, payload, headers, dedup_key, id, created_at) on outbox.message'),
       ('outbox_relay', 'select, insert, delete on outbox.batch, outbox.parked'),
       ('outbox_relay', 'update (delivered_at, offsets) on outbox.batch'),

@@ -46,6 +46,14 @@ TEST_F(BadInputTest, ANewerSchema) {
   refused("has version 77", "newer outbox-relay");
 }
 
+TEST_F(BadInputTest, AnEncodingInWhichATextCanHaveNoUtf8Form) {
+  const std::string name = world.name() + "_ascii";
+  world.sql("create database \"" + name + "\" template template0 encoding 'SQL_ASCII' lc_collate 'C' lc_ctype 'C'");
+  world.environment["OUTBOX_RELAY_POSTGRES_DSN"] = world.postgres().dsn(name);
+  ASSERT_EQ(world.command({"init"}).code, 0);
+  refused("encoding SQL_ASCII", "UTF8");
+}
+
 TEST_F(BadInputTest, MissingRights) {
   world.sql("create role \"" + world.name() + "\" login");
   world.environment["OUTBOX_RELAY_POSTGRES_DSN"] = world.postgres().dsn(world.database(), world.name());
@@ -155,6 +163,27 @@ TEST(OldBrokerCheck, SaysThatRunWouldRefuse) {
   EXPECT_EQ(done.code, 5) << done.output;
   EXPECT_NE(done.output.find("broker 1"), std::string::npos) << done.output;
   EXPECT_NE(done.output.find("set relay.mode = \"at-least-once\""), std::string::npos) << done.output;
+}
+
+// What the relay reads whole, and what indexes hold, is bounded where it is written.
+TEST_F(BadInputTest, NamesKeysAndHeadersThatAreTooLarge) {
+  const auto refuses = [&](const std::string& columns, const std::string& values, const std::string& constraint) {
+    for (const std::string& table : {std::string("message (") + columns, std::string("scheduled (deliver_at, ") + columns}) {
+      const std::string due = table.starts_with("scheduled") ? "now(), " : "";
+      try {
+        world.sql("insert into outbox." + table + ") values (" + due + values + ")");
+        ADD_FAILURE() << table << " took " << values.substr(0, 80);
+      } catch (const pqxx::sql_error& e) {
+        EXPECT_NE(std::string(e.what()).find(constraint), std::string::npos) << e.what();
+      }
+    }
+  };
+  refuses("topic", "repeat('t', 1025)", "topic_at_most_1024_bytes");
+  refuses("topic, key", "'t', convert_to(repeat('k', 1048577), 'UTF8')", "key_at_most_1_mib");
+  refuses("topic, headers", "'t', jsonb_build_object('h', repeat('x', 1048576))", "headers_at_most_1_mib");
+  world.sql("insert into outbox.message (topic) values (repeat('ü', 512))");
+  world.deliver();
+  EXPECT_EQ(world.value("select error_class from outbox.parked"), "topic_invalid");
 }
 
 TEST_F(BadInputTest, RowsThatSomebodyDeletedFromABatchInDoubt) {

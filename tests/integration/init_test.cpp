@@ -161,20 +161,26 @@ TEST_F(InitTest, TheRelayWorksWithTheSchemaBeforeItsOwn) {
   deliver_one();
 }
 
-TEST_F(InitTest, ARelayTakesUpDecisionsWhenTheSchemaIsUpgradedUnderIt) {
-  make_old(1);
-  world.environment["OUTBOX_RELAY_POSTGRES_DSN"] = empty_dsn;
-  auto relay = world.relay();
-  relay.says("to=streaming");
+// The version before gives the relay no right to lock a scheduled message.
+TEST_F(InitTest, ARelayMovesScheduledMessagesWithAndWithoutTheRightToLockThem) {
+  init({});
   pqxx::connection connection(empty_dsn);
   pqxx::nontransaction tx(connection);
-  tx.exec("insert into outbox.message (topic, payload, headers) values ('" + world.topic("t") + "', 'x', '[]')");
-  test::eventually("it is parked", [&] { return tx.exec("select from outbox.parked").size() == 1; });
-  init({});
-  tx.exec("update outbox.parked set resolution = 'discard', decided_by = 'x', decided_at = now()");
-  test::eventually("it is discarded", [&] { return tx.exec("select from outbox.parked where released_in is not null").size() == 1; });
+  tx.exec("revoke update (deliver_at) on outbox.scheduled from outbox_relay");
+  const std::string user = "relay-" + world.name();
+  tx.exec("create role \"" + user + "\" login in role outbox_relay");
+  world.environment["OUTBOX_RELAY_POSTGRES_DSN"] = world.postgres().dsn(empty, user);
+  auto relay = world.relay();
+  relay.says("to=streaming");
+  const std::string schedule = "select outbox.enqueue('" + world.topic("t") + "', 'k', 'x', deliver_at => now())";
+  for (int moved = 1; moved <= 2; ++moved) {
+    tx.exec(schedule);
+    test::eventually("it is moved", [&] { return tx.exec("select from outbox.message").size() == static_cast<std::size_t>(moved); });
+    if (moved == 1) init({});
+  }
   relay.signal(SIGTERM);
   EXPECT_EQ(relay.wait(), 0) << relay.output();
+  EXPECT_EQ(relay.output().find("upkeep_failed"), std::string::npos) << relay.output();
 }
 
 // What was legal before its name was protected must not stop everything else.

@@ -208,5 +208,47 @@ TEST_F(ReaderTest, ARereadGivesTheSameRowsAndStopsWhenOneIsGone) {
   EXPECT_EQ(gone.error().fault, Fault::refused);
 }
 
+struct Columns {
+  const char* name;
+  const char* values;  // of topic, key, payload, headers, dedup_key
+};
+
+// The server cuts a page by the sizes that the relay counts. Did it count more, a page would look exhausted, and its rest be lost; did it
+// count less, the relay would read again and again what it has no room for.
+class BytesOf : public ReaderTest, public ::testing::WithParamInterface<Columns> {};
+
+TEST_P(BytesOf, APageEndsAtItsBytes) {
+  options.batch_bytes_max = 64 << 10;
+  options.message_bytes_max = 20'000;
+  world.sql(std::string("insert into outbox.message (topic, key, payload, headers, dedup_key) select ") + GetParam().values +
+            " from generate_series(1, 5000) g");
+  std::int64_t last = 0;
+  std::size_t all = 0;
+  while (auto p = page()) {
+    EXPECT_LE(p->bytes, (64 << 10) + 40'000);
+    for (const Message& m : p->messages) {
+      EXPECT_GT(m.seq, last);
+      last = m.seq;
+    }
+    all += p->messages.size();
+  }
+  EXPECT_EQ(all, 5'000U);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Each, BytesOf,
+    ::testing::Values(
+        Columns{"Headers", "'t', null, null, jsonb_build_object('a', repeat('\u00e9\n', 1500)), null"},
+        Columns{"Topics", "repeat('t', 1000), null, null, null, null"},
+        Columns{"DedupKeys", "'t', null, null, null, repeat('d', 1000)"},
+        Columns{"Keys", "'t', convert_to(repeat('k', 10000), 'UTF8'), null, null, null"},
+        Columns{"Nothing", "'t', null, null, null, null"},
+        Columns{"PayloadsThatStay", "'t', null, convert_to(repeat('x', 30000), 'UTF8'), null, null"},
+        Columns{"All", "repeat('t', (g * 7) % 50 + 1), convert_to(repeat('k', (g * 11) % 3000), 'UTF8'), "
+                       "convert_to(repeat('x', (g * 13) % 25000), 'UTF8'), "
+                       "case when g % 3 = 0 then jsonb_build_object('a', repeat('\u00e9', (g * 17) % 900)) end, "
+                       "case when g % 5 = 0 then 'd' || g end"}),
+    [](const auto& columns) { return std::string(columns.param.name); });
+
 }  // namespace
 }  // namespace outbox

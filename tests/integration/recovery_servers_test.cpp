@@ -133,6 +133,21 @@ TEST_F(RecoveryServersTest, ADeletedProgressTopicIsRefusedWithItsRemedyAndAnEmpt
   EXPECT_TRUE(verdict.exactly_once()) << verdict;  // it had not been delivered, and was sent now
 }
 
+// Whoever finds it must send it as it is, whatever the bounds of a batch are by then.
+TEST_F(RecoveryServersTest, ABatchInDoubtIsLargerThanBatchesAreNow) {
+  world.sql("insert into outbox.message (topic, key, payload) select '" + topic + "', 'k', convert_to('k ' || g, 'UTF8') "
+            "from generate_series(1, 5000) g");
+  auto doomed = world.relay({{"OUTBOX_CRASH_AT", "opened"}}, "relay-with-crash-points");
+  EXPECT_EQ(doomed.wait(), -SIGKILL);
+  EXPECT_EQ(world.value("select messages from outbox.batch"), "5000");
+  world.deliver({{"OUTBOX_RELAY_DELIVERY_BATCH_MESSAGES_MAX", "10"},
+                 {"OUTBOX_RELAY_DELIVERY_BATCH_BYTES_MAX", "64KiB"},
+                 {"OUTBOX_RELAY_DELIVERY_MESSAGE_BYTES_MAX", "1KiB"}});
+  const auto verdict = test::judge(world, {topic});
+  EXPECT_TRUE(verdict.exactly_once()) << verdict;
+  EXPECT_EQ(verdict.arrived, 5000) << verdict;
+}
+
 // As the page for operators says, when a person has found the batch in the topics.
 TEST_F(RecoveryServersTest, ABatchWhoseProgressWasLostCanBeMarkedDelivered) {
   deliver(world, topic, 10);

@@ -80,6 +80,30 @@ TEST_F(ScheduleTest, TheRelayAndTheServerAreKilledWhileManyFallDue) {
   expect_each_once_and_not_early();
 }
 
+TEST_F(ScheduleTest, WhoeverCancelsAndKeepsTheTransactionOpenHoldsUpNothingElse) {
+  world.environment["OUTBOX_RELAY_LEASE_TTL"] = "1s";
+  schedule("a", 3, seconds{-10}, seconds{3});
+  schedule("b", 1, seconds{-10}, seconds{1});
+  pqxx::connection application(world.dsn());
+  pqxx::work open(application);
+  ASSERT_EQ(open.exec("delete from outbox.scheduled where payload = 'b 1'").affected_rows(), 1);
+  auto relay = world.relay();
+  test::eventually("all others are moved", [&] { return waiting() == 1; });
+  const std::string epoch = world.value("select epoch from outbox.lease");
+  // It is renewed every third of a second while the stream is idle.
+  for (int renewals = 0; renewals < 6; ++renewals) {
+    const std::string expires = world.value("select expires_at from outbox.lease");
+    test::eventually("the lease is renewed", [&] { return world.value("select expires_at from outbox.lease") != expires; });
+  }
+  EXPECT_EQ(waiting(), 1);
+  EXPECT_EQ(world.value("select epoch from outbox.lease"), epoch);
+  open.abort();
+  until_all_moved();
+  end(relay);
+  EXPECT_EQ(relay.output().find("to=stalled"), std::string::npos) << relay.output();
+  expect_each_once_and_not_early();
+}
+
 TEST_F(ScheduleTest, AClockThatStepsForwardMakesThemDueAtOnceAndDisturbsNothingElse) {
   test::create_counters(world);
   schedule("a", 20'000, seconds{1'200}, seconds{1'200});

@@ -44,6 +44,22 @@ TEST_P(UnauthorizedTest, MessagesOfTheTopicAreParkedAndTheOthersFlow) {
   }
 }
 
+// In a transaction the cluster names none of them, and the search must come to its end.
+TEST(UnauthorizedTopics, OneIsFoundAmongMany) {
+  World world(test::shared_postgres(), &test::shared_kafka_with_rights());
+  constexpr int many = 150;
+  std::string values;
+  std::string closed;
+  for (int i = 0; i < many; ++i) {
+    closed = world.topic("t" + std::to_string(i), 1);
+    values += std::string(i == 0 ? "" : ",") + "('" + closed + "', 'k', 'x')";
+  }
+  test::deny(world.kafka().brokers(), closed, test::Denied::write);
+  world.sql("insert into outbox.message (topic, key, payload) values " + values);
+  world.deliver();
+  EXPECT_EQ(world.value("select string_agg(p.topic || ' ' || p.error_class, ',') from outbox.parked p"), closed + " topic_unauthorized");
+}
+
 INSTANTIATE_TEST_SUITE_P(Denied, UnauthorizedTest,
                          ::testing::Combine(::testing::Values("exactly-once", "at-least-once"),
                                             ::testing::Values(test::Denied::describe, test::Denied::write)),
