@@ -32,7 +32,7 @@ has, from the first offset on. It believes nothing that the relay says. This pag
 they are to show. Each round is one line in `docs/reliability/`, and no line is ever removed: a failed round stays, and gets a second line
 that says what mended it.
 
-A round has one of three verdicts. *Passed*: no promise was broken, and everything flowed again in time. *Failed*: one was, or it did not.
+A round has one of three verdicts. *Passed*: no promise was broken, and everything flowed again. *Failed*: one was, or it did not.
 *Unknown*: the campaign itself got into trouble, such as a machine too slow or a server that did not start; such a round proves nothing,
 and is never counted as passed.
 
@@ -181,8 +181,18 @@ class Report:
                  "whose verdict is unknown are not in n. *Recovery* runs from the end of the fault until messages flow again, in milliseconds.\n"
                  "It is measured, not judged, but for row K13: several rows run side by side, and share the processors with their servers. A relay\n"
                  "that delivers nothing for half a minute, in most rows a minute, is stuck, and its round failed.\n")
-        head = ("row", "mode", "rounds", "passed", "failed", "unknown", "fails at most", "recovery p50", "p95", "max", "allowed")
-        return section("Results", about, table(head, lines))
+        head = ("row", "mode", "rounds", "passed", "failed", "unknown", "fails at most", "recovery p50", "p95", "max", "aimed at")
+        return section("Results", about, table(head, lines), *self.one_mode())
+
+    def one_mode(self):
+        """Rows that ran in one mode only: nothing was shown of the other."""
+        modes = {}
+        for row, mode in self.groups:
+            modes.setdefault(row, []).append(mode)
+        for mode in MODES:
+            rows = [row for row, ran in modes.items() if ran == [mode]]
+            if rows:
+                yield f"In {mode} mode only: {', '.join(rows)}.\n"
 
     def repeats(self):
         lines = []

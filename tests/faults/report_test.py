@@ -201,6 +201,13 @@ class ReportTest(TreeTest):
         self.assertEqual(self.cells(page, "Repeats in at-least-once mode", "R1"), ["R1", "3", "2", "8"])
         self.assertEqual(self.cells(page, "Politeness", "R1")[2:], ["`log_lines`", "3", "3", "8"])
 
+    def test_a_row_that_ran_in_one_mode_only_is_told(self):
+        rounds = [round_("a", self.version, row="R1"), round_("b", self.version, row="R4"),
+                  round_("c", self.version, row="R4", mode="at-least-once"), round_("d", self.version, row="P1", mode="at-least-once")]
+        results = self.section(self.page(*rounds), "Results")
+        self.assertIn("In exactly-once mode only: R1.", results)
+        self.assertIn("In at-least-once mode only: P1.", results)
+
     def test_a_soak_is_shown_from_its_first_round_to_its_last(self):
         rounds = [round_(f"t{n}", self.version, row="T4", at=f"2026-11-26T12:4{n}:11Z", measured={"minutes": 5, "relay_fds": fds})
                   for n, fds in ((2, 30), (0, 19), (1, 20))]

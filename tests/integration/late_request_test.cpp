@@ -223,8 +223,8 @@ TEST(LateRequest, ALateCommitOfAWholeBatchTakesTheProgressRecordWithIt) {
   }
 }
 
-// This relay never sends an abort. A client that did would lose messages for which commit said OK, so that what keeps the late
-// request out must be the epoch and not its kind: here a held commit is turned into an abort on its way.
+// This relay aborts only on a producer that it destroys next. A client that went on would lose messages for which commit said OK, so that
+// what keeps the late request out must be the epoch and not its kind: here a held commit is turned into an abort on its way.
 TEST(LateRequest, ALateAbortLosesMessagesWithoutTheRule) {
   const Late late{KafkaApi::end_txn, Amid::second_partition, false, true};
   expect_refused(deliver(late, intact));
