@@ -8,6 +8,7 @@
 
 #include "relay/base/check.h"
 #include "relay/base/log.h"
+#include "relay/base/names.h"
 #include "relay/base/sabotage.h"
 #include "relay/kafka/inspect.h"
 #include "relay/kafka/vet.h"
@@ -27,6 +28,7 @@ constexpr Millis trial_deadline{2'000};  // shorter than a lease
 constexpr Millis last_record_deadline{500};
 constexpr Millis reason_deadline{1'000};     // until the client says why it takes no more messages
 constexpr int give_up_ms = 1;
+constexpr std::int64_t beside_payload_max = key_bytes_max + headers_bytes_max + 256 * 1024;
 // Of librdkafka's queue: the most that it takes. A page bounds what is in it, and a batch in doubt can be larger than pages are now.
 constexpr const char* queue_unbounded = "2147483647";
 
@@ -38,7 +40,7 @@ Result<Conf> Producer::producer_conf() {
                      {"linger.ms", "0"},
                      {"queue.buffering.max.messages", queue_unbounded},
                      {"queue.buffering.max.kbytes", queue_unbounded},
-                     {"message.max.bytes", std::to_string(std::max<std::int64_t>(1'000'000, options_.message_bytes_max + 256 * 1024))}};
+                     {"message.max.bytes", std::to_string(options_.message_bytes_max + beside_payload_max)}};
   if (const auto bytes = topics_.narrowest()) ours.emplace_back("batch.size", std::to_string(*bytes));
   if (record_batch_max_ != 0) ours.emplace_back("batch.num.messages", std::to_string(record_batch_max_));
   if (transactional()) {
@@ -346,48 +348,55 @@ void Producer::bar_unwritable_topics() {
     if (!m.oversize && seen.insert(m.topic).second && !writable_.contains(std::string(m.topic))) untried.push_back(i);
   }
   while (!untried.empty() && !deadline.passed()) {
-    const std::size_t count = std::min(trial_topics_, untried.size());
-    const std::span<const std::size_t> some(untried.data(), count);
-    const auto why = try_topics(page, some, deadline);
-    if (!why) {
-      trial_topics_ = std::max<std::size_t>(1, count / 2);  // too many for the time there is
+    const auto began = Clock::now();
+    const std::span<const std::size_t> some(untried.data(), std::min(trial_topics_, untried.size()));
+    const Trial trial = try_topics(page, some, deadline);
+    if (!trial.answer) {
+      trial_topics_ = std::max<std::size_t>(1, trial.topics / 2);  // too many for the time there is
       break;
     }
-    const bool bad = *why != RD_KAFKA_RESP_ERR_NO_ERROR;
-    if (bad && count > 1) {
-      trial_topics_ = count / 2;
+    const bool bad = *trial.answer != RD_KAFKA_RESP_ERR_NO_ERROR;
+    if (bad && trial.topics > 1) {
+      trial_topics_ = trial.topics / 2;
       continue;
     }
-    for (const std::size_t i : some) {
+    for (const std::size_t i : some.first(trial.topics)) {
       if (!bad) writable_.emplace(page.messages[i].topic);
     }
-    if (*why == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED) {
+    if (*trial.answer == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED) {
       if (const auto topic = topics_.get(page.messages[some.front()].topic, client_.get())) (*topic)->refused = true;
     }
-    if (!bad) trial_topics_ *= 2;
-    untried.erase(untried.begin(), untried.begin() + static_cast<std::ptrdiff_t>(count));
+    if (!bad && Clock::now() - began < trial_deadline / 4) trial_topics_ *= 2;
+    untried.erase(untried.begin(), untried.begin() + static_cast<std::ptrdiff_t>(trial.topics));
   }
   if (untried.empty()) forget_trials();
   abandon();
   topics_.bar_refused();
 }
 
-// One message of each of these topics, in a transaction that is given up. What the cluster says of them; nullopt: it did not say.
-std::optional<rd_kafka_resp_err_t> Producer::try_topics(const Page& page, std::span<const std::size_t> messages, const Deadline& deadline) {
-  if (!renew(mode_, [] { return Result<void>{}; })) return std::nullopt;
+// One message of each of these topics, or of as many of the first as there is time to look up, in a transaction that is given up.
+Producer::Trial Producer::try_topics(const Page& page, std::span<const std::size_t> messages, const Deadline& deadline) {
+  const auto in_time = [&]() -> Result<void> {
+    if (deadline.passed()) return Error{Fault::kafka, "there is no time for a trial"};
+    return {};
+  };
+  if (!renew(mode_, in_time)) return {messages.size(), std::nullopt};
   const KafkaError error(rd_kafka_begin_transaction(client_.get()));
   in_transaction_ = !error;
   reports_.forget_failure();
-  if (error) return std::nullopt;
-  for (const std::size_t i : messages) {
+  if (error) return {messages.size(), std::nullopt};
+  const Deadline look_ups(deadline.left() / 2);
+  std::size_t tried = 0;
+  while (tried < messages.size() && (tried == 0 || !look_ups.passed())) {
+    const std::size_t i = messages[tried++];
     const auto topic = topics_.get(page.messages[i].topic, client_.get());
-    if (!topic) return std::nullopt;
-    if ((*topic)->state == Topic::State::ready && !send_message(**topic, page.messages[i], page, i, 0)) return std::nullopt;
+    if (!topic) return {tried, std::nullopt};
+    if ((*topic)->state == Topic::State::ready && !send_message(**topic, page.messages[i], page, i, 0)) return {tried, std::nullopt};
   }
   while (reports_.missing() > 0 && !deadline.passed()) rd_kafka_poll(client_.get(), 50);
-  if (reports_.purged()) return transaction_error();
-  if (reports_.missing() > 0) return std::nullopt;
-  return reports_.failure();
+  if (reports_.purged()) return {tried, transaction_error()};
+  if (reports_.missing() > 0) return {tried, std::nullopt};
+  return {tried, reports_.failure()};
 }
 
 void Producer::forget_trials() {

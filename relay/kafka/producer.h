@@ -58,7 +58,11 @@ class Producer : public Publisher {
   Result<void> send_progress();
   rd_kafka_resp_err_t transaction_error();
   void bar_unwritable_topics();
-  std::optional<rd_kafka_resp_err_t> try_topics(const Page& page, std::span<const std::size_t> messages, const Deadline& deadline);
+  struct Trial {
+    std::size_t topics;                         // how many were tried
+    std::optional<rd_kafka_resp_err_t> answer;  // what the cluster said of them; nullopt: nothing in time
+  };
+  Trial try_topics(const Page& page, std::span<const std::size_t> messages, const Deadline& deadline);
   void forget_trials();
   static void on_report(rd_kafka_t* client, const rd_kafka_message_t* m, void* self);
 

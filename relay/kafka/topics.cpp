@@ -18,7 +18,7 @@ constexpr Millis describe_patience{60'000};  // after nobody answered: services 
 constexpr Millis limits_patience{10'000};
 constexpr Millis telling_period{60'000};
 constexpr int told_max = 20;  // lines about barred topics in that time
-constexpr std::size_t topics_max = 2'000;  // of names seen; more would be a memory leak made of other people's mistakes
+constexpr std::size_t topics_max = 10'000;  // of names seen; more would be a memory leak made of other people's mistakes
 
 // A handle whose delivery reports lead back to `topic`. The default configuration must be kept: it names the partitioner.
 void open_handle(Topic& topic, rd_kafka_t* client) {
@@ -73,9 +73,7 @@ Topics::Topics(const Options& options) : options_(options) {}
 
 Topic* Topics::find(std::string_view name) {
   if (const auto it = topics_.find(name); it != topics_.end()) return it->second.get();
-  if (topics_.size() >= topics_max) {  // forget those that hold no handle
-    std::erase_if(topics_, [](const auto& entry) { return entry.second->state == Topic::State::barred; });
-  }
+  if (auto why = forbidden_topic(name, options_)) return forbidden(name, why->first, std::move(why->second));
   auto topic = std::make_unique<Topic>();
   topic->name = name;
   Topic* const raw = topic.get();
@@ -98,6 +96,17 @@ void Topics::tell_barred(const Topic& topic, const char* error_class) {
   log::event(log::Level::warn, "topic_barred", {{"topic", topic.name}, {"reason", error_class}, {"left_out", std::exchange(untold_, 0)}});
 }
 
+// Nothing is kept of it but that it was told.
+Topic* Topics::forbidden(std::string_view name, const char* error_class, std::string text) {
+  forbidden_.name = name;
+  forbidden_.state = Topic::State::barred;
+  forbidden_.error_class = error_class;
+  forbidden_.error_text = std::move(text);
+  if (told_forbidden_.size() >= topics_max) told_forbidden_.clear();
+  if (told_forbidden_.insert(forbidden_.name).second) tell_barred(forbidden_, error_class);
+  return &forbidden_;
+}
+
 void Topics::bar(Topic& topic, const char* error_class, std::string text) {
   if (topic.state != Topic::State::barred) {
     tell_barred(topic, error_class);
@@ -114,14 +123,9 @@ void Topics::bar(Topic& topic, const char* error_class, std::string text) {
 Result<Topic*> Topics::get(std::string_view name, rd_kafka_t* client) {
   Topic& topic = *find(name);
   const auto now = Clock::now();
-  if (topic.state == Topic::State::ready || topic.for_good) return &topic;
+  if (topic.state == Topic::State::ready || &topic == &forbidden_) return &topic;
   if (topic.state == Topic::State::barred && now < topic.ask_again_at) return &topic;
   if (topic.state == Topic::State::doubtful && now < topic.doubtful_since + options_.missing_after) return &topic;
-  if (auto why = forbidden_topic(name, options_)) {
-    bar(topic, why->first, std::move(why->second));
-    topic.for_good = true;
-    return &topic;
-  }
   if (!topic.handle) open_handle(topic, client);
   if (!topic.handle) return error_of("opening topic " + topic.name, rd_kafka_last_error());
   const rd_kafka_metadata_t* raw = nullptr;
@@ -174,8 +178,10 @@ void Topics::renew_limits(Topic& topic, rd_kafka_t* client) {
 }
 
 void Topics::attach(rd_kafka_t* client) {
+  // Only here: as long as a client lives, it leads back to each topic that had a handle.
+  if (topics_.size() >= topics_max) std::erase_if(topics_, [](const auto& entry) { return entry.second->state == Topic::State::barred; });
   for (auto& [name, topic] : topics_) {
-    if (topic->for_good || topic->state == Topic::State::barred) continue;
+    if (topic->state == Topic::State::barred) continue;
     open_handle(*topic, client);
   }
 }

@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "relay/base/clock.h"
@@ -28,7 +29,6 @@ struct Topic {
   State state = State::unknown;
   std::string error_class;  // when barred
   std::string error_text;
-  bool for_good = false;    // barred by name or configuration, whatever the cluster says
   Clock::time_point doubtful_since{};
   Clock::time_point ask_again_at{};
   std::chrono::milliseconds patience{};  // between two questions about a barred topic; doubles
@@ -60,7 +60,8 @@ class Topics {
  public:
   explicit Topics(const Options& options);
 
-  // The topic of this name; looked up in the cluster with `client` where that is due. Blocks for one answer at most.
+  // The topic of this name; looked up in the cluster with `client` where that is due. Blocks for one answer at most. One that is barred
+  // by its name or by configuration is valid until the next call.
   //   kafka   the cluster did not answer: nothing is known.
   Result<Topic*> get(std::string_view name, rd_kafka_t* client);
   // Calls visit(topic, message, index) for each message of the page but those with an index in `skip` (ascending), in order, until
@@ -84,10 +85,11 @@ class Topics {
   Offsets delivered() const;
 
  private:
-  Topic* find(std::string_view name);
+  Topic* find(std::string_view name);  // or forbidden_
   void look_up(Topic& topic, rd_kafka_t* client, const rd_kafka_metadata_topic_t& answer);
   void learn_limits(Topic& topic, rd_kafka_t* client);
   void bar(Topic& topic, const char* error_class, std::string text);
+  Topic* forbidden(std::string_view name, const char* error_class, std::string text);
   void tell_barred(const Topic& topic, const char* error_class);
 
   const Options& options_;
@@ -95,6 +97,8 @@ class Topics {
   Clock::time_point telling_since_{};
   int told_ = 0;
   int untold_ = 0;
+  Topic forbidden_;  // the one that was asked for last
+  std::unordered_set<std::string> told_forbidden_;
   std::unordered_map<std::string_view, std::unique_ptr<Topic>> topics_;  // keys are views of Topic::name
 };
 

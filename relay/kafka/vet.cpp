@@ -28,7 +28,7 @@ Rejection too_large(const Message& m, std::int64_t bytes, const std::string& lim
 }
 
 bool is_too_large(const Message& m, const Page& page, const Topic& topic) {
-  return topic.bytes_max != 0 && m.payload_bytes + 1024 > topic.bytes_max / 2 && record_bytes(m, page) > topic.bytes_max;
+  return topic.bytes_max != 0 && record_bytes(m, page) > topic.bytes_max;
 }
 
 }  // namespace

@@ -103,7 +103,8 @@ std::string page_sql(const PageQuery& q) {
   if (q.bytes_max) {
     // As Reader counts. Were it more, a page that is cut here would look exhausted; were it less, the relay would read what it discards.
     const std::string size = "octet_length(m.topic) + coalesce(octet_length(m.key), 0) + coalesce(octet_length(m.payload), 0) + "
-                             "coalesce(octet_length(m.headers::text) + 1, 0) + coalesce(octet_length(m.dedup_key), 0) + " +
+                             "coalesce(octet_length(m.dedup_key), 0) + " +
+                             std::string(q.headers_counted ? "coalesce(octet_length(m.headers::text) + 1, 0) + " : "") +
                              std::to_string(copied_row_overhead);
     sql = "select m.* from (select m.*, sum(m.size) over (order by m.seq rows unbounded preceding) - m.size as before "
           "from (select m.*, " + size + " as size from (" + sql + ") m) m) m where m.before < " + std::to_string(*q.bytes_max);

@@ -22,6 +22,7 @@ struct PageQuery {
   std::int64_t limit = 0;
   std::optional<std::int64_t> bytes_max;    // let the server stop at this many bytes: for large or unknown sizes
   std::int64_t message_bytes_max = 0;
+  bool headers_counted = true;  // among bytes_max, for which the server prints those of `limit` rows
 };
 
 // Takes the next snapshot. Touches no table: what an empty poll costs depends on nothing that anybody keeps or holds open.

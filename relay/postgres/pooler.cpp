@@ -14,6 +14,7 @@ struct Setting {
   const char* value;
 };
 constexpr Setting settings[] = {
+    {"client_encoding", "UTF8"},  // where pages are cut, sizes are compared across it
     {"row_security", "off"},
     {"statement_timeout", "10min"},
     {"lock_timeout", "30s"},

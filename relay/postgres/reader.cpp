@@ -63,6 +63,7 @@ Result<void> Reader::start_copy() {
   PageQuery q{cursor_.base, *cursor_.upto, cursor_.fresh_from, cursor_.after_seq, {}, {}, limit_, {}, options_.message_bytes_max};
   bytes_max_ = options_.batch_bytes_max;
   if (metered()) q.bytes_max = bytes_max_;
+  q.headers_counted = bytes_per_message_ != 0;  // the limit is a guess
   page_.emplace();
   page_->base = cursor_.base;
   page_->upto = *cursor_.upto;

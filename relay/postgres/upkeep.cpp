@@ -26,18 +26,31 @@ const std::string guard =
 
 std::string horizon_sql(const std::string& keep) {
   // The oldest young stream batch, or if none is young, the newest; then back to the first one of its difference, because
-  // the messages of a difference are kept together.
-  return "select coalesce((select p.number + 1 from outbox.batch p where p.number < h.number and p.base::text <> h.base::text "
-         "order by p.number desc limit 1), 0) as number, h.base from outbox.batch h where h.number = coalesce("
-         "(select b.number from outbox.batch b where b.kind = 'stream' and b.opened_at > clock_timestamp() - " + keep +
-         "::interval order by b.number limit 1), "
-         "(select b.number from outbox.batch b where b.kind = 'stream' order by b.number desc limit 1))";
+  // the messages of a difference are kept together. It is bisected: there can be millions of old ones. Whatever the clock did, what is
+  // found is a stream batch.
+  return "with recursive old as materialized (select clock_timestamp() - " + keep + R"(::interval as until),
+      search(lo, hi) as (
+        select (select b.number from outbox.batch b where b.kind = 'stream' order by b.number limit 1),
+               (select b.number + 1 from outbox.batch b where b.kind = 'stream' order by b.number desc limit 1)
+        union all
+        select case when x.opened_at <= (select o.until from old o) then x.number + 1 else s.lo end,
+               case when x.opened_at <= (select o.until from old o) then s.hi else (s.lo + s.hi) / 2 end
+        from search s left join lateral (
+          select b.number, b.opened_at from outbox.batch b where b.number >= (s.lo + s.hi) / 2 and b.number < s.hi and b.kind = 'stream'
+          order by b.number limit 1) x on true
+        where s.lo < s.hi)
+    select coalesce((select p.number + 1 from outbox.batch p where p.number < h.number and p.base::text <> h.base::text
+                     order by p.number desc limit 1), 0) as number, h.base
+    from outbox.batch h where h.number = coalesce(
+      (select b.number from outbox.batch b where b.kind = 'stream' and b.number >= (select max(s.lo) from search s) order by b.number limit 1),
+      (select b.number from outbox.batch b where b.kind = 'stream' order by b.number desc limit 1)))";
 }
 
 std::string unneeded_batches_sql(const std::string& horizon) {
   return "b.number < " + horizon + " and b.delivered_at is not null and b.number < (select min(k.number) from (select s.number "
          "from outbox.batch s where s.kind = 'stream' order by s.number desc limit 2) k) "
-         "and not exists (select from outbox.parked p where p.parked_for = b.number or p.released_in = b.number)";
+         "and not exists (select from outbox.parked p where p.parked_for = b.number) "
+         "and not exists (select from outbox.parked p where p.released_in = b.number)";
 }
 
 Result<Pruned> prune_page(Control& control, const Options& options, std::chrono::milliseconds keep, std::int64_t epoch,
@@ -85,21 +98,21 @@ Result<Pruned> prune_page(Control& control, const Options& options, std::chrono:
 }
 
 Result<std::int64_t> move_due(Control& control, const Options& options, std::int64_t epoch, std::int64_t rows) {
-  // Looked at first, because the row lock of the guard costs a transaction id.
+  // Looked at first, because the row lock of the guard costs a transaction id. The time in a subquery can be looked for in the index;
+  // by itself it would be compared with all that lies in the future.
   auto due = control.run("looking for scheduled messages",
                          "select has_any_column_privilege('outbox.scheduled', 'update') from outbox.scheduled d "
-                         "where d.deliver_at <= clock_timestamp() order by d.deliver_at limit 1");
+                         "where d.deliver_at <= (select clock_timestamp()) order by d.deliver_at limit 1");
   if (!due) return due.error();
   if (due->empty()) return std::int64_t{0};
   // Whoever cancels a message may keep its transaction open. The guard's lock must not wait for that: it holds up the lease. Schemas
   // before version 3 do not give the right to lock a row.
   const char* const locked_by_nobody = (*due)[0][0].as<bool>() ? " for update of d skip locked" : "";
   auto moved = control.run("moving scheduled messages", "with " + guard + R"(,
-    chosen as materialized (
-      select d.id from outbox.scheduled d where exists (select from guard) and d.deliver_at <= clock_timestamp()
-      order by d.deliver_at, d.seq limit $3)" + locked_by_nobody + R"(),
     due as (
-      delete from outbox.scheduled s using chosen c where s.id = c.id
+      delete from outbox.scheduled s using guard where s.ctid = any (array(
+        select d.ctid from outbox.scheduled d where d.deliver_at <= (select clock_timestamp())
+        order by d.deliver_at, d.seq limit $3)" + locked_by_nobody + R"())
       returning s.id, s.deliver_at, s.seq, s.topic, s.key, s.payload, s.headers, s.dedup_key, s.created_at)
     insert into outbox.message (id, topic, key, payload, headers, dedup_key, created_at)
     select d.id, d.topic, d.key, d.payload, d.headers, d.dedup_key, d.created_at from due d order by d.deliver_at, d.seq)",

@@ -1,10 +1,6 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- Bounds of what enters the relay whole: a payload above delivery.message_bytes_max does not. Not validated where there may be many rows.
 
-alter table outbox.message
-  add constraint topic_at_most_1024_bytes check (pg_catalog.octet_length(topic) <= 1024) not valid,
-  add constraint key_at_most_1_mib check (pg_catalog.octet_length(key) <= 1048576) not valid,
-  add constraint headers_at_most_1_mib check (pg_catalog.octet_length(headers::text) <= 1048576) not valid;
 -- The relay must be able to move what it finds there.
 alter table outbox.scheduled
   add constraint topic_at_most_1024_bytes check (pg_catalog.octet_length(topic) <= 1024),
@@ -14,6 +10,12 @@ alter table outbox.parked
   add constraint topic_at_most_1024_bytes check (pg_catalog.octet_length(edited_topic) <= 1024),
   add constraint key_at_most_1_mib check (pg_catalog.octet_length(edited_key) <= 1048576),
   add constraint headers_at_most_1_mib check (pg_catalog.octet_length(edited_headers::text) <= 1048576);
+-- Last, because applications wait from here on. A replay adds a header of its own, which only operators may.
+alter table outbox.message
+  add constraint topic_at_most_1024_bytes check (pg_catalog.octet_length(topic) <= 1024) not valid,
+  add constraint key_at_most_1_mib check (pg_catalog.octet_length(key) <= 1048576) not valid,
+  add constraint headers_at_most_1_mib
+    check (pg_catalog.octet_length(headers::text) <= 1048576 or headers ? 'outbox-replay') not valid;
 comment on column outbox.message.topic is 'Kafka topic. At most 1024 bytes; Kafka takes 249.';
 comment on column outbox.message.key is
   'Kafka record key (at most 1 MiB); messages of one (topic, key) keep their order. Null: no order.';

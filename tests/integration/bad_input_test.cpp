@@ -186,6 +186,40 @@ TEST_F(BadInputTest, NamesKeysAndHeadersThatAreTooLarge) {
   EXPECT_EQ(world.value("select error_class from outbox.parked"), "topic_invalid");
 }
 
+TEST_F(BadInputTest, NamesMadeOfOtherThingsAreParkedWithoutAFloodOfLines) {
+  world.environment["OUTBOX_RELAY_TOPICS_ALLOW"] = topic;
+  world.sql("insert into outbox.message (topic) select 'name-' || g from generate_series(1, 25000) g");
+  const std::string log = world.deliver();
+  EXPECT_EQ(world.value("select count(*) from outbox.parked p where p.error_class = 'topic_not_allowed'"), "25000");
+  int lines = 0;
+  for (auto at = log.find("topic_barred"); at != std::string::npos; at = log.find("topic_barred", at + 1)) ++lines;
+  EXPECT_GE(lines, 1);
+  EXPECT_LE(lines, 40);  // 20 a minute
+}
+
+// The first page that a relay reads is cut by guess.
+TEST_F(BadInputTest, ABacklogOfLargeHeaders) {
+  world.sql("insert into outbox.message (topic, headers) select '" + topic + "', jsonb_build_object('a', repeat('h', 8000)) "
+            "from generate_series(1, 1000) g");
+  world.deliver({{"OUTBOX_RELAY_DELIVERY_BATCH_BYTES_MAX", "64KiB"}, {"OUTBOX_RELAY_DELIVERY_MESSAGE_BYTES_MAX", "1KiB"}});
+  EXPECT_EQ(test::read_log(world.kafka().brokers(), {topic}, test::Isolation::read_committed).records.size(), 1'001U);
+}
+
+// A key and headers of a megabyte each are legal where the topic takes them, and are found before they are sent where it does not.
+TEST_F(BadInputTest, LargeKeysAndHeaders) {
+  const std::string wide = world.topic("wide", 1, {"max.message.bytes=4000000"});
+  for (const std::string& to : {topic, wide}) {
+    world.sql("insert into outbox.message (topic, key, payload, headers) values ('" + to + "', convert_to(repeat('k', 1048576), 'UTF8'), "
+              "convert_to(repeat('p', 1048576), 'UTF8'), jsonb_build_object('a', repeat('h', 1048000)))");
+  }
+  const std::string log = world.deliver();
+  EXPECT_EQ(world.value("select string_agg(p.topic || ' ' || p.error_class, ',') from outbox.parked p"), topic + " too_large");
+  EXPECT_EQ(log.find("messages_refused"), std::string::npos) << log;
+  const auto records = test::read_log(world.kafka().brokers(), {wide}, test::Isolation::read_committed).records;
+  ASSERT_EQ(records.size(), 1U);
+  EXPECT_EQ(records.front().header("a")->size(), 1'048'000U);
+}
+
 TEST_F(BadInputTest, RowsThatSomebodyDeletedFromABatchInDoubt) {
   world.sql("insert into outbox.message (topic, payload) values ('" + topic + "', 'y')");
   {

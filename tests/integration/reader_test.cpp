@@ -208,6 +208,24 @@ TEST_F(ReaderTest, ARereadGivesTheSameRowsAndStopsWhenOneIsGone) {
   EXPECT_EQ(gone.error().fault, Fault::refused);
 }
 
+// Whatever the connection string says: the relay compares sizes with those that the server has counted.
+TEST_F(ReaderTest, AnEncodingInTheConnectionStringIsNotTaken) {
+  options.batch_bytes_max = 64 << 10;
+  session = std::move(*postgres::Session::connect(world.dsn() + " client_encoding=LATIN1"));
+  reader.attach(session.get());
+  const std::string write = "insert into outbox.message (topic, headers) select 't', jsonb_build_object('a', repeat('\u00e9', 1500)) "
+                            "from generate_series(1, ";
+  world.sql(write + "10) g");
+  ASSERT_TRUE(page());  // from now on the average is known
+  world.sql(write + "1000) g");
+  std::size_t all = 0;
+  while (auto p = page()) {
+    all += p->messages.size();
+    for (const Header& h : p->headers) ASSERT_EQ(h.value.size(), 3'000U);
+  }
+  EXPECT_EQ(all, 1'000U);
+}
+
 struct Columns {
   const char* name;
   const char* values;  // of topic, key, payload, headers, dedup_key
@@ -220,11 +238,21 @@ class BytesOf : public ReaderTest, public ::testing::WithParamInterface<Columns>
 TEST_P(BytesOf, APageEndsAtItsBytes) {
   options.batch_bytes_max = 64 << 10;
   options.message_bytes_max = 20'000;
-  world.sql(std::string("insert into outbox.message (topic, key, payload, headers, dedup_key) select ") + GetParam().values +
-            " from generate_series(1, 5000) g");
+  const auto write = [&](int messages) {
+    world.sql(std::string("insert into outbox.message (topic, key, payload, headers, dedup_key) select ") + GetParam().values +
+              " from generate_series(1, " + std::to_string(messages) + ") g");
+  };
+  write(30);
+  ASSERT_TRUE(page());  // from now on the average is known
+  write(5'000 - 30);
   std::int64_t last = 0;
   std::size_t all = 0;
-  while (auto p = page()) {
+  for (int empty = 0; empty < 2;) {  // one can be the end of a difference whose last page was full
+    const auto p = page();
+    if (!p) {
+      ++empty;
+      continue;
+    }
     EXPECT_LE(p->bytes, (64 << 10) + 40'000);
     for (const Message& m : p->messages) {
       EXPECT_GT(m.seq, last);
@@ -232,7 +260,8 @@ TEST_P(BytesOf, APageEndsAtItsBytes) {
     }
     all += p->messages.size();
   }
-  EXPECT_EQ(all, 5'000U);
+  EXPECT_GE(all, 5'000U - 30);
+  EXPECT_EQ(std::to_string(last), world.value("select max(seq) from outbox.message"));
 }
 
 INSTANTIATE_TEST_SUITE_P(

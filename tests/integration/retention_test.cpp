@@ -45,8 +45,9 @@ class Retention : public ::testing::Test {
   void age(const std::string& by = "2 hours", const std::string& up_to = "9999") {
     world.sql("update outbox.batch set opened_at = opened_at - '" + by + "'::interval where number <= " + up_to);
   }
-  // All that retention would, with the lease in hand.
-  void prune() {
+  // With the lease in hand, by a function of control, options and epoch.
+  template <typename Work>
+  void as_holder(const Work& work) {
     postgres::Options options;
     options.dsn = Secret(world.dsn());
     options.relay = world.name();
@@ -61,14 +62,20 @@ class Retention : public ::testing::Test {
     });
     const auto taken = lease.take();
     ASSERT_TRUE(taken && *taken);
-    constexpr std::int64_t rows = 2;
-    for (bool more = true; more;) {
-      const auto page = postgres::prune_page(journal.control(), options, Millis{60'000}, (*taken)->epoch, rows);
-      ASSERT_TRUE(page) << page.error().text();
-      EXPECT_LE(page->batches, rows);
-      more = page->more;
-    }
+    work(journal.control(), options, (*taken)->epoch);
     ASSERT_TRUE(lease.release());
+  }
+  // All that retention would.
+  void prune() {
+    as_holder([](postgres::Control& control, const postgres::Options& options, std::int64_t epoch) {
+      constexpr std::int64_t rows = 2;
+      for (bool more = true; more;) {
+        const auto page = postgres::prune_page(control, options, Millis{60'000}, epoch, rows);
+        ASSERT_TRUE(page) << page.error().text();
+        EXPECT_LE(page->batches, rows);
+        more = page->more;
+      }
+    });
   }
   Texts column(const std::string& statement) {
     Texts out;
@@ -213,6 +220,37 @@ TEST_F(Retention, AReleasedMessageGoesWhenItsReleaseIsOld) {
   EXPECT_EQ(world.value("select count(*) from outbox.parked"), "0");
   EXPECT_EQ(world.value("select count(*) from outbox.status_of_seq(1)"), "0");
   EXPECT_EQ(batches(), (Texts{"4", "5"}));
+}
+
+// It is bisected, among batches of both kinds, with gaps in their numbers.
+TEST_F(Retention, TheHorizonIsTheOldestYoungStreamBatch) {
+  world.sql("insert into outbox.batch (number, epoch, token, kind, mode, base, upto, after_seq, upto_seq, exhausted, messages, bytes, opened_at) "
+            "select g * 3 + g % 2, 1, gen_random_uuid(), case when g % 5 = 0 then 'release' else 'stream' end, 'exactly-once', "
+            "(g || ':' || g || ':')::pg_snapshot, (g + 1 || ':' || g + 1 || ':')::pg_snapshot, 0, 0, true, 1, 1, "
+            "clock_timestamp() - make_interval(mins => 1000 - g) from generate_series(1, 1000) g");
+  for (const int minutes : {0, 1, 2, 3, 400, 500, 501, 502, 503, 504, 505, 998, 999, 1000, 5000}) {
+    const std::string keep = "'" + std::to_string(minutes * 60 + 30) + " s'";
+    const std::string searched = world.value("select h.base from (" + postgres::horizon_sql(keep) + ") h");
+    const std::string linear = world.value(
+        "select coalesce((select b.base from outbox.batch b where b.kind = 'stream' and b.opened_at > clock_timestamp() - " + keep +
+        "::interval order by b.number limit 1), (select b.base from outbox.batch b where b.kind = 'stream' order by b.number desc limit 1))");
+    EXPECT_EQ(searched, linear) << keep;
+  }
+}
+
+TEST_F(Retention, MessagesThatAreDueLaterAreNotLookedAt) {
+  world.sql("insert into outbox.scheduled (deliver_at, topic) select now() + interval '1 day', '" + topic + "' from generate_series(1, 20000)");
+  world.sql("insert into outbox.scheduled (deliver_at, topic) values (now(), '" + topic + "')");
+  world.sql("analyze outbox.scheduled");
+  world.sql("select pg_stat_reset()");
+  as_holder([](postgres::Control& control, const postgres::Options& options, std::int64_t epoch) {
+    const auto moved = postgres::move_due(control, options, epoch, 10'000);
+    ASSERT_TRUE(moved) << moved.error().text();
+    EXPECT_EQ(*moved, 1);
+  });
+  const std::string counted = "select coalesce(sum(s.idx_tup_read), 0) from pg_stat_user_indexes s where s.relname = 'scheduled'";
+  test::eventually("the server has counted", [&] { return world.value(counted) != "0"; });
+  EXPECT_LT(std::stoll(world.value(counted)), 100);
 }
 
 TEST_F(Retention, NothingIsPrunedWithoutTheLease) {
