@@ -24,7 +24,8 @@ constexpr Millis metadata_slice{2'000};       // a question that is asked again,
 constexpr Millis init_slice{1'000};
 constexpr Millis progress_deadline{4'000};   // shorter than a lease; unanswered, the question is asked again
 constexpr Millis guard_deadline{2'000};
-constexpr Millis trial_deadline{2'000};  // shorter than a lease
+constexpr Millis trial_deadline{1'500};   // between two looks at the lease
+constexpr Millis search_deadline{2'000};  // of as many trials as there is time for
 constexpr Millis last_record_deadline{500};
 constexpr Millis reason_deadline{1'000};     // until the client says why it takes no more messages
 constexpr int give_up_ms = 1;
@@ -107,6 +108,7 @@ void Producer::abandon() {
 Result<void> Producer::renew(Mode mode, const std::function<Result<void>()>& meanwhile) {
   abandon();
   mode_ = mode;
+  meanwhile_ = meanwhile;
   record_batch_max_ = wanted_record_batch_max_;
   auto conf = producer_conf();
   if (!conf) return conf.error();
@@ -340,19 +342,18 @@ void Producer::bar_unwritable_topics() {
   if (topics_.bar_refused() > 0 || !transactional()) return;
   CHECK(reports_.page() != nullptr);
   const Page& page = *reports_.page();
-  const Deadline deadline(trial_deadline);
+  const Deadline deadline(search_deadline);
   std::vector<std::size_t> untried;  // indexes into the page, one of each topic
   std::unordered_set<std::string_view> seen;
   for (std::size_t i = 0; i < page.messages.size(); ++i) {
     const Message& m = page.messages[i];
     if (!m.oversize && seen.insert(m.topic).second && !writable_.contains(std::string(m.topic))) untried.push_back(i);
   }
-  while (!untried.empty() && !deadline.passed()) {
-    const auto began = Clock::now();
+  while (!untried.empty() && !deadline.passed() && meanwhile_()) {
     const std::span<const std::size_t> some(untried.data(), std::min(trial_topics_, untried.size()));
-    const Trial trial = try_topics(page, some, deadline);
+    const Trial trial = try_topics(page, some);
     if (!trial.answer) {
-      trial_topics_ = std::max<std::size_t>(1, trial.topics / 2);  // too many for the time there is
+      if (trial.topics > 0) trial_topics_ = std::max<std::size_t>(1, trial.topics / 2);  // too many for the time there is
       break;
     }
     const bool bad = *trial.answer != RD_KAFKA_RESP_ERR_NO_ERROR;
@@ -366,7 +367,7 @@ void Producer::bar_unwritable_topics() {
     if (*trial.answer == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED) {
       if (const auto topic = topics_.get(page.messages[some.front()].topic, client_.get())) (*topic)->refused = true;
     }
-    if (!bad && Clock::now() - began < trial_deadline / 4) trial_topics_ *= 2;
+    if (!bad && trial.quick) trial_topics_ *= 2;
     untried.erase(untried.begin(), untried.begin() + static_cast<std::ptrdiff_t>(trial.topics));
   }
   if (untried.empty()) forget_trials();
@@ -375,28 +376,27 @@ void Producer::bar_unwritable_topics() {
 }
 
 // One message of each of these topics, or of as many of the first as there is time to look up, in a transaction that is given up.
-Producer::Trial Producer::try_topics(const Page& page, std::span<const std::size_t> messages, const Deadline& deadline) {
-  const auto in_time = [&]() -> Result<void> {
-    if (deadline.passed()) return Error{Fault::kafka, "there is no time for a trial"};
-    return {};
-  };
-  if (!renew(mode_, in_time)) return {messages.size(), std::nullopt};
+Producer::Trial Producer::try_topics(const Page& page, std::span<const std::size_t> messages) {
+  const auto meanwhile = meanwhile_;
+  if (!renew(mode_, meanwhile)) return {};
   const KafkaError error(rd_kafka_begin_transaction(client_.get()));
   in_transaction_ = !error;
   reports_.forget_failure();
-  if (error) return {messages.size(), std::nullopt};
-  const Deadline look_ups(deadline.left() / 2);
-  std::size_t tried = 0;
-  while (tried < messages.size() && (tried == 0 || !look_ups.passed())) {
-    const std::size_t i = messages[tried++];
+  if (error) return {};
+  const Deadline look_ups(trial_deadline / 2);
+  const Deadline deadline(trial_deadline);
+  Trial trial;
+  while (trial.topics < messages.size() && (trial.topics == 0 || !look_ups.passed())) {
+    const std::size_t i = messages[trial.topics++];
     const auto topic = topics_.get(page.messages[i].topic, client_.get());
-    if (!topic) return {tried, std::nullopt};
-    if ((*topic)->state == Topic::State::ready && !send_message(**topic, page.messages[i], page, i, 0)) return {tried, std::nullopt};
+    if (!topic) return trial;
+    if ((*topic)->state == Topic::State::ready && !send_message(**topic, page.messages[i], page, i, 0)) return trial;
   }
   while (reports_.missing() > 0 && !deadline.passed()) rd_kafka_poll(client_.get(), 50);
-  if (reports_.purged()) return {tried, transaction_error()};
-  if (reports_.missing() > 0) return {tried, std::nullopt};
-  return {tried, reports_.failure()};
+  trial.quick = deadline.left() > trial_deadline / 2;
+  if (reports_.purged()) trial.answer = transaction_error();
+  else if (reports_.missing() == 0) trial.answer = reports_.failure();
+  return trial;
 }
 
 void Producer::forget_trials() {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <unordered_set>
@@ -30,7 +31,7 @@ class Producer : public Publisher {
   void limit_record_batches(std::size_t messages_max) override { wanted_record_batch_max_ = messages_max; }
   void abandon() override;
   bool clean(Mode mode) const override {
-    return client_ && clean_ && mode == mode_ && record_batch_max_ == wanted_record_batch_max_;
+    return client_ && clean_ && mode == mode_ && record_batch_max_ == wanted_record_batch_max_ && !topics_.crowded();
   }
   Result<Vetted> vet(const Page& page) override;
   void doubt_barred_topics() override { topics_.doubt_barred(); }
@@ -59,10 +60,11 @@ class Producer : public Publisher {
   rd_kafka_resp_err_t transaction_error();
   void bar_unwritable_topics();
   struct Trial {
-    std::size_t topics;                         // how many were tried
+    std::size_t topics = 0;                     // how many were tried
     std::optional<rd_kafka_resp_err_t> answer;  // what the cluster said of them; nullopt: nothing in time
+    bool quick = false;                         // there is time for more of them
   };
-  Trial try_topics(const Page& page, std::span<const std::size_t> messages, const Deadline& deadline);
+  Trial try_topics(const Page& page, std::span<const std::size_t> messages);
   void forget_trials();
   static void on_report(rd_kafka_t* client, const rd_kafka_message_t* m, void* self);
 
@@ -76,6 +78,7 @@ class Producer : public Publisher {
   Client client_;
   Mode mode_ = Mode::exactly_once;  // of this incarnation
   bool clean_ = false;
+  std::function<Result<void>()> meanwhile_;  // of the last renew()
   std::int64_t progress_offset_ = -1;  // of the last progress record of this incarnation, if it is known
   bool intruded_ = false;              // somebody else wrote one since
   bool in_transaction_ = false;  // begun, and no commit of it attempted

@@ -28,6 +28,9 @@ void open_handle(Topic& topic, rd_kafka_t* client) {
   if (!topic.handle) rd_kafka_topic_conf_destroy(conf);
 }
 
+// Nobody has named it since it was to be asked about again.
+bool forgettable(const Topic& topic, Clock::time_point now) { return topic.state == Topic::State::barred && now >= topic.ask_again_at; }
+
 bool allowed(std::string_view name, const std::vector<std::string>& allow) {
   return std::any_of(allow.begin(), allow.end(), [&](const std::string& pattern) {
     if (!pattern.empty() && pattern.back() == '*') return name.starts_with(std::string_view(pattern).substr(0, pattern.size() - 1));
@@ -124,7 +127,7 @@ Result<Topic*> Topics::get(std::string_view name, rd_kafka_t* client) {
   Topic& topic = *find(name);
   const auto now = Clock::now();
   if (topic.state == Topic::State::ready || &topic == &forbidden_) return &topic;
-  if (topic.state == Topic::State::barred && now < topic.ask_again_at) return &topic;
+  if (topic.state == Topic::State::barred && (now < topic.ask_again_at || (vetting_since_ && topic.asked_at >= *vetting_since_))) return &topic;
   if (topic.state == Topic::State::doubtful && now < topic.doubtful_since + options_.missing_after) return &topic;
   if (!topic.handle) open_handle(topic, client);
   if (!topic.handle) return error_of("opening topic " + topic.name, rd_kafka_last_error());
@@ -137,6 +140,8 @@ Result<Topic*> Topics::get(std::string_view name, rd_kafka_t* client) {
 }
 
 void Topics::look_up(Topic& topic, rd_kafka_t* client, const rd_kafka_metadata_topic_t& answer) {
+  topic.asked_at = Clock::now();
+  ++look_ups_;
   switch (answer.err) {
     case RD_KAFKA_RESP_ERR_NO_ERROR:
     case RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE:
@@ -179,7 +184,9 @@ void Topics::renew_limits(Topic& topic, rd_kafka_t* client) {
 
 void Topics::attach(rd_kafka_t* client) {
   // Only here: as long as a client lives, it leads back to each topic that had a handle.
-  if (topics_.size() >= topics_max) std::erase_if(topics_, [](const auto& entry) { return entry.second->state == Topic::State::barred; });
+  if (topics_.size() >= topics_max) {
+    std::erase_if(topics_, [](const auto& entry) { return forgettable(*entry.second, Clock::now()); });
+  }
   for (auto& [name, topic] : topics_) {
     if (topic->state == Topic::State::barred) continue;
     open_handle(*topic, client);
@@ -194,7 +201,15 @@ std::optional<std::int64_t> Topics::narrowest() const {
   return bytes;
 }
 
+bool Topics::crowded() const {
+  if (topics_.size() < topics_max) return false;
+  const auto now = Clock::now();
+  const auto count = std::count_if(topics_.begin(), topics_.end(), [&](const auto& entry) { return forgettable(*entry.second, now); });
+  return static_cast<std::size_t>(count) >= topics_max / 2;
+}
+
 void Topics::detach() {
+  vetting_since_.reset();
   for (auto& [name, topic] : topics_) {
     topic->handle.reset();
     topic->partitions.clear();

@@ -30,6 +30,7 @@ struct Topic {
   std::string error_class;  // when barred
   std::string error_text;
   Clock::time_point doubtful_since{};
+  Clock::time_point asked_at{};
   Clock::time_point ask_again_at{};
   std::chrono::milliseconds patience{};  // between two questions about a barred topic; doubles
   std::int64_t bytes_max = 0;            // max.message.bytes of the topic; 0: not known
@@ -68,6 +69,14 @@ class Topics {
   // a visit or a look-up fails.
   template <typename Visit>
   Result<void> visit(const Page& page, std::span<const std::size_t> skip, rd_kafka_t* client, Visit visit);
+  // From the first look at a page until it is settled, no barred topic is asked about twice: there may be more than can be asked about
+  // before the first is due again.
+  void begin_vetting() { vetting_since_ = vetting_since_.value_or(Clock::now()); }
+  void end_vetting() { vetting_since_.reset(); }
+  // How often the cluster was asked about a topic.
+  std::int64_t look_ups() const { return look_ups_; }
+  // Whether there are many that only a new incarnation can forget.
+  bool crowded() const;
   // Makes handles for all known topics in a new incarnation, so that their metadata is there before the first transaction.
   void attach(rd_kafka_t* client);
   // The lowest limit of a record batch's size among the topics that have refused something for its size; nullopt: none has.
@@ -94,6 +103,8 @@ class Topics {
 
   const Options& options_;
   Clock::time_point describe_again_at_{};
+  std::optional<Clock::time_point> vetting_since_;
+  std::int64_t look_ups_ = 0;
   Clock::time_point telling_since_{};
   int told_ = 0;
   int untold_ = 0;

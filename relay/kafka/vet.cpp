@@ -45,10 +45,12 @@ Result<Publisher::Vetted> vet(const Page& page, Topics& topics, rd_kafka_t* clie
     return too_large(m, record_bytes(m, page), "max.message.bytes of the topic (" + std::to_string(topic.bytes_max) + ")");
   };
   const Deadline deadline(look_ups_max);
+  topics.begin_vetting();
+  const auto look_ups = topics.look_ups();
   const Topic* last = nullptr;
   bool overtime = false;  // what was looked up until then is known the next time
   auto looked = topics.visit(page, {}, client, [&](Topic& topic, const Message& m, std::size_t) -> Result<void> {
-    overtime = std::exchange(last, &topic) != &topic && deadline.passed();
+    overtime = std::exchange(last, &topic) != &topic && topics.look_ups() != look_ups && deadline.passed();
     if (overtime) return Error{Fault::kafka, "looking up topics takes long"};
     if (topic.state == Topic::State::doubtful) {
       out.settled = false;
@@ -59,6 +61,7 @@ Result<Publisher::Vetted> vet(const Page& page, Topics& topics, rd_kafka_t* clie
   });
   if (overtime) out.settled = false;
   else if (!looked) return looked.error();
+  if (out.settled) topics.end_vetting();
   return out;
 }
 

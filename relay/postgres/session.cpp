@@ -31,7 +31,6 @@ Result<std::string> connection_string(const Secret& dsn, const Secret& password,
   std::map<std::string, std::string> values = {
       {"connect_timeout", "5"},      {"keepalives_idle", "10"},      {"keepalives_interval", "5"},
       {"keepalives_count", "3"},     {"tcp_user_timeout", "20000"},  {"application_name", application},
-      {"client_encoding", "UTF8"},
   };
   char* message = nullptr;
   const Owned<PQconninfoOption, PQconninfoFree> given(PQconninfoParse(dsn.reveal().c_str(), &message));
@@ -44,6 +43,7 @@ Result<std::string> connection_string(const Secret& dsn, const Secret& password,
   for (const PQconninfoOption* o = given.get(); o->keyword != nullptr; ++o) {
     if (o->val != nullptr) values[o->keyword] = o->val;
   }
+  values["client_encoding"] = "UTF8";  // what statements are written in, and their answers are compared in
   if (!password.reveal().empty()) values["password"] = password.reveal();
   std::string out;
   for (const auto& [keyword, value] : values) append_quoted(out, keyword, value);
