@@ -14,7 +14,8 @@ alter table outbox.parked
 -- Last, because applications wait from here on. A replay, which only operators may write, repeats what there is, and adds a header.
 alter table outbox.message
   add constraint topic_at_most_1024_bytes check (pg_catalog.octet_length(topic) <= 1024) not valid,
-  add constraint key_at_most_1_mib check (pg_catalog.octet_length(key) <= 1048576 or headers ? 'outbox-replay') not valid,
+  add constraint key_at_most_1_mib
+    check (pg_catalog.octet_length(key) <= 1048576 or coalesce(headers ? 'outbox-replay', false)) not valid,
   add constraint headers_at_most_1_mib
     check (pg_catalog.octet_length(headers::text) <= 1048576 or headers ? 'outbox-replay') not valid;
 comment on column outbox.message.topic is 'Kafka topic. At most 1024 bytes; Kafka takes 249.';
