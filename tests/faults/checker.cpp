@@ -233,7 +233,7 @@ void Checker::note_batches() {
   // A transaction's messages are in batches of ascending numbers, by seq: most transactions are in one, which is found with two questions.
   // No join: before the table has statistics, the planner takes a loop that asks them anew for each message.
   const std::string query =
-      "with t as materialized (select m.txid, pg_catalog.array_agg(m.id order by m.seq) as ids, pg_catalog.array_agg(m.seq order by m.seq) as seqs, "
+      "with t as materialized (select m.txid, array_agg(m.id order by m.seq) as ids, array_agg(m.seq order by m.seq) as seqs, "
       "outbox.batch_of(m.txid, min(m.seq)) as low, outbox.batch_of(m.txid, max(m.seq)) as high "
       "from outbox.message m where m.created_at > " + since + " group by m.txid) "
       "select u.id, case when t.low = t.high then t.low else outbox.batch_of(t.txid, u.seq) end "

@@ -232,7 +232,9 @@ void cut_at_a_commit(Round& round) {
   round.tell(std::string(commit.name) + ", " + cut->name);
   // Nothing makes an open renew the lease as well: on a busy machine the relay renews while it waits for Kafka, always.
   const auto patience = Clock::now() + std::chrono::seconds(5);
-  const auto wanted = [&commit, patience](const std::string& t) { return commit.is(t) || (Clock::now() > patience && commits[0].is(t)); };
+  const auto wanted = [&commit, patience](const std::string& t) {
+    return commit.is(t) || (commit.provoke == nothing && Clock::now() > patience && commits[0].is(t));
+  };
   const auto held = stretch.servers.postgres_proxy->hold(wanted, cut->then);
   commit.provoke(stretch);
   held->caught();
