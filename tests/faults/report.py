@@ -21,6 +21,7 @@ ROWS = "tests/faults/rows.toml"
 RECORDS = "docs/reliability"
 VERDICTS = ("passed", "failed", "unknown")
 SOAKS = ("T4",)  # rows without a fault
+WHY_CHARS = 240  # a server's log can be long
 PROGRESS = ("sweeps", "minutes", "next_point")  # what a round measured that says how much of a row it was
 
 INTRO = """<!-- SPDX-License-Identifier: Apache-2.0 -->
@@ -44,7 +45,7 @@ Rows P1 to P16 are faults of PostgreSQL. Promises have numbers from P1 to P10. T
 REPEAT = """## How to repeat it
 
 ```sh
-scripts/faults                                        # some rounds of every row
+scripts/faults                                        # what each row still lacks: many hours for a new protocol
 tests/faults/run --row K5 --seed 17 --rounds 200      # one row
 ```
 
@@ -85,6 +86,11 @@ def cell(value):
     """Text of a round in a table: on one line, and neither markup nor a link."""
     words = " ".join(str(value).split()).replace("<", "&lt;").replace("|", "\\|")
     return words.replace("](", "] (") or "–"
+
+
+def in_brief(why):
+    """The records have the whole text."""
+    return why if len(why) <= WHY_CHARS else why[:WHY_CHARS].rsplit(" ", 1)[0] + " …"
 
 
 def table(head, lines):
@@ -139,7 +145,7 @@ class Report:
         if self.unmended():
             parts += ["These rounds failed, and nobody has said yet what mended them.\n",
                       table(("round", "row", "mode", "commit", "protocol", "why"),
-                            [(r["id"], r["row"], r["mode"], r["commit"][:12], self.which(r), r["why"]) for r in self.unmended()])]
+                            [(r["id"], r["row"], r["mode"], r["commit"][:12], self.which(r), in_brief(r["why"])) for r in self.unmended()])]
         if self.uncaught():
             parts += ["These deliberate defects were caught by no row, so that a row that passes says nothing about them.\n",
                       table(("defect",), [(f"`{d}`",) for d in self.uncaught()])]
@@ -299,7 +305,7 @@ class Report:
             mends = self.records.mends.get(r["id"])
             if r["verdict"] == "failed":
                 mended = (mends["cause"], mends["commit"][:12], mends["kept_as"]) if mends else ("OPEN", "", "")
-                lines.append((r["id"], r["row"], r["mode"], self.which(r), r["why"], *mended))
+                lines.append((r["id"], r["row"], r["mode"], self.which(r), in_brief(r["why"]), *mended))
         head = ("round", "row", "mode", "protocol", "why it failed", "cause", "mended by", "kept as")
         return section("Defects found", table(head, lines) if lines else "No round has failed.\n")
 
@@ -309,7 +315,7 @@ class Report:
             again = self.records.again.get(r["id"])
             if r["verdict"] == "unknown":
                 answer = (again["cause"], again["by"], self.records.rounds[again["by"]]["verdict"]) if again else ("", "not yet", "")
-                lines.append((r["id"], r["row"], r["mode"], self.which(r), r["why"], *answer))
+                lines.append((r["id"], r["row"], r["mode"], self.which(r), in_brief(r["why"]), *answer))
         head = ("round", "row", "mode", "protocol", "why it is unknown", "cause", "run again", "which")
         return section("Unknown rounds", table(head, lines) if lines else "No round is unknown.\n")
 
