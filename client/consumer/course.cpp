@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "client/consumer/course.h"
 
+#include <algorithm>
 #include <condition_variable>
 #include <mutex>
 
@@ -12,12 +13,15 @@ namespace {
 constexpr std::chrono::milliseconds poll_wait{100};
 constexpr std::chrono::seconds release_interval{1};
 constexpr std::chrono::seconds release_put_off{30};
+constexpr int release_failures_max = 3;  // before it is put off
+constexpr int look_costs_at_most = 20;   // a twentieth of the time
 constexpr int releases_at_once_max = 100;  // before messages from Kafka have their turn
 constexpr std::chrono::minutes prune_interval{1};
 constexpr int prune_rows_max = 10'000;
 constexpr std::chrono::seconds parked_interval{10};
 constexpr std::chrono::minutes summary_interval{1};
 constexpr int conflicts_before_stalled = 5;
+constexpr int inbox_version_min = 2;
 
 const char* to_string(Course::State state) {
   switch (state) {
@@ -60,8 +64,15 @@ void Course::start() {
   try {
     connect();
     pqxx::work tx(*connection_);
+    const auto version = tx.exec("select pg_catalog.max(v.number) from inbox.schema_version v")[0][0].as<int>();
     inbox::register_consumer(tx, options_.consumer, options_.keep, options_.span);
     tx.commit();
+    if (version < inbox_version_min) {
+      throw ConsumerSetupError("inbox: the schema has version " + std::to_string(version) + ", this program needs " +
+                               std::to_string(inbox_version_min) + "\nHINT: upgrade it by `outbox-relay init --schema inbox`");
+    }
+  } catch (const ConsumerSetupError&) {
+    throw;
   } catch (...) {
     const Failure failure = judge(std::current_exception());
     if (failure.fault == Fault::message || failure.fault == Fault::database) {
@@ -140,20 +151,22 @@ void Course::keep_up() {
   tell_of_parked();
 }
 
+// A message that fails is passed over, and comes again when all others had their turn.
 void Course::release() {
+  int failures = 0;
   for (int n = 0; n < releases_at_once_max && !stop_.stop_requested(); ++n) {
+    const auto began = Clock::now();
     const auto progress = releases_.step(*connection_);
     if (progress == Releases::Progress::one_more) continue;
-    release_at_ = Clock::now() + release_interval;
-    if (progress == Releases::Progress::none) return;
     const Failure& failure = releases_.failure();
-    if (failure.fault == Fault::connection) return failed(failure);
-    // Of this message alone: the others go on.
-    if (failure.fault != Fault::conflict) {
-      release_at_ = Clock::now() + release_put_off;
-      events_.tell(Level::warn, "release_put_off", {{"reason", failure.what}});
+    if (progress == Releases::Progress::failed) {
+      if (failure.fault == Fault::connection) return failed(failure);
+      if (failure.fault != Fault::conflict && ++failures < release_failures_max) continue;
     }
-    return;
+    release_at_ = Clock::now() + std::max<Clock::duration>(release_interval, look_costs_at_most * (Clock::now() - began));
+    if (failures == 0) return;
+    release_at_ = Clock::now() + release_put_off;
+    return events_.tell(Level::warn, "release_put_off", {{"reason", failure.what}});
   }
 }
 

@@ -19,7 +19,7 @@ select inbox.park($1, $2, $3::integer, $4::bigint, timestamptz 'epoch' + $5::big
 constexpr const char* next_sql = R"(
 select n.id, n.topic, n."partition", n.record_offset, (extract(epoch from n.sent_at) * 1000)::bigint,
        pg_catalog.encode(n.key, 'hex'), pg_catalog.encode(n.payload, 'hex'), n.headers, n.dedup_key
-from inbox.next_released($1, $2::boolean) n)";
+from inbox.next_released($1, $2::boolean, $3::bigint) n)";
 
 // It may have been handled elsewhere in the meantime.
 constexpr const char* park_again_sql = R"(
@@ -35,11 +35,20 @@ std::optional<std::string> bytea(const std::optional<std::string_view>& bytes) {
   return client::bytea(*bytes);
 }
 
-std::string headers_of(const Record& record) {
+// With a ? for each letter that is left out.
+std::string kept(std::string text, Letters letters) {
+  if (letters == Letters::all) return text;
+  for (char& c : text) {
+    if (static_cast<unsigned char>(c) >= 0x80) c = '?';
+  }
+  return text;
+}
+
+std::string headers_of(const Record& record, Letters letters) {
   auto all = nlohmann::json::array();
   for (const RecordHeader& h : record.headers) {
     auto value = h.value ? nlohmann::json(hex(*h.value)) : nlohmann::json();
-    all.push_back(nlohmann::json::array({made_text(h.name), std::move(value)}));
+    all.push_back(nlohmann::json::array({kept(made_text(h.name), letters), std::move(value)}));
   }
   return all.dump();
 }
@@ -83,14 +92,15 @@ class Parked {
 
 }  // namespace
 
-bool park(pqxx::dbtransaction& tx, const std::string& consumer, const Record& record, const char* error_class, const std::string& error_text) {
+bool park(pqxx::dbtransaction& tx, const std::string& consumer, const Record& record, const char* error_class, const std::string& error_text,
+          Letters letters) {
   const auto key = bytea(record.key);
   const auto payload = bytea(record.payload);
   const std::optional<std::string> dedup_key = record.dedup_key.empty() ? std::nullopt : std::optional(std::string(record.dedup_key));
   const bool usable = std::string_view(error_class) != "malformed";
   const auto rows = run(tx, park_sql, consumer, std::string(record.topic), std::to_string(record.partition), std::to_string(record.offset),
-                        std::to_string(record.sent_at.time_since_epoch().count()), nullable(key), nullable(payload), headers_of(record),
-                        usable ? nullable(dedup_key) : nullptr, std::string(error_class), error_text);
+                        std::to_string(record.sent_at.time_since_epoch().count()), nullable(key), nullable(payload), headers_of(record, letters),
+                        usable ? nullable(dedup_key) : nullptr, std::string(error_class), kept(error_text, letters));
   return !rows.empty() && !rows[0][0].is_null();
 }
 
@@ -105,27 +115,39 @@ Releases::Progress Releases::step(pqxx::connection& connection) {
   id_.clear();
   handing_over_ = false;
   try {
-    return handle_next(connection) ? Progress::one_more : Progress::none;
+    if (handle_next(connection)) return Progress::one_more;
+    behind_ = "0";
+    return Progress::none;
   } catch (...) {
     failure_ = judge(std::current_exception());
   }
-  if (failure_.fault != Fault::message || !handing_over_) return Progress::failed;
-  try {
-    park_again(connection, made_text(failure_.what));
-    return Progress::one_more;
-  } catch (...) {
-    failure_ = judge(std::current_exception());
-    return Progress::failed;
+  if (failure_.fault != Fault::message || !handing_over_) return failed(std::move(failure_));
+  const std::string why = made_text(failure_.what);
+  for (const Letters letters : {Letters::all, Letters::ascii}) {
+    try {
+      park_again(connection, kept(why, letters));
+      return Progress::one_more;
+    } catch (...) {
+      failure_ = judge(std::current_exception());
+      if (failure_.fault != Fault::message) break;
+    }
   }
+  return failed(std::move(failure_));
+}
+
+Releases::Progress Releases::failed(Failure failure) {
+  failure_ = std::move(failure);
+  if (!id_.empty()) behind_ = id_;
+  return Progress::failed;
 }
 
 bool Releases::handle_next(pqxx::connection& connection) {
   pqxx::work tx(connection);
-  const auto rows = run(tx, next_sql, options_.consumer, std::string(options_.order == ConsumerOptions::Order::key ? "true" : "false"));
+  const auto rows = run(tx, next_sql, options_.consumer, std::string(options_.order == ConsumerOptions::Order::key ? "true" : "false"), behind_);
   if (rows.empty()) return false;
   id_ = rows[0][0].c_str();
+  handing_over_ = true;  // a row that is no message is refused like a message
   const Parked parked(rows[0]);
-  handing_over_ = true;
   handler_(tx, std::span(&parked.record, 1));
   run(tx, "select inbox.handled($1::bigint)", id_);
   tx.commit();

@@ -10,8 +10,12 @@
 
 namespace outbox::consumer {
 
+// Which letters of a reason, or of the name of a header, are kept; the database may not know all.
+enum class Letters { all, ascii };
+
 // Parks the record, with its reason, in the transaction that accepted it. False: this record is parked already, or was once.
-bool park(pqxx::dbtransaction& tx, const std::string& consumer, const Record& record, const char* error_class, const std::string& error_text);
+bool park(pqxx::dbtransaction& tx, const std::string& consumer, const Record& record, const char* error_class, const std::string& error_text,
+          Letters letters);
 
 // Whether anything is parked and not done with.
 bool any_parked(pqxx::dbtransaction& tx, const std::string& consumer);
@@ -27,18 +31,20 @@ class Releases {
     none,      // nothing is there to be handled now
     failed     // see failure()
   };
-  // Handles at most one, in a transaction of its own.
+  // Handles at most one, in a transaction of its own: the first behind the last one that failed, so that it holds up no other.
   Progress step(pqxx::connection& connection);
   const Failure& failure() const { return failure_; }
 
  private:
   bool handle_next(pqxx::connection& connection);
   void park_again(pqxx::connection& connection, const std::string& why);
+  Progress failed(Failure failure);
 
   const ConsumerOptions& options_;
   const Consumer::BatchHandler& handler_;
   Figures& figures_;
   std::string id_;  // of the parked message in hand; empty: none
+  std::string behind_ = "0";  // the number of the last one that failed
   bool handing_over_ = false;
   Failure failure_{};
 };

@@ -21,22 +21,23 @@ void Settlement::begin(Batch batch) {
 }
 
 std::optional<Failure> Settlement::step(pqxx::connection& connection) {
-  const Range range = std::move(remaining_.back());
+  Range range = std::move(remaining_.back());
   remaining_.pop_back();
   try {
     transact(connection, range);
     return std::nullopt;
   } catch (...) {
     Failure failure = judge(std::current_exception());
-    // To park a message writes nothing that could be the message's fault.
     const bool parks = range.refused || (range.last - range.first == 1 && !batch_.faults[range.first].empty());
-    if (parks && failure.fault == Fault::message) failure.fault = Fault::database;
-    if (failure.fault != Fault::message) {
-      remaining_.push_back(range);
-      return failure;
+    if (failure.fault == Fault::message && !parks) {
+      split(std::move(range), failure);
+      return std::nullopt;
     }
-    split(range, failure);
-    return std::nullopt;
+    // To park a message writes nothing that could be the message's fault but a reason, or a name, in letters that the database lacks.
+    const bool try_ascii = failure.fault == Fault::message && !std::exchange(range.in_ascii, true);
+    if (failure.fault == Fault::message) failure.fault = Fault::database;
+    remaining_.push_back(std::move(range));
+    return try_ascii ? std::nullopt : std::optional(failure);
   }
 }
 
@@ -95,7 +96,7 @@ void Settlement::transact(pqxx::connection& connection, const Range& range) {
     const Record& record = batch_.records[i];
     const std::pair key(record.topic, record.key.value_or(std::string_view()));
     const auto park_it = [&](const char* error_class, const std::string& text) {
-      if (!park(tx, options_.consumer, record, error_class, text)) return;
+      if (!park(tx, options_.consumer, record, error_class, text, range.in_ascii ? Letters::ascii : Letters::all)) return;
       ++counts.parked;
       if (by_key && record.key) blocked_now.insert(key);
     };
@@ -121,6 +122,9 @@ void Settlement::transact(pqxx::connection& connection, const Range& range) {
   }
   phase_ = Phase::handling;
   hand_over(tx, range, fresh);
+  // A COMMIT behind a statement that failed rolls back, and reports success. Whether one has, and the handler caught the error, is asked
+  // by a statement, which then fails too.
+  if (!fresh.empty()) tx.exec("select");
   tx.commit();
   figures_.fresh += static_cast<std::int64_t>(fresh.size());
   figures_.duplicates += counts.duplicates;

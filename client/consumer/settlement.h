@@ -37,11 +37,12 @@ class Settlement {
   std::optional<Failure> step(pqxx::connection& connection);
 
  private:
-  // Messages first to last - 1; refused: why the handler cannot handle the only one.
+  // Messages first to last - 1; refused: why the handler cannot handle the only one; in_ascii: what is written about it is.
   struct Range {
     std::size_t first;
     std::size_t last;
     std::optional<std::string> refused{};
+    bool in_ascii = false;
   };
   enum class Phase { accepting, handling };
   struct Counts {

@@ -88,7 +88,7 @@ std::string fault_of(const Request& request) {
   }
   if (!methods.contains(value_of(request, "method", "POST"))) return "target method is unknown. HINT: use POST, PUT, PATCH or DELETE";
   if (effects::has_control(value_of(request, "content-type", ""))) return "target content-type has a control character. HINT: take it out";
-  if (request.provider_key.empty() || effects::has_control(request.provider_key)) {
+  if (request.provider_key.find_first_not_of(' ') == std::string::npos || effects::has_control(request.provider_key)) {
     return "the provider key is empty or has a control character. HINT: it is sent as a header; use letters and digits";
   }
   return {};

@@ -19,6 +19,9 @@
 //   read-only or going down, a missing table       with jitter to 10 s. No message is parked for it, none is lost.
 //   or right
 //
+// A handler that catches an error of the database throws it on, or has let it happen in a pqxx::subtransaction: behind it nothing can be
+// committed any more, and the message is parked with that reason.
+//
 // A handler can therefore be called again for a message that it has seen, with nothing left of the first call; it is never called
 // for one whose transaction committed. If the server went away during a commit, the inbox says on the next connection what became
 // of it. A poisoned message is found by bisection: others of its batch are handled again as well, in smaller transactions.

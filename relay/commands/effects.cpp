@@ -210,6 +210,7 @@ int effects_resolve(const Config& config, const EffectDecision& decision) {
         if (e.what.find(said) != std::string::npos) e.fault = Fault::absent;
       }
       e.what = "effect " + std::to_string(id) + " was not resolved: " + e.what;
+      if (decision.json) print_json(j);  // those before it are resolved
       return report(e);
     }
     j["resolved"].push_back({{"id", id}, {"state", (*state)[0][0].c_str()}});

@@ -31,16 +31,16 @@ begin
       ('effect_operator', 'insert, update on effect.provider'),
       ('effect_operator', 'insert on effect.pressure'),
       ('effect_operator', 'insert (effect, decided_by, why, resolution, from_state, epoch) on effect.decision'),
-      ('effect_operator', 'update (state, generation, doubts, not_before, worker, claim_expires_at, key_valid_until, doubt_since, settled_at, '
-                          'object, evidence) on effect.effect'),
+      ('effect_operator', 'update (state, generation, resent_as, doubts, not_before, worker, claim_expires_at, key_valid_until, doubt_since, '
+                          'settled_at, object, evidence) on effect.effect'),
       ('effect_operator', 'delete on effect.effect'),
       ('effect_operator', 'execute on all functions in schema effect'),
 
       ('effect_observer', 'usage on schema effect'),
       ('effect_observer', 'select on effect.provider, effect.pressure, effect.decision, effect.schema_version, effect.unsettled, '
                           'effect.in_doubt, effect.needs_human'),
-      ('effect_observer', 'select (id, provider, effect_key, dedup_key, summary, request_hash, planned_at, state, epoch, generation, attempts, '
-                          'doubts, not_before, worker, claim_expires_at, key_valid_until, doubt_since, settled_at, object, evidence) '
+      ('effect_observer', 'select (id, provider, effect_key, dedup_key, summary, request_hash, planned_at, state, epoch, generation, resent_as, '
+                          'attempts, doubts, not_before, worker, claim_expires_at, key_valid_until, doubt_since, settled_at, object, evidence) '
                           'on effect.effect'),
       ('effect_observer', 'select (effect, epoch, kind, worker, started_at, finished_at, phase, answer, status, request_id, object, error, '
                           'late) on effect.attempt'),

@@ -12,6 +12,7 @@
 #include <pqxx/pqxx>
 #include <random>
 
+#include "client/sql.h"
 #include "tests/support/consuming.h"
 #include "tests/support/dying_consumers.h"
 #include "tests/support/from_environment.h"
@@ -270,6 +271,83 @@ TEST_F(ConsumerTest, AMissingTableStallsAndParksNothing) {
   EXPECT_EQ(consumer.told("state_changed", "to", "stalled"), 1) << consumer.events();
 }
 
+// PostgreSQL answers COMMIT in a transaction that has failed with a rollback, and with success.
+TEST_F(ConsumerTest, AMessageWhoseHandlerCaughtAnErrorOfTheDatabaseIsParked) {
+  create_topic(1);
+  produce_numbers(0, 20, 20);
+  RunningConsumer consumer(options(), [](pqxx::dbtransaction& tx, const Record& record) {
+    write_effect(tx, record);
+    if (record.dedup_key != "3" && record.dedup_key != "19") return;
+    try {
+      client::run(tx, "select 1 / $1::integer", std::string("0"));
+    } catch (const pqxx::sql_error&) {
+    }
+  });
+  eventually("all are settled", [&] { return consumer.stats().fresh + consumer.stats().parked == 20; });
+  EXPECT_EQ(effects(), "18 of 18");
+  EXPECT_EQ(parked("dedup_key"), "3 19");
+  EXPECT_EQ(world.value("select count(*) from inbox.parked where error_text like 'the handler caught an error of the database%'"), "2");
+}
+
+TEST_F(ConsumerTest, WhatIsTooDeepForTheServerIsParked) {
+  create_topic(1);
+  produce_numbers(0, 10, 10);
+  RunningConsumer consumer(options(), [](pqxx::dbtransaction& tx, const Record& record) {
+    if (record.dedup_key == "3") client::run(tx, "select $1::jsonb", std::string(100'000, '['));
+    write_effect(tx, record);
+  });
+  eventually("all are settled", [&] { return consumer.stats().fresh + consumer.stats().parked == 10; });
+  EXPECT_EQ(effects(), "9 of 9");
+  EXPECT_EQ(parked("dedup_key"), "3");
+}
+
+TEST_F(ConsumerTest, AReleasedMessageThatCannotBeHandledHoldsUpNoOther) {
+  create_topic(1);
+  produce_numbers(0, 4, 4);
+  std::atomic<bool> released = false;
+  RunningConsumer consumer(options(), [&](pqxx::dbtransaction& tx, const Record& record) {
+    if (!released) throw Poison("not yet");
+    if (record.dedup_key == "0" || record.dedup_key == "1") tx.exec("select from later");
+    write_effect(tx, record);
+  });
+  eventually("all are parked", [&] { return consumer.stats().parked == 4; });
+  released = true;
+  // And one that somebody else has written, with headers that are none.
+  world.sql("select inbox.park('group-" + topic + "', 'x', 0, 1, now(), null, '9', '{\"a\": \"b\"}', 'odd', 'handler', 'x')");
+  world.sql("select inbox.decide(array(select id from inbox.parked), 'release', 'me')");
+  until_effects(2);
+  EXPECT_EQ(world.value("select string_agg(dedup_key, ' ' order by dedup_key) from effect"), "2 3");
+  eventually("the odd one is parked again", [&] {
+    return world.value("select count(*) from inbox.parked where dedup_key = 'odd' and resolution is null and error_text <> 'x'") == "1";
+  });
+  EXPECT_GE(consumer.told("release_put_off"), 1) << consumer.events();
+  EXPECT_EQ(world.value("select string_agg(dedup_key, ' ' order by dedup_key) from inbox.parked where resolution = 'release' and handled_at is null"),
+            "0 1");
+}
+
+TEST_F(ConsumerTest, AReasonInLettersThatTheDatabaseLacksIsKeptInThoseThatItHas) {
+  test::ScratchPostgres server;
+  for (const char* statement : {"alter database template1 is_template false", "drop database template1",
+                                "create database template1 template template0 encoding 'LATIN1' lc_collate 'C' lc_ctype 'C' is_template true"}) {
+    pqxx::connection owner(server.dsn());
+    pqxx::nontransaction(owner).exec(statement);
+  }
+  test::InboxWorld latin(server);
+  test::create_effect_table(latin);
+  create_topic(1);
+  produce_numbers(0, 5, 5);
+  auto o = options();
+  o.dsn = latin.login("inbox_consumer");
+  RunningConsumer consumer(o, [](pqxx::dbtransaction& tx, const Record& record) {
+    if (record.dedup_key == "3") throw Poison("\xE6\xBC\xA2 is no letter");
+    write_effect(tx, record);
+  });
+  eventually("all are settled", [&] { return consumer.stats().fresh + consumer.stats().parked == 5; });
+  EXPECT_EQ(latin.value("select error_text from inbox.parked"), "??? is no letter");
+  latin.sql("select inbox.decide(array(select id from inbox.parked), 'release', 'me')");
+  eventually("it is parked again", [&] { return consumer.stats().parked == 2; });
+}
+
 // Consumers die, one after the other, and then one lives.
 test::Findings survive(std::int64_t deaths, const test::Process::Environment& environment) {
   test::DyingConsumers consumers(test::shared_postgres(), test::shared_kafka(), test::DyingConsumers::Company::none);
@@ -359,6 +437,8 @@ TEST_F(ConsumerTest, SetUpErrorsAreToldWithTheRemedy) {
   auto without_schema = options();
   without_schema.dsn = world.postgres().dsn();
   EXPECT_NE(refused(without_schema, true).find("HINT: create it by `outbox-relay init --schema inbox`"), std::string::npos);
+  world.sql("delete from inbox.schema_version where number > 1");
+  EXPECT_NE(refused(options(), true).find("has version 1, this program needs 2\nHINT: upgrade it"), std::string::npos);
 }
 
 }  // namespace

@@ -167,7 +167,7 @@ TEST_F(EffectLedger, APersonDecides) {
   EXPECT_EQ(resolve(Resolution::resend), EffectState::planned);
   const Claim again = claimed("hold");
   EXPECT_EQ(again.kind, AttemptKind::call);
-  EXPECT_EQ(again.request.provider_key, "k#2");
+  EXPECT_EQ(again.request.provider_key, "k##2");
   settle(again, unknown);
   EXPECT_EQ(resolve(Resolution::done), EffectState::done);
   EXPECT_EQ(state_of(id), "done decision");
@@ -283,6 +283,62 @@ TEST_F(EffectLedger, ABreakerWithoutAnythingToDoStaysReadyForAProbe) {
   EXPECT_TRUE(claim("hold", 10).empty()) << "one probe at a time";
   EXPECT_EQ(settle(probe.front(), done), EffectState::done);
   EXPECT_EQ(claim("hold", 10).size(), 1U);
+}
+
+// Twelve full mailboxes, one of which is always due, are not all that is ever tried.
+TEST_F(EffectLedger, WhatGoesOnFailingDoesNotKeepTheBreakerOpenForTheOthers) {
+  world.register_provider("hold", {.on_doubt = OnDoubt::hold, .retry_first = soon, .breaker_failures = 5});
+  const Outcome full{.phase = Phase::answered, .answer = Answer::not_now, .status = 452};
+  world.plan("hold", "full", 12);
+  for (const Claim& c : claim("hold", 12)) EXPECT_EQ(settle(c, full), EffectState::planned);
+  plan("hold", "healthy");
+  int probes = 0;
+  for (bool healthy = false; !healthy; ++probes) {
+    ASSERT_LT(probes, 4);
+    world.sql("set session_replication_role = replica; update effect.pressure set open_until = clock_timestamp(), tokens = 10; "
+              "update effect.effect set not_before = clock_timestamp() where attempts > 0");
+    const Claim probe = claimed("hold");
+    healthy = probe.request.effect_key == "healthy";
+    settle(probe, healthy ? done : full);
+  }
+  EXPECT_EQ(claim("hold", 5).size(), 5U) << "the breaker is closed";
+}
+
+TEST_F(EffectLedger, NoOtherEffectHasTheKeyOfOneThatIsSentAgain) {
+  const auto other = plan("hold", "order-1#2");
+  EXPECT_EQ(settle(claimed("hold"), done), EffectState::done);
+  const auto id = plan("hold", "order-1");
+  EXPECT_EQ(settle(claimed("hold"), unknown), EffectState::needs_human);
+  pqxx::connection person(world.login("effect_operator"));
+  commit(person, [&](auto& tx) { return outbox::resolve(tx, id, Resolution::resend, "p", "asked them"); });
+  EXPECT_EQ(claimed("hold").request.provider_key, "order-1##2");
+  EXPECT_NE(other, id);
+  for (const char* key : {"", " ", " k", "k\t", "order-1##2"}) {
+    EXPECT_THROW(plan("hold", key), std::exception) << "\"" << key << "\"";
+  }
+}
+
+// The key was valid when the call began; when the refusal was recorded, the provider may have taken it for the first one.
+TEST_F(EffectLedger, ARefusalBehindTheWindowSpeaksForNoEarlierAttempt) {
+  const auto id = plan("window");
+  EXPECT_EQ(settle(claimed("window"), unknown), EffectState::in_doubt);
+  const Claim repeat = claimed("window");
+  EXPECT_EQ(repeat.kind, AttemptKind::repeat);
+  world.sql("set session_replication_role = replica; update effect.effect set key_valid_until = (select max(a.started_at) from effect.attempt a)");
+  EXPECT_EQ(settle(repeat, {.phase = Phase::answered, .answer = Answer::refused, .status = 402}), EffectState::needs_human);
+  EXPECT_EQ(state_of(id), "needs_human");
+}
+
+// What is kept costs nothing when what is old is looked for.
+TEST_F(EffectLedger, PruningReadsWhatItDeletes) {
+  world.sql("set session_replication_role = replica; insert into effect.effect (provider, effect_key, target, body, request_hash, state, settled_at, "
+            "evidence) select 'hold', g, '{}', '', '', 'done', now(), 'answer' from generate_series(1, 20000) g; analyze effect.effect; "
+            "select pg_stat_reset()");
+  world.sql("select effect.prune('90 days')");
+  eventually("the reading is counted", [&] {
+    return world.value("select idx_scan > 0 from pg_stat_user_indexes where indexrelname = 'effect_settled'") == "t";
+  });
+  EXPECT_LT(std::stoll(world.value("select idx_tup_read from pg_stat_user_indexes where indexrelname = 'effect_settled'")), 100);
 }
 
 // What only a defect can leave must not stop the others.

@@ -61,7 +61,7 @@ INSTANTIATE_TEST_SUITE_P(
         Defect{"EvidenceCanBeChanged", "keep_evidence", "", "effect.attempt"},
         Defect{"AnExpiredClaimIsFree", "doubt", "case step when 'person' then 'needs_human' else 'in_doubt' end,", "'planned',"},
         Defect{"AnyEpochMaySettle", "settle", "if e.state <> 'claimed' or e.epoch <> a.epoch then\n    if", "if e.state <> 'claimed' then\n    if"},
-        Defect{"ARefusalBeforeSendingSettlesADoubt", "settle", "(a.phase = 'answered' and a.started_at <= e.key_valid_until)", "true"},
+        Defect{"ARefusalBeforeSendingSettlesADoubt", "settle", "(a.phase = 'answered' and a.finished_at <= e.key_valid_until)", "true"},
         Defect{"TheKeyIsValidForEver", "next_step",
                "pg_catalog.clock_timestamp() + p.claim_ttl <= e.key_valid_until", "e.key_valid_until is not null"},
         Defect{"ACallRenewsTheKey", "take", "key_until := least(key_until, e.key_valid_until);", "null;"},

@@ -99,7 +99,7 @@ TEST_F(EffectsCommand, SendsAgainWithAnotherKey) {
   const std::string id = plan("again");
   attempt("'sent'");
   EXPECT_EQ(run({"resolve", id, "--resend", "--why", "the bank has nothing"})["resolved"][0]["state"], "planned");
-  EXPECT_EQ(world.value("select provider_key from effect.claim('bank', 'worker-2')"), "again#2");
+  EXPECT_EQ(world.value("select provider_key from effect.claim('bank', 'worker-2')"), "again##2");
   run({"resolve", id, "--failed", "--why", "too late: it is under way"}, 1);
 }
 
@@ -143,6 +143,17 @@ TEST_F(EffectsCommand, TraceFollowsAMessageToItsEffect) {
   EXPECT_EQ(j["consumed"][0]["consumer"], "mailer");
   EXPECT_EQ(j["consumed"][0]["state"], "handled");
   EXPECT_EQ(j["effects"][0]["request_id"], "req-7");
+
+  // Without a right to look at the consumers' side it says nothing of it; where that side is away it says so, and the rest.
+  world.sql("create role \"planner-" + world.name() + "\" login in role outbox_observer, effect_planner, inbox_consumer");
+  const std::string planner = world.postgres().dsn(world.database(), "planner-" + world.name());
+  const auto unseen = world.command({"trace", message, "--json"}, {{"OUTBOX_RELAY_POSTGRES_DSN", planner}});
+  EXPECT_EQ(unseen.code, 0) << unseen.output;
+  EXPECT_TRUE(json::parse(unseen.output)["messages"][0]["effects"].is_null()) << unseen.output;
+  const auto away = world.command({"trace", message}, {{"OUTBOX_RELAY_CONSUMER_DSN", "host=127.0.0.1 port=1"}});
+  EXPECT_EQ(away.code, 3) << away.output;
+  EXPECT_NE(away.output.find("message " + message + ": delivered"), std::string::npos) << away.output;
+  EXPECT_NE(away.output.find("read back from Kafka"), std::string::npos) << away.output;
 
   World bare;
   const std::string alone = bare.value("insert into outbox.message (topic, key, payload) values ('x', 'k', 'x') returning id");

@@ -195,6 +195,55 @@ TEST_F(InboxTest, ForgettingWaitsForATransactionThatAcceptsWhatIsForgotten) {
   EXPECT_EQ(accept("old", now - 2h), Accepted::expired);
 }
 
+// In a repeatable snapshot it does not see a span that was new while it waited.
+TEST_F(InboxTest, WhatWasAcceptedWhileItWasForgottenIsNeverFreshAgain) {
+  for (const std::string level : {"read committed", "repeatable read", "serializable"}) {
+    SCOPED_TRACE(level);
+    make_known(level);
+    ASSERT_EQ(accept("newest", now, level), Accepted::fresh);
+    pqxx::work tx(first);
+    ASSERT_EQ(inbox::accept(tx, level, "old", now - 3h), Accepted::fresh);
+    auto pruned = std::async(std::launch::async, [this, &level] {
+      try {
+        pqxx::work other(second);
+        other.exec("set transaction isolation level " + level);
+        inbox::prune(other, level);
+        other.commit();
+      } catch (const pqxx::serialization_failure&) {  // it is called again
+      }
+    });
+    second_waits();
+    tx.commit();
+    pruned.get();
+    EXPECT_NE(accept("old", now - 3h, level), Accepted::fresh);
+    forget(level);
+    EXPECT_EQ(accept("old", now - 3h, level), Accepted::expired);
+  }
+}
+
+TEST_F(InboxTest, WhatIsDoneWithCostsNothingWhenReleasesAreLookedFor) {
+  world.sql("insert into inbox.parked (consumer, topic, \"partition\", record_offset, sent_at, key, error_class, error_text, resolution, decided_by, "
+            "decided_at, handled_at) select c.id, 't', 0, g, now(), 'k', 'handler', 'x', 'release', 'me', now(), now() from inbox.consumer c "
+            "cross join generate_series(1, 20000) g where c.name = 'c'");
+  world.sql("select inbox.park('c', 't', 0, 0, now(), 'k', null, null, 'k', 'handler', 'x')");
+  world.sql("insert into inbox.tally (consumer, seen_at, duplicates, expired) select c.id, now(), 1, 0 from inbox.consumer c "
+            "cross join generate_series(1, 20000) where c.name = 'c'");
+  world.sql("analyze inbox.parked; analyze inbox.tally");
+  world.sql("select pg_stat_reset()");
+  {
+    pqxx::connection consumer(dsn);
+    pqxx::nontransaction tx(consumer);
+    tx.exec("select inbox.next_released('c', true), inbox.prune('c')");
+  }
+  const std::string read = "select sum(t.seq_tup_read + coalesce(t.idx_tup_fetch, 0)) from pg_stat_user_tables t "
+                           "where t.schemaname = 'inbox' and t.relname in ('parked', 'tally')";
+  eventually("the reading is counted", [&] {
+    return world.value("select sum(coalesce(t.seq_scan, 0) + coalesce(t.idx_scan, 0)) > 1 from pg_stat_user_tables t where t.schemaname = 'inbox'") ==
+           "t";
+  });
+  EXPECT_LT(std::stoll(world.value(read)), 100);
+}
+
 TEST_F(InboxTest, TheSetFormAnswersAsTheSingleFormDoes) {
   const auto seed = std::random_device{}();
   SCOPED_TRACE("seed " + std::to_string(seed));

@@ -97,7 +97,7 @@ std::string ModelEffect::settle(const ModelRules& rules, std::int64_t of, const 
 std::optional<std::string> ModelEffect::resolve(const ModelRules& rules, const std::string& resolution) {
   if (state == "claimed" && overdue) expire(rules);
   const bool doubted = state == "in_doubt" || state == "needs_human";
-  if (!doubted && (state != "planned" || resolution == "done")) return std::nullopt;
+  if (!doubted && (state != "planned" || resolution != "failed")) return std::nullopt;
   if (resolution == "resend") {
     state = "planned";
     ++generation;
