@@ -19,6 +19,7 @@ struct InitOptions {
   std::set<Schema> schemas = {Schema::outbox};
   bool dry_run = false;
   bool print_sql = false;
+  int from = 0;  // printed is what leads on from this version
   bool roles = true;
   bool kafka = false;  // the progress topic as well
 };

@@ -3,9 +3,11 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "relay/base/clock.h"
 #include "relay/config/config.h"
 #include "relay/kafka/handle.h"
 #include "relay/postgres/options.h"
@@ -16,8 +18,11 @@ namespace outbox {
 postgres::Options postgres_options(const Config& config);
 kafka::Options kafka_options(const Config& config);
 
-// A session for a command that looks at the database, or changes it by hand.
-Result<std::unique_ptr<postgres::Control>> open_control(const Config& config);
+// A statement of a command may take as long as the session's statement_timeout, which a server that hangs does not keep.
+constexpr Millis command_statement_max{11 * 60'000};
+
+// A session for a command that looks at the database, or changes it by hand. What takes longer than `limit` costs the session.
+Result<std::unique_ptr<postgres::Control>> open_control(const Config& config, std::optional<Millis> limit = command_statement_max);
 
 // A session like the one that reads and opens batches.
 Result<std::unique_ptr<postgres::Session>> open_session(const Config& config);

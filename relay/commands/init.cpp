@@ -64,7 +64,7 @@ void print_plan(const Installed& installed) {
   for (const auto& [schema, version] : installed) {
     const int wanted = schema_version(schema);
     std::printf("schema %s: version %d installed, %d wanted%s\n", name_of(schema), version, wanted,
-                version < wanted ? "; see --print-sql" : "; grants would be renewed");
+                version < wanted ? ("; see --print-sql --from " + std::to_string(version)).c_str() : "; grants would be renewed");
   }
 }
 
@@ -95,13 +95,17 @@ Result<std::set<Schema>> schemas_named(const std::string& list) {
 }
 
 int print_sql(const InitOptions& options) {
-  Installed nothing;
+  Installed installed;
   for (const Schema schema : options.schemas) {
-    nothing[schema] = 0;
-    std::printf("-- %s schema version %d\n", name_of(schema), schema_version(schema));
+    if (options.from > schema_version(schema)) {
+      return report({Fault::usage, std::string("--from: the ") + name_of(schema) + " schema has no version " + std::to_string(options.from),
+                     "the newest that this program knows is " + std::to_string(schema_version(schema))});
+    }
+    installed[schema] = options.from;
+    std::printf("-- %s schema version %d, from version %d\n", name_of(schema), schema_version(schema), options.from);
   }
   std::printf("-- run as one transaction by a role that may create roles and schemas\nbegin;\n");
-  for (const auto& statement : script_from(nothing, options.roles)) std::printf("%s;\n", statement.c_str());
+  for (const auto& statement : script_from(installed, options.roles)) std::printf("%s;\n", statement.c_str());
   std::printf("commit;\n");
   return 0;
 }

@@ -15,6 +15,9 @@ namespace {
 constexpr const char* decision_exit_codes =
     "0 done, 1 not found, 2 usage or configuration, 3 PostgreSQL, 5 refused: a right is missing";
 
+// For options that narrow down what a command changes: an empty one, such as that of a variable that is not set, would mean all.
+std::string not_empty(const std::string& value) { return value.empty() ? "is empty; leave the option out if all are meant" : ""; }
+
 // What the commands that list have in common.
 void add_list_options(CLI::App* list, std::string& topic, std::int64_t& limit, bool& json) {
   list->add_option("--topic", topic, "Only of this topic. Defaults to all.")->type_name("TOPIC");
@@ -127,6 +130,7 @@ void CommandLine::add_init() {
           if (init_.kafka) throw CLI::ValidationError("--kafka", "the progress topic is the outbox's, which --schema leaves out");
           required_ = config::Required::postgres;
         }
+        if (init_.from != 0 && schemas->size() != 1) throw CLI::ValidationError("--from", "each schema has a version of its own: name one");
         if (!init_.print_sql) return {};
         return [this] { return print_sql(init_); };
       });
@@ -138,10 +142,14 @@ void CommandLine::add_init() {
   CLI::Option* const dry_run = init_command->add_flag("--dry-run", init_.dry_run, "Only say what would be done.");
   CLI::Option* const kafka = init_command->add_flag("--kafka", init_.kafka, "Create the progress topic as well.");
   init_command->add_flag("--no-roles", no_roles_, "Create no roles: everything is owned by the current user.");
-  init_command
-      ->add_flag("--print-sql", init_.print_sql, "Print the SQL instead, for Flyway, Liquibase or psql. Needs no configuration.")
-      ->excludes(dry_run)
-      ->excludes(kafka);
+  CLI::Option* const print_sql =
+      init_command->add_flag("--print-sql", init_.print_sql, "Print the SQL instead, for Flyway, Liquibase or psql. Needs no configuration.")
+          ->excludes(dry_run)
+          ->excludes(kafka);
+  init_command->add_option("--from", init_.from, "Print what leads on from this version of one schema. Defaults to 0: nothing is there.")
+      ->type_name("VERSION")
+      ->check(CLI::NonNegativeNumber)
+      ->needs(print_sql);
 }
 
 void CommandLine::add_trace() {
@@ -204,8 +212,10 @@ void CommandLine::add_decision(CLI::App& parked, const char* name, const char* d
         throw CLI::ValidationError("which messages?", "give their ids, or --topic and --class, or --all");
       });
   added->add_option("ID", decision.ids, "Ids of messages, as `parked list` prints them.");
-  added->add_option("--topic", decision.topic, "All of this topic.")->type_name("TOPIC");
-  added->add_option("--class", decision.error_class, "All that are parked for this reason, such as too_large.")->type_name("CLASS");
+  added->add_option("--topic", decision.topic, "All of this topic.")->type_name("TOPIC")->check(not_empty);
+  added->add_option("--class", decision.error_class, "All that are parked for this reason, such as too_large.")
+      ->type_name("CLASS")
+      ->check(not_empty);
   added->add_flag("--all", decision.all, "All that are parked.");
   added->add_flag("--dry-run", decision.dry_run, "Only count them.");
   add_record_options(added, decision.why, decision.by, decision.json)->required();
@@ -301,11 +311,12 @@ void CommandLine::add_replay() {
         if (fresh == replay_.resume.has_value()) throw CLI::ValidationError("replay", "either --since or --resume is needed");
         return {};
       });
+  CLI::Option* const resume =
+      command->add_option("--resume", replay_.resume, "Go on with the interrupted replay of this number instead.")->type_name("N");
   command->add_option("--since", replay_.since, "Messages of batches that were opened at this time or later, like 2026-11-24T12:00:00Z.")
       ->type_name("T");
-  command->add_option("--until", replay_.until, "And before this time. Defaults to now.")->type_name("T");
-  command->add_option("--topic", replay_.topic, "Only of this topic. Defaults to all.")->type_name("TOPIC");
-  command->add_option("--resume", replay_.resume, "Go on with the interrupted replay of this number instead.")->type_name("N");
+  command->add_option("--until", replay_.until, "And before this time. Defaults to now.")->type_name("T")->check(not_empty)->excludes(resume);
+  command->add_option("--topic", replay_.topic, "Only of this topic. Defaults to all.")->type_name("TOPIC")->check(not_empty)->excludes(resume);
   command->add_option("--rate", replay_.rows_per_second, "Messages a second at most. Defaults to 20000.")
       ->type_name("N")
       ->check(CLI::PositiveNumber);

@@ -26,15 +26,20 @@ std::string shown(const pqxx::field& field) { return field.is_null() ? "-" : pri
 
 std::string printable(std::string_view text, bool keep_lines) {
   std::string out;
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    const bool kept = keep_lines && (c == '\n' || c == '\t');
-    if ((byte >= 0x20 && byte != 0x7F) || kept) {
-      out += c;
-    } else {
-      char escaped[5];
-      std::snprintf(escaped, sizeof escaped, "\\x%02x", byte);
-      out += escaped;
+  for (std::size_t i = 0; i < text.size();) {
+    const auto byte = [&](std::size_t at) { return static_cast<unsigned char>(text[at]); };
+    const bool c1 = byte(i) == 0xC2 && i + 1 < text.size() && byte(i + 1) < 0xA0;  // U+0080 to U+009F: terminals obey them as well
+    const std::size_t end = i + (c1 ? 2 : 1);
+    const bool line = keep_lines && (text[i] == '\n' || text[i] == '\t');
+    const bool control = c1 || byte(i) < 0x20 || byte(i) == 0x7F;
+    for (; i < end; ++i) {
+      if (line || !control) {
+        out += text[i];
+      } else {
+        char escaped[5];
+        std::snprintf(escaped, sizeof escaped, "\\x%02x", byte(i));
+        out += escaped;
+      }
     }
   }
   return out;

@@ -4,13 +4,17 @@
 // command is run again.
 #include "relay/postgres/rebase.h"
 
+#include <poll.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
 #include <cstdio>
 
 #include "relay/base/check.h"
 #include "relay/commands/commands.h"
 #include "relay/commands/context.h"
 #include "relay/commands/output.h"
-#include "relay/commands/wakeup.h"
 #include "relay/core/recovery.h"
 #include "relay/kafka/producer.h"
 
@@ -22,6 +26,7 @@ using postgres::Lineage;
 using postgres::Settle;
 
 constexpr Millis kafka_patience{30'000};
+constexpr Millis record_is_readable_within{10'000};
 
 long long number(std::int64_t n) { return static_cast<long long>(n); }
 
@@ -31,11 +36,31 @@ std::optional<Settle> settlement(const RebaseOptions& o) {
   return std::nullopt;
 }
 
+// Rung by the Kafka client. Unlike the wake-up of `run` it leaves the signals alone: this command can be ended at any time.
+class Bell {
+ public:
+  Bell() : fd_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) { CHECK(fd_ >= 0); }
+  ~Bell() { close(fd_); }
+  Bell(const Bell&) = delete;
+  Bell& operator=(const Bell&) = delete;
+  int fd() const { return fd_; }
+  void wait() const {
+    pollfd rung{fd_, POLLIN, 0};
+    eventfd_t count = 0;
+    if (poll(&rung, 1, 100) > 0) static_cast<void>(eventfd_read(fd_, &count));
+  }
+
+ private:
+  const int fd_;
+};
+
 // What the record in Kafka says about the batch in doubt. It is the original's word: it may have gone on after the copy was made.
 const char* evidence(const Copy& copy, const std::optional<Progress>& progress) {
   if (progress && progress->token == copy.newest->token) return "Kafka has it";
   if (progress && progress->previous == copy.newest->token) return "Kafka has it, and the batch behind it";
-  if (progress && progress->token == copy.token_before) return "Kafka does not have it";
+  if (progress && progress->token == copy.token_before) {
+    return copy.newest->mode == Mode::exactly_once ? "Kafka does not have it" : "Kafka may have some of it, or all";
+  }
   return "Kafka does not say";
 }
 
@@ -71,7 +96,18 @@ Progress progress_of(const Copy& copy, std::int64_t at_least) {
   return {copy.here, copy.epoch, std::max(copy.newest->number - 1, at_least), copy.token_before.value_or(Uuid::random()), std::nullopt};
 }
 
-Result<void> write_progress(kafka::Producer& producer, PollWakeup& wakeup, Mode mode, const Progress& progress) {
+// At-least-once no commit waits for the progress record; the relay would refuse to start without it.
+Result<void> await_progress(kafka::Producer& producer, const Bell& bell, const Progress& progress) {
+  const Deadline deadline(record_is_readable_within);
+  while (true) {
+    auto newest = producer.newest_progress(true);
+    if (newest && *newest && (*newest)->token == progress.token) return {};
+    if (deadline.passed()) return newest ? Error{Fault::kafka, "Kafka did not take the progress record in time"} : newest.error();
+    bell.wait();
+  }
+}
+
+Result<void> write_progress(kafka::Producer& producer, const Bell& bell, Mode mode, const Progress& progress) {
   if (auto r = producer.renew(mode, [] { return Result<void>{}; }); !r) return r;
   if (auto r = producer.newest_progress(true); !r) return r.error();
   const Batch batch;
@@ -84,19 +120,22 @@ Result<void> write_progress(kafka::Producer& producer, PollWakeup& wakeup, Mode 
     if (!reported) return reported.error();
     if (*reported) break;
     if (deadline.passed()) return Error{Fault::kafka, "Kafka did not take the progress record in time"};
-    wakeup.wait(Millis{100});
+    bell.wait();
   }
-  auto committed = producer.commit();
-  return committed ? Result<void>{} : committed.error();
+  if (auto committed = producer.commit(); !committed) return committed.error();
+  return await_progress(producer, bell, progress);
 }
 
 Result<int> carry_out(const Config& config, const RebaseOptions& o) {
   const auto in_postgres = postgres_options(config);
   const auto in_kafka = kafka_options(config);
-  PollWakeup wakeup;
-  kafka::Producer producer(in_kafka, wakeup.kafka_fd());
-  auto control = open_control(config);
+  signal(SIGPIPE, SIG_IGN);  // a server that closes a connection is an error like others
+  const Bell bell;
+  kafka::Producer producer(in_kafka, bell.fd());
+  // To write a large outbox anew takes its time.
+  auto control = open_control(config, std::nullopt);
   if (!control) return control.error();
+  if (auto r = (*control)->run("lifting the time-out", "set statement_timeout = 0"); !r) return r.error();
   auto copy = postgres::inspect_copy(**control, in_postgres);
   if (!copy) return for_person(copy.error(), "outbox_owner");
   auto progress = producer.newest_progress(false);
@@ -122,7 +161,7 @@ Result<int> carry_out(const Config& config, const RebaseOptions& o) {
     copy = postgres::inspect_copy(**control, in_postgres);
     if (!copy) return copy.error();
   }
-  if (auto r = write_progress(producer, wakeup, config.relay.mode, progress_of(*copy, beyond.number)); !r) {
+  if (auto r = write_progress(producer, bell, config.relay.mode, progress_of(*copy, beyond.number)); !r) {
     Error e = r.error();
     e.hint = "the database is adopted, Kafka is not told yet: run this command again";
     return e;

@@ -28,6 +28,13 @@ std::string delivered_rows(const Batch& b, const std::string& topic_parameter) {
          " = '' or m.topic = " + topic_parameter + ") and not coalesce(m.headers ? 'outbox-replay', false)) m";
 }
 
+// A time as the server writes it, in UTC, by ISO 8601.
+std::string iso(std::string time) {
+  if (time.size() < 22 || !time.ends_with("+00")) return time;  // infinity
+  time[10] = 'T';
+  return time.replace(time.size() - 3, 3, "Z");
+}
+
 // The times as the server understands them, and the end of now.
 Result<Replay> range_of(postgres::Control& control, const ReplayOptions& o) {
   auto rows = control.run("reading the times", "select $1::timestamptz::text, coalesce(nullif($2, '')::timestamptz, clock_timestamp())::text",
@@ -124,6 +131,7 @@ int replay(const Config& config, const ReplayOptions& options) {
   if (!control) return report(control.error());
   auto r = options.resume ? interrupted(**control, *options.resume) : range_of(**control, options);
   if (!r) return report(r.error());
+  if (options.dry_run) r->messages = 0;  // what an interrupted one has done is not to be done again
   if (!options.resume && !options.dry_run) {
     if (auto recorded = record(**control, *r, options); !recorded) return report(recorded.error());
   }
@@ -140,8 +148,8 @@ int replay(const Config& config, const ReplayOptions& options) {
     Json j = json_answer();
     j["replay"] = r->number == 0 ? Json() : Json(r->number);
     j["messages"] = r->messages;
-    j["since"] = r->since;
-    j["until"] = r->until;
+    j["since"] = iso(r->since);
+    j["until"] = iso(r->until);
     j["dry_run"] = options.dry_run;
     print_json(j);
   }

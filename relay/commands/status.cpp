@@ -12,6 +12,8 @@
 namespace outbox {
 namespace {
 
+constexpr Millis answer_within{20'000};
+
 // One statement, so that all figures belong to one moment. Pending is everything visible that the newest batch does not cover:
 // rows of transactions that were running in its position, and rows of later ones, both along the index (txid, seq).
 std::string status_sql() {
@@ -131,7 +133,7 @@ int watch(const Config& config, const StatusOptions& options) {
   const timespec second{1, 0};
   do {
     if (!control) {
-      auto opened = open_control(config);
+      auto opened = open_control(config, answer_within);
       if (opened) control = std::move(*opened);
       else if (opened.error().fault == Fault::usage) return report(opened.error());
       else report(opened.error());
@@ -152,7 +154,7 @@ int watch(const Config& config, const StatusOptions& options) {
 
 int status(const Config& config, const StatusOptions& options) {
   if (options.watch) return watch(config, options);
-  auto control = open_control(config);
+  auto control = open_control(config, answer_within);
   if (!control) return report(control.error());
   auto status = look(**control);
   if (!status) return report(status.error());

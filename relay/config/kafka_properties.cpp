@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cstdlib>
 #include <memory>
 
 #include "relay/base/names.h"
@@ -26,6 +25,7 @@ constexpr std::string_view kIdempotence =
     "the relay's order and its safety against repeats rest on the idempotent producer";
 constexpr std::string_view kTimeout = "a message that times out leaves a gap behind which its key has gone on";
 constexpr std::string_view kQueue = "it follows from the bounds of a batch";
+constexpr std::string_view kLinger = "a batch is there as a whole, and every wait of librdkafka's would be added to it";
 constexpr std::string_view kCallback = "the relay takes events from a queue of its own";
 
 constexpr std::array kOwned = {
@@ -47,6 +47,8 @@ constexpr std::array kOwned = {
     Owned{"bootstrap.servers", "it has an option of its own", "kafka.brokers"},
     Owned{"metadata.broker.list", "it has an option of its own", "kafka.brokers"},
     Owned{"socket.nagle.disable", "Nagle's algorithm adds 40 ms to a transaction"},
+    Owned{"linger.ms", kLinger},
+    Owned{"queue.buffering.max.ms", kLinger},
     Owned{"queue.buffering.max.messages", kQueue, "delivery.batch_messages_max"},
     Owned{"queue.buffering.max.kbytes", kQueue, "delivery.batch_bytes_max"},
     Owned{"message.max.bytes", "a message that is too large must be parked before it is sent",
@@ -84,7 +86,7 @@ Result<void> check_with_librdkafka(const std::string& name, const std::string& v
 
 bool is_secret_property(std::string_view name) {
   return name.find("password") != std::string_view::npos || name.find("secret") != std::string_view::npos ||
-         name == "ssl.key.pem";
+         name.find("passphrase") != std::string_view::npos || name.ends_with("key.pem");
 }
 
 Result<void> check_property(const std::string& name, const std::string& value) {
@@ -92,13 +94,6 @@ Result<void> check_property(const std::string& name, const std::string& value) {
   if (owned == kOwned.end()) return check_with_librdkafka(name, value);
   return wrong(fmt::format("belongs to the relay's protocol: {}", owned->reason),
                owned->instead.empty() ? "remove it." : fmt::format("remove it, and set {}.", owned->instead));
-}
-
-Result<void> check_property_for(Mode mode, std::string_view name, std::string_view value) {
-  if (name != "linger.ms" && name != "queue.buffering.max.ms") return {};
-  if (mode != Mode::exactly_once || std::strtod(std::string(value).c_str(), nullptr) <= 1) return {};
-  return wrong("may not exceed 1 in exactly-once: every Kafka transaction would wait for it",
-               "remove it, or set relay.mode = \"at-least-once\".");
 }
 
 Result<void> check_property_in_file(std::string_view name) {

@@ -6,7 +6,6 @@
 #include <string_view>
 
 #include "relay/base/error.h"
-#include "relay/core/mode.h"
 
 namespace outbox::config {
 
@@ -18,10 +17,6 @@ bool is_secret_property(std::string_view name);
 // An error if the protocol owns the property (with the reason), or if librdkafka does not know it or its value.
 // Says nothing about the value of a secret property.
 Result<void> check_property(const std::string& name, const std::string& value);
-
-// An error if the property, allowed in general, would cost too much in `mode`: in exactly-once a linger above 1 ms,
-// which is added to every Kafka transaction. REQUIRES: check_property() took it.
-Result<void> check_property_for(Mode mode, std::string_view name, std::string_view value);
 
 // An error if a property may not stand in a configuration file, because it is a secret.
 Result<void> check_property_in_file(std::string_view name);

@@ -212,10 +212,6 @@ void Loader::settle_topics() {
 
 void Loader::settle_properties() {
   for (const auto& [name, property] : properties_) {
-    auto fits = good("relay", "mode") ? check_property_for(config_.relay.mode, name, property.value) : Result<void>{};
-    if (!fits)
-      mistakes_.add(property.place, fmt::format("kafka.properties: {} {}", in_quotes(name), fits.error().what),
-                    fits.error().hint);
     if (is_secret_property(name)) config_.kafka.secret_properties.emplace_back(name, Secret(property.value));
     else config_.kafka.properties.emplace_back(name, property.value);
   }

@@ -177,9 +177,7 @@ std::string reference_markdown() {
   }
   out += "## Properties of librdkafka that the protocol owns\n\n";
   out +=
-      "They are refused in `kafka.properties`. In exactly-once, so is a `linger.ms` (or `queue.buffering.max.ms`) "
-      "above 1: every\n"
-      "Kafka transaction would wait for it. In the file, so is every secret, such as `sasl.password` or "
+      "They are refused in `kafka.properties`. In the file, so is every secret, such as `sasl.password` or "
       "`ssl.key.password`.\n\n";
   return out + "| property | reason |\n| --- | --- |\n" + owned_properties_markdown();
 }

@@ -64,15 +64,20 @@ Result<std::map<std::string, std::string>> describe_config(rd_kafka_t* client, C
 Result<std::vector<std::string>> topics_that_exist(const Options& options, const std::vector<std::string>& topics, Deadline deadline) {
   auto client = make_onlooker(options);
   if (!client) return client.error();
-  std::vector<std::string> found;
+  std::vector<TopicHandle> known;  // what one question without a topic asks for
   for (const std::string& name : topics) {
-    const TopicHandle handle(rd_kafka_topic_new(client->get(), name.c_str(), nullptr));
-    if (!handle) continue;
-    const rd_kafka_metadata_t* raw = nullptr;
-    const auto code = rd_kafka_metadata(client->get(), 0, handle.get(), &raw, std::max(1, deadline.left_ms()));
-    const Metadata metadata(raw);
-    if (code != RD_KAFKA_RESP_ERR_NO_ERROR) return error_of("looking up topic " + name, code);
-    if (metadata->topics[0].err == RD_KAFKA_RESP_ERR_NO_ERROR) found.push_back(name);
+    TopicHandle handle(rd_kafka_topic_new(client->get(), name.c_str(), nullptr));
+    if (handle) known.push_back(std::move(handle));
+  }
+  std::vector<std::string> found;
+  if (known.empty()) return found;
+  const rd_kafka_metadata_t* raw = nullptr;
+  const auto code = rd_kafka_metadata(client->get(), 0, nullptr, &raw, std::max(1, deadline.left_ms()));
+  const Metadata metadata(raw);
+  if (code != RD_KAFKA_RESP_ERR_NO_ERROR) return error_of("looking up topics that were missing", code);
+  for (int i = 0; i < metadata->topic_cnt; ++i) {
+    const auto& topic = metadata->topics[i];
+    if (topic.err == RD_KAFKA_RESP_ERR_NO_ERROR) found.emplace_back(topic.topic);
   }
   return found;
 }
@@ -100,6 +105,11 @@ Result<bool> create_progress_topic(const Options& options, Deadline deadline) {
   if (code == RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS) return false;
   if (code != RD_KAFKA_RESP_ERR_NO_ERROR) {
     const char* const detail = rd_kafka_topic_result_error_string(results[0]);
+    if (code == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED || code == RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED ||
+        code == RD_KAFKA_RESP_ERR_POLICY_VIOLATION) {
+      return Error{Fault::refused, "Kafka refuses to create the progress topic: " + std::string(detail != nullptr ? detail : rd_kafka_err2str(code)),
+                   "allow Create on " + options.progress_topic + ", or have it created with one partition and cleanup.policy=compact"};
+    }
     return error_of("creating the progress topic", code, detail != nullptr ? detail : "");
   }
   return true;

@@ -87,8 +87,13 @@ std::optional<std::string_view> header(const rd_kafka_message_t& m, const char* 
 
 bool matches(const rd_kafka_message_t& m, const RecordQuery& query) {
   if (header(m, "dedup-key") != std::string_view(query.dedup_key)) return false;
-  if (rd_kafka_message_timestamp(&m, nullptr) == query.timestamp_ms) return true;
-  return header(m, "sent-at") == std::string_view(std::to_string(query.timestamp_ms));
+  rd_kafka_timestamp_type_t type = RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
+  const auto written_at = rd_kafka_message_timestamp(&m, &type);
+  if (written_at == query.timestamp_ms) return true;
+  const auto sent_at = header(m, "sent-at");
+  // A relay that may not describe the topic does not know that the broker puts its own time in place of the batch's.
+  if (!sent_at && type == RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME) return written_at >= query.timestamp_ms;
+  return sent_at == std::string_view(std::to_string(query.timestamp_ms));
 }
 
 // All stretches of a topic, consumed into one queue.

@@ -215,6 +215,12 @@ TEST_F(CommandsTest, MistakesOfTheCommandLineAreExplained) {
       {{"parked", "show"}, "ID"},
       {{"parked", "list", "--limit", "0"}, "--limit: must be 1 or more"},
       {{"init", "--dry-run", "--print-sql"}, "excludes"},
+      {{"init", "--from", "1"}, "requires"},
+      {{"init", "--print-sql", "--schema", "inbox,effect", "--from", "1"}, "name one"},
+      {{"init", "--print-sql", "--from", "99"}, "has no version 99"},
+      {{"parked", "discard", "--topic", "", "--class", "too_large", "--why", "x"}, "--topic: is empty"},
+      {{"replay", "--since", "2026-01-01", "--topic", ""}, "--topic: is empty"},
+      {{"replay", "--resume", "1", "--topic", "t"}, "excludes"},
       {{"config", "--defaults", "--check", "x"}, "excludes"},
   };
   for (const auto& [words, what] : mistakes) {

@@ -113,6 +113,16 @@ TEST_F(InitTest, PrintedSqlMakesTheSameSchema) {
   EXPECT_TRUE(contains(init({}), same_version));
 }
 
+TEST_F(InitTest, PrintedSqlLeadsOnFromAnOlderVersion) {
+  make_old(1);
+  EXPECT_TRUE(contains(init({"--dry-run"}), "version 1 installed, " + current + " wanted; see --print-sql --from 1"));
+  run_printed("--from 1");
+  EXPECT_EQ(dumped(empty_dsn), dumped(world.dsn()));
+  EXPECT_TRUE(contains(init({}), same_version));
+  run_printed("--from " + current);  // renews the grants
+  EXPECT_EQ(dumped(empty_dsn), dumped(world.dsn()));
+}
+
 TEST_F(InitTest, PrintedSqlWithoutRolesMakesTheSameSchemaAsInitWithoutRoles) {
   run_printed("--no-roles");
   const std::string printed = dumped(empty_dsn);

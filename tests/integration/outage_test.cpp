@@ -56,6 +56,16 @@ TEST_F(OutageTest, KafkaAwayAtTheStartAndLaterIsWaitedFor) {
   finish(relay);
 }
 
+// It answers TCP, so that no keepalive helps.
+TEST_F(OutageTest, ACommandCanBeEndedWhileTheServerHangs) {
+  test::Process watch({test::program_path("outbox-relay"), "status", "--watch", "--json"}, world.environment);
+  watch.says("\"pending\":0");
+  postgres.pause();
+  watch.signal(SIGTERM);
+  EXPECT_EQ(watch.wait(Millis{60'000}), 0);
+  postgres.resume();
+}
+
 TEST_F(OutageTest, APausedBrokerIsWaitedFor) {
   auto relay = world.relay();
   relay.says("to=streaming");

@@ -8,6 +8,7 @@
 
 #include "tests/support/database_copy.h"
 #include "tests/support/judge.h"
+#include "tests/support/kafka_admin.h"
 
 namespace outbox {
 namespace {
@@ -134,6 +135,40 @@ TEST_F(RebaseTest, AfterDumpAndRestoreIntoAServerWithLowerTransactionIds) {
   test::write(copy, topic, 10);
   copy.deliver();
   EXPECT_EQ(copy.value("select string_agg(distinct s.state, ' ') from outbox.message m cross join outbox.status_of_seq(m.seq) s"), "delivered");
+}
+
+// Without a transaction there is nothing that Kafka has or has not.
+TEST_F(RebaseTest, AtLeastOnceABatchInDoubtMayBeThere) {
+  original.environment["OUTBOX_RELAY_RELAY_MODE"] = "at-least-once";
+  original_ids = 5'000;
+  live("reported");
+  ScratchPostgres to;
+  dump_and_restore(to);
+  World copy = original.moved_to(to);
+  adopt(copy, "--delivered", "Kafka may have some of it, or all");
+  expect_exactly_once();
+}
+
+// It is told to the relay by a progress record, for which an at-least-once relay never waits.
+TEST(RebaseAtLeastOnce, IsDoneWhenKafkaHasTheProgressRecord) {
+  World world(test::shared_postgres(), &test::shared_kafka_with_rights());
+  world.environment["OUTBOX_RELAY_RELAY_MODE"] = "at-least-once";
+  test::create_counters(world);
+  test::write(world, world.topic("t"), 5);
+  world.deliver();
+  world.environment["OUTBOX_RELAY_RELAY_NAME"] = world.name() + "-renamed";
+  ASSERT_EQ(world.command({"init", "--kafka"}).code, 0);
+  const std::string progress = "outbox-progress." + world.name() + "-renamed";
+  test::deny(world.kafka().brokers(), progress, test::Denied::write);
+  const auto untold = world.command({"rebase", "--yes"});
+  EXPECT_EQ(untold.code, 4) << untold.output;
+  EXPECT_NE(untold.output.find("HINT: the database is adopted, Kafka is not told yet: run this command again"), std::string::npos) << untold.output;
+  EXPECT_EQ(untold.output.find("start the relay"), std::string::npos) << untold.output;
+  test::allow_again(world.kafka().brokers(), progress);
+  const auto told = world.command({"rebase", "--yes"});
+  EXPECT_EQ(told.code, 0) << told.output;
+  test::write(world, world.topic("u"), 5);
+  world.deliver();
 }
 
 TEST_F(RebaseTest, AReleaseInDoubtIsSentAheadOfWhatWaitsBehindIt) {

@@ -85,8 +85,10 @@ TEST_F(ReplayTest, AnInterruptedReplayGoesOnBehindWhatWasDone) {
   world.deliver();
   // As if it had been killed behind the second batch.
   world.sql("insert into outbox.replay (since, until, asked_by, why, upto_batch, messages) select '2000-01-01', now(), 'x', 'y', 2, 20");
+  EXPECT_EQ(command({"replay", "--resume", "1", "--dry-run"})["messages"], 40);
   const auto resumed = command({"replay", "--resume", "1"});
   EXPECT_EQ(resumed["messages"], 60) << resumed;
+  EXPECT_EQ(resumed["since"], "2000-01-01T00:00:00Z");
   EXPECT_EQ(world.value("select count(*) from outbox.message where headers ? 'outbox-replay'"), "40");
   EXPECT_EQ(world.command({"replay", "--resume", "1"}, as_operator).code, 1);
 }

@@ -215,11 +215,28 @@ TEST_F(Retention, AReleasedMessageGoesWhenItsReleaseIsOld) {
   // The release is young: its message can be asked for, though its row is gone.
   EXPECT_EQ(kept(), (Texts{"2", "3"}));
   EXPECT_EQ(world.value("select state || ' in ' || batch from outbox.status_of_seq(1)"), "delivered in 3");
+  const auto traced = world.command({"trace", "--seq", "1"}, {{"OUTBOX_RELAY_POSTGRES_DSN", world.login("outbox_observer")}});
+  EXPECT_EQ(traced.code, 0) << traced.output;
+  EXPECT_NE(traced.output.find("read back from Kafka"), std::string::npos) << traced.output;
   age();
   prune();
   EXPECT_EQ(world.value("select count(*) from outbox.parked"), "0");
   EXPECT_EQ(world.value("select count(*) from outbox.status_of_seq(1)"), "0");
   EXPECT_EQ(batches(), (Texts{"4", "5"}));
+}
+
+TEST_F(Retention, ADiscardedMessageCanBeAskedForWhenItsRowIsGone) {
+  world.sql("insert into outbox.message (topic, payload) values ('no topic', 'bad')");
+  deliver({"1", "2"});
+  const std::string id = world.value("select id from outbox.parked");
+  age();
+  prune();
+  EXPECT_EQ(kept(), Texts{"2"});
+  ASSERT_EQ(world.command({"parked", "discard", id, "--why", "a test"}).code, 0);
+  world.deliver();
+  const auto traced = world.command({"trace", id});
+  EXPECT_EQ(traced.code, 0) << traced.output;
+  EXPECT_NE(traced.output.find("decided to discard it: a test"), std::string::npos) << traced.output;
 }
 
 // It is bisected, among batches of both kinds, with gaps in their numbers.

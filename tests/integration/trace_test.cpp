@@ -132,6 +132,18 @@ TEST_F(TraceTest, ABatchInDoubtIsExplainedAndLookedForInKafka) {
   EXPECT_TRUE(contains(found["explanation"], "the next relay marks it delivered")) << found;
 }
 
+TEST_F(TraceTest, AtLeastOnceWhatKafkaHasOfABatchInDoubtIsSentAgain) {
+  world.environment["OUTBOX_RELAY_RELAY_MODE"] = "at-least-once";
+  const std::string id = put();
+  crash("reported");
+  lease_expires();
+  const json found = trace_one(id);
+  EXPECT_EQ(found["state"], "in_doubt");
+  EXPECT_EQ(found["kafka"]["verdict"], "found") << found;
+  EXPECT_TRUE(contains(found["explanation"], "sends the batch again")) << found;
+  EXPECT_FALSE(contains(found["explanation"], "transaction")) << found;
+}
+
 TEST_F(TraceTest, ABatchThatIsBeingSentIsNotInDoubt) {
   world.environment["OUTBOX_RELAY_LEASE_TTL"] = "60s";
   const std::string id = put();
@@ -222,6 +234,20 @@ TEST_F(TraceTest, ATopicWithTimesOfItsOwnIsReadByTheHeaderSentAt) {
   put();
   world.deliver();
   expect_every_message_where_it_is();
+}
+
+TEST_F(TraceTest, SuchATopicIsReadWhereTheRelayCouldNotKnow) {
+  World closed(test::shared_postgres(), &test::shared_kafka_with_rights());
+  const std::string append = closed.topic("append", 1, {"message.timestamp.type=LogAppendTime"});
+  test::deny(closed.kafka().brokers(), append, test::Denied::describe_configs);
+  const std::string id = closed.value("insert into outbox.message (topic, key, payload) values ('" + append + "', 'k', 'x') returning id");
+  closed.deliver();
+  const auto log = test::read_log(closed.kafka().brokers(), {append}, test::Isolation::read_committed);
+  ASSERT_EQ(log.records.size(), 1U);
+  ASSERT_FALSE(log.records[0].header("sent-at"));
+  const auto traced = closed.command({"trace", id});
+  EXPECT_EQ(traced.code, 0) << traced.output;
+  EXPECT_TRUE(contains(traced.output, "read back from Kafka")) << traced.output;
 }
 
 TEST_F(TraceTest, WithoutKafkaItTellsWhatPostgresKnows) {

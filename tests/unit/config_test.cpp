@@ -12,6 +12,8 @@
 #include <string>
 #include <vector>
 
+#include "relay/config/kafka_properties.h"
+
 namespace outbox::config {
 namespace {
 
@@ -271,6 +273,8 @@ TEST_F(ConfigTest, PropertiesOfTheProtocolAreRefusedWithTheReason) {
                            "metadata.broker.list",
                            "socket.nagle.disable",
                            "dr_msg_cb",
+                           "linger.ms",
+                           "queue.buffering.max.ms",
                            "queue.buffering.max.messages",
                            "queue.buffering.max.kbytes",
                            "message.max.bytes",
@@ -294,14 +298,14 @@ TEST_F(ConfigTest, PropertiesThatLibrdkafkaRefusesAreMistakes) {
       contains(mistakes_in_properties("client.id = \"a\"\n\"client.id\" = \"b\""), "\"client.id\" is set twice"));
 }
 
-TEST_F(ConfigTest, LingerIsBoundedInExactlyOnceOnly) {
-  const std::string five = "[kafka.properties]\nlinger.ms = 5\n";
-  EXPECT_TRUE(
-      contains(mistakes(kRequired + five), "relay.toml:8:13: kafka.properties: \"linger.ms\" may not exceed 1"));
-  EXPECT_TRUE(contains(mistakes_in_properties("queue.buffering.max.ms = 2.5"), "may not exceed 1"));
-  EXPECT_TRUE(load_text(kRequired + "[kafka.properties]\nlinger.ms = 0.5\n"));
-  EXPECT_TRUE(load_text(kRequired + "[relay]\nmode = \"at-least-once\"\n" + five));
-  EXPECT_TRUE(load_text(kRequired + five, {{"OUTBOX_RELAY_RELAY_MODE", "at-least-once"}}));
+TEST_F(ConfigTest, KeysAndPassphrasesAreSecretsUnderWhateverName) {
+  for (const char* name : {"sasl.password", "ssl.keystore.password", "ssl.key.pem", "sasl.oauthbearer.client.secret",
+                           "sasl.oauthbearer.assertion.private.key.pem", "sasl.oauthbearer.assertion.private.key.passphrase"}) {
+    EXPECT_TRUE(config::is_secret_property(name)) << name;
+  }
+  for (const char* name : {"ssl.key.location", "ssl.certificate.pem", "ssl.ca.pem", "client.id"}) {
+    EXPECT_FALSE(config::is_secret_property(name)) << name;
+  }
 }
 
 TEST_F(ConfigTest, APoolerIsInTransactionModeOrNeedNotBeNamed) {
