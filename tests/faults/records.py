@@ -84,6 +84,7 @@ FIELDS = {
                  "caught_by": list_of(some_text), "verdict": one_of("caught", "missed")},
     "baseline": {**COMMON, "system": some_text, "row": text, "rounds": whole, "counts": counts_of(BASELINE_COUNTS), "detail": text},
     "mends": {**COMMON, "round": some_text, "cause": some_text, "commit": COMMIT, "kept_as": some_text},
+    "explains": {**COMMON, "round": some_text, "cause": some_text, "kept_as": some_text},
     "again": {**COMMON, "round": some_text, "cause": some_text, "by": some_text},
 }
 OPTIONAL = {("round", "measured")}
@@ -136,7 +137,7 @@ class Records:
         self.files = {}  # name -> how many lines
         self.rounds = {}  # by id
         self.sabotage, self.baselines = [], []
-        self.mends, self.again = {}, {}  # by id of the round they are about
+        self.mends, self.explains, self.again = {}, {}, {}  # by id of the round they are about
         self.references = []
 
     def read(self, folder):
@@ -195,13 +196,18 @@ class Records:
         self.mends[record["round"]] = record
         self.references.append((place, record))
 
+    def take_explains(self, place, record):
+        """A cause that lies outside: it does not mend anything."""
+        self.explains[record["round"]] = record
+        self.references.append((place, record))
+
     def take_again(self, place, record):
         self.again[record["round"]] = record
         self.references.append((place, record))
 
     def look_at_reference(self, place, record):
         """Looked at when all is read: a line may be about a round of another file."""
-        expected = "failed" if record["kind"] == "mends" else "unknown"
+        expected = "unknown" if record["kind"] == "again" else "failed"
         about, by = self.rounds.get(record["round"]), self.rounds.get(record.get("by"))
         if about is None:
             self.mistake(place, f"there is no round {record['round']}", "name the id of a round in these files")

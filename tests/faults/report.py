@@ -143,13 +143,18 @@ class Report:
     def open(self):
         parts = []
         if self.unmended():
-            parts += ["These rounds failed, and nobody has said yet what mended them.\n",
-                      table(("round", "row", "mode", "commit", "protocol", "why"),
-                            [(r["id"], r["row"], r["mode"], r["commit"][:12], self.which(r), in_brief(r["why"])) for r in self.unmended()])]
+            parts += ["These rounds failed, and nothing has mended it. What stands under *cause* is known, and lies outside.\n",
+                      table(("round", "row", "mode", "commit", "protocol", "why", "cause", "kept as"),
+                            [(r["id"], r["row"], r["mode"], r["commit"][:12], self.which(r), in_brief(r["why"]), *self.explained(r["id"]))
+                             for r in self.unmended()])]
         if self.uncaught():
             parts += ["These deliberate defects were caught by no row, so that a row that passes says nothing about them.\n",
                       table(("defect",), [(f"`{d}`",) for d in self.uncaught()])]
         return section("OPEN", *parts) if parts else ""
+
+    def explained(self, round_id):
+        known = self.records.explains.get(round_id)
+        return (known["cause"], known["kept_as"]) if known else ("", "")
 
     def which(self, record):
         return "present" if record["protocol"] == self.protocol else "earlier"
@@ -304,7 +309,8 @@ class Report:
         for r in self.all:
             mends = self.records.mends.get(r["id"])
             if r["verdict"] == "failed":
-                mended = (mends["cause"], mends["commit"][:12], mends["kept_as"]) if mends else ("OPEN", "", "")
+                cause, kept_as = self.explained(r["id"])
+                mended = (mends["cause"], mends["commit"][:12], mends["kept_as"]) if mends else (cause, "OPEN", kept_as)
                 lines.append((r["id"], r["row"], r["mode"], self.which(r), in_brief(r["why"]), *mended))
         head = ("round", "row", "mode", "protocol", "why it failed", "cause", "mended by", "kept as")
         return section("Defects found", table(head, lines) if lines else "No round has failed.\n")

@@ -113,6 +113,14 @@ class ReportTest(TreeTest):
     def test_a_failed_round_of_an_earlier_protocol_is_open_as_well(self):
         self.assertIn("earlier", self.cells(self.page(bad("a", "0" * 16, "failed")), "OPEN", "a"))
 
+    def test_a_cause_that_lies_outside_mends_nothing(self):
+        explains = {"schema": 1, "kind": "explains", "round": "a", "at": AT, "cause": "Kafka forgets", "kept_as": "markers_test"}
+        page = self.page(bad("a", self.version, "failed"), explains)
+        self.assertEqual(self.cells(page, "OPEN", "a")[6:], ["Kafka forgets", "markers_test"])
+        self.assertEqual(self.cells(page, "Defects found", "a")[5:], ["Kafka forgets", "OPEN", "markers_test"])
+        self.assertIn("1 OPEN", self.section(page, "In short"))
+        self.refused("rounds-a.jsonl:2", "is said of a round that was failed", round_("b", self.version), {**explains, "round": "b"})
+
     def test_a_mended_round_has_still_failed(self):
         page = self.page(bad("a", self.version, "failed"), round_("b", self.version), mends("a"))
         self.assertEqual(self.cells(page, "Results", "R1")[2:7], ["2", "1", "1", "0", "–"])

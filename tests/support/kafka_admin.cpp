@@ -58,6 +58,34 @@ bool has_topic(const std::string& brokers, const std::string& topic) {
   return std::any_of(topics.begin(), topics.end(), [&](const auto& found) { return found.topic == topic; });
 }
 
+void create_topic_on(const std::string& brokers, const std::string& topic, int broker) {
+  const std::string doing = "creating " + topic;
+  const kafka::Client client = connect(brokers);
+  const kafka::Queue queue(rd_kafka_queue_new(client.get()));
+  std::array<char, 512> error{};
+  const kafka::Owned<rd_kafka_NewTopic_t, rd_kafka_NewTopic_destroy> request(
+      rd_kafka_NewTopic_new(topic.c_str(), 1, -1, error.data(), error.size()));
+  std::int32_t replica = broker;
+  if (!request) throw std::runtime_error(doing + ": " + error.data());
+  require(rd_kafka_NewTopic_set_replica_assignment(request.get(), 0, &replica, 1, error.data(), error.size()), doing);
+  rd_kafka_NewTopic_t* requests = request.get();
+  rd_kafka_CreateTopics(client.get(), &requests, 1, nullptr, queue.get());
+  const auto event = answer(queue.get(), doing);
+  std::size_t count = 0;
+  const auto* const* const results = rd_kafka_CreateTopics_result_topics(rd_kafka_event_CreateTopics_result(event.get()), &count);
+  require(rd_kafka_topic_result_error(results[0]), doing);
+  eventually(topic + " has a leader", [&] { return has_leader(brokers, topic); });
+}
+
+bool has_leader(const std::string& brokers, const std::string& topic) {
+  const kafka::Client client = connect(brokers);
+  const kafka::TopicHandle handle(rd_kafka_topic_new(client.get(), topic.c_str(), nullptr));
+  const rd_kafka_metadata_t* raw = nullptr;
+  require(rd_kafka_metadata(client.get(), 0, handle.get(), &raw, 15'000), "asking for " + topic);
+  const kafka::Metadata found(raw);
+  return found->topics[0].partition_cnt == 1 && found->topics[0].partitions[0].leader >= 0;
+}
+
 void add_partitions(const std::string& brokers, const std::string& topic, int partitions) {
   const std::string doing = "adding partitions to " + topic;
   const kafka::Client client = connect(brokers);

@@ -8,6 +8,10 @@ namespace outbox::test {
 
 // Whether the broker knows the topic.
 bool has_topic(const std::string& brokers, const std::string& topic);
+// Creates a topic of one partition without a second copy, on the broker of this number.
+void create_topic_on(const std::string& brokers, const std::string& topic, int broker);
+// Whether the topic's only partition has a leader, as the brokers that run see it.
+bool has_leader(const std::string& brokers, const std::string& topic);
 // Adds partitions until there are so many.
 void add_partitions(const std::string& brokers, const std::string& topic, int partitions);
 // Deletes every record of the partition that is there now.
