@@ -159,11 +159,14 @@ void Course::release() {
     const auto progress = releases_.step(*connection_);
     if (progress == Releases::Progress::one_more) continue;
     const Failure& failure = releases_.failure();
+    release_at_ = Clock::now() + release_interval;
     if (progress == Releases::Progress::failed) {
       if (failure.fault == Fault::connection) return failed(failure);
       if (failure.fault != Fault::conflict && ++failures < release_failures_max) continue;
     }
-    release_at_ = Clock::now() + std::max<Clock::duration>(release_interval, look_costs_at_most * (Clock::now() - began));
+    if (progress == Releases::Progress::none) {
+      release_at_ = Clock::now() + std::clamp<Clock::duration>(look_costs_at_most * (Clock::now() - began), release_interval, release_put_off);
+    }
     if (failures == 0) return;
     release_at_ = Clock::now() + release_put_off;
     return events_.tell(Level::warn, "release_put_off", {{"reason", failure.what}});

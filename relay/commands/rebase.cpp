@@ -96,12 +96,17 @@ Progress progress_of(const Copy& copy, std::int64_t at_least) {
   return {copy.here, copy.epoch, std::max(copy.newest->number - 1, at_least), copy.token_before.value_or(Uuid::random()), std::nullopt};
 }
 
+// Not by the token alone: that of the batch before one in doubt is what the original has written as well.
+bool is_same(const Progress& a, const Progress& b) {
+  return a.identity.cluster == b.identity.cluster && a.identity.timeline == b.identity.timeline && a.epoch == b.epoch && a.token == b.token;
+}
+
 // At-least-once no commit waits for the progress record; the relay would refuse to start without it.
 Result<void> await_progress(kafka::Producer& producer, const Bell& bell, const Progress& progress) {
   const Deadline deadline(record_is_readable_within);
   while (true) {
     auto newest = producer.newest_progress(true);
-    if (newest && *newest && (*newest)->token == progress.token) return {};
+    if (newest && *newest && is_same(**newest, progress)) return {};
     if (deadline.passed()) return newest ? Error{Fault::kafka, "Kafka did not take the progress record in time"} : newest.error();
     bell.wait();
   }
@@ -132,10 +137,12 @@ Result<int> carry_out(const Config& config, const RebaseOptions& o) {
   signal(SIGPIPE, SIG_IGN);  // a server that closes a connection is an error like others
   const Bell bell;
   kafka::Producer producer(in_kafka, bell.fd());
-  // To write a large outbox anew takes its time.
+  // To write a large outbox anew takes its time. A pooler's backend is others' as well.
   auto control = open_control(config, std::nullopt);
   if (!control) return control.error();
-  if (auto r = (*control)->run("lifting the time-out", "set statement_timeout = 0"); !r) return r.error();
+  if (config.postgres.pooler != "transaction") {
+    if (auto r = (*control)->run("lifting the time-out", "set statement_timeout = 0"); !r) return r.error();
+  }
   auto copy = postgres::inspect_copy(**control, in_postgres);
   if (!copy) return for_person(copy.error(), "outbox_owner");
   auto progress = producer.newest_progress(false);

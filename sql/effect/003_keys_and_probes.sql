@@ -204,9 +204,12 @@ begin
   if counted then
     retries_max := least(room, pg_catalog.floor(q.tokens)::integer);
   end if;
-  -- Retries that go on failing must not be all that a provider is ever probed with.
-  if q.open_until is not null and q.opened % 2 = 1 and exists (
-    select from effect.effect e where e.provider = p.name and e.state = 'planned' and e.attempts = 0) then
+  -- Retries that go on failing must not be all that a provider is ever probed with; but in an outage a probe can leave a doubt, and
+  -- one that is in doubt already loses nothing by it.
+  if q.open_until is not null and exists (
+    select from effect.effect e where e.provider = p.name and e.state = 'planned' and e.attempts = 0)
+    and q.opened % (case when exists (
+      select from effect.effect e where e.provider = p.name and e.state = 'in_doubt' and e.not_before <= now_at) then 16 else 2 end) = 1 then
     retries_max := 0;
   end if;
 

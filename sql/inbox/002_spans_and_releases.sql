@@ -41,9 +41,9 @@ comment on function inbox.prune(text, integer) is
 drop function inbox.next_released(text, boolean);
 create function inbox.next_released(consumer text, by_key boolean, behind bigint default 0) returns setof inbox.parked language sql volatile as $$
   select p.*
-  from inbox.known($1) c
-  join inbox.parked p on p.consumer = c.id
-  where p.id > $3 and p.handled_at is null and (p.resolution = 'release' or (p.resolution is null and p.error_class = 'key_blocked'))
+  from inbox.parked p
+  where p.consumer = (select c.id from inbox.known($1) c) and p.id > $3
+    and p.handled_at is null and (p.resolution = 'release' or (p.resolution is null and p.error_class = 'key_blocked'))
     and (not by_key or p.key is null or not exists (
       select from inbox.parked e
       where e.consumer = p.consumer and e.topic = p.topic and pg_catalog.sha256(e.key) = pg_catalog.sha256(p.key) and e.key = p.key

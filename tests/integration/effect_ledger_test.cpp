@@ -304,6 +304,19 @@ TEST_F(EffectLedger, WhatGoesOnFailingDoesNotKeepTheBreakerOpenForTheOthers) {
   EXPECT_EQ(claim("hold", 5).size(), 5U) << "the breaker is closed";
 }
 
+// Another probe is no reason for another doubt.
+TEST_F(EffectLedger, AnOutageIsProbedWithWhatIsInDoubtAlready) {
+  world.register_provider("window", {.on_doubt = OnDoubt::hold, .key_window = 24h, .retry_first = soon, .breaker_failures = 5});
+  world.plan("window", "n", 60);
+  for (const Claim& c : claim("window", 5)) settle(c, unknown);
+  for (int probes = 0; probes < 40; ++probes) {
+    world.sql("set session_replication_role = replica; update effect.pressure set open_until = clock_timestamp(), tokens = 10; "
+              "update effect.effect set not_before = clock_timestamp() where attempts > 0");
+    settle(claimed("window"), unknown);
+  }
+  EXPECT_LE(std::stoi(world.value("select count(*) from effect.effect where state = 'in_doubt'")), 9);
+}
+
 TEST_F(EffectLedger, NoOtherEffectHasTheKeyOfOneThatIsSentAgain) {
   const auto other = plan("hold", "order-1#2");
   EXPECT_EQ(settle(claimed("hold"), done), EffectState::done);

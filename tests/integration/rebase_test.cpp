@@ -171,6 +171,32 @@ TEST(RebaseAtLeastOnce, IsDoneWhenKafkaHasTheProgressRecord) {
   world.deliver();
 }
 
+// Where a batch is sent again, the record has the token of the one before it, as the original's has.
+TEST(RebaseAtLeastOnce, IsNotDoneByTheRecordOfTheOriginal) {
+  ScratchPostgres from;
+  World original(from, &test::shared_kafka_with_rights());
+  original.environment["OUTBOX_RELAY_RELAY_MODE"] = "at-least-once";
+  test::create_counters(original);
+  const std::string topic = original.topic("t");
+  test::write(original, topic, 5);
+  original.deliver();
+  test::write(original, topic, 5);
+  auto doomed = original.relay({{"OUTBOX_CRASH_AT", "opened"}}, "relay-with-crash-points");
+  EXPECT_EQ(doomed.wait(), -SIGKILL) << doomed.output();
+  test::eventually("the lease has run out",
+                   [&] { return original.value("select expires_at < clock_timestamp() from outbox.lease") == "t"; });
+  ScratchPostgres to;
+  test::upgrade(from, to);
+  World copy = original.moved_to(to);
+  const std::string progress = "outbox-progress." + original.name();
+  test::deny(copy.kafka().brokers(), progress, test::Denied::write);
+  const auto untold = copy.command({"rebase", "--resend", "--yes"});
+  EXPECT_EQ(untold.code, 4) << untold.output;
+  test::allow_again(copy.kafka().brokers(), progress);
+  EXPECT_EQ(copy.command({"rebase", "--resend", "--yes"}).code, 0);
+  copy.deliver();
+}
+
 TEST_F(RebaseTest, AReleaseInDoubtIsSentAheadOfWhatWaitsBehindIt) {
   original_ids = 5'000;
   test::burn_ids(from, original_ids);
