@@ -61,18 +61,13 @@ void Course::step() {
 
 // The group is joined last: a member that cannot work would keep partitions from those that can.
 void Course::start() {
+  int version = 0;
   try {
     connect();
     pqxx::work tx(*connection_);
-    const auto version = tx.exec("select pg_catalog.max(v.number) from inbox.schema_version v")[0][0].as<int>();
+    version = tx.exec("select pg_catalog.max(v.number) from inbox.schema_version v")[0][0].as<int>();
     inbox::register_consumer(tx, options_.consumer, options_.keep, options_.span);
     tx.commit();
-    if (version < inbox_version_min) {
-      throw ConsumerSetupError("inbox: the schema has version " + std::to_string(version) + ", this program needs " +
-                               std::to_string(inbox_version_min) + "\nHINT: upgrade it by `outbox-relay init --schema inbox`");
-    }
-  } catch (const ConsumerSetupError&) {
-    throw;
   } catch (...) {
     const Failure failure = judge(std::current_exception());
     if (failure.fault == Fault::message || failure.fault == Fault::database) {
@@ -82,6 +77,10 @@ void Course::start() {
     connection_.reset();
     if (backoff_.attempts() == 0) events_.tell(Level::warn, "database_away", {{"reason", failure.what}});
     return wait(backoff_.next());
+  }
+  if (version < inbox_version_min) {
+    throw ConsumerSetupError("inbox: the schema has version " + std::to_string(version) + ", this program needs " +
+                             std::to_string(inbox_version_min) + "\nHINT: upgrade it by `outbox-relay init --schema inbox`");
   }
   backoff_.reset();
   source_.emplace(options_, events_);

@@ -121,22 +121,7 @@ Releases::Progress Releases::step(pqxx::connection& connection) {
   } catch (...) {
     failure_ = judge(std::current_exception());
   }
-  if (failure_.fault != Fault::message || !handing_over_) return failed(std::move(failure_));
-  const std::string why = made_text(failure_.what);
-  for (const Letters letters : {Letters::all, Letters::ascii}) {
-    try {
-      park_again(connection, kept(why, letters));
-      return Progress::one_more;
-    } catch (...) {
-      failure_ = judge(std::current_exception());
-      if (failure_.fault != Fault::message) break;
-    }
-  }
-  return failed(std::move(failure_));
-}
-
-Releases::Progress Releases::failed(Failure failure) {
-  failure_ = std::move(failure);
+  if (failure_.fault == Fault::message && handing_over_ && park_again(connection, made_text(failure_.what))) return Progress::one_more;
   if (!id_.empty()) behind_ = id_;
   return Progress::failed;
 }
@@ -155,11 +140,20 @@ bool Releases::handle_next(pqxx::connection& connection) {
   return true;
 }
 
-void Releases::park_again(pqxx::connection& connection, const std::string& why) {
-  pqxx::work tx(connection);
-  run(tx, park_again_sql, id_, why);
-  tx.commit();
-  ++figures_.parked;
+bool Releases::park_again(pqxx::connection& connection, const std::string& why) {
+  for (const Letters letters : {Letters::all, Letters::ascii}) {
+    try {
+      pqxx::work tx(connection);
+      run(tx, park_again_sql, id_, kept(why, letters));
+      tx.commit();
+      ++figures_.parked;
+      return true;
+    } catch (...) {
+      failure_ = judge(std::current_exception());
+      if (failure_.fault != Fault::message) break;
+    }
+  }
+  return false;
 }
 
 }  // namespace outbox::consumer

@@ -37,8 +37,8 @@ class Releases {
 
  private:
   bool handle_next(pqxx::connection& connection);
-  void park_again(pqxx::connection& connection, const std::string& why);
-  Progress failed(Failure failure);
+  // False: see failure().
+  bool park_again(pqxx::connection& connection, const std::string& why);
 
   const ConsumerOptions& options_;
   const Consumer::BatchHandler& handler_;

@@ -241,13 +241,13 @@ class ReportTest(TreeTest):
         page = self.page(bad("a", self.version, "failed") | {"why": "x | y\n## z [l](m) <b>"})
         self.assertIn("x \\| y ## z [l] (m) &lt;b>", page)
 
-    # --- What is refused --------------------------------------------------------------------------------------------------------
-
     def test_a_long_text_is_cut_behind_a_word(self):
         page = self.page(bad("a", self.version, "failed") | {"why": "first " + "word " * 1000 + "last"})
         why = self.cells(page, "Defects found", "a")[4]
         self.assertRegex(why, "^first word( word)* …$")
         self.assertLess(len(why), report.WHY_CHARS + 3)
+
+    # --- What is refused --------------------------------------------------------------------------------------------------------
 
     def test_a_bad_line_is_refused_with_its_place(self):
         good = round_("a", self.version)
