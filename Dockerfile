@@ -8,7 +8,7 @@ RUN apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-in
       libcurl4-openssl-dev libssl-dev
 COPY . /src
 WORKDIR /src
-RUN cmake --preset release -DOUTBOX_EXAMPLES=OFF && cmake --build --preset release && cmake --install build/release --prefix /out --strip
+RUN cmake --preset release -DOUTBOX_BUILD_EXAMPLES=OFF && cmake --build --preset release && cmake --install build/release --prefix /out --strip
 # Exactly the packages of the libraries that the program is linked with.
 RUN ldd /out/bin/outbox-relay | awk '$3 ~ /^\// { print $3 }' | xargs -n 1 readlink -f | sed 's|^/lib|/usr/lib|' | \
       xargs dpkg -S | cut -d : -f 1 | sort -u >/out/packages

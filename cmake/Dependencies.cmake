@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+# The libraries that the chosen parts need, and no others.
+find_package(PkgConfig REQUIRED)
+find_package(Threads REQUIRED)
+find_package(nlohmann_json REQUIRED)  # headers only
+pkg_check_modules(PQXX REQUIRED IMPORTED_TARGET libpqxx)
+if(OUTBOX_BUILD_RELAY)
+  find_package(spdlog REQUIRED)
+endif()
+if(OUTBOX_BUILD_RELAY OR OUTBOX_BUILD_EXAMPLES)
+  find_package(tomlplusplus REQUIRED)
+  find_package(CLI11 REQUIRED)
+  pkg_check_modules(PQ REQUIRED IMPORTED_TARGET libpq)
+endif()
+if(OUTBOX_BUILD_RELAY OR OUTBOX_BUILD_EXAMPLES OR OUTBOX_BUILD_CONSUMER)
+  pkg_check_modules(RDKAFKA REQUIRED IMPORTED_TARGET rdkafka>=2.0.2)
+endif()
+if(OUTBOX_BUILD_EFFECTS)
+  pkg_check_modules(CURL REQUIRED IMPORTED_TARGET libcurl>=7.88)
+  pkg_check_modules(CRYPTO REQUIRED IMPORTED_TARGET libcrypto)
+endif()

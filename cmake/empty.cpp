@@ -1,0 +1,2 @@
+// SPDX-License-Identifier: Apache-2.0
+// CMake attaches precompiled headers to a target with a source.
