@@ -37,8 +37,9 @@ A round has one of three verdicts. *Passed*: no promise was broken, and everythi
 *Unknown*: the campaign itself got into trouble, such as a machine too slow or a server that did not start; such a round proves nothing,
 and is never counted as passed.
 
-Rounds add up only while the protocol stays the same. Its version is a hash over the files in `tests/faults/protocol_files.txt`, comments
-included, and stands in each line.
+Rounds add up only while the protocol stays the same. Its version is a hash of the tokens of the files in
+`tests/faults/protocol_files.txt`: comments, white space, includes and file names do not count. It stands in each line. The versions up to
+`ee0c0c916acfc0d9` are hashes of the same files as they were, comments and names included.
 
 Rows P1 to P16 are faults of PostgreSQL. Promises have numbers from P1 to P10. They are not the same, and this page says which it means.
 """
