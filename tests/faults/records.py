@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads what the campaign wrote: the table of rows, and one JSON line per round. A line that says anything unexpected is a mistake."""
 import json
-import pathlib
+import lzma
 import re
 import tomllib
+
+from archive import FOLDER, SUFFIX, archives, lines_of, plain_files
 
 COUNTS = ("committed", "rolled_back", "unknown_resolved", "arrived", "parked", "lost", "ghosts", "repeated", "reordered", "stuck", "journal",
           "fencing", "exits")
@@ -139,23 +141,33 @@ class Records:
         self.sabotage, self.baselines = [], []
         self.mends, self.explains, self.again = {}, {}, {}  # by id of the round they are about
         self.references = []
+        self.plain = set()  # versions of lines that are not archived
 
     def read(self, folder):
-        for file in sorted(pathlib.Path(folder).glob("rounds-*.jsonl")):
-            lines = file.read_text(encoding="utf-8", errors="replace").split("\n")
-            if lines[-1]:
-                self.mistake(f"{file.name}:{len(lines)}", "the last line does not end", "its writer died; " + APPEND_ONLY)
-            self.files[file.name] = len(lines) - 1
-            for number, line in enumerate(lines[:-1], 1):
-                self.take(f"{file.name}:{number}", line)
+        for file in archives(folder):
+            self.read_file(file, f"{FOLDER}/{file.name}", file.name.removesuffix(SUFFIX))
+        for file in plain_files(folder):
+            self.read_file(file, file.name, None)
         for place, record in self.references:
             self.look_at_reference(place, record)
         return self
 
+    def read_file(self, file, name, version):
+        """`version` is that of an archive: all its lines are of it."""
+        try:
+            lines = lines_of(file)
+        except (lzma.LZMAError, EOFError) as e:
+            return self.mistake(name, f"cannot be read: {e}", "restore it from git")
+        if lines[-1]:
+            self.mistake(f"{name}:{len(lines)}", "the last line does not end", "its writer died; " + APPEND_ONLY)
+        self.files[name] = len(lines) - 1
+        for number, line in enumerate(lines[:-1], 1):
+            self.take(f"{name}:{number}", line, version)
+
     def mistake(self, place, what, hint):
         self.mistakes.append(Mistake(f"docs/reliability/{place}", what, hint))
 
-    def take(self, place, line):
+    def take(self, place, line, version):
         try:
             record = json.loads(line)
         except ValueError as e:
@@ -167,6 +179,10 @@ class Records:
         wrong = list(wrong_fields(record, FIELDS[kind], optional))
         if not wrong and "row" in record and record["row"] not in self.rows:
             wrong.append((f"unknown row {record['row']}", "rows are those of tests/faults/rows.toml"))
+        if not wrong and version and record.get("protocol", version) != version:
+            wrong.append((f"is of version {record['protocol']}", "an archive holds the lines of the version that it is named after"))
+        if not wrong and version is None:
+            self.plain.add(record.get("protocol"))
         for what, hint in wrong:
             self.mistake(place, what, hint)
         if not wrong:

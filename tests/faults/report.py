@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes docs/reliability.md from what the fault campaign recorded in docs/reliability/.
 
-    report.py [--check]     with --check it writes nothing, and exits 1 if the page is not what the records say
+    report.py [--check]     with --check it writes nothing, and exits 1 if the page is not what the records say, or if lines of an
+                            earlier version of the protocol are not in its archive
+    report.py --archive     moves the lines of earlier versions of the protocol into their archives, and writes the page
     report.py --missing SEED
                             writes nothing, and prints a line ROW MISSING FIRST MODE for each row that lacks something under the present
                             protocol: so many rounds from number FIRST on; MODE is "any", or the one that is lacking. Of a sweep that goes
@@ -13,8 +15,9 @@ import pathlib
 import sys
 
 sys.dont_write_bytecode = True
+from archive import FOLDER, SUFFIX, archive  # noqa: E402
 from protocol import ROOT, ProtocolError, protocol_version  # noqa: E402
-from records import GROUPS, MODES, PROMISES, Mistake, Records, read_rows  # noqa: E402
+from records import GROUPS, MODES, PROMISES, VIOLATIONS, Mistake, Records, read_rows  # noqa: E402
 
 PAGE = "docs/reliability.md"
 ROWS = "tests/faults/rows.toml"
@@ -31,7 +34,7 @@ INTRO = """<!-- SPDX-License-Identifier: Apache-2.0 -->
 A campaign puts the relay under load between real servers, injects one fault, and then compares what PostgreSQL committed with what Kafka
 has, from the first offset on. It believes nothing that the relay says. This page counts the rounds; [promises.md](promises.md) says what
 they are to show. Each round is one line in `docs/reliability/`, and no line is ever removed: a failed round stays, and gets a second line
-that says what mended it.
+that says what mended it. Lines of earlier versions of the protocol are in compressed archives beside the others.
 
 A round has one of three verdicts. *Passed*: no promise was broken, and everything flowed again. *Failed*: one was, or it did not.
 *Unknown*: the campaign itself got into trouble, such as a machine too slow or a server that did not start; such a round proves nothing,
@@ -83,8 +86,17 @@ def bound(passed, failed):
     return f"{math.ceil(percent * 10**digits - 1e-9) / 10**digits:g} %"
 
 
+class Link:
+    """The only text in a table that is a link."""
+
+    def __init__(self, text, target):
+        self.text, self.target = text, target
+
+
 def cell(value):
     """Text of a round in a table: on one line, and neither markup nor a link."""
+    if isinstance(value, Link):
+        return f"[{cell(value.text)}]({value.target})"
     words = " ".join(str(value).split()).replace("<", "&lt;").replace("|", "\\|")
     return words.replace("](", "] (") or "–"
 
@@ -116,7 +128,9 @@ class Report:
     def __init__(self, records, protocol):
         self.records = records
         self.protocol = protocol
-        self.all = list(records.rounds.values())
+        order = {row: n for n, row in enumerate(records.rows)}
+        self.all = sorted(records.rounds.values(), key=lambda r: (order[r["row"]], r["at"], r["id"]))
+        self.sabotaged = sorted(records.sabotage, key=lambda s: (order[s["row"]], s["at"], s["defect"]))
         self.present = [r for r in self.all if r["protocol"] == protocol]
         order = {mode: n for n, mode in enumerate(("", *MODES))}
         self.groups = {}  # (row, mode) -> its rounds, in the order of the table of rows
@@ -327,7 +341,7 @@ class Report:
         return section("Unknown rounds", table(head, lines) if lines else "No round is unknown.\n")
 
     def sabotage(self):
-        lines = [(f"`{s['defect']}`", s["row"], s["verdict"], ", ".join(s["caught_by"]), s["rounds"], self.which(s)) for s in self.records.sabotage]
+        lines = [(f"`{s['defect']}`", s["row"], s["verdict"], ", ".join(s["caught_by"]), s["rounds"], self.which(s)) for s in self.sabotaged]
         about = ("`outbox-relay-sabotaged` has deliberate defects. A checker that is to be believed catches them: here is which row did, by which\n"
                  "invariant, and after how many rounds.\n")
         head = ("defect", "row", "verdict", "caught by", "rounds", "protocol")
@@ -340,21 +354,31 @@ class Report:
         head = ("system", "row", "rounds", "committed", "arrived", "lost", "repeated", "reordered", "how")
         return section("Others", about, table(head, lines) if lines else "None has been run yet.\n")
 
+    def violations(self, rounds):
+        """What was broken in those that failed: allowed counts of rounds that passed are none."""
+        sums = {name: sum(r["counts"][name] for r in rounds if r["verdict"] == "failed") for name in VIOLATIONS}
+        return ", ".join(f"{name} {n:,}" for name, n in sums.items() if n)
+
     def earlier(self):
-        versions = list(dict.fromkeys(r["protocol"] for r in self.all if r["protocol"] != self.protocol))
         lines = []
-        for version in versions:
+        for version in {r["protocol"] for r in self.all} - {self.protocol}:
             rounds = [r for r in self.all if r["protocol"] == version]
-            lines.append((f"`{version}`", min(r["at"] for r in rounds)[:10], max(r["at"] for r in rounds)[:10], len(rounds),
-                          *(sum(r["verdict"] == v for r in rounds) for v in VERDICTS)))
-        return section("Earlier protocols", table(("protocol", "from", "to", "rounds", *VERDICTS), lines)) if lines else ""
+            link = f"{FOLDER}/{version}{SUFFIX}"
+            lines.append((min(r["at"] for r in rounds), max(r["at"] for r in rounds), f"`{version}`", len(rounds),
+                          *(sum(r["verdict"] == v for r in rounds) for v in VERDICTS), self.violations(rounds),
+                          Link(f"{self.records.files[link]:,} lines", f"reliability/{link}") if link in self.records.files else ""))
+        about = ("An archive has one line for each round, as the plain files of the present version do: `xzcat` shows it. *Violations* are\n"
+                 "the sums over the rounds that failed.\n")
+        head = ("version", "from", "to", "rounds", *VERDICTS, "violations", "archive")
+        lines = [(version, first[:10], last[:10], *rest) for first, last, version, *rest in sorted(lines, key=lambda l: l[:3])]
+        return section("Earlier versions of the protocol", about, table(head, lines)) if lines else ""
 
     def uncovered(self):
         later = [f"* Row {row['id']}: {row['later']}.\n" for row in self.records.rows.values() if row["later"]]
         return UNCOVERED + "".join(later)
 
     def files(self):
-        lines = [(f"`{name}`", lines) for name, lines in self.records.files.items()]
+        lines = [(f"`{name}`", lines) for name, lines in self.records.files.items() if "/" not in name]
         return section("Files", table(("file in `docs/reliability/`", "lines"), lines)) if lines else ""
 
 
@@ -372,21 +396,29 @@ def generate(root=ROOT):
 
 def main(arguments, root=ROOT):
     asks = len(arguments) == 2 and arguments[0] == "--missing" and arguments[1].isdecimal()
-    if arguments not in ([], ["--check"]) and not asks:
+    if arguments not in ([], ["--check"], ["--archive"]) and not asks:
         print(__doc__, file=sys.stderr)
         return 2
     try:
-        if asks:
-            for line in report_of(root).missing(int(arguments[1])):
+        report = report_of(root)
+        if arguments == ["--archive"]:
+            for version, count in archive(root / RECORDS, report.protocol).items():
+                print(f"{some(count, 'line')} of version {version} archived")
+            report = report_of(root)
+        elif asks:
+            for line in report.missing(int(arguments[1])):
                 print(*line)
             return 0
-        page = generate(root)
+        page = report.page()
     except (Mistake, RecordsError, ProtocolError, OSError) as e:
         print(e, file=sys.stderr)
         return 1
     file = root / PAGE
-    if not arguments:
+    if arguments != ["--check"]:
         file.write_text(page, encoding="utf-8")
+    elif report.records.plain - {None, report.protocol}:
+        print(f"{RECORDS} has lines of an earlier version of the protocol\nHINT: run tests/faults/report.py --archive", file=sys.stderr)
+        return 1
     elif not file.exists() or file.read_text(encoding="utf-8") != page:
         print(f"{PAGE} is not what the records and the present protocol say\nHINT: run tests/faults/report.py", file=sys.stderr)
         return 1

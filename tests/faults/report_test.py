@@ -12,6 +12,7 @@ import tempfile
 import unittest
 
 sys.dont_write_bytecode = True
+import archive  # noqa: E402
 import protocol  # noqa: E402
 import report  # noqa: E402
 from records import COUNTS, PROMISES, read_rows  # noqa: E402
@@ -33,7 +34,8 @@ def round_(id_, version, **more):
 
 
 def bad(id_, version, verdict, **more):
-    return round_(id_, version, verdict=verdict, why="it did not come back", **more)
+    return round_(id_, version, verdict=verdict, why="it did not come back",
+                  **{"counts": counts(stuck=2 * (verdict == "failed")), **more})
 
 
 def mends(about):
@@ -81,6 +83,9 @@ class TreeTest(unittest.TestCase):
             if line.startswith(f"| {first} |"):
                 return [c.strip() for c in line.strip("|").split("|")]
         self.fail(f"no line {first} under {title}:\n{page}")
+
+    def write_archive(self, version, *lines):
+        archive.write(self.root / report.RECORDS / archive.FOLDER / (version + archive.SUFFIX), [json.dumps(line) for line in lines])
 
     def refused(self, place, what, *lines):
         self.write(*lines)
@@ -152,7 +157,7 @@ class ReportTest(TreeTest):
         page = self.page(old)
         self.assertIn("No round of the present protocol", self.section(page, "Results"))
         self.assertEqual(self.cells(page, "Wanted, and not yet reached", "R1")[4], "0")
-        self.assertEqual(self.cells(page, "Earlier protocols", f"`{self.version}`")[3:], ["1", "1", "0", "0"])
+        self.assertEqual(self.cells(page, "Earlier versions of the protocol", f"`{self.version}`")[3:7], ["1", "1", "0", "0"])
 
     def test_sweeps_and_minutes_are_added_up(self):
         points = [round_(f"a{n}", self.version, row="R2", round=n, measured={"sweeps": 1 / 600}) for n in range(600)]
@@ -325,6 +330,78 @@ class ReportTest(TreeTest):
         self.write("{")
         self.assertEqual(self.run_main()[0], 1)
         self.assertEqual((self.root / report.PAGE).read_text(), before)
+
+
+class ArchiveTest(TreeTest):
+    OLD, OLDER = "1" * 16, "2" * 16
+
+    def contents(self):
+        folder = self.root / report.RECORDS
+        return {f.relative_to(folder).as_posix(): f.read_bytes() for f in folder.rglob("*.*") if f.is_file()}
+
+    def lines(self, version):
+        file = self.root / report.RECORDS / archive.FOLDER / (version + archive.SUFFIX)
+        return [json.loads(line) for line in archive.lines_of(file)[:-1]]
+
+    def archive(self):
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said):
+            self.assertEqual(report.main(["--archive"], self.root), 0)
+        return said.getvalue()
+
+    def test_lines_move_to_the_archive_of_their_version(self):
+        failed, unknown, new = bad("f", self.OLD, "failed"), bad("u", self.OLDER, "unknown"), round_("n", self.version)
+        self.write(failed, new, sabotage(self.OLD))
+        self.write(unknown, again("u", "n"), mends("f"), name="rounds-b.jsonl")
+        before = report.generate(self.root)
+        self.assertIn("3 lines of version " + self.OLD, self.archive())
+        self.assertEqual(self.lines(self.OLD), [failed, sabotage(self.OLD), mends("f")])
+        self.assertEqual(self.lines(self.OLDER), [unknown, again("u", "n")])
+        self.assertEqual(sorted(self.contents()), sorted(f"archive/{v}.jsonl.xz" for v in (self.OLD, self.OLDER)) + ["rounds-a.jsonl"])
+        self.assertEqual((self.root / report.RECORDS / "rounds-a.jsonl").read_text(), json.dumps(new) + "\n")
+        after = report.generate(self.root)
+        for title in ("OPEN", "Results", "Defects found", "Unknown rounds", "Checkers are checked"):
+            self.assertEqual(self.section(after, title), self.section(before, title))
+        self.assertEqual(self.cells(after, "Earlier versions of the protocol", f"`{self.OLD}`")[3:8], ["1", "0", "1", "0", "stuck 2"])
+        self.assertIn(f"[3 lines](reliability/archive/{self.OLD}.jsonl.xz)", after)
+
+    def test_archiving_twice_changes_nothing_and_a_crash_in_between_neither(self):
+        self.write(bad("f", self.OLD, "failed"), round_("n", self.version))
+        plain = self.contents()
+        self.archive()
+        archived = self.contents()
+        self.assertEqual(self.archive(), "")
+        self.assertEqual(self.contents(), archived)
+        for name, content in plain.items():  # the archive was written, the plain file was not
+            (self.root / report.RECORDS / name).write_bytes(content)
+        archive.archive(self.root / report.RECORDS, self.version)
+        self.assertEqual(self.contents(), archived)
+
+    def test_an_archive_grows(self):
+        self.write_archive(self.OLD, bad("f", self.OLD, "failed"))
+        self.write(mends("f"))
+        self.archive()
+        self.assertEqual(self.lines(self.OLD), [bad("f", self.OLD, "failed"), mends("f")])
+        self.assertEqual(self.section(report.generate(self.root), "OPEN"), "")
+
+    def test_check_refuses_lines_that_are_not_archived(self):
+        self.write(round_("a", self.OLD))
+        self.assertEqual(report.main([], self.root), 0)
+        with contextlib.redirect_stderr(io.StringIO()) as said:
+            self.assertEqual(report.main(["--check"], self.root), 1)
+        self.assertIn("HINT: run tests/faults/report.py --archive", said.getvalue())
+        self.archive()
+        self.assertEqual(report.main(["--check"], self.root), 0)
+
+    def test_an_archive_is_read_as_strictly(self):
+        self.write_archive(self.OLD, round_("a", self.OLD))
+        self.refused("rounds-a.jsonl:1", "for the second time", round_("a", self.version))
+        self.write_archive(self.OLD, round_("a", self.OLDER))
+        self.refused(f"archive/{self.OLD}.jsonl.xz:1", f"is of version {self.OLDER}")
+        self.write_archive(self.OLD, round_("a", self.OLD, verdict="fine"))
+        self.refused(f"archive/{self.OLD}.jsonl.xz:1", '"verdict" is "fine"')
+        (self.root / report.RECORDS / f"archive/{self.OLD}.jsonl.xz").write_bytes(b"no archive")
+        self.refused(f"archive/{self.OLD}.jsonl.xz", "cannot be read")
 
 
 class TableTest(unittest.TestCase):

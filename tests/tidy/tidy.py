@@ -16,6 +16,9 @@ LINE_MAX = 150
 FUNCTION_MAX = 70
 FILE_MAX = 600
 PRODUCTION_FILE_MAX = 400  # more is allowed where the code is better so: printed, not counted
+BYTES_MAX = 2_000_000
+BIG_FILES = r"docs/reliability/rounds-.*\.jsonl"  # the rounds of the present version of the protocol
+BINARY = (".xz",)
 
 SKIPPED = {".git", "build", ".scratch", "__pycache__"}  # in a worktree, .git is a file
 LICENSED = (".cpp", ".h", ".sql", ".py", ".sh", ".cmake", ".xml", ".yaml", ".service", "CMakeLists.txt", "Dockerfile")
@@ -95,6 +98,9 @@ class Tidy:
             names[:] = sorted(n for n in names if n not in SKIPPED)
             for name in sorted(set(files) - SKIPPED):
                 path = os.path.join(folder, name)
+                self.look_at_size(os.path.relpath(path, root), os.path.getsize(path))
+                if name.endswith(BINARY):
+                    continue
                 with open(path, encoding="utf-8") as f:
                     self.texts[os.path.relpath(path, root)] = f.read()
 
@@ -115,6 +121,10 @@ class Tidy:
             if path in self.texts:
                 self.found("tests/tidy/tidy.py", 1, f"nothing needs the exception ({rule}, {path}, {text}) any more")
         return sorted(self.findings)
+
+    def look_at_size(self, path, size):
+        if size > BYTES_MAX and not re.fullmatch(BIG_FILES, path):
+            self.found(path, 1, f"has {size:,} bytes, more than {BYTES_MAX:,}")
 
     # --- One file ---------------------------------------------------------------------------------------------------------
 

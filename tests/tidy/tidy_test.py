@@ -114,6 +114,13 @@ class TidyTest(unittest.TestCase):
         self.expect("a.md", "see .." + "/shared/a\n", "stands alone")
         self.expect("a.md", "a framework/worker\n")
 
+    def test_sizes(self):
+        big = ("x" * 99 + "\n") * 20_001
+        self.expect("tests/data.txt", big, "2,000,100 bytes")
+        self.expect("tests/data.xz", big, "2,000,100 bytes")
+        self.expect("docs/reliability/rounds-R1.jsonl", big, "named nowhere")
+        self.expect("tests/data.txt", big[:2_000_000])
+
     def test_comments_in_sql(self):
         table = SQL + "create table outbox.t (\n  a integer primary key,\n  check (a > 0)\n);\n"
         about = "comment on table outbox.t is 'x';\ncomment on column outbox.t.a is 'x';\n"
