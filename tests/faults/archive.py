@@ -51,8 +51,8 @@ def version_of(record, versions):
 def archive(folder, present):
     """Moves the lines of other versions than `present` out of the plain files. Returns how many, by version.
 
-    REQUIRES: the records are valid. Archives are written first, and a line that an archive has already is not added again: after a
-    crash in between, the next call goes on.
+    REQUIRES: the records are valid, and no process appends to them. Archives are written first, and a line that an archive has already
+    is not added again: after a crash in between, the next call continues.
     """
     folder = pathlib.Path(folder)
     plain = {file: [line for line in lines_of(file) if line] for file in plain_files(folder)}

@@ -16,7 +16,7 @@ namespace {
 constexpr Millis starts_within{120'000};
 constexpr Millis settles_within{5'000};
 constexpr std::int64_t kill_to_ms = 10'000;  // as long as Connect waits before it notes how far it is: any moment in between
-constexpr const char* row = "R1";
+constexpr const char* scenario = "RE01";
 
 // What arrived, by the rules of Checker: each id once, and those of a key in the order of the numbers that their application gave them.
 class Arrivals {
@@ -141,7 +141,7 @@ class Comparison {
         return arrivals_.missing() == 0;
       }, settles_within);
     } catch (const std::runtime_error&) {
-      // Counted in the end.
+      // Counted at the end.
     }
   }
 
@@ -160,14 +160,14 @@ class Comparison {
     settle();
     const auto repeated = arrivals_.repeated - before;
     rounds_with_repeats_ += repeated > 0;
-    std::cout << "debezium " << row << ' ' << rounds_ << " committed " << arrivals_.committed() << " missing " << arrivals_.missing()
+    std::cout << "debezium " << scenario << ' ' << rounds_ << " committed " << arrivals_.committed() << " missing " << arrivals_.missing()
               << " repeated " << repeated << " recovered " << recovered.count() << " ms; killed after " << after.count() << " ms" << std::endl;
   }
 
   void record() {
     const char* const version = std::getenv("OUTBOX_DEBEZIUM_VERSION");
     const nlohmann::ordered_json line = {
-        {"schema", 1}, {"kind", "baseline"}, {"at", utc_now()}, {"system", "Debezium " + std::string(version ? version : "")}, {"row", row},
+        {"schema", 2}, {"kind", "baseline"}, {"at", utc_now()}, {"system", "Debezium " + std::string(version ? version : "")}, {"scenario", scenario},
         {"rounds", rounds_},
         {"counts", {{"committed", arrivals_.committed()}, {"arrived", arrivals_.arrived}, {"lost", arrivals_.missing()},
                     {"repeated", arrivals_.repeated}, {"reordered", arrivals_.reordered}}},

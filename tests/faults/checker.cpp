@@ -121,7 +121,7 @@ void Checker::read_topics(Counts& counts) {
   for (const KafkaRecord& r : log.records) take(r, counts);
 }
 
-// Only what was in doubt can be repeated.
+// Only messages that were in doubt can be repeated.
 void Checker::look_at_repeats(Counts& counts, const Allowed& allowed) {
   std::set<std::int64_t> repeating;
   for (const std::string& id : std::exchange(repeated_, {})) repeating.insert(batch_of_[id]);
@@ -143,7 +143,7 @@ void Checker::look_for_lost(const std::set<std::string>& due, Counts& counts, co
   look_at_parked(counts, allowed);
 }
 
-// What cannot be sent is parked, and what waits for it; nothing else is but what the row allows.
+// A message that cannot be sent is parked, and so are those that wait for it; any other only if the scenario allows it.
 void Checker::look_at_parked(Counts& counts, const Allowed& allowed) {
   std::map<std::string, std::int64_t> blocked_from;  // number of the first message that is parked for a reason of its own, by topic and key
   const auto key_of = [](const Message& m) { return m.topic + "/" + m.key.value_or(""); };
@@ -177,14 +177,14 @@ void Checker::look_at_parked(Counts& counts, const Allowed& allowed) {
   }
 }
 
-// A server that breaks its word is not what is tested here: the round cannot be judged.
-void Checker::compare_told(const std::vector<Told>& told, Counts& counts, const Allowed& allowed) {
+// A server that loses what it acknowledged is outside of this test: the round is unknown.
+void Checker::compare_answers(const std::vector<CommitAnswer>& answers, Counts& counts, const Allowed& allowed) {
   std::set<std::int64_t> there;
   for (const auto& row : world_->sql("select t.id from app.tx t")) there.insert(row[0].as<std::int64_t>());
-  for (const Told& t : told) {
-    if (t.what == Told::What::unknown) ++counts.unknown_resolved;
-    if (t.what == Told::What::failed && there.contains(t.tx)) throw std::runtime_error("a transaction that failed is there");
-    if (t.what == Told::What::committed && !t.asynchronous && !allowed.database_goes_back && !there.contains(t.tx)) {
+  for (const CommitAnswer& t : answers) {
+    if (t.what == CommitAnswer::What::unknown) ++counts.unknown_resolved;
+    if (t.what == CommitAnswer::What::failed && there.contains(t.tx)) throw std::runtime_error("a transaction that failed is there");
+    if (t.what == CommitAnswer::What::committed && !t.asynchronous && !allowed.database_goes_back && !there.contains(t.tx)) {
       throw std::runtime_error("PostgreSQL forgot a transaction that it had committed");
     }
   }
@@ -231,7 +231,7 @@ void Checker::note_batches() {
   const std::string now = world_->value("select clock_timestamp()");
   const std::string since = assigned_until_.empty() ? "'-infinity'" : "'" + assigned_until_ + "'::timestamptz - interval '20 seconds'";
   // A transaction's messages are in batches of ascending numbers, by seq: most transactions are in one, which is found with two questions.
-  // No join: before the table has statistics, the planner takes a loop that asks them anew for each message.
+  // No join: before the table has statistics, the planner takes a loop that asks them again for each message.
   const std::string query =
       "with t as materialized (select m.txid, array_agg(m.id order by m.seq) as ids, array_agg(m.seq order by m.seq) as seqs, "
       "outbox.batch_of(m.txid, min(m.seq)) as low, outbox.batch_of(m.txid, max(m.seq)) as high "
@@ -270,7 +270,7 @@ void Checker::look_at_progress(std::int64_t newest_delivered, Counts& counts, co
   example("journal: batch " + std::to_string(newest_delivered) + " counts as delivered, and Kafka's newest progress record is of batch " + number);
 }
 
-Counts Checker::check(const std::vector<Told>& told, const Allowed& allowed, Millis settles_within) {
+Counts Checker::check(const std::vector<CommitAnswer>& answers, const Allowed& allowed, Millis settles_within) {
   Counts counts;
   load_truth();
   std::set<std::string> due;  // committed before we waited, so that none of it may be missing afterwards
@@ -280,7 +280,7 @@ Counts Checker::check(const std::vector<Told>& told, const Allowed& allowed, Mil
   settle(counts, settles_within);
   read_topics(counts);
   look_for_lost(due, counts, allowed);
-  compare_told(told, counts, allowed);
+  compare_answers(answers, counts, allowed);
   look_at_journal(counts, allowed);
   return counts;
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The invariants of the campaign (docs/reliability.md), looked at after each round.
+// The invariants of the campaign (docs/reliability.md), checked after each round.
 #pragma once
 
 #include <cstdint>
@@ -29,15 +29,15 @@ struct Counts {
   std::int64_t stuck = 0;             // S: not delivered in time, batches left open, parked without cause
   std::int64_t journal = 0;           // J: what the journal says differs from what is there
   std::int64_t fencing = 0;           // F: an older epoch wrote after a newer one
-  std::int64_t exits = 0;             // X: processes that ended badly, error lines that the row does not expect
+  std::int64_t exits = 0;             // X: processes that ended badly, error lines that the scenario does not expect
 };
 
-// What a row lets differ, because the fault makes it so.
+// What a scenario lets differ, because the fault makes it so.
 struct Allowed {
-  int doubtful_batches = 1;               // at-least-once, so many batches may repeat messages in one round
+  int doubtful_batches = 1;               // at-least-once, number of batches that may repeat messages in one round
   bool database_goes_back = false;        // acknowledged commits are lost with their server
   std::int64_t parked = 0;
-  std::set<std::string> counts{};         // names of counts that may be above zero; rows.toml says what they stand for
+  std::set<std::string> counts{};         // names of counts that may be above zero; scenarios.toml explains them
 };
 
 class Checker {
@@ -45,14 +45,14 @@ class Checker {
   Checker(test::World& world, std::vector<std::string> topics, Mode mode);
 
   // Waits until all that was committed is delivered, then looks at everything that is new since the last call. `examples` gets a line
-  // for each kind of finding. Throws if the truth cannot be had: the round is then unknown.
+  // for each kind of violation. Throws if it cannot read what it needs: the round is then unknown.
   // REQUIRES: the applications are paused, a relay runs, no fault is in force.
-  Counts check(const std::vector<Told>& told, const Allowed& allowed, Millis settles_within);
+  Counts check(const std::vector<CommitAnswer>& answers, const Allowed& allowed, Millis settles_within);
   // How long the last check waited for delivery.
   Millis settled_in() const { return settled_in_; }
   std::string take_examples();
-  // Remembers which batch holds each message, before the rows of what is delivered go. A later check takes what has moved since then
-  // from its old batch. REQUIRES: nothing writes.
+  // Remembers which batch holds each message, before the rows of delivered messages are deleted. A later check takes what has moved since
+  // then from its old batch. REQUIRES: nothing writes.
   void note_batches();
   // Later messages of a parked one's key do not wait for it (delivery.order = "message").
   void let_parked_be_overtaken() { parked_hold_back_ = false; }
@@ -61,12 +61,12 @@ class Checker {
   void check_whole_log(Counts& counts);
 
   // The progress topic has lost its records, or is another.
-  void progress_begins_anew() { progress_positions_.clear(); }
+  void reset_progress() { progress_positions_.clear(); }
 
   // Messages that were committed on a server that is gone, by id: some of them may have arrived. All others are ghosts.
   void allow_forgotten(const std::set<std::string>& ids) { forgotten_.insert(ids.begin(), ids.end()); }
 
-  // From now on the truth is that of this database.
+  // From now on this database is the reference.
   void move_to(test::World& world) { world_ = &world; }
 
  private:
@@ -78,7 +78,7 @@ class Checker {
     bool poison = false;      // it cannot be sent
     bool parked = false;
     bool waits = false;       // it is parked because an earlier message of its key is
-    bool judged = false;  // its loss was looked for
+    bool judged = false;  // its loss was checked
   };
   struct Batch {
     std::int64_t epoch, messages;
@@ -93,7 +93,7 @@ class Checker {
   void look_at_repeats(Counts& counts, const Allowed& allowed);
   void look_for_lost(const std::set<std::string>& due, Counts& counts, const Allowed& allowed);
   void look_at_parked(Counts& counts, const Allowed& allowed);
-  void compare_told(const std::vector<Told>& told, Counts& counts, const Allowed& allowed);
+  void compare_answers(const std::vector<CommitAnswer>& answers, Counts& counts, const Allowed& allowed);
   void look_at_journal(Counts& counts, const Allowed& allowed);
   void look_at_progress(std::int64_t newest_delivered, Counts& counts, const Allowed& allowed);
   void example(const std::string& what);

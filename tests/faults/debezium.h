@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Kafka Connect, standalone, with Debezium's connector for PostgreSQL and its outbox event router. Every setting that decides about
-// delivery is as it is shipped.
+// Kafka Connect, standalone, with Debezium's connector for PostgreSQL and its outbox event router. Settings that affect
+// delivery have their defaults.
 #pragma once
 
 #include <filesystem>
@@ -23,7 +23,7 @@ class Debezium {
 
   void start();
   void kill();
-  // Whether it has ever noted how far it is. Before that, it would begin again with a copy of the whole table.
+  // Whether it has stored an offset. Before that, a restart copies the whole table again.
   bool has_noted_offsets() const;
   bool running() { return process_ && process_->running(); }
   std::string output() const { return process_ ? process_->output() : ""; }

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""The report flatters nobody: what failed, is unknown or belongs to another protocol is not counted as passed, and no bad line gets in."""
+"""The report is honest: a round that failed, is unknown or is of another version is not counted as passed, and an invalid line is refused."""
 import contextlib
 import io
 import json
@@ -15,9 +15,9 @@ sys.dont_write_bytecode = True
 import archive  # noqa: E402
 import protocol  # noqa: E402
 import report  # noqa: E402
-from records import COUNTS, PROMISES, read_rows  # noqa: E402
+from records import COUNTS, GUARANTEES, read_scenarios  # noqa: E402
 
-ROWS = read_rows(protocol.ROOT / report.ROWS)
+SCENARIOS = read_scenarios(protocol.ROOT / report.SCENARIOS)
 AT = "2026-11-26T12:40:11Z"
 COMMIT = "386e490"
 
@@ -28,7 +28,7 @@ def counts(**more):
 
 def round_(id_, version, **more):
     times = {"load_ms": 400, "fault_ms": 100, "recovered_ms": 230, "settled_ms": 410}
-    return {"schema": 1, "kind": "round", "id": id_, "at": AT, "commit": COMMIT, "dirty": False, "protocol": version, "row": "R1",
+    return {"schema": 2, "kind": "round", "id": id_, "at": AT, "commit": COMMIT, "dirty": False, "protocol": version, "scenario": "RE01",
             "mode": "exactly-once", "seed": 17, "round": 3, "verdict": "passed", "why": "", **times, "detail": "", "counts": counts(),
             "servers": {"postgres": "15.14"}, **more}
 
@@ -38,21 +38,21 @@ def bad(id_, version, verdict, **more):
                   **{"counts": counts(stuck=2 * (verdict == "failed")), **more})
 
 
-def mends(about):
-    return {"schema": 1, "kind": "mends", "round": about, "at": AT, "cause": "a lost wakeup", "commit": COMMIT, "kept_as": "crash_test"}
+def fixes(about):
+    return {"schema": 2, "kind": "fixes", "round": about, "at": AT, "cause": "a lost wakeup", "commit": COMMIT, "kept_as": "crash_test"}
 
 
 def again(about, by):
-    return {"schema": 1, "kind": "again", "round": about, "at": AT, "cause": "the broker did not start", "by": by}
+    return {"schema": 2, "kind": "again", "round": about, "at": AT, "cause": "the broker did not start", "by": by}
 
 
-def sabotage(version, verdict="caught", **more):
-    return {"schema": 1, "kind": "sabotage", "at": AT, "commit": COMMIT, "protocol": version, "defect": "no_token_check", "row": "R1", "seed": 5,
+def mutant(version, verdict="caught", **more):
+    return {"schema": 2, "kind": "mutant", "at": AT, "commit": COMMIT, "protocol": version, "mutant": "no_token_check", "scenario": "RE01", "seed": 5,
             "rounds": 3, "caught_by": ["repeated"] if verdict == "caught" else [], "verdict": verdict, **more}
 
 
 class TreeTest(unittest.TestCase):
-    """In a tree with one protocol file and the real table of rows."""
+    """In a tree with one protocol file and the real table of scenarios."""
 
     def setUp(self):
         folder = tempfile.TemporaryDirectory()
@@ -60,7 +60,7 @@ class TreeTest(unittest.TestCase):
         self.root = pathlib.Path(folder.name)
         for name in ("tests/faults", report.RECORDS, "relay/core"):
             (self.root / name).mkdir(parents=True)
-        shutil.copy(protocol.ROOT / report.ROWS, self.root / report.ROWS)
+        shutil.copy(protocol.ROOT / report.SCENARIOS, self.root / report.SCENARIOS)
         (self.root / protocol.LIST).write_text("# the loop\nrelay/core/loop.*\n")
         (self.root / "relay/core/loop.cpp").write_text("int one;\n")
         self.version = protocol.protocol_version(self.root)
@@ -103,32 +103,32 @@ class ReportTest(TreeTest):
         page = report.generate(self.root)
         self.assertIn("No round has been run yet", page)
         self.assertEqual(self.section(page, "OPEN"), "")
-        self.assertEqual(self.cells(page, "Wanted, and not yet reached", "R1")[3:], ["1,000", "0", "1,000"])
+        self.assertEqual(self.cells(page, "Scenarios", "RE01")[5:7], ["0 of 1,000 rounds", "0"])
 
-    def test_a_failed_round_is_open_until_it_is_mended(self):
+    def test_a_failed_round_is_open_until_it_has_a_fix(self):
         failed = bad("a", self.version, "failed")
         page = self.page(failed)
         self.assertIn("it did not come back", self.section(page, "OPEN"))
-        self.assertLess(page.index("## OPEN"), page.index("## In short"))
-        self.assertIn("OPEN", self.cells(page, "Defects found", "a"))
-        page = self.page(failed, mends("a"))
+        self.assertLess(page.index("## OPEN"), page.index("## Scenarios"))
+        self.assertIn("OPEN", self.cells(page, "Failed rounds", "a"))
+        page = self.page(failed, fixes("a"))
         self.assertEqual(self.section(page, "OPEN"), "")
-        self.assertEqual(self.cells(page, "Defects found", "a")[5:], ["a lost wakeup", COMMIT, "crash_test"])
+        self.assertEqual(self.cells(page, "Failed rounds", "a")[5:], ["a lost wakeup", COMMIT, "crash_test"])
 
     def test_a_failed_round_of_an_earlier_protocol_is_open_as_well(self):
         self.assertIn("earlier", self.cells(self.page(bad("a", "0" * 16, "failed")), "OPEN", "a"))
 
-    def test_a_cause_that_lies_outside_mends_nothing(self):
-        explains = {"schema": 1, "kind": "explains", "round": "a", "at": AT, "cause": "Kafka forgets", "kept_as": "markers_test"}
+    def test_a_cause_outside_the_relay_is_no_fix(self):
+        explains = {"schema": 2, "kind": "explains", "round": "a", "at": AT, "cause": "Kafka forgets", "kept_as": "markers_test"}
         page = self.page(bad("a", self.version, "failed"), explains)
         self.assertEqual(self.cells(page, "OPEN", "a")[6:], ["Kafka forgets", "markers_test"])
-        self.assertEqual(self.cells(page, "Defects found", "a")[5:], ["Kafka forgets", "OPEN", "markers_test"])
-        self.assertIn("1 OPEN", self.section(page, "In short"))
-        self.refused("rounds-a.jsonl:2", "is said of a round that was failed", round_("b", self.version), {**explains, "round": "b"})
+        self.assertEqual(self.cells(page, "Failed rounds", "a")[5:], ["Kafka forgets", "OPEN", "markers_test"])
+        self.assertIn("and 1 are OPEN (1 with a known cause", self.section(page, "Summary"))
+        self.refused("rounds-a.jsonl:2", "is about a round that was failed", round_("b", self.version), {**explains, "round": "b"})
 
-    def test_a_mended_round_has_still_failed(self):
-        page = self.page(bad("a", self.version, "failed"), round_("b", self.version), mends("a"))
-        self.assertEqual(self.cells(page, "Results", "R1")[2:7], ["2", "1", "1", "0", "–"])
+    def test_a_fixed_round_has_still_failed(self):
+        page = self.page(bad("a", self.version, "failed"), round_("b", self.version), fixes("a"))
+        self.assertEqual(self.cells(page, "Results of the present version", "RE01")[2:7], ["2", "1", "1", "0", "–"])
 
     def test_the_bound_is_three_in_n(self):
         self.assertEqual(report.bound(1000, 0), "0.3 %")
@@ -139,64 +139,64 @@ class ReportTest(TreeTest):
         self.assertEqual(report.bound(1000, 1), "–")
         self.assertEqual(report.bound(0, 0), "–")
         page = self.page(*(round_(f"a{n}", self.version) for n in range(60)), bad("u", self.version, "unknown"))
-        self.assertEqual(self.cells(page, "Results", "R1")[2:7], ["61", "60", "0", "1", "5 %"])
+        self.assertEqual(self.cells(page, "Results of the present version", "RE01")[2:7], ["61", "60", "0", "1", "5 %"])
 
     def test_unknown_is_never_passed(self):
         unknown = bad("u", self.version, "unknown", recovered_ms=99999)
         page = self.page(unknown)
-        self.assertEqual(self.cells(page, "Results", "R1")[2:10], ["1", "0", "0", "1", "–", "–", "–", "–"])
-        self.assertEqual(self.cells(page, "Wanted, and not yet reached", "R1")[4], "0")
+        self.assertEqual(self.cells(page, "Results of the present version", "RE01")[2:10], ["1", "0", "0", "1", "–", "–", "–", "–"])
+        self.assertEqual(self.cells(page, "Scenarios", "RE01")[5], "0 of 1,000 rounds")
         self.assertIn("not yet", self.cells(page, "Unknown rounds", "u"))
         page = self.page(unknown, round_("b", self.version), again("u", "b"))
         self.assertEqual(self.cells(page, "Unknown rounds", "u")[5:], ["the broker did not start", "b", "passed"])
-        self.assertEqual(self.cells(page, "Results", "R1")[2:6], ["2", "1", "0", "1"])
+        self.assertEqual(self.cells(page, "Results of the present version", "RE01")[2:6], ["2", "1", "0", "1"])
 
     def test_an_earlier_protocol_does_not_count(self):
         old = round_("a", self.version)
         (self.root / "relay/core/loop.cpp").write_text("int two;\n")
         page = self.page(old)
-        self.assertIn("No round of the present protocol", self.section(page, "Results"))
-        self.assertEqual(self.cells(page, "Wanted, and not yet reached", "R1")[4], "0")
-        self.assertEqual(self.cells(page, "Earlier versions of the protocol", f"`{self.version}`")[3:7], ["1", "1", "0", "0"])
+        self.assertIn("No round of the present version", self.section(page, "Results of the present version"))
+        self.assertEqual(self.cells(page, "Scenarios", "RE01")[5], "0 of 1,000 rounds")
+        self.assertEqual(self.cells(page, "Versions of the protocol", f"`{self.version}`")[3:7], ["1", "1", "0", "0"])
+        self.assertEqual(self.cells(page, "Scenarios", "RE01")[6], "1")
 
     def test_sweeps_and_minutes_are_added_up(self):
-        points = [round_(f"a{n}", self.version, row="R2", round=n, measured={"sweeps": 1 / 600}) for n in range(600)]
-        minutes = round_("t", self.version, row="T1", measured={"minutes": 12.5})
+        points = [round_(f"a{n}", self.version, scenario="RE02", round=n, measured={"sweeps": 1 / 600}) for n in range(600)]
+        minutes = round_("t", self.version, scenario="TI01", measured={"minutes": 12.5})
         page = self.page(*points, minutes)
-        wanted = self.section(page, "Wanted, and not yet reached")
-        self.assertNotIn("| R2 | exactly-once |", wanted)
-        self.assertIn("| R2 | at-least-once | sweeps | 1 | 0 | 1 |", wanted)
-        self.assertIn("| T1 | any | minutes | 60 | 12.5 | 47.5 |", wanted)
+        self.assertEqual(self.cells(page, "Scenarios", "RE02")[5], "1 and 0 of 1 sweep in each mode")
+        self.assertEqual(self.cells(page, "Scenarios", "TI01")[5], "12.5 of 60 minutes")
+        self.assertEqual(self.cells(page, "Scenarios", "RE08")[5], "not run")
 
-    def missing(self, row, *lines):
+    def missing(self, scenario, *lines):
         self.write(*lines)
-        return [line[1:] for line in report.report_of(self.root).missing(17) if line[0] == row]
+        return [line[1:] for line in report.report_of(self.root).missing(17) if line[0] == scenario]
 
     def test_what_is_missing_goes_on_behind_what_was_run(self):
         rounds = [round_(f"a{n}", self.version, round=n) for n in range(3)]
-        self.assertEqual(self.missing("R1"), [(1000, 0, "any")])
-        self.assertEqual(self.missing("R1", *rounds), [(997, 3, "any")])
-        self.assertEqual(self.missing("R1", *rounds, bad("b", self.version, "unknown", round=3)), [(997, 4, "any")])
-        self.assertEqual(self.missing("R1", *rounds, round_("c", self.version, round=7)), [(4, 3, "any")])
-        self.assertEqual(self.missing("R1", *rounds, round_("c", self.version, round=3, seed=18)), [(996, 3, "any")])
-        self.assertEqual(self.missing("R1", *[round_(f"a{n}", "0" * 16, round=n) for n in range(3)]), [(1000, 0, "any")])
+        self.assertEqual(self.missing("RE01"), [(1000, 0, "any")])
+        self.assertEqual(self.missing("RE01", *rounds), [(997, 3, "any")])
+        self.assertEqual(self.missing("RE01", *rounds, bad("b", self.version, "unknown", round=3)), [(997, 4, "any")])
+        self.assertEqual(self.missing("RE01", *rounds, round_("c", self.version, round=7)), [(4, 3, "any")])
+        self.assertEqual(self.missing("RE01", *rounds, round_("c", self.version, round=3, seed=18)), [(996, 3, "any")])
+        self.assertEqual(self.missing("RE01", *[round_(f"a{n}", "0" * 16, round=n) for n in range(3)]), [(1000, 0, "any")])
 
     def test_a_sweep_goes_back_to_the_point_that_did_not_pass(self):
-        points = [round_(f"a{n}", self.version, row="E2", round=n, measured={"sweeps": 1 / 600}) for n in range(600) if n not in (100, 300)]
-        self.assertEqual(self.missing("E2"), [(1, 0, "any")])
-        self.assertEqual(self.missing("E2", points[0])[0], (599, 1, "any"))
-        lost = bad("b", self.version, "unknown", row="E2", round=100)
-        self.assertEqual(self.missing("E2", *points, lost)[0], (1, 100, "any"))
+        points = [round_(f"a{n}", self.version, scenario="EF02", round=n, measured={"sweeps": 1 / 600}) for n in range(600) if n not in (100, 300)]
+        self.assertEqual(self.missing("EF02"), [(1, 0, "any")])
+        self.assertEqual(self.missing("EF02", points[0])[0], (599, 1, "any"))
+        lost = bad("b", self.version, "unknown", scenario="EF02", round=100)
+        self.assertEqual(self.missing("EF02", *points, lost)[0], (1, 100, "any"))
         again = [{**points[5], "id": f"c{n}"} for n in range(2)]
-        self.assertEqual(self.missing("E2", *points, *again)[0], (1, 100, "any"))
+        self.assertEqual(self.missing("EF02", *points, *again)[0], (1, 100, "any"))
 
     def test_a_sweep_of_points_goes_on_from_the_last_that_passed(self):
-        self.assertEqual(self.missing("R2"), [("all", 0, "exactly-once", "0"), ("all", 0, "at-least-once", "0")])
-        points = [round_(f"a{n}", self.version, row="R2", round=n, measured={"next_point": 1000 * n + 20}) for n in range(30)]
-        lost = bad("b", self.version, "unknown", row="R2", round=30, measured={"next_point": 50_000})
-        self.assertEqual(self.missing("R2", *points, lost), [("all", 31, "exactly-once", "29020"), ("all", 31, "at-least-once", "0")])
-        last = round_("z", self.version, row="R2", round=31, measured={"next_point": 60_000, "sweeps": 1})
-        self.assertEqual(self.missing("R2", *points, last), [("all", 32, "at-least-once", "0")])
+        self.assertEqual(self.missing("RE02"), [("all", 0, "exactly-once", "0"), ("all", 0, "at-least-once", "0")])
+        points = [round_(f"a{n}", self.version, scenario="RE02", round=n, measured={"next_point": 1000 * n + 20}) for n in range(30)]
+        lost = bad("b", self.version, "unknown", scenario="RE02", round=30, measured={"next_point": 50_000})
+        self.assertEqual(self.missing("RE02", *points, lost), [("all", 31, "exactly-once", "29020"), ("all", 31, "at-least-once", "0")])
+        last = round_("z", self.version, scenario="RE02", round=31, measured={"next_point": 60_000, "sweeps": 1})
+        self.assertEqual(self.missing("RE02", *points, last), [("all", 32, "at-least-once", "0")])
 
     def test_quantiles_are_values_that_occurred(self):
         hundred = list(range(100, 0, -1))
@@ -205,42 +205,42 @@ class ReportTest(TreeTest):
         self.assertEqual(report.quantile([1, 2, 3, 1000], 0.5), 2)
         rounds = [round_(f"a{n}", self.version, recovered_ms=n) for n in (10, 20, 30, 40, 2500, None)]
         page = self.page(*rounds)
-        self.assertEqual(self.cells(page, "Results", "R1")[7:10], ["30", "2,500", "2,500"])
+        self.assertEqual(self.cells(page, "Results of the present version", "RE01")[7:10], ["30", "2,500", "2,500"])
 
-    def test_repeats_and_politeness(self):
+    def test_repeats_and_measurements(self):
         mode = {"mode": "at-least-once"}
         rounds = [round_(f"a{n}", self.version, **mode, counts=counts(repeated=n), measured={"log_lines": n}) for n in (0, 3, 8)]
         page = self.page(*rounds)
-        self.assertEqual(self.cells(page, "Repeats in at-least-once mode", "R1"), ["R1", "3", "2", "8"])
-        self.assertEqual(self.cells(page, "Politeness", "R1")[2:], ["`log_lines`", "3", "3", "8"])
+        self.assertEqual(self.cells(page, "Repeats in at-least-once mode", "RE01"), ["RE01", "3", "2", "8"])
+        self.assertEqual(self.cells(page, "Measurements", "RE01")[2:], ["`log_lines`", "3", "3", "8"])
 
-    def test_a_row_that_ran_in_one_mode_only_is_told(self):
-        rounds = [round_("a", self.version, row="R1"), round_("b", self.version, row="R4"),
-                  round_("c", self.version, row="R4", mode="at-least-once"), round_("d", self.version, row="P1", mode="at-least-once")]
-        results = self.section(self.page(*rounds), "Results")
-        self.assertIn("In exactly-once mode only: R1.", results)
-        self.assertIn("In at-least-once mode only: P1.", results)
+    def test_a_scenario_that_ran_in_one_mode_only_is_named(self):
+        rounds = [round_("a", self.version, scenario="RE01"), round_("b", self.version, scenario="RE04"),
+                  round_("c", self.version, scenario="RE04", mode="at-least-once"), round_("d", self.version, scenario="PG01", mode="at-least-once")]
+        results = self.section(self.page(*rounds), "Results of the present version")
+        self.assertIn("In exactly-once mode only: RE01.", results)
+        self.assertIn("In at-least-once mode only: PG01.", results)
 
     def test_a_soak_is_shown_from_its_first_round_to_its_last(self):
-        rounds = [round_(f"t{n}", self.version, row="T4", at=f"2026-11-26T12:4{n}:11Z", measured={"minutes": 5, "relay_fds": fds})
+        rounds = [round_(f"t{n}", self.version, scenario="TI04", at=f"2026-11-26T12:4{n}:11Z", measured={"minutes": 5, "relay_fds": fds})
                   for n, fds in ((2, 30), (0, 19), (1, 20))]
         page = self.page(*rounds, round_("a", self.version, measured={"log_lines": 1}))
-        self.assertEqual(self.cells(page, "Drift", "T4"), ["T4", "exactly-once", "`relay_fds`", "3", "19", "20", "30"])
-        self.assertNotIn("T4", page.split("## Politeness")[1].split("\n## ")[0])
+        self.assertEqual(self.cells(page, "Drift", "TI04"), ["TI04", "exactly-once", "`relay_fds`", "3", "19", "20", "30"])
+        self.assertNotIn("TI04", page.split("## Measurements")[1].split("\n## ")[0])
 
-    def test_a_defect_that_nobody_caught_is_open(self):
-        page = self.page(sabotage(self.version, "missed"))
+    def test_a_mutant_that_was_not_caught_is_open(self):
+        page = self.page(mutant(self.version, "missed"))
         self.assertIn("no_token_check", self.section(page, "OPEN"))
-        page = self.page(sabotage(self.version, "missed"), sabotage(self.version))
+        page = self.page(mutant(self.version, "missed"), mutant(self.version))
         self.assertEqual(self.section(page, "OPEN"), "")
-        page = self.page(sabotage(self.version, "missed"), sabotage("0" * 16))
+        page = self.page(mutant(self.version, "missed"), mutant("0" * 16))
         self.assertIn("no_token_check", self.section(page, "OPEN"))
 
     def test_baselines_stand_beside(self):
         numbers = {"committed": 500, "arrived": 520, "lost": 0, "repeated": 20, "reordered": 1}
-        told = {"at": AT, "system": "Another", "row": "R1", "rounds": 50, "counts": numbers, "detail": "stock"}
-        page = self.page({"schema": 1, "kind": "baseline", **told})
-        self.assertEqual(self.cells(page, "Others", "Another"), ["Another", "R1", "50", "500", "520", "0", "20", "1", "stock"])
+        fields = {"at": AT, "system": "Another", "scenario": "RE01", "rounds": 50, "counts": numbers, "detail": "stock"}
+        page = self.page({"schema": 2, "kind": "baseline", **fields})
+        self.assertEqual(self.cells(page, "Other systems", "Another"), ["Another", "RE01", "50", "500", "520", "0", "20", "1", "stock"])
 
     def test_text_of_a_round_stays_in_its_cell(self):
         page = self.page(bad("a", self.version, "failed") | {"why": "x | y\n## z [l](m) <b>"})
@@ -248,7 +248,7 @@ class ReportTest(TreeTest):
 
     def test_a_long_text_is_cut_behind_a_word(self):
         page = self.page(bad("a", self.version, "failed") | {"why": "first " + "word " * 1000 + "last"})
-        why = self.cells(page, "Defects found", "a")[4]
+        why = self.cells(page, "Failed rounds", "a")[4]
         self.assertRegex(why, "^first word( word)* …$")
         self.assertLess(len(why), report.WHY_CHARS + 3)
 
@@ -261,10 +261,10 @@ class ReportTest(TreeTest):
         self.refused("rounds-a.jsonl:2", 'has no "seed"', good, {k: v for k, v in other.items() if k != "seed"})
         self.refused("rounds-a.jsonl:1", '"verdict" is "fine"', good | {"verdict": "fine"})
         self.refused("rounds-a.jsonl:1", '"counts" is', good | {"counts": {"lost": 0}})
-        self.refused("rounds-a.jsonl:1", '"schema" is 2', good | {"schema": 2})
+        self.refused("rounds-a.jsonl:1", '"schema" is 3', good | {"schema": 3})
         self.refused("rounds-a.jsonl:1", '"measured" is', good | {"measured": {"cpu": "much"}})
         self.refused("rounds-a.jsonl:1", '"at" is', good | {"at": "yesterday"})
-        self.refused("rounds-a.jsonl:1", "unknown row R99", good | {"row": "R99"})
+        self.refused("rounds-a.jsonl:1", "unknown scenario RE99", good | {"scenario": "RE99"})
         self.refused("rounds-a.jsonl:1", 'unknown kind "rumour"', good | {"kind": "rumour"})
         self.refused("rounds-a.jsonl:1", "unknown kind", "[]")
         self.refused("rounds-a.jsonl:2", "no JSON", good, '{"schema":1,')
@@ -275,7 +275,7 @@ class ReportTest(TreeTest):
         with self.assertRaisesRegex(report.RecordsError, "rounds-a.jsonl:1: the last line does not end"):
             report.generate(self.root)
 
-    def test_all_mistakes_are_told_at_once(self):
+    def test_all_errors_are_reported_at_once(self):
         self.write(round_("a", self.version), "{", "{")
         with self.assertRaises(report.RecordsError) as e:
             report.generate(self.root)
@@ -285,21 +285,21 @@ class ReportTest(TreeTest):
         self.refused("rounds-a.jsonl:1", "passed, but counts lost", round_("a", self.version, counts=counts(lost=1)))
         self.refused("rounds-a.jsonl:1", "passed, but counts repeated", round_("a", self.version, counts=counts(repeated=1)))
         self.page(round_("a", self.version, counts=counts(repeated=1), mode="at-least-once"))
-        self.page(round_("a", self.version, counts=counts(ghosts=1), row="P8"))
+        self.page(round_("a", self.version, counts=counts(ghosts=1), scenario="PG08"))
         self.refused("rounds-a.jsonl:1", "does not say why", round_("a", self.version, verdict="failed"))
-        self.refused("rounds-a.jsonl:1", "missed, with 1", sabotage(self.version, "missed", caught_by=["lost"]))
+        self.refused("rounds-a.jsonl:1", "missed, with 1", mutant(self.version, "missed", caught_by=["lost"]))
 
     def test_a_reference_leads_to_the_right_round(self):
         failed, unknown, good = bad("f", self.version, "failed"), bad("u", self.version, "unknown"), round_("g", self.version)
-        self.refused("rounds-a.jsonl:2", "there is no round x", failed, mends("x"))
-        self.refused("rounds-a.jsonl:2", "round g passed", good, mends("g"))
+        self.refused("rounds-a.jsonl:2", "there is no round x", failed, fixes("x"))
+        self.refused("rounds-a.jsonl:2", "round g passed", good, fixes("g"))
         self.refused("rounds-a.jsonl:2", "there is no round x", good, again("x", "g"))
         self.refused("rounds-a.jsonl:2", "there is no round x", unknown, again("u", "x"))
         self.refused("rounds-a.jsonl:2", "round f failed", failed, again("f", "f"))
-        self.refused("rounds-a.jsonl:3", "another row or mode", unknown, good | {"row": "R4"}, again("u", "g"))
+        self.refused("rounds-a.jsonl:3", "another scenario or mode", unknown, good | {"scenario": "RE04"}, again("u", "g"))
 
     def test_files_are_read_together(self):
-        self.write(mends("f"))
+        self.write(fixes("f"))
         self.write(bad("f", self.version, "failed"), name="rounds-b.jsonl")
         page = report.generate(self.root)
         self.assertEqual(self.section(page, "OPEN"), "")
@@ -332,6 +332,16 @@ class ReportTest(TreeTest):
         self.assertEqual((self.root / report.PAGE).read_text(), before)
 
 
+def schema_1(line):
+    """As it was written before the names changed."""
+    names = {"scenario": "row", "mutant": "defect"}
+    kinds = {"mutant": "sabotage", "fixes": "mends"}
+    former = {id_: scenario["was"] for id_, scenario in SCENARIOS.items()}
+    line = {names.get(name, name): value for name, value in line.items()}
+    line |= {"row": former[line["row"]]} if "row" in line else {}
+    return {**line, "schema": 1, "kind": kinds.get(line["kind"], line["kind"])}
+
+
 class ArchiveTest(TreeTest):
     OLD, OLDER = "1" * 16, "2" * 16
 
@@ -351,18 +361,18 @@ class ArchiveTest(TreeTest):
 
     def test_lines_move_to_the_archive_of_their_version(self):
         failed, unknown, new = bad("f", self.OLD, "failed"), bad("u", self.OLDER, "unknown"), round_("n", self.version)
-        self.write(failed, new, sabotage(self.OLD))
-        self.write(unknown, again("u", "n"), mends("f"), name="rounds-b.jsonl")
+        self.write(failed, new, mutant(self.OLD))
+        self.write(unknown, again("u", "n"), fixes("f"), name="rounds-b.jsonl")
         before = report.generate(self.root)
         self.assertIn("3 lines of version " + self.OLD, self.archive())
-        self.assertEqual(self.lines(self.OLD), [failed, sabotage(self.OLD), mends("f")])
+        self.assertEqual(self.lines(self.OLD), [failed, mutant(self.OLD), fixes("f")])
         self.assertEqual(self.lines(self.OLDER), [unknown, again("u", "n")])
         self.assertEqual(sorted(self.contents()), sorted(f"archive/{v}.jsonl.xz" for v in (self.OLD, self.OLDER)) + ["rounds-a.jsonl"])
         self.assertEqual((self.root / report.RECORDS / "rounds-a.jsonl").read_text(), json.dumps(new) + "\n")
         after = report.generate(self.root)
-        for title in ("OPEN", "Results", "Defects found", "Unknown rounds", "Checkers are checked"):
+        for title in ("OPEN", "Results of the present version", "Failed rounds", "Unknown rounds", "Mutants"):
             self.assertEqual(self.section(after, title), self.section(before, title))
-        self.assertEqual(self.cells(after, "Earlier versions of the protocol", f"`{self.OLD}`")[3:8], ["1", "0", "1", "0", "stuck 2"])
+        self.assertEqual(self.cells(after, "Versions of the protocol", f"`{self.OLD}`")[3:8], ["1", "0", "1", "0", "stuck 2"])
         self.assertIn(f"[3 lines](reliability/archive/{self.OLD}.jsonl.xz)", after)
 
     def test_archiving_twice_changes_nothing_and_a_crash_in_between_neither(self):
@@ -379,10 +389,29 @@ class ArchiveTest(TreeTest):
 
     def test_an_archive_grows(self):
         self.write_archive(self.OLD, bad("f", self.OLD, "failed"))
-        self.write(mends("f"))
+        self.write(fixes("f"))
         self.archive()
-        self.assertEqual(self.lines(self.OLD), [bad("f", self.OLD, "failed"), mends("f")])
+        self.assertEqual(self.lines(self.OLD), [bad("f", self.OLD, "failed"), fixes("f")])
         self.assertEqual(self.section(report.generate(self.root), "OPEN"), "")
+
+    def test_lines_of_schema_1_are_read_in_archives_only(self):
+        lines = [bad("f", self.OLD, "failed", scenario="PG08"), fixes("f"), mutant(self.OLD), bad("u", self.OLD, "unknown", scenario="PG08")]
+        self.write(round_("n", self.version, scenario="PG08"), again("u", "n"))
+        self.write_archive(self.OLD, *lines)
+        page = report.generate(self.root)
+        self.write_archive(self.OLD, *map(schema_1, lines))
+        self.assertEqual(report.generate(self.root), page)
+        self.assertEqual(schema_1(lines[0])["row"], "P8")
+        self.assertIn("PG08", self.cells(page, "Failed rounds", "f"))
+        for line in lines:
+            self.refused("rounds-a.jsonl:1", "is of schema 1", schema_1(line))
+            for former, present in (("row", "scenario"), ("defect", "mutant"), ("kind", "kind")):
+                if former in schema_1(line) and schema_1(line)[former] != line.get(present):
+                    self.write_archive(self.OLD, {**line, former: schema_1(line)[former]})
+                    self.refused(f"archive/{self.OLD}.jsonl.xz:1", "unknown k")
+                    mixed = {**schema_1(line), present: line[present]}
+                    self.write_archive(self.OLD, mixed)
+                    self.refused(f"archive/{self.OLD}.jsonl.xz:1", "of schema 2")
 
     def test_check_refuses_lines_that_are_not_archived(self):
         self.write(round_("a", self.OLD))
@@ -405,32 +434,45 @@ class ArchiveTest(TreeTest):
 
 
 class TableTest(unittest.TestCase):
-    """The real table of rows, and the real page of promises."""
+    """The real table of scenarios, and the real page of guarantees."""
 
-    def test_every_row_is_there(self):
-        ids = [f"{letter}{n}" for letter, last in (("R", 12), ("P", 16), ("K", 13), ("T", 4), ("E", 3)) for n in range(1, last + 1)]
-        self.assertEqual(list(ROWS), ids)
+    FAMILIES = (("RE", "R", 12), ("PG", "P", 16), ("KA", "K", 13), ("TI", "T", 4), ("EF", "E", 3))
+
+    def test_every_scenario_is_there(self):
+        ids = {f"{family}{n:02d}": f"{was}{n}" for family, was, last in self.FAMILIES for n in range(1, last + 1)}
+        self.assertEqual({id_: scenario["was"] for id_, scenario in SCENARIOS.items()}, ids)
+        self.assertEqual(list(SCENARIOS), list(ids))
 
     def test_what_may_differ_is_explained(self):
-        for row in ROWS.values():
-            self.assertTrue(row["differs"] or not row["allows"], row["id"])
+        for scenario in SCENARIOS.values():
+            self.assertTrue(scenario["differs"] or not scenario["allows"], scenario["id"])
 
-    def test_each_promise_names_rows_that_test_it(self):
-        text = (protocol.ROOT / "docs/promises.md").read_text(encoding="utf-8")
-        text = text.split("## Which rows test it")[1].split("\n## ")[0]
-        promised = {}
-        for promise, rows in re.findall(r"^\| (P\d+) \| .* \| ([^|]*) \|$", text, re.M):
-            named = rows.split(", ")
-            for row in named:
-                self.assertIn(row, ROWS)
-                self.assertIn(promise, ROWS[row]["promises"], f"row {row} is named for promise {promise}")
-                self.assertFalse(ROWS[row]["later"], f"row {row} is not run")
-            promised.setdefault(promise, []).extend(named)
-        self.assertEqual(set(promised), set(PROMISES))
+    def test_each_guarantee_names_scenarios_that_test_it(self):
+        text = page_of_guarantees().split("## Which scenarios test it")[1].split("\n## ")[0]
+        named = {}
+        for guarantee, ids in re.findall(r"^\| (G\d+) \| .* \| ([^|]*) \|$", text, re.M):
+            for id_ in ids.split(", "):
+                self.assertIn(id_, SCENARIOS)
+                self.assertIn(guarantee, SCENARIOS[id_]["guarantees"], f"scenario {id_} is named for guarantee {guarantee}")
+                self.assertFalse(SCENARIOS[id_]["later"], f"scenario {id_} is not run")
+            named.setdefault(guarantee, []).extend(ids.split(", "))
+        self.assertEqual(set(named), set(GUARANTEES))
         assumptions = text.split("| assumption |")[1]
-        for row in re.findall(r"\b[RPKTE]\d+\b", assumptions):
-            self.assertIn(row, ROWS)
-        self.assertGreater(len(re.findall(r"^\| .* \b[RPKTE]\d+", assumptions, re.M)), 3)
+        for id_ in re.findall(r"\b[A-Z]{2}\d\d\b", assumptions):
+            self.assertIn(id_, SCENARIOS)
+        self.assertGreater(len(re.findall(r"^\| .* \b[A-Z]{2}\d\d", assumptions, re.M)), 3)
+
+
+def page_of_guarantees():
+    """docs/guarantees.md, or its predecessor under the present names."""
+    page = protocol.ROOT / "docs/guarantees.md"
+    if page.exists():
+        return page.read_text(encoding="utf-8")
+    text = (protocol.ROOT / "docs/promises.md").read_text(encoding="utf-8").replace("Which rows test it", "Which scenarios test it")
+    text = re.sub(r"^\| P(\d+) \|", r"| G\1 |", text, flags=re.M)
+    for id_, scenario in reversed(SCENARIOS.items()):
+        text = re.sub(rf"(?<=[ (]){scenario['was']}(?=[ ,;.)])", id_, text)
+    return text
 
 
 if __name__ == "__main__":

@@ -20,12 +20,12 @@ constexpr const char* count_delivered = "select count(*) from outbox.batch b whe
 
 std::vector<std::string> make_topics(test::World& world) { return {world.topic("a", 3), world.topic("b", 2)}; }
 
-test::Process::Environment environment_of(const StretchOptions& o, Servers& servers, test::World& world) {
+test::Process::Environment environment_of(const SessionOptions& o, Servers& servers, test::World& world) {
   const std::string direct = world.dsn();
   test::Process::Environment all = o.relay;
   all.emplace("OUTBOX_RELAY_RELAY_MODE", to_string(o.mode));
   if (o.through_kafka_proxy) all.emplace("OUTBOX_RELAY_KAFKA_BROKERS", servers.kafka_proxy.address());
-  if (!o.sabotage.empty()) all.emplace("OUTBOX_SABOTAGE", o.sabotage);
+  if (!o.mutant.empty()) all.emplace("OUTBOX_SABOTAGE", o.mutant);
   if (o.to_postgres == Way::proxy) all.emplace("OUTBOX_RELAY_POSTGRES_DSN", servers.postgres_proxy->dsn(direct));
   if (o.to_postgres == Way::either_server) {
     const auto port = [](const test::ScratchPostgres& s) { return std::to_string(s.port()); };
@@ -40,7 +40,7 @@ test::Process::Environment environment_of(const StretchOptions& o, Servers& serv
   return all;
 }
 
-// The server stays where it is for all others.
+// The path of the server's data does not change for its users.
 void move_data(test::ScratchPostgres& server, const std::filesystem::path& to) {
   server.stop(test::ScratchPostgres::Stop::fast);
   const std::filesystem::path data = server.folder() / "postgres";
@@ -51,7 +51,7 @@ void move_data(test::ScratchPostgres& server, const std::filesystem::path& to) {
   server.start();
 }
 
-// What no process may say as it ends.
+// What no process may print when it ends.
 constexpr std::array<std::string_view, 8> last_words = {"Assertion", "Sanitizer", "terminate called", "CHECK failed",
                                                         "free(): ", "double free", "corrupted", "tcache"};
 
@@ -108,7 +108,7 @@ void Servers::renew_postgres() {
   if (options.synchronous) postgres->replicate_synchronously();
 }
 
-Stretch::Stretch(Servers& all, std::uint64_t seed, const StretchOptions& chosen)
+ScenarioSession::ScenarioSession(Servers& all, std::uint64_t seed, const SessionOptions& chosen)
     : servers(all),
       options(chosen),
       world(*all.postgres, all.kafka.get()),
@@ -125,12 +125,12 @@ Stretch::Stretch(Servers& all, std::uint64_t seed, const StretchOptions& chosen)
   until_batches(3, starts_within);
 }
 
-Relay& Stretch::start_relay(const test::Process::Environment& more, const std::string& program) {
+Relay& ScenarioSession::start_relay(const test::Process::Environment& more, const std::string& program) {
   relays.push_back({world.relay(more, program)});
   return relays.back();
 }
 
-Relay& Stretch::holder() {
+Relay& ScenarioSession::holder() {
   Relay* found = nullptr;
   test::eventually("a relay holds the lease", [&] {
     const std::string who = world.value("select coalesce(l.holder, '') from outbox.lease l where l.expires_at > clock_timestamp()");
@@ -142,23 +142,23 @@ Relay& Stretch::holder() {
   return *found;
 }
 
-void Stretch::kill(Relay& relay) {
+void ScenarioSession::kill(Relay& relay) {
   relay.killed = true;
   relay.process.signal(SIGKILL);
   relay.process.wait();
 }
 
-void Stretch::stop(Relay& relay) {
+void ScenarioSession::stop(Relay& relay) {
   relay.may_end_with = 0;
   relay.process.signal(SIGTERM);
   relay.process.wait();
 }
 
-std::int64_t Stretch::delivered_batches() {
+std::int64_t ScenarioSession::delivered_batches() {
   return std::stoll(world.value(count_delivered));
 }
 
-void Stretch::until_batches(std::int64_t more, Millis within) {
+void ScenarioSession::until_batches(std::int64_t more, Millis within) {
   pqxx::connection connection(world.dsn());
   const auto delivered = [&] {
     pqxx::nontransaction tx(connection);
@@ -168,12 +168,12 @@ void Stretch::until_batches(std::int64_t more, Millis within) {
   relay_must(std::to_string(more) + " batches more are delivered", [&] { return delivered() >= before + more; }, within);
 }
 
-void Stretch::move_to_standby() {
+void ScenarioSession::move_to_standby() {
   world.move_to(*servers.standby);
   applications.move_to(world.dsn());
 }
 
-void Stretch::look_at_relays(const std::vector<std::string>& expected_errors, Counts& counts, std::string& why) {
+void ScenarioSession::look_at_relays(const std::vector<std::string>& expected_errors, Counts& counts, std::string& why) {
   const auto bad = [&](const std::string& what) {
     ++counts.exits;
     add_clause(why, what);
@@ -200,7 +200,7 @@ void Stretch::look_at_relays(const std::vector<std::string>& expected_errors, Co
   }
 }
 
-void Stretch::finish(Counts& counts, std::string& why) {
+void ScenarioSession::finish(Counts& counts, std::string& why) {
   checker.check_whole_log(counts);
   for (Relay& r : relays) r.process.signal(SIGTERM);
   for (Relay& r : relays) {

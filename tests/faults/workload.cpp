@@ -35,7 +35,7 @@ std::string random_bytes(Random& random, std::size_t size) {
   return out;
 }
 
-// Few keys have most of the messages.
+// A few keys have most of the messages.
 std::string some_key(Random& random) {
   const double u = std::uniform_real_distribution<double>(0, 1)(random);
   return "k" + std::to_string(static_cast<int>(keys * u * u * u));
@@ -97,7 +97,7 @@ class Applications::Application {
     const std::int64_t id = ++all_.next_tx_;
     const bool asynchronous = chance(random_, all_.options_.asynchronous);
     bool meant = false;
-    auto what = Told::What::failed;
+    auto what = CommitAnswer::What::failed;
     try {
       if (!connection_) connection_ = std::make_unique<pqxx::connection>(all_.dsn());
       meant = true;
@@ -118,14 +118,14 @@ class Applications::Application {
         }
         tx.commit();
       }
-      what = Told::What::committed;
+      what = CommitAnswer::What::committed;
     } catch (const pqxx::in_doubt_error&) {
-      what = Told::What::unknown;
+      what = CommitAnswer::What::unknown;
     } catch (const pqxx::broken_connection&) {
-      what = Told::What::unknown;  // libpqxx does not always know whether it was amid the commit
+      what = CommitAnswer::What::unknown;  // libpqxx does not always know whether it was amid the commit
     } catch (const pqxx::failure&) {
     }
-    if (what != Told::What::committed) connection_.reset();
+    if (what != CommitAnswer::What::committed) connection_.reset();
     if (meant) all_.note({what, id, asynchronous});
   }
 
@@ -241,9 +241,9 @@ void Applications::nap(Millis most) {
   changed_.wait_for(lock, most, [&] { return stopping_; });
 }
 
-void Applications::note(const Told& told) {
+void Applications::note(const CommitAnswer& answer) {
   const std::lock_guard lock(mutex_);
-  told_.push_back(told);
+  answers_.push_back(answer);
 }
 
 std::string Applications::dsn() {
@@ -264,7 +264,7 @@ void Applications::pause() {
   }
   for (const Deadline deadline(Millis{60'000}); !all_are_idle_within(Millis{3'000});) {
     if (deadline.passed()) throw std::runtime_error("the applications do not pause");
-    finish_prepared("2 seconds");  // whoever is not idle waits for a key that one of them has locked
+    finish_prepared("2 seconds");  // an application that is not idle waits for a key that one of them has locked
   }
   finish_prepared("0");
 }
@@ -274,7 +274,7 @@ bool Applications::all_are_idle_within(Millis most) {
   return changed_.wait_for(lock, most, [&] { return busy_ == 0; });
 }
 
-// Somebody who prepared a transaction and died must come back for it; half of them were meant to be committed.
+// A client that prepared a transaction and died must finish it later; half of them are committed.
 void Applications::finish_prepared(const std::string& older_than) {
   pqxx::connection connection(dsn());
   pqxx::nontransaction raw(connection);
@@ -302,9 +302,9 @@ void Applications::move_to(const std::string& dsn) {
   dsn_ = dsn;
 }
 
-std::vector<Told> Applications::take_told() {
+std::vector<CommitAnswer> Applications::take_answers() {
   const std::lock_guard lock(mutex_);
-  return std::exchange(told_, {});
+  return std::exchange(answers_, {});
 }
 
 }  // namespace outbox::faults

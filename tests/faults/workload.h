@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Applications that use an outbox in every way that is allowed, and remember what they were told of each transaction.
+// Applications that use an outbox in every way that is allowed, and remember the answer to each of their commits.
 //
-// What they committed stands in tables of their own, written in the same transactions: app.tx has a row for each transaction, app.said
-// one for each message. The checker believes these tables and no counter of the relay.
+// They write what they commit into tables of their own in the same transactions: app.tx has a row for each transaction, app.said one for
+// each message. The checker relies on these tables and on no counter of the relay.
 #pragma once
 
 #include <atomic>
@@ -25,11 +25,11 @@ bool chance(Random& random, double probability);
 // Between `from` and `to`, both included.
 std::int64_t between(Random& random, std::int64_t from, std::int64_t to);
 
-// What an application was told of a transaction that it meant to commit.
-struct Told {
+// The answer to a commit, as the application saw it.
+struct CommitAnswer {
   enum class What { committed, failed, unknown } what;
   std::int64_t tx;     // app.tx.id
-  bool asynchronous;   // committed with synchronous_commit = off: what the server forgets in a crash is nobody's fault
+  bool asynchronous;   // committed with synchronous_commit = off: the server may lose it in a crash
 };
 
 struct WorkloadOptions {
@@ -42,7 +42,7 @@ struct WorkloadOptions {
   double poison = 0;             // share of messages that are too large or to no topic: app.poison has their ids
 };
 
-// Thread-safe; the applications are threads with a connection each. They go on when the server goes away, and connect again.
+// Thread-safe; the applications are threads with a connection each. When the server goes away they connect again.
 class Applications {
  public:
   // Creates the schema app. REQUIRES: max_prepared_transactions of the server, if transactions are prepared.
@@ -59,8 +59,8 @@ class Applications {
   // From now on the applications connect there. REQUIRES: paused, or their server is gone.
   void move_to(const std::string& dsn);
 
-  // What they were told since the last call. REQUIRES: paused.
-  std::vector<Told> take_told();
+  // The answers since the last call. REQUIRES: paused.
+  std::vector<CommitAnswer> take_answers();
   // Transactions that were rolled back on purpose since the last call.
   std::int64_t take_rolled_back() { return rolled_back_.exchange(0); }
 
@@ -73,7 +73,7 @@ class Applications {
   // Waits until the gate is open; false: stop.
   bool may_go_on(bool holds_open);
   void nap(Millis most);
-  void note(const Told& told);
+  void note(const CommitAnswer& answer);
   std::string dsn();
 
   const std::vector<std::string> topics_;  // the hash of a key chooses one
@@ -85,7 +85,7 @@ class Applications {
   bool open_ = false;
   bool stopping_ = false;
   int busy_ = 0;  // applications between two visits to the gate
-  std::vector<Told> told_;
+  std::vector<CommitAnswer> answers_;
   std::atomic<std::int64_t> next_tx_{0};
   std::atomic<std::int64_t> rolled_back_{0};
   std::vector<std::thread> threads_;

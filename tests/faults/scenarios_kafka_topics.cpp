@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Faults of topics: those of messages, and the relay's own.
+// Faults of topics: of those for messages, and of the progress topic.
 #include <set>
 
-#include "tests/faults/rows.h"
+#include "tests/faults/scenarios.h"
 #include "tests/support/kafka_admin.h"
 
 namespace outbox::faults {
@@ -12,11 +12,11 @@ constexpr Millis sent_within{60'000};
 constexpr int usual_limit = 1'048'588;  // of a record batch, as brokers have it
 constexpr int narrow_limit = 2'000;
 
-// Messages of the row itself, numbered from 1, to a topic that nobody else uses and that the checker does not know.
+// Messages of the scenario itself, numbered from 1, to a topic that only it uses. The checker does not know them.
 class Letters {
  public:
   explicit Letters(Round& round)
-      : round_(round), world_(round.stretch.world), topic_(world_.name() + ".letters-" + std::to_string(round.number)) {}
+      : round_(round), world_(round.session.world), topic_(world_.name() + ".letters-" + std::to_string(round.number)) {}
 
   const std::string& topic() const { return topic_; }
   void create(int partitions = 1) { world_.kafka().create_topic(topic_, partitions); }
@@ -29,16 +29,16 @@ class Letters {
   std::int64_t parked() {
     return std::stoll(world_.value("select count(*) from outbox.parked p where p.released_in is null and p.topic = '" + topic_ + "'"));
   }
-  // What counts as delivered and is not there, the checker does not know of: it is lost here.
+  // A delivered message that is not in the topic is counted as lost here, because the checker does not know it.
   void until_parked(std::int64_t count) {
     relay_must("letters that cannot be sent are parked", [&] { return parked() >= count || all_count_as_delivered(); }, sent_within);
     const auto found = parked();
     if (found < count) round_.broke(&Counts::lost, std::to_string(count) + " letters were refused, " + std::to_string(found) + " are parked");
   }
-  // Decides so, as an operator does, until none is left: a message that still cannot be sent is parked again.
+  // Acts as an operator does until no message is parked: one that still cannot be sent is parked again.
   void release() {
     test::eventually("letters are released", [&] {
-      world_.command({"parked", "release", "--topic", topic_, "--why", "the topic is mended"});
+      world_.command({"parked", "release", "--topic", topic_, "--why", "the topic is fixed"});
       return parked() == 0;
     }, sent_within);
   }
@@ -56,7 +56,7 @@ class Letters {
     for (const auto& r : log.records) {
       const int number = std::stoi(*r.payload);
       if (!seen.insert(number).second) {
-        if (round_.stretch.options.mode == Mode::exactly_once) round_.broke(&Counts::repeated, "letter " + std::to_string(number) + " is repeated");
+        if (round_.session.options.mode == Mode::exactly_once) round_.broke(&Counts::repeated, "letter " + std::to_string(number) + " is repeated");
         continue;
       }
       auto& before = newest[{*r.key, r.partition}];
@@ -86,9 +86,9 @@ void missing(Round& round, Letters& letters) {
   letters.until_arrived();
 }
 
-// What was in the topic is gone with it.
+// The records of the topic are deleted with it.
 void deleted(Round& round, Letters& letters) {
-  const auto& kafka = *round.stretch.servers.kafka;
+  const auto& kafka = *round.session.servers.kafka;
   letters.create();
   letters.write(20);
   letters.until_arrived();
@@ -107,15 +107,15 @@ void widened(Round& round, Letters& letters) {
   letters.create(1);
   letters.write(20);
   round.let_run(0, 200);
-  test::add_partitions(round.stretch.servers.kafka->brokers(), letters.topic(), 4);
+  test::add_partitions(round.session.servers.kafka->brokers(), letters.topic(), 4);
   round.healed();
   letters.write(20);
   letters.until_arrived();
 }
 
-// What is too large is parked, and holds back the later messages of its key.
+// A message that is too large is parked, and holds back the later messages of its key.
 void narrowed(Round& round, Letters& letters) {
-  const auto& kafka = *round.stretch.servers.kafka;
+  const auto& kafka = *round.session.servers.kafka;
   letters.create();
   letters.write(20);
   letters.until_arrived();
@@ -131,14 +131,14 @@ void narrowed(Round& round, Letters& letters) {
 }
 
 void denied(Round& round, Letters& letters) {
-  const std::string brokers = round.stretch.servers.kafka->brokers();
+  const std::string brokers = round.session.servers.kafka->brokers();
   letters.create();
   letters.write(10);
   letters.until_arrived();
   const bool describe = chance(round.random, 0.5);
   test::deny(brokers, letters.topic(), describe ? test::Denied::describe : test::Denied::write);
   letters.write(10);
-  // Who may still write need not notice that he may not describe the topic any more.
+  // A client that may still write need not notice that it may no longer describe the topic.
   if (describe) round.let_run(0, 1'000);
   else letters.until_parked(10);
   test::allow_again(brokers, letters.topic());
@@ -146,7 +146,7 @@ void denied(Round& round, Letters& letters) {
   letters.release();
   letters.write(10);
   letters.until_arrived();
-  round.tell(describe ? "describe" : "write");
+  round.note(describe ? "describe" : "write");
 }
 
 void topic_changes(Round& round) {
@@ -157,67 +157,67 @@ void topic_changes(Round& round) {
   constexpr Change changes[] = {{"missing", missing}, {"deleted", deleted}, {"widened", widened}, {"narrowed", narrowed}, {"denied", denied}};
   const Change& change = changes[static_cast<std::size_t>(round.number) % std::size(changes)];
   Letters letters(round);
-  round.tell(change.name);
+  round.note(change.name);
   change.make(round, letters);
   round.recovered();
 }
 
-// The relay ends if it looks while there is no such topic, and whatever looks after it starts it again.
-void until_it_goes_on(Stretch& stretch) {
-  const auto before = stretch.delivered_batches();
+// The relay exits if it finds no such topic, and its supervisor starts it again.
+void until_it_goes_on(ScenarioSession& session) {
+  const auto before = session.delivered_batches();
   test::eventually("the relay goes on", [&] {
-    Relay& relay = stretch.relays.back();
+    Relay& relay = session.relays.back();
     if (!relay.process.running()) {
       constexpr int refused = 5;
       if (relay.process.wait() == refused) relay.killed = true;
-      stretch.start_relay();
+      session.start_relay();
     }
-    return stretch.delivered_batches() > before;
+    return session.delivered_batches() > before;
   }, sent_within);
 }
 
 void progress_is_lost(Round& round) {
-  Stretch& stretch = round.stretch;
-  const auto& kafka = *stretch.servers.kafka;
-  const std::string topic = "outbox-progress." + stretch.world.name();
+  ScenarioSession& session = round.session;
+  const auto& kafka = *session.servers.kafka;
+  const std::string topic = "outbox-progress." + session.world.name();
   const bool killed = chance(round.random, 0.5);
   const bool recreated = chance(round.random, 0.5);
-  const auto said = stretch.relays.back().process.output().size();
+  const auto said = session.relays.back().process.output().size();
   const Millis after = round.let_run(0, 300);
-  if (killed) stretch.kill(stretch.relays.back());
+  if (killed) session.kill(session.relays.back());
   if (recreated) {
     kafka.delete_topic(topic);
     test::eventually("the topic is deleted", [&] { return !test::has_topic(kafka.brokers(), topic); });
     kafka.create_topic(topic, 1, {"cleanup.policy=compact"});
   } else {
-    // Of a topic that is only compacted nobody may delete records.
+    // Kafka refuses to delete records of a topic that is compacted only.
     kafka.alter_topic(topic, {"cleanup.policy=compact,delete"});
     test::delete_records(kafka.brokers(), topic, 0);
     kafka.alter_topic(topic, {"cleanup.policy=compact"});
   }
-  stretch.checker.progress_begins_anew();
-  if (killed) stretch.start_relay();
+  session.checker.reset_progress();
+  if (killed) session.start_relay();
   round.healed();
-  until_it_goes_on(stretch);
+  until_it_goes_on(session);
   round.recovered();
-  Relay& relay = stretch.relays.back();
+  Relay& relay = session.relays.back();
   const std::string log = relay.process.output();
-  const bool told = log.find("error progress_lost", stretch.relays.size() == 1 ? said : 0) != std::string::npos;
-  round.tell(std::string(recreated ? "created again" : "truncated"), after,
-             std::string(killed ? ", the relay killed" : "") + (told ? ", told" : ""));
+  const bool logged = log.find("error progress_lost", session.relays.size() == 1 ? said : 0) != std::string::npos;
+  round.note(std::string(recreated ? "created again" : "truncated"), after,
+             std::string(killed ? ", the relay killed" : "") + (logged ? ", logged" : ""));
   round.expected_errors = {"progress_lost"};
-  if (told) round.allowed.counts = {"repeated", "journal"};  // the journal knows where the second copy is
-  else if (killed && stretch.options.mode == Mode::exactly_once) round.broke(&Counts::exits, "the relay does not tell that its progress is lost");
+  if (logged) round.allowed.counts = {"repeated", "journal"};  // the journal knows where the second copy is
+  else if (killed && session.options.mode == Mode::exactly_once) round.broke(&Counts::exits, "the relay does not report that its progress is lost");
 }
 
 }  // namespace
 
-std::vector<Row> kafka_topic_rows() {
+std::vector<Scenario> kafka_topic_scenarios() {
   const ServerOptions with_rights{.kafka = {"authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer",
                                             "allow.everyone.if.no.acl.found=true"}};
   return {
-      {.id = "K9", .inject = topic_changes, .stretch = {.relay = {{"OUTBOX_RELAY_TOPICS_MISSING_AFTER", "300ms"}}}, .servers = with_rights},
-      {"K11", progress_is_lost},
+      {.id = "KA09", .inject = topic_changes, .session = {.relay = {{"OUTBOX_RELAY_TOPICS_MISSING_AFTER", "300ms"}}}, .servers = with_rights},
+      {"KA11", progress_is_lost},
   };
 }
 

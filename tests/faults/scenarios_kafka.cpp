@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Faults of brokers and of the way to them.
+// Faults of brokers and of the network to them.
 #include <signal.h>
 
 #include <algorithm>
 #include <cmath>
 
 #include "relay/kafka/handle.h"
-#include "tests/faults/rows.h"
+#include "tests/faults/scenarios.h"
 
 namespace outbox::faults {
 namespace {
@@ -22,31 +22,31 @@ std::string ms(Millis t) { return std::to_string(t.count()) + " ms"; }
 
 void broker_killed(Round& round) {
   const Millis after = round.let_run(0, 300);
-  round.stretch.servers.kafka->kill();
-  round.stretch.servers.kafka->start();
-  round.tell("killed", after);
+  round.session.servers.kafka->kill();
+  round.session.servers.kafka->start();
+  round.note("killed", after);
   round.healed();
 }
 
-// A broker that cannot write to its only folder gives it up, and ends. Whoever has made room starts it again.
+// A broker that cannot write to its only log directory exits. The operator frees space and starts it again.
 void disk_is_full(Round& round) {
-  const test::ScratchKafka& kafka = *round.stretch.servers.kafka;
+  const test::ScratchKafka& kafka = *round.session.servers.kafka;
   const Millis after = round.let_run(0, 300);
-  round.stretch.servers.disk->fill();
+  round.session.servers.disk->fill();
   const Millis lasted = round.let_run(500, 5'000);
   const bool ended = ::kill(kafka.pid(), 0) != 0;
-  round.stretch.servers.disk->empty();
+  round.session.servers.disk->empty();
   kafka.kill();
   kafka.start();
-  round.tell("full", after, " for " + ms(lasted) + (ended ? ", the broker ended" : ""));
+  round.note("full", after, " for " + ms(lasted) + (ended ? ", the broker ended" : ""));
   round.healed();
 }
 
 void until_in_sync(Round& round) {
-  test::eventually("all replicas are in sync", [&] { return round.stretch.servers.kafka->in_sync(); }, in_sync_within);
+  test::eventually("all replicas are in sync", [&] { return round.session.servers.kafka->in_sync(); }, in_sync_within);
 }
 
-// As the broker computes it of a transactional id: the hash of a Java string.
+// The partition that the broker computes for a transactional id: the hash of a Java string.
 int coordinator_partition(const std::string& transactional_id, int partitions) {
   std::uint32_t hash = 0;
   for (const char c : transactional_id) hash = hash * 31 + static_cast<unsigned char>(c);
@@ -55,52 +55,52 @@ int coordinator_partition(const std::string& transactional_id, int partitions) {
 
 constexpr int transaction_state_partitions = 4;  // as scripts/scratch sets it
 
-// At-least-once, no transaction needs the coordinator; its broker leads something else.
+// In at-least-once mode no transaction needs the coordinator; another leader is chosen.
 void a_leader_goes(Round& round) {
-  Stretch& stretch = round.stretch;
-  test::ScratchKafka& kafka = *stretch.servers.kafka;
+  ScenarioSession& session = round.session;
+  test::ScratchKafka& kafka = *session.servers.kafka;
   const Millis after = round.let_run(0, 300);
   const bool killed = chance(round.random, 0.5);
   int broker = 0;
   switch (round.number % 3) {
     case 0: {
       const auto partition = static_cast<int>(between(round.random, 0, 1));
-      broker = kafka.leader(stretch.topics.back(), partition);
-      round.tell("the leader of partition " + std::to_string(partition));
+      broker = kafka.leader(session.topics.back(), partition);
+      round.note("the leader of partition " + std::to_string(partition));
       break;
     }
     case 1:
-      broker = kafka.leader("outbox-progress." + stretch.world.name());
-      round.tell("the leader of the progress topic");
+      broker = kafka.leader("outbox-progress." + session.world.name());
+      round.note("the leader of the progress topic");
       break;
     default:
-      broker = stretch.options.mode == Mode::exactly_once
+      broker = session.options.mode == Mode::exactly_once
                    ? kafka.leader("__transaction_state",
-                                  coordinator_partition("outbox-relay." + stretch.world.name(), transaction_state_partitions))
+                                  coordinator_partition("outbox-relay." + session.world.name(), transaction_state_partitions))
                    : static_cast<int>(between(round.random, 1, 3));
-      round.tell("the transaction coordinator");
+      round.note("the transaction coordinator");
   }
   if (killed) kafka.kill(broker);
   else kafka.stop(broker);
-  round.tell("broker " + std::to_string(broker) + (killed ? " killed" : " stopped"), after);
+  round.note("broker " + std::to_string(broker) + (killed ? " killed" : " stopped"), after);
   round.healed();  // two brokers are enough
-  stretch.until_batches(1, Millis{60'000});
+  session.until_batches(1, Millis{60'000});
   round.recovered();
   kafka.start(broker);
   until_in_sync(round);
-  stretch.until_batches(1, Millis{60'000});
+  session.until_batches(1, Millis{60'000});
 }
 
 void broker_paused(Round& round) {
   const Millis after = round.let_run(0, 300);
-  round.stretch.servers.kafka->pause();
+  round.session.servers.kafka->pause();
   const Millis paused = round.let_run(1'000, 2 * request_timeout_ms);
-  round.stretch.servers.kafka->resume();
+  round.session.servers.kafka->resume();
   round.healed();
-  round.tell("stopped for " + ms(paused) + " after " + ms(after));
+  round.note("stopped for " + ms(paused) + " after " + ms(after));
 }
 
-// One that is not among the brokers `those`.
+// A broker that is not among `those`.
 int another_broker(std::initializer_list<int> those) {
   int broker = 1;
   while (std::find(those.begin(), those.end(), broker) != those.end()) ++broker;
@@ -108,12 +108,12 @@ int another_broker(std::initializer_list<int> those) {
 }
 
 // With two of three brokers gone the controllers have no majority either, so that the replicas which are gone still count as in sync
-// and the last broker waits for them. Where the topic demands three and one goes, it refuses what is produced.
+// and the last broker waits for them. If the topic requires three and one goes, it refuses produce requests.
 void too_few_in_sync(Round& round) {
-  Stretch& stretch = round.stretch;
-  test::ScratchKafka& kafka = *stretch.servers.kafka;
+  ScenarioSession& session = round.session;
+  test::ScratchKafka& kafka = *session.servers.kafka;
   const Millis after = round.let_run(0, 300);
-  const int leader = kafka.leader(stretch.topics.front());
+  const int leader = kafka.leader(session.topics.front());
   const int first = another_broker({leader});
   if (round.number % 2 == 0) {
     const int second = another_broker({leader, first});
@@ -122,21 +122,21 @@ void too_few_in_sync(Round& round) {
     round.let_run(500, 3'000);
     kafka.start(first);
     kafka.start(second);
-    round.tell("brokers " + std::to_string(first) + " and " + std::to_string(second) + " killed", after);
+    round.note("brokers " + std::to_string(first) + " and " + std::to_string(second) + " killed", after);
   } else {
-    kafka.alter_topic(stretch.topics.front(), {"min.insync.replicas=3"});
+    kafka.alter_topic(session.topics.front(), {"min.insync.replicas=3"});
     kafka.kill(first);
     round.let_run(4'000, 6'000);  // the controller misses it after 3 s
     kafka.start(first);
-    round.tell("three in sync are demanded, broker " + std::to_string(first) + " killed", after);
+    round.note("three in sync are demanded, broker " + std::to_string(first) + " killed", after);
   }
   until_in_sync(round);
-  if (round.number % 2 != 0) kafka.alter_topic(stretch.topics.front(), {"min.insync.replicas=2"});
+  if (round.number % 2 != 0) kafka.alter_topic(session.topics.front(), {"min.insync.replicas=2"});
   round.healed();
 }
 
 void comes_and_goes(Round& round) {
-  auto& proxy = round.stretch.servers.kafka_proxy;
+  auto& proxy = round.session.servers.kafka_proxy;
   for (int i = 0; i < 2; ++i) {
     proxy.refuse(true);
     proxy.cut();
@@ -144,43 +144,43 @@ void comes_and_goes(Round& round) {
     proxy.refuse(false);
     if (i == 0) round.let_run(2'000, 2'000);
   }
-  round.tell("comes and goes");
+  round.note("comes and goes");
 }
 
 void bad_weather(Round& round) {
-  auto& proxy = round.stretch.servers.kafka_proxy;
+  auto& proxy = round.session.servers.kafka_proxy;
   const Millis after = round.let_run(0, 300);
   switch (between(round.random, 0, 3)) {
     case 0: {
       proxy.swallow(true);
       const Millis lasted = round.let_run(500, 6'000);
       proxy.swallow(false);
-      round.tell("everything swallowed for " + ms(lasted));
+      round.note("everything swallowed for " + ms(lasted));
       break;
     }
     case 1: {
-      // As often short as long.
+      // Half of the latencies are short, half are long.
       const Millis latency{static_cast<std::int64_t>(10 * std::pow(200.0, std::uniform_real_distribution<double>(0, 1)(round.random)))};
       proxy.weather({.latency = latency});
       const Millis lasted = round.let_run(1'000, 5'000);
       proxy.weather({});
-      round.tell("a latency of " + ms(latency) + " for " + ms(lasted));
+      round.note("a latency of " + ms(latency) + " for " + ms(lasted));
       break;
     }
     case 2: {
       proxy.weather({.bytes_per_second = 64 << 10});
       const Millis lasted = round.let_run(1'000, 5'000);
       proxy.weather({});
-      round.tell("64 KiB/s for " + ms(lasted));
+      round.note("64 KiB/s for " + ms(lasted));
       break;
     }
     default: comes_and_goes(round);
   }
   round.healed();
-  round.tell("after " + ms(after));
+  round.note("after " + ms(after));
 }
 
-// What our relay's transactional id is for: whoever initialises it last has it.
+// A client that initializes the transactional id of the relay: the last one that does owns it.
 class Impostor {
  public:
   Impostor(const std::string& brokers, const std::string& relay) {
@@ -189,7 +189,7 @@ class Impostor {
     auto conf = kafka::make_conf(options, {{"transactional.id", "outbox-relay." + relay}});
     client_ = std::move(*kafka::make_client(RD_KAFKA_PRODUCER, std::move(*conf)));
   }
-  // False: the relay was faster.
+  // Returns false if the relay was faster.
   bool initialise() {
     const kafka::KafkaError error(rd_kafka_init_transactions(client_.get(), 30'000));
     return !error;
@@ -215,43 +215,43 @@ int times(const std::string& text, const std::string& what) {
 // Alone behind the proxy, so that its requests can be counted: while the relay has a transaction open, the broker aborts that one,
 // refuses the request, and is asked again. Each time the relay is fenced.
 void impostor_comes(Round& round) {
-  Stretch& stretch = round.stretch;
-  test::KafkaProxy& proxy = stretch.servers.kafka_proxy;
-  // At-least-once nobody would end its transaction.
-  const bool writes = chance(round.random, 0.5) && stretch.options.mode == Mode::exactly_once;
-  const Relay& relay = stretch.relays.front();
+  ScenarioSession& session = round.session;
+  test::KafkaProxy& proxy = session.servers.kafka_proxy;
+  // In at-least-once mode no client would end its transaction.
+  const bool writes = chance(round.random, 0.5) && session.options.mode == Mode::exactly_once;
+  const Relay& relay = session.relays.front();
   const auto said = relay.process.output().size();
-  const auto epoch = stretch.epoch();
+  const auto epoch = session.epoch();
   const int asked_before = proxy.count(test::KafkaApi::init_producer_id);
-  Impostor impostor(proxy.address(), stretch.world.name());
+  Impostor impostor(proxy.address(), session.world.name());
   const Millis after = round.let_run(0, 300);
   if (!impostor.initialise()) throw std::runtime_error("the impostor cannot initialise transactions");
   round.healed();
-  if (writes) impostor.write("outbox-progress." + stretch.world.name());
-  round.tell("an impostor initialises" + std::string(writes ? " and writes" : ""), after);
-  if (stretch.options.mode == Mode::at_least_once) return;  // nobody is fenced
-  test::eventually("the relay notices", [&] { return stretch.epoch() > epoch; });
-  stretch.until_batches(1, Millis{60'000});
+  if (writes) impostor.write("outbox-progress." + session.world.name());
+  round.note("an impostor initialises" + std::string(writes ? " and writes" : ""), after);
+  if (session.options.mode == Mode::at_least_once) return;  // no relay is fenced
+  test::eventually("the relay notices", [&] { return session.epoch() > epoch; });
+  session.until_batches(1, Millis{60'000});
   round.recovered();
   round.let_run(100, 300);
   const int fenced = times(relay.process.output().substr(said), " fenced epoch=");
   const int asked = proxy.count(test::KafkaApi::init_producer_id) - asked_before;
-  round.tell("it asked " + std::to_string(asked) + " times, the relay was fenced " + std::to_string(fenced) + " times");
+  round.note("it asked " + std::to_string(asked) + " times, the relay was fenced " + std::to_string(fenced) + " times");
   if (fenced < 1 || fenced > asked) round.broke(&Counts::fencing, "the relay was fenced " + std::to_string(fenced) + " times");
 }
 
 }  // namespace
 
-std::vector<Row> kafka_rows() {
+std::vector<Scenario> kafka_scenarios() {
   const ServerOptions three{.brokers = 3};
   return {
-      {"K1", broker_killed},
-      {.id = "K2", .inject = a_leader_goes, .rounds_of_stretch = 10, .servers = three},
-      {"K3", broker_paused, {.relay = impatient()}},
-      {"K6", bad_weather, {.through_kafka_proxy = true, .relay = impatient()}},
-      {.id = "K7", .inject = too_few_in_sync, .rounds_of_stretch = 10, .servers = three},
-      {.id = "K8", .inject = disk_is_full, .rounds_of_stretch = 5, .servers = {.small_disk = ServerOptions::Disk::of_kafka}},
-      {"K10", impostor_comes},
+      {"KA01", broker_killed},
+      {.id = "KA02", .inject = a_leader_goes, .rounds_of_session = 10, .servers = three},
+      {"KA03", broker_paused, {.relay = impatient()}},
+      {"KA06", bad_weather, {.through_kafka_proxy = true, .relay = impatient()}},
+      {.id = "KA07", .inject = too_few_in_sync, .rounds_of_session = 10, .servers = three},
+      {.id = "KA08", .inject = disk_is_full, .rounds_of_session = 5, .servers = {.small_disk = ServerOptions::Disk::of_kafka}},
+      {"KA10", impostor_comes},
   };
 }
 

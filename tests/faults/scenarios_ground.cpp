@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What happens to the tables, the transactions and the rights that the relay lives on.
-#include "tests/faults/rows.h"
+// Changes of the tables, transactions and rights that the relay depends on.
+#include "tests/faults/scenarios.h"
 
 namespace outbox::faults {
 namespace {
@@ -10,23 +10,23 @@ constexpr Millis ends_within{30'000};
 
 std::int64_t from_lot(Round& round, std::int64_t last) { return between(round.random, 0, last); }
 
-// P11 -----------------------------------------------------------------------------------------------------------------------
+// PG11 ------------------------------------------------------------------------------------------
 
 void lock_for_a_while(Round& round, const std::string& table) {
-  pqxx::connection connection(round.stretch.world.dsn());
+  pqxx::connection connection(round.session.world.dsn());
   pqxx::work tx(connection);
   tx.exec("lock table " + table + " in access exclusive mode");
   const Millis held = round.let_run(500, 3'000);
   tx.commit();
-  round.tell(table + " locked for " + std::to_string(held.count()) + " ms");
+  round.note(table + " locked for " + std::to_string(held.count()) + " ms");
 }
 
 void change(Round& round, const std::vector<std::string>& statements) {
-  for (const std::string& s : statements) round.stretch.world.sql(s);
-  round.tell(statements.front());
+  for (const std::string& s : statements) round.session.world.sql(s);
+  round.note(statements.front());
 }
 
-// Whoever reads while he waits for the table must not read by a snapshot that is older than the table.
+// A reader that waits for the table must not read by a snapshot that is older than the table.
 void tables_changed(Round& round) {
   static const char* const tables[] = {"outbox.message", "outbox.batch", "outbox.lease", "outbox.parked", "outbox.scheduled"};
   static const std::vector<std::string> changes[] = {
@@ -44,10 +44,10 @@ void tables_changed(Round& round) {
     if (what < std::size(changes)) {
       change(round, changes[what]);
     } else if (what == std::size(changes)) {
-      if (const auto done = round.stretch.world.command({"init", "--kafka"}); done.code != 0) {
+      if (const auto done = round.session.world.command({"init", "--kafka"}); done.code != 0) {
         round.broke(&Counts::exits, "init under load failed: " + done.output);
       }
-      round.tell("init again");
+      round.note("init again");
     } else {
       lock_for_a_while(round, tables[static_cast<std::size_t>(from_lot(round, std::size(tables) - 1))]);
     }
@@ -56,18 +56,18 @@ void tables_changed(Round& round) {
   round.healed();
 }
 
-// P12 -----------------------------------------------------------------------------------------------------------------------
+// PG12 ------------------------------------------------------------------------------------------
 
-// So many messages without a key, by one statement. `n` of the transaction's own.
-std::string say_many(const Stretch& stretch, std::int64_t messages) {
-  return "with m as materialized (select gen_random_uuid() id, '" + stretch.topics[0] + "' topic from generate_series(1, " +
+// A statement that writes `messages` messages without a key, numbered within the transaction.
+std::string say_many(const ScenarioSession& session, std::int64_t messages) {
+  return "with m as materialized (select gen_random_uuid() id, '" + session.topics[0] + "' topic from generate_series(1, " +
          std::to_string(messages) + ")), s as (insert into app.said (id, tx, topic, n, payload_sha256) select m.id, -1, m.topic, 0, "
          "encode(sha256('one of many'), 'hex') from m) insert into outbox.message (id, topic, payload) select m.id, m.topic, 'one of many' from m";
 }
 
-// Each message in a subtransaction, and so with a transaction id of its own.
-std::string say_in_subtransactions(const Stretch& stretch, int messages) {
-  return "do $$ begin for i in 1.." + std::to_string(messages) + " loop begin " + say_many(stretch, 1) +
+// Writes each message in its own subtransaction, which gives it its own transaction id.
+std::string say_in_subtransactions(const ScenarioSession& session, int messages) {
+  return "do $$ begin for i in 1.." + std::to_string(messages) + " loop begin " + say_many(session, 1) +
          "; exception when division_by_zero then null; end; end loop; end $$";
 }
 
@@ -75,7 +75,7 @@ std::string say_in_subtransactions(const Stretch& stretch, int messages) {
 void expect_flow(Round& round, const std::string& meanwhile) {
   const auto began = Clock::now();
   try {
-    round.stretch.until_batches(5, flows_within);
+    round.session.until_batches(5, flows_within);
   } catch (const std::runtime_error&) {
     round.broke(&Counts::exits, "nothing flowed while there was " + meanwhile);
   }
@@ -83,17 +83,17 @@ void expect_flow(Round& round, const std::string& meanwhile) {
 }
 
 void transaction_stays_open(Round& round) {
-  Stretch& stretch = round.stretch;
-  pqxx::connection connection(stretch.world.dsn());
+  ScenarioSession& session = round.session;
+  pqxx::connection connection(session.world.dsn());
   pqxx::nontransaction tx(connection);
   struct Kind {
     const char* name;
     std::string statement;
   };
-  const Kind kinds[] = {{"an open transaction", say_many(stretch, 1)},
-                        {"a prepared transaction", say_many(stretch, 3)},
-                        {"10,000 subtransactions", say_in_subtransactions(stretch, 10'000)},
-                        {"100,000 rows", say_many(stretch, 100'000)}};
+  const Kind kinds[] = {{"an open transaction", say_many(session, 1)},
+                        {"a prepared transaction", say_many(session, 3)},
+                        {"10,000 subtransactions", say_in_subtransactions(session, 10'000)},
+                        {"100,000 rows", say_many(session, 100'000)}};
   const auto which = static_cast<std::size_t>(round.number) % std::size(kinds);
   const bool prepared = which == 1;
   const bool commit = chance(round.random, 0.8);
@@ -104,47 +104,47 @@ void transaction_stays_open(Round& round) {
   round.let_run(300, 2'000);
   expect_flow(round, kinds[which].name);
   tx.exec(std::string(commit ? "commit" : "rollback") + (prepared ? " prepared 'forgotten-1'" : ""));
-  round.tell(std::string(kinds[which].name) + (commit ? ", committed" : ", rolled back"));
+  round.note(std::string(kinds[which].name) + (commit ? ", committed" : ", rolled back"));
   round.healed();
 }
 
-// P13 -----------------------------------------------------------------------------------------------------------------------
+// PG13 ------------------------------------------------------------------------------------------
 
-std::string user_of_relay(const Stretch& stretch) { return "\"outbox_relay-" + stretch.world.name() + "\""; }
+std::string user_of_relay(const ScenarioSession& session) { return "\"outbox_relay-" + session.world.name() + "\""; }
 
-void end_sessions_of_relay(const Stretch& stretch) {
-  stretch.world.sql("select pg_terminate_backend(a.pid) from pg_stat_activity a where a.usename = 'outbox_relay-" + stretch.world.name() + "'");
+void end_sessions_of_relay(const ScenarioSession& session) {
+  session.world.sql("select pg_terminate_backend(a.pid) from pg_stat_activity a where a.usename = 'outbox_relay-" + session.world.name() + "'");
 }
 
-// It must end and say what it lacks, since no waiting helps. Whoever runs it starts it again.
+// The relay must exit and report what it lacks, because waiting does not help. Its supervisor starts it again.
 void relay_refuses(Round& round, const std::string& take, const std::string& give) {
-  Stretch& stretch = round.stretch;
-  Relay& relay = stretch.relays.front();
+  ScenarioSession& session = round.session;
+  Relay& relay = session.relays.front();
   relay.may_end_with = 5;
-  stretch.world.sql(take);
+  session.world.sql(take);
   try {
     test::eventually("the relay ends", [&] { return !relay.process.running(); }, ends_within);
     if (relay.process.output().find("HINT: ") == std::string::npos) round.broke(&Counts::exits, "the relay ended without a hint after " + take);
   } catch (const std::runtime_error&) {
     round.broke(&Counts::exits, "the relay goes on after " + take);
-    stretch.kill(relay);
+    session.kill(relay);
   }
   round.let_run(0, 300);
-  stretch.world.sql(give);
-  stretch.start_relay();
+  session.world.sql(give);
+  session.start_relay();
 }
 
-// It waits, and goes on by itself.
+// The relay waits, and continues without a restart.
 void relay_waits(Round& round, const std::string& take, const std::string& give) {
-  Stretch& stretch = round.stretch;
-  stretch.world.sql(take);
-  end_sessions_of_relay(stretch);
+  ScenarioSession& session = round.session;
+  session.world.sql(take);
+  end_sessions_of_relay(session);
   round.let_run(200, 2'000);
-  stretch.world.sql(give);
+  session.world.sql(give);
 }
 
 void rights_changed(Round& round) {
-  const std::string user = user_of_relay(round.stretch);
+  const std::string user = user_of_relay(round.session);
   struct Change {
     std::string take, give;
     bool refuses;
@@ -164,17 +164,17 @@ void rights_changed(Round& round) {
   const Change& c = changes[static_cast<std::size_t>(from_lot(round, std::size(changes) - 1))];
   round.let_run(0, 300);
   (c.refuses ? relay_refuses : relay_waits)(round, c.take, c.give);
-  round.tell(c.take);
+  round.note(c.take);
   round.healed();
 }
 
 }  // namespace
 
-std::vector<Row> ground_rows() {
+std::vector<Scenario> ground_scenarios() {
   return {
-      {"P11", tables_changed, {.workload = {.long_transaction = false}}},
-      {"P12", transaction_stays_open, {}, 4},
-      {"P13", rights_changed, {.to_postgres = Way::own_user}},
+      {"PG11", tables_changed, {.workload = {.long_transaction = false}}},
+      {"PG12", transaction_stays_open, {}, 4},
+      {"PG13", rights_changed, {.to_postgres = Way::own_user}},
   };
 }
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Faults of single requests: lost, answered in vain, late.
+// Faults of single requests: the request is lost, its answer is lost, or it arrives late.
 #include <array>
 
-#include "tests/faults/rows.h"
+#include "tests/faults/scenarios.h"
 
 namespace outbox::faults {
 namespace {
@@ -32,16 +32,16 @@ constexpr std::array<Kind, 9> kinds = {{{KafkaApi::produce, "Produce", false, fa
                                         {KafkaApi::fetch, "Fetch", true, false, 0},
                                         {KafkaApi::api_versions, "ApiVersions", true, false, 4}}};
 
-// The first `count` kinds are chosen from.
+// Chooses one of the first `count` kinds.
 const Kind& some_kind(Round& round, std::size_t count) {
-  const bool transactions = round.stretch.options.mode == Mode::exactly_once;
+  const bool transactions = round.session.options.mode == Mode::exactly_once;
   while (true) {
     const Kind& kind = kinds[static_cast<std::size_t>(between(round.random, 0, static_cast<std::int64_t>(count) - 1))];
     if (transactions || !kind.in_transactions) return kind;
   }
 }
 
-// An order to hold a request, which does not outlive the round.
+// Holds a request, at most until the end of the round.
 class Order {
  public:
   Order(KafkaProxy& proxy, const Kind& kind, Then then, std::int64_t pass_by)
@@ -56,50 +56,52 @@ class Order {
   const std::shared_ptr<KafkaProxy::Held> held_;
 };
 
-// A client starts with an incarnation, so that the relay is killed for what only a start brings.
+// Requests of a client's start occur once in each incarnation: the relay is killed to cause one.
 void connection_reset(Round& round) {
-  Stretch& stretch = round.stretch;
+  ScenarioSession& session = round.session;
   const Kind& kind = some_kind(round, kinds.size());
   const bool before = chance(round.random, 0.5);
   const auto pass_by = between(round.random, 0, kind.passed_by_max);
   const Millis after = round.let_run(0, 100);
-  if (kind.at_start) stretch.kill(stretch.relays.front());
-  const Order order(stretch.servers.kafka_proxy, kind, before ? Then::lose_request : Then::lose_answer, pass_by);
-  if (kind.at_start) stretch.start_relay();
+  if (kind.at_start) session.kill(session.relays.front());
+  const Order order(session.servers.kafka_proxy, kind, before ? Then::lose_request : Then::lose_answer, pass_by);
+  if (kind.at_start) session.start_relay();
   order->caught();
   round.healed();
-  round.tell(std::string(kind.name) + " " + std::to_string(pass_by + 1) + (before ? " lost" : " answered in vain") + " after " +
+  round.note(std::string(kind.name) + " " + std::to_string(pass_by + 1) + (before ? " lost" : " answered in vain") + " after " +
              std::to_string(after.count()) + " ms");
 }
 
-std::int64_t newest_batch(Stretch& stretch) { return std::stoll(stretch.world.value("select coalesce(max(b.number), 0) from outbox.batch b")); }
+std::int64_t newest_batch(ScenarioSession& session) {
+  return std::stoll(session.world.value("select coalesce(max(b.number), 0) from outbox.batch b"));
+}
 
-// At-least-once, the broker knows the late copy by its sequence number and does not write it again, but its answer is that all is well.
+// In at-least-once mode the broker recognizes the late copy by its sequence number, does not write it, and acknowledges it.
 void delivered_late(Round& round) {
-  Stretch& stretch = round.stretch;
+  ScenarioSession& session = round.session;
   const Kind& kind = some_kind(round, 3);
   const auto pass_by = between(round.random, 0, kind.passed_by_max);
   round.let_run(0, 100);
-  const Order order(stretch.servers.kafka_proxy, kind, Then::cut_client, pass_by);
+  const Order order(session.servers.kafka_proxy, kind, Then::cut_client, pass_by);
   order->caught();
-  const auto batch = newest_batch(stretch);
-  test::eventually("a later batch is opened", [&] { return newest_batch(stretch) > batch; }, opens_within);
+  const auto batch = newest_batch(session);
+  test::eventually("a later batch is opened", [&] { return newest_batch(session) > batch; }, opens_within);
   const Millis after = round.let_run(0, 60);
   const int answer = order->release();
   round.healed();
-  round.tell(std::string(kind.name) + " of batch " + std::to_string(batch) + " arrived " + std::to_string(after.count()) +
+  round.note(std::string(kind.name) + " of batch " + std::to_string(batch) + " arrived " + std::to_string(after.count()) +
              " ms after the next was opened: answer " + std::to_string(answer));
-  if (answer == 0 && stretch.options.mode == Mode::exactly_once) {
+  if (answer == 0 && session.options.mode == Mode::exactly_once) {
     round.broke(&Counts::fencing, std::string("a late ") + kind.name + " was accepted");
   }
 }
 
 }  // namespace
 
-std::vector<Row> kafka_request_rows() {
+std::vector<Scenario> kafka_request_scenarios() {
   return {
-      {"K4", connection_reset, {.through_kafka_proxy = true}},
-      {"K5", delivered_late, {.through_kafka_proxy = true}},
+      {"KA04", connection_reset, {.through_kafka_proxy = true}},
+      {"KA05", delivered_late, {.through_kafka_proxy = true}},
   };
 }
 

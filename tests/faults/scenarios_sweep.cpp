@@ -3,7 +3,7 @@
 //
 // A point of a sweep is one batch of a quiet outbox. Calls of the whole process are counted from the moment at which the batch's messages
 // are committed until the harness sees the batch marked as delivered, and the n-th of them is struck. For each size of batch and each kind
-// of fault, n goes up from 1 until the batch has passed three times in a row without being struck: calls vary a little from one batch to
+// of fault, n goes up from 1 until the batch has passed three times in succession without being struck: calls vary a little from one batch to
 // the next, since they are driven by poll(), and what the relay does on the side (its lease, the next look for messages) counts as well.
 //
 // Each point says which one comes next, so that a sweep can be run in pieces. The last one of a whole sweep measures one sweep; the points
@@ -21,7 +21,7 @@
 #include <system_error>
 
 #include "tests/crash/fault_at_socket_call.h"
-#include "tests/faults/rows.h"
+#include "tests/faults/scenarios.h"
 #include "tests/support/judge.h"
 
 namespace outbox::faults {
@@ -70,7 +70,7 @@ struct Kind {
   int error = 0;
 };
 
-// How far the sweep of one mode has come.
+// The position of the sweep of one mode.
 struct Position {
   std::size_t size = 0, kind = 0;
   int call = 1;
@@ -108,7 +108,7 @@ class Sweep {
   }
 
   void run_point(Round& round) {
-    const Mode mode = round.stretch.options.mode;
+    const Mode mode = round.session.options.mode;
     if (round.again) at_[mode] = before_[mode];
     before_[mode] = at_[mode];
     Position& at = at_[mode];
@@ -131,16 +131,16 @@ class Sweep {
   std::map<Mode, Position> at_, before_;
 };
 
-// The messages of one transaction, which is all that the applications of this row ever do.
+// Writes the messages of one transaction. The applications of this scenario write nothing else.
 class Writer {
  public:
-  Writer(Stretch& stretch, int size) : connection_(stretch.world.dsn()), tx_(connection_) {
+  Writer(ScenarioSession& session, int size) : connection_(session.world.dsn()), tx_(connection_) {
     const auto id = tx_.exec("insert into app.tx select coalesce(max(t.id), 0) + 1 from app.tx t returning id")[0][0].as<std::int64_t>();
     tx_.exec_params("with m as materialized (select g, gen_random_uuid() as id from generate_series(1, $2::int) g) "
                     "insert into app.said (id, tx, topic, key, n, payload_sha256) select m.id, $1::bigint, case when m.g % 2 = 0 then $3::text "
                     "else $4::text end, 'k' || m.g % 10, $1::bigint * 100000 + m.g, "
                     "encode(sha256(convert_to(repeat(m.id::text, 1 + m.g % 7), 'UTF8')), 'hex') from m",
-                    id, size, stretch.topics[0], stretch.topics[1]);
+                    id, size, session.topics[0], session.topics[1]);
     tx_.exec_params("insert into outbox.message (id, topic, key, payload) select s.id, s.topic, convert_to(s.key, 'UTF8'), "
                     "convert_to(repeat(s.id::text, 1 + (s.n % 100000 % 7)::int), 'UTF8') from app.said s where s.tx = $1::bigint order by s.n",
                     id);
@@ -152,16 +152,16 @@ class Writer {
   pqxx::work tx_;
 };
 
-// The lease need not run out by itself, which would take most of the time of a sweep.
+// Expires the lease: waiting for it would take most of the time of a sweep.
 void replace(Round& round, Relay& killed) {
   killed.killed = true;
   killed.process.wait();
-  round.stretch.world.sql("update outbox.lease set expires_at = clock_timestamp()");
-  round.stretch.start_relay();
+  round.session.world.sql("update outbox.lease set expires_at = clock_timestamp()");
+  round.session.start_relay();
 }
 
 bool Sweep::strike(Round& round, int size, const Kind& kind, int call) {
-  Stretch& s = round.stretch;
+  ScenarioSession& s = round.session;
   SharedFault& fault = shared_fault();
   Relay& relay = s.relays.back();
   relay.process.says("to=streaming");
@@ -181,7 +181,7 @@ bool Sweep::strike(Round& round, int size, const Kind& kind, int call) {
   const auto calls = std::int64_t{fault->calls};
   test::delivered(watching);  // a call that had been counted when the fault was disarmed is struck by now
   const bool struck = fault->struck;
-  round.tell(std::to_string(size) + " messages, " + kind.name + " call " + std::to_string(call) + ": ");
+  round.note(std::to_string(size) + " messages, " + kind.name + " call " + std::to_string(call) + ": ");
   if (struck) {
     const bool of_kafka = fault->port != s.servers.postgres->port();
     round.detail += std::string(fault->name.data()) + (of_kafka ? " of Kafka" : " of PostgreSQL");
@@ -195,8 +195,8 @@ bool Sweep::strike(Round& round, int size, const Kind& kind, int call) {
   return struck;
 }
 
-StretchOptions quiet() {
-  StretchOptions o;
+SessionOptions quiet() {
+  SessionOptions o;
   o.workload = {.applications = 0, .long_transaction = false};
   o.relay = {{"LD_PRELOAD", std::string(OUTBOX_BUILD_DIR) + "/libfault_at_socket_call.so"},
              {"OUTBOX_SOCKET_FAULT", shared_fault().path()},
@@ -204,21 +204,21 @@ StretchOptions quiet() {
   return o;
 }
 
-Row sweep_row(const char* id, std::vector<Kind> kinds) {
+Scenario sweep_scenario(const char* id, std::vector<Kind> kinds) {
   const auto sweep = std::make_shared<Sweep>(std::move(kinds));
-  Row row{id, [sweep](Round& round) { sweep->run_point(round); }, quiet()};
-  row.rounds_of_stretch = 6;  // 10,000 messages in each round make a long outbox
-  row.complete = [sweep](Mode mode) { return sweep->complete(mode); };
-  row.go_on_from = [sweep](Mode mode, std::int64_t point) { sweep->go_on_from(mode, point); };
-  return row;
+  Scenario scenario{id, [sweep](Round& round) { sweep->run_point(round); }, quiet()};
+  scenario.rounds_of_session = 6;  // 10,000 messages in each round make a long outbox
+  scenario.complete = [sweep](Mode mode) { return sweep->complete(mode); };
+  scenario.go_on_from = [sweep](Mode mode, std::int64_t point) { sweep->go_on_from(mode, point); };
+  return scenario;
 }
 
 }  // namespace
 
-std::vector<Row> sweep_rows() {
+std::vector<Scenario> sweep_scenarios() {
   return {
-      sweep_row("R2", {{"killed before", What::kill_before}, {"killed after", What::kill_after}}),
-      sweep_row("R3", {{"reset at", What::fail_before, ECONNRESET},
+      sweep_scenario("RE02", {{"killed before", What::kill_before}, {"killed after", What::kill_after}}),
+      sweep_scenario("RE03", {{"reset at", What::fail_before, ECONNRESET},
                        {"broken pipe at", What::fail_before, EPIPE},
                        {"time-out after", What::fail_after, ETIMEDOUT}}),
   };

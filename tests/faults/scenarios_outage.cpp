@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Kafka or PostgreSQL away for minutes: what that costs meanwhile, and how soon it is over.
+// Kafka or PostgreSQL is unavailable for minutes: the load that this causes, and the time until messages flow again.
 #include <algorithm>
 #include <array>
 #include <cstdlib>
@@ -10,7 +10,7 @@
 #include <sstream>
 #include <thread>
 
-#include "tests/faults/rows.h"
+#include "tests/faults/scenarios.h"
 #include "tests/support/from_environment.h"
 #include "tests/support/judge.h"
 #include "tests/support/usage.h"
@@ -61,21 +61,21 @@ int connections_to(pid_t pid, int port) {
   return found;
 }
 
-// Of its log, after the first `said` bytes.
+// The lines of its log after the first `said` bytes.
 std::int64_t lines_of(const Relay& relay, std::size_t said) {
   const std::string output = relay.process.output().substr(said);
   return std::count(output.begin(), output.end(), '\n');
 }
 
 double steady_rate(Round& round) {
-  pqxx::connection connection(round.stretch.world.dsn());
+  pqxx::connection connection(round.session.world.dsn());
   const auto before = test::delivered(connection);
   const auto began = Clock::now();
   round.let_run(steady_for.count(), steady_for.count());
   return static_cast<double>(test::delivered(connection) - before) / seconds_since(began);
 }
 
-// Looks at the relay until the outage has lasted so long. `said`: what its log held before.
+// Measures the relay until the outage has lasted for this time. `said`: size of its log before.
 void watch(Round& round, const Relay& relay, std::size_t said, int port, Millis length) {
   const auto began = Clock::now();
   test::eventually("the relay notices", [&] { return relay.process.output().find("to=stalled", said) != std::string::npos; }, noticed_within);
@@ -103,9 +103,9 @@ void watch(Round& round, const Relay& relay, std::size_t said, int port, Millis 
   m["probes_in_flight_max"] = probes;
 }
 
-// How long it takes until so much is delivered in one second as was before. `said`: what the relay's log held before the outage.
+// The time until the messages delivered in one second reach the former rate. `said`: size of the relay's log before the outage.
 void until_back(Round& round, const Relay& relay, std::size_t said, double rate) {
-  pqxx::connection connection(round.stretch.world.dsn());
+  pqxx::connection connection(round.session.world.dsn());
   std::deque<std::pair<Clock::time_point, std::int64_t>> seen{{Clock::now(), test::delivered(connection)}};
   const auto began = Clock::now();
   const double wanted = 0.9 * rate * std::chrono::duration<double>(rate_window).count();
@@ -121,9 +121,9 @@ void until_back(Round& round, const Relay& relay, std::size_t said, double rate)
   round.measured["back_at_90_percent_ms"] = 1'000 * seconds_since(began);
 }
 
-double attempts_per_message(Stretch& stretch) {
+double attempts_per_message(ScenarioSession& session) {
   std::set<std::string> messages;
-  const auto log = test::read_log(stretch.world.kafka().brokers(), stretch.topics, test::Isolation::read_uncommitted);
+  const auto log = test::read_log(session.world.kafka().brokers(), session.topics, test::Isolation::read_uncommitted);
   for (const auto& r : log.records) messages.insert(r.header("dedup-key").value_or(""));
   return static_cast<double>(log.records.size()) / static_cast<double>(messages.size());
 }
@@ -137,54 +137,54 @@ void judge(Round& round, Millis length) {
   if (length > 2 * minute) limit("log_lines_last_minute", lines_last_minute_max);
   limit("cpu_share", cpu_share_max);
   limit("probes_in_flight_max", probes_in_flight_max);
-  // How soon it is back is a matter of the machine as well.
+  // The time to recover depends on the machine as well.
   std::array<double, 1> load{};
   getloadavg(load.data(), 1);
   if (round.measured["back_at_90_percent_ms"] > back_ms_max && load[0] > 2.0 * std::thread::hardware_concurrency()) {
-    throw std::runtime_error("the machine is too busy to tell how soon the relay is back: load " + std::to_string(load[0]) + ", back after " +
+    throw std::runtime_error("the machine is too busy to measure how soon the relay is back: load " + std::to_string(load[0]) + ", back after " +
                              std::to_string(round.measured["back_at_90_percent_ms"]) + " ms");
   }
   limit("back_at_90_percent_ms", back_ms_max);
 }
 
-// Even rounds: Kafka, which refuses connections or, half of the time, takes them and says nothing; odd ones: PostgreSQL.
+// Even rounds: Kafka, which refuses connections or, half of the time, accepts them and does not answer; odd ones: PostgreSQL.
 void away_for_minutes(Round& round) {
-  Stretch& stretch = round.stretch;
+  ScenarioSession& session = round.session;
   const bool kafka = round.number % 2 == 0;
   const Millis length{1'000 * test::number_from("OUTBOX_FAULTS_OUTAGE_SECONDS", outage_seconds)};
-  stretch.until_batches(3, Millis{30'000});
-  const Relay& relay = stretch.relays.back();
+  session.until_batches(3, Millis{30'000});
+  const Relay& relay = session.relays.back();
   const double rate = steady_rate(round);
   const auto said = relay.process.output().size();
   const bool silent = kafka && chance(round.random, 0.5);
-  if (silent) stretch.servers.kafka_proxy.swallow(true);
-  else if (kafka) stretch.servers.kafka->kill();
-  else stretch.servers.postgres->stop(test::ScratchPostgres::Stop::fast);
-  watch(round, relay, said, kafka ? stretch.servers.kafka_proxy.port() : stretch.servers.postgres->port(), length);
+  if (silent) session.servers.kafka_proxy.swallow(true);
+  else if (kafka) session.servers.kafka->kill();
+  else session.servers.postgres->stop(test::ScratchPostgres::Stop::fast);
+  watch(round, relay, said, kafka ? session.servers.kafka_proxy.port() : session.servers.postgres->port(), length);
   if (silent) {
-    stretch.servers.kafka_proxy.swallow(false);
+    session.servers.kafka_proxy.swallow(false);
   } else if (kafka) {
-    stretch.servers.kafka->start();
-    test::eventually("every partition has a leader", [&] { return stretch.servers.kafka->in_sync(); });
+    session.servers.kafka->start();
+    test::eventually("every partition has a leader", [&] { return session.servers.kafka->in_sync(); });
   } else {
-    stretch.servers.postgres->start();
+    session.servers.postgres->start();
   }
   round.healed();
   round.measured["rate_per_s"] = rate;
   until_back(round, relay, said, rate);
   round.recovered();
-  round.measured["attempts_per_message"] = attempts_per_message(stretch);
+  round.measured["attempts_per_message"] = attempts_per_message(session);
   std::ostringstream detail;
   for (const auto& [name, value] : round.measured) detail << ", " << name << ' ' << value;
-  round.tell((silent ? "Kafka is silent" : kafka ? "Kafka" : "PostgreSQL") + detail.str());
+  round.note((silent ? "Kafka is silent" : kafka ? "Kafka" : "PostgreSQL") + detail.str());
   judge(round, length);
 }
 
 }  // namespace
 
-std::vector<Row> outage_rows() {
+std::vector<Scenario> outage_scenarios() {
   return {
-      {"K13", away_for_minutes, {.through_kafka_proxy = true, .workload = {.applications = 3, .think = Millis{60}}}, 2},
+      {"KA13", away_for_minutes, {.through_kafka_proxy = true, .workload = {.applications = 3, .think = Millis{60}}}, 2},
   };
 }
 

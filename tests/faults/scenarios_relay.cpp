@@ -8,7 +8,7 @@
 #include <filesystem>
 
 #include "tests/faults/hung_open.h"
-#include "tests/faults/rows.h"
+#include "tests/faults/scenarios.h"
 #include "tests/support/usage.h"
 
 namespace outbox::faults {
@@ -18,24 +18,24 @@ constexpr Millis drains_within{30'000};  // a bound for the harness: how long it
 
 void killed_and_started_again(Round& round) {
   const Millis after = round.let_run(0, 300);
-  round.stretch.kill(round.stretch.relays.front());
-  round.tell("killed", after);
-  round.stretch.start_relay();
+  round.session.kill(round.session.relays.front());
+  round.note("killed", after);
+  round.session.start_relay();
   round.healed();
 }
 
-// The one that is left takes over; a new one stands by for the next round.
+// The other one takes over; a new one is the standby of the next round.
 void killed_and_taken_over(Round& round) {
   const Millis after = round.let_run(0, 300);
-  round.stretch.kill(round.stretch.holder());
-  round.tell("killed", after);
+  round.session.kill(round.session.holder());
+  round.note("killed", after);
   round.healed();
-  round.stretch.start_relay();
+  round.session.start_relay();
 }
 
-// The server has its open in hand when it is stopped. The other must wait for that, and nothing may come of it after a take-over.
+// The server executes its open when the relay is stopped. The other relay must wait for it, and it must have no effect after a takeover.
 void stopped_amid_an_open(Round& round, Relay& zombie, std::int64_t epoch) {
-  Stretch& s = round.stretch;
+  ScenarioSession& s = round.session;
   const std::string count_written = "select count(*) from outbox.batch b where b.epoch = " + std::to_string(epoch);
   std::string written;
   {
@@ -56,17 +56,17 @@ void stopped_amid_an_open(Round& round, Relay& zombie, std::int64_t epoch) {
 // The first one wakes up when the other has delivered some batches.
 void stopped_past_its_lease(Round& round) {
   const Millis after = round.let_run(0, 300);
-  Relay& zombie = round.stretch.holder();
-  const auto epoch = round.stretch.epoch();
+  Relay& zombie = round.session.holder();
+  const auto epoch = round.session.epoch();
   if (chance(round.random, 0.25)) {
     stopped_amid_an_open(round, zombie, epoch);
-    round.tell("stopped amid an open");
+    round.note("stopped amid an open");
   } else {
     zombie.process.signal(SIGSTOP);
-    round.tell("stopped", after);
+    round.note("stopped", after);
     round.healed();
-    relay_must("the other takes over", [&] { return round.stretch.epoch() > epoch; }, Millis{30'000});
-    round.stretch.until_batches(1, Millis{30'000});
+    relay_must("the other takes over", [&] { return round.session.epoch() > epoch; }, Millis{30'000});
+    round.session.until_batches(1, Millis{30'000});
   }
   round.recovered();
   round.let_run(0, 300);
@@ -77,15 +77,15 @@ void stopped_past_its_lease(Round& round) {
 // Longer than transaction.timeout.ms of the relay, after which Kafka looks for such transactions every 10 s.
 void stopped_past_its_transaction(Round& round) {
   const Millis after = round.let_run(0, 300);
-  Relay& relay = round.stretch.relays.front();
+  Relay& relay = round.session.relays.front();
   relay.process.signal(SIGSTOP);
   const Millis stopped = round.let_run(16'000, 27'000);
-  round.tell("stopped", after, " for " + std::to_string(stopped.count()) + " ms");
+  round.note("stopped", after, " for " + std::to_string(stopped.count()) + " ms");
   relay.process.signal(SIGCONT);
   round.healed();
 }
 
-// Leaves the relay as one that ended by itself, which fails the round, unless it ended well.
+// A relay that exited by itself fails the round, unless its exit is the expected one.
 void ask_to_end(Round& round, Relay& relay, int times) {
   const auto asked = Clock::now();
   for (int i = 0; i < times; ++i) {
@@ -98,7 +98,7 @@ void ask_to_end(Round& round, Relay& relay, int times) {
 
 void asked_to_end(Round& round) {
   const Millis after = round.let_run(0, 300);
-  Relay& relay = round.stretch.relays.front();
+  Relay& relay = round.session.relays.front();
   const auto hangups = between(round.random, 0, 200);
   for (std::int64_t i = 0; i < hangups; ++i) {
     relay.process.signal(SIGHUP);
@@ -106,15 +106,15 @@ void asked_to_end(Round& round) {
   }
   const auto times = between(round.random, 1, 2);
   ask_to_end(round, relay, static_cast<int>(times));
-  round.tell(std::to_string(hangups) + " SIGHUPs", after, ", SIGTERM " + std::to_string(times) + " times");
-  round.stretch.start_relay();
+  round.note(std::to_string(hangups) + " SIGHUPs", after, ", SIGTERM " + std::to_string(times) + " times");
+  round.session.start_relay();
   round.healed();
 }
 
-// It cannot open anything while all its connections end. It may give up, but not by a crash; memory and threads are not in this row: an
-// allocation that fails ends the program, and root's threads are not limited.
+// The relay cannot open a descriptor while all its connections end. It may exit, but not crash. Memory and threads are not limited here:
+// an allocation that fails ends the program, and the threads of root have no limit.
 void out_of_descriptors(Round& round) {
-  Stretch& s = round.stretch;
+  ScenarioSession& s = round.session;
   const Millis after = round.let_run(0, 300);
   Relay& relay = s.relays.front();
   const pid_t pid = relay.process.pid();
@@ -127,11 +127,11 @@ void out_of_descriptors(Round& round) {
   s.world.sql("select pg_terminate_backend(a.pid) from pg_stat_activity a where a.application_name like 'outbox-relay%' and "
               "a.datname = current_database()");
   const Millis lasted = round.let_run(500, 3'000);
-  round.tell("no more than " + std::to_string(few) + " descriptors", after, " for " + std::to_string(lasted.count()) + " ms");
+  round.note("no more than " + std::to_string(few) + " descriptors", after, " for " + std::to_string(lasted.count()) + " ms");
   prlimit(pid, RLIMIT_NOFILE, &before, nullptr);
   if (!relay.process.running()) {
     const int code = relay.process.wait();
-    round.tell("it ended with " + std::to_string(code));
+    round.note("it ended with " + std::to_string(code));
     relay.killed = code > 0;
     s.start_relay();
   }
@@ -140,7 +140,7 @@ void out_of_descriptors(Round& round) {
 
 // A pipe that is full and has no reader, or a disk that is full.
 void log_not_taken(Round& round) {
-  Stretch& s = round.stretch;
+  ScenarioSession& s = round.session;
   ask_to_end(round, s.relays.front(), 1);
   const bool pipe = chance(round.random, 0.7);
   const std::string fifo = std::filesystem::temp_directory_path() / ("outbox-full-pipe." + std::to_string(getpid()));
@@ -155,7 +155,7 @@ void log_not_taken(Round& round) {
   s.relays.push_back({test::Process({"/bin/sh", "-c", "exec \"$0\" run >\"$OUTBOX_LOG\" 2>&1",
                                      test::program_path(s.program())},
                                     environment)});
-  round.tell(pipe ? "started on a full pipe" : "started on a full disk");
+  round.note(pipe ? "started on a full pipe" : "started on a full disk");
   round.healed();
   s.until_batches(3, Millis{30'000});
   round.recovered();
@@ -166,22 +166,22 @@ void log_not_taken(Round& round) {
   s.start_relay();
 }
 
-// Stopped every other 100 ms, while another process takes what it can get.
+// The relay is stopped for every other 100 ms, while another process uses all the time it gets.
 void starved(Round& round) {
   const Millis after = round.let_run(0, 300);
   const test::Process busy({"/bin/sh", "-c", "while :; do :; done"}, {});
-  Relay& relay = round.stretch.holder();
+  Relay& relay = round.session.holder();
   for (int i = 0; i < 15; ++i) {
     relay.process.signal(SIGSTOP);
     round.let_run(100, 100);
     relay.process.signal(SIGCONT);
     round.let_run(100, 100);
   }
-  round.tell("half of a processor", after, " for 3 s");
+  round.note("half of a processor", after, " for 3 s");
   round.healed();
 }
 
-// Mapped by the relays, which look at it whenever they look at the clock.
+// A file that the relays map and read whenever they read the clock.
 std::filesystem::path clock_file() { return std::filesystem::temp_directory_path() / ("outbox-relay-clock." + std::to_string(getpid())); }
 
 void set_relay_clock(std::int64_t ahead_s) {
@@ -192,9 +192,9 @@ void set_relay_clock(std::int64_t ahead_s) {
 }
 
 void clock_jumps(Round& round) {
-  const auto epoch = round.stretch.epoch();
+  const auto epoch = round.session.epoch();
   const auto jumps = between(round.random, 2, 6);
-  round.tell("the clock is off by");
+  round.note("the clock is off by");
   for (std::int64_t i = 0; i < jumps; ++i) {
     const auto ahead = between(round.random, -3'600, 3'600);
     set_relay_clock(ahead);
@@ -202,18 +202,18 @@ void clock_jumps(Round& round) {
     round.let_run(100, 1'000);
   }
   round.detail += " s";
-  const auto take_overs = round.stretch.epoch() - epoch;
+  const auto take_overs = round.session.epoch() - epoch;
   round.measured["take_overs"] = static_cast<double>(take_overs);
   // The deadlines of librdkafka's transactional calls are on it: set amid such a call, it ends the call, or lengthens it. What follows can
   // cost the lease.
-  if (take_overs > 0 && round.stretch.options.mode == Mode::at_least_once) {
+  if (take_overs > 0 && round.session.options.mode == Mode::at_least_once) {
     round.broke(&Counts::stuck, "the lease changed hands because of a clock");
   }
   round.healed();
 }
 
-StretchOptions with_steered_clock() {
-  StretchOptions o;
+SessionOptions with_steered_clock() {
+  SessionOptions o;
   o.relays = 2;
   o.relay = {{"LD_PRELOAD", std::string(OUTBOX_BUILD_DIR) + "/libsteered_clock.so"}, {"OUTBOX_CLOCK_AHEAD", clock_file()}};
   return o;
@@ -221,20 +221,20 @@ StretchOptions with_steered_clock() {
 
 }  // namespace
 
-std::vector<Row> relay_rows() {
-  std::vector<Row> rows = {
-      {"R1", killed_and_started_again},
-      {"R4", killed_and_taken_over, {.relays = 2}},
-      {"R5", stopped_past_its_lease, {.relays = 2}},
-      {"R6", stopped_past_its_transaction},
-      {"R7", asked_to_end},
-      {"R9", out_of_descriptors, {.through_kafka_proxy = true}},
-      {"R10", log_not_taken},
-      {"R11", starved, {.relays = 2}},
-      {"R12", clock_jumps, with_steered_clock()},
+std::vector<Scenario> relay_scenarios() {
+  std::vector<Scenario> scenarios = {
+      {"RE01", killed_and_started_again},
+      {"RE04", killed_and_taken_over, {.relays = 2}},
+      {"RE05", stopped_past_its_lease, {.relays = 2}},
+      {"RE06", stopped_past_its_transaction},
+      {"RE07", asked_to_end},
+      {"RE09", out_of_descriptors, {.through_kafka_proxy = true}},
+      {"RE10", log_not_taken},
+      {"RE11", starved, {.relays = 2}},
+      {"RE12", clock_jumps, with_steered_clock()},
   };
-  rows.back().vary = [](StretchOptions&, int) { set_relay_clock(0); };
-  return rows;
+  scenarios.back().vary = [](SessionOptions&, int) { set_relay_clock(0); };
+  return scenarios;
 }
 
 }  // namespace outbox::faults

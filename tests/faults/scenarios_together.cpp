@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "tests/faults/rows.h"
+#include "tests/faults/scenarios.h"
 #include "tests/support/usage.h"
 
 namespace outbox::faults {
@@ -18,18 +18,18 @@ struct Scene {
   Round& round;
   bool postgres_is_there = true;
 
-  Stretch& stretch() { return round.stretch; }
+  ScenarioSession& session() { return round.session; }
   Relay& some_relay() {
     std::vector<Relay*> alive;
-    for (Relay& r : round.stretch.relays) {
+    for (Relay& r : round.session.relays) {
       if (!r.killed) alive.push_back(&r);
     }
-    if (alive.empty()) return round.stretch.start_relay();
+    if (alive.empty()) return round.session.start_relay();
     return *alive[static_cast<std::size_t>(between(round.random, 0, static_cast<std::int64_t>(alive.size()) - 1))];
   }
 };
 
-// One that begins, and ends some time later. Of each group one at a time.
+// A fault that begins, and ends some time later. At most one of each group is active.
 struct Fault {
   const char* name;
   int group;
@@ -37,8 +37,8 @@ struct Fault {
 };
 
 std::function<void()> kill_relay(Scene& s) {
-  s.stretch().kill(s.some_relay());
-  return [&s] { s.stretch().start_relay(); };
+  s.session().kill(s.some_relay());
+  return [&s] { s.session().start_relay(); };
 }
 
 std::function<void()> stop_relay(Scene& s) {
@@ -49,33 +49,33 @@ std::function<void()> stop_relay(Scene& s) {
 
 std::function<void()> crash_postgres(Scene& s) {
   s.postgres_is_there = false;
-  s.stretch().servers.postgres->stop(test::ScratchPostgres::Stop::immediate);
+  s.session().servers.postgres->stop(test::ScratchPostgres::Stop::immediate);
   return [&s] {
-    s.stretch().servers.postgres->start();
+    s.session().servers.postgres->start();
     s.postgres_is_there = true;
   };
 }
 
 std::function<void()> terminate_backends(Scene& s) {
   if (s.postgres_is_there) {
-    s.stretch().world.sql("select pg_terminate_backend(a.pid) from pg_stat_activity a where a.datname = current_database() and "
+    s.session().world.sql("select pg_terminate_backend(a.pid) from pg_stat_activity a where a.datname = current_database() and "
                           "a.pid <> pg_backend_pid()");
   }
   return [] {};
 }
 
 std::function<void()> kill_broker(Scene& s) {
-  s.stretch().servers.kafka->kill();
-  return [&s] { s.stretch().servers.kafka->start(); };
+  s.session().servers.kafka->kill();
+  return [&s] { s.session().servers.kafka->start(); };
 }
 
 std::function<void()> pause_broker(Scene& s) {
-  s.stretch().servers.kafka->pause();
-  return [&s] { s.stretch().servers.kafka->resume(); };
+  s.session().servers.kafka->pause();
+  return [&s] { s.session().servers.kafka->resume(); };
 }
 
 std::function<void()> cut_proxy(Scene& s) {
-  s.stretch().servers.kafka_proxy.cut();
+  s.session().servers.kafka_proxy.cut();
   return [] {};
 }
 
@@ -88,7 +88,7 @@ const std::vector<Fault>& faults() {
   return all;
 }
 
-// Two to four of different groups.
+// Chooses two to four of different groups.
 std::vector<const Fault*> some_faults(Random& random) {
   std::vector<const Fault*> all, chosen;
   for (const Fault& f : faults()) all.push_back(&f);
@@ -118,7 +118,7 @@ void happen(std::vector<Event> events) {
 void mixed(Round& round) {
   const auto began = Clock::now();
   if (chance(round.random, is_calm)) {
-    round.tell("calm for " + std::to_string(round.let_run(3'000, 10'000).count()) + " ms");
+    round.note("calm for " + std::to_string(round.let_run(3'000, 10'000).count()) + " ms");
   } else {
     Scene scene{round};
     const auto chosen = some_faults(round.random);
@@ -129,19 +129,19 @@ void mixed(Round& round) {
       const auto until = from + between(round.random, 100, 5'000);
       events.push_back({from, [&, i] { ends[i] = chosen[i]->begin(scene); }});
       events.push_back({until, [&, i] { ends[i](); }});
-      round.tell(std::string(chosen[i]->name) + " from " + std::to_string(from) + " to " + std::to_string(until) + " ms");
+      round.note(std::string(chosen[i]->name) + " from " + std::to_string(from) + " to " + std::to_string(until) + " ms");
     }
     happen(std::move(events));
     round.allowed.doubtful_batches = 2 * static_cast<int>(chosen.size());  // of who is struck, and of who takes over
   }
   round.healed();
-  round.stretch.until_batches(1, Millis{60'000});
+  round.session.until_batches(1, Millis{60'000});
   round.recovered();
   round.measured["minutes"] = std::chrono::duration<double, std::ratio<60>>(Clock::now() - began).count();
 }
 
 void everything_killed(Round& round) {
-  Stretch& s = round.stretch;
+  ScenarioSession& s = round.session;
   const Millis after = round.let_run(0, 300);
   for (Relay& r : s.relays) s.kill(r);
   s.servers.kafka->kill();
@@ -150,7 +150,7 @@ void everything_killed(Round& round) {
       {"PostgreSQL", [&] { s.servers.postgres->start(); }}, {"Kafka", [&] { s.servers.kafka->start(); }},
       {"a relay", [&] { s.start_relay(); }}, {"a relay", [&] { s.start_relay(); }}};
   std::shuffle(starts.begin(), starts.end(), round.random);
-  round.tell("all killed", after, ", started: ");
+  round.note("all killed", after, ", started: ");
   for (const auto& [name, start] : starts) {
     start();
     round.detail += std::string(&start == &starts.front().second ? "" : ", ") + name;
@@ -159,7 +159,7 @@ void everything_killed(Round& round) {
 }
 
 void soak(Round& round) {
-  Stretch& s = round.stretch;
+  ScenarioSession& s = round.session;
   const pid_t pid = s.holder().process.pid();
   const auto began = Clock::now();
   const double cpu = test::cpu_seconds(pid);
@@ -182,22 +182,22 @@ void soak(Round& round) {
   round.healed();
 }
 
-// With each setting of delivery.order in turn.
-void vary_order(StretchOptions& options, int stretch) {
-  options.relay["OUTBOX_RELAY_DELIVERY_ORDER"] = stretch / 2 % 2 == 0 ? "key" : "message";
+// Each setting of delivery.order in turn.
+void vary_order(SessionOptions& options, int session) {
+  options.relay["OUTBOX_RELAY_DELIVERY_ORDER"] = session / 2 % 2 == 0 ? "key" : "message";
 }
 
 }  // namespace
 
-std::vector<Row> together_rows() {
-  std::vector<Row> rows = {
-      {"T1", mixed, {.relays = 2, .through_kafka_proxy = true}},
-      {"T2", everything_killed, {.relays = 2}},
-      {"T3", mixed, {.relays = 2, .through_kafka_proxy = true, .workload = {.poison = 0.001}}, 8},
-      {"T4", soak, {.workload = {.think = Millis{100}, .bulk = 50}}, 15},
+std::vector<Scenario> together_scenarios() {
+  std::vector<Scenario> scenarios = {
+      {"TI01", mixed, {.relays = 2, .through_kafka_proxy = true}},
+      {"TI02", everything_killed, {.relays = 2}},
+      {"TI03", mixed, {.relays = 2, .through_kafka_proxy = true, .workload = {.poison = 0.001}}, 8},
+      {"TI04", soak, {.workload = {.think = Millis{100}, .bulk = 50}}, 15},
   };
-  rows[2].vary = vary_order;
-  return rows;
+  scenarios[2].vary = vary_order;
+  return scenarios;
 }
 
 }  // namespace outbox::faults

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <librdkafka/rdkafka.h>
 
-#include "tests/faults/rows.h"
+#include "tests/faults/scenarios.h"
 #include "tests/support/dying_consumers.h"
 #include "tests/support/effect_sweep.h"
 #include "tests/support/effect_trials.h"
@@ -21,7 +21,7 @@ Counts conclude(AloneRound& round, const test::Findings& f, test::World& world) 
   return counts_of(f);
 }
 
-// Half of the stretches without company, so that both ways on from a death are gone.
+// Half of the sessions run one consumer only, so that a death is followed by a restart in some and by a rebalance in others.
 class ConsumersDie : public Alone {
  public:
   explicit ConsumersDie(std::uint64_t seed)
@@ -43,7 +43,7 @@ class ConsumersDie : public Alone {
  private:
   using Company = test::DyingConsumers::Company;
 
-  // The seed's own last bit is no lot: it is the same for all even rounds.
+  // The seed's own last bit is not random: it is the same for all even rounds.
   static Company one_of_two(std::uint64_t seed) {
     Random random(seed);
     return chance(random, 0.5) ? Company::none : Company::steady;
@@ -55,7 +55,7 @@ class ConsumersDie : public Alone {
   test::DyingConsumers consumers_;
 };
 
-// A round is a whole sweep at one kind of provider.
+// A round is a whole sweep with one kind of provider.
 class WorkersDie : public Alone {
  public:
   Counts run(AloneRound& round) override {
@@ -64,7 +64,7 @@ class WorkersDie : public Alone {
     const auto found = sweep.run();
     round.measured["sweeps"] = 1.0 / static_cast<double>(test::swept_providers.size());
     round.detail = std::string(provider.name) + ": killed " + std::to_string(sweep.killed()) + " times at " + std::to_string(sweep.calls()) +
-                   " socket calls; " + std::to_string(found.persons) + " doubts left to a person";
+                   " socket calls; " + std::to_string(found.persons) + " left to an operator";
     return conclude(round, found, sweep.world());
   }
 
@@ -77,7 +77,7 @@ class ProvidersFail : public Alone {
   Counts run(AloneRound& round) override {
     const auto kind = test::EffectTrials::kinds.at(static_cast<std::size_t>(round.number) % test::EffectTrials::kinds.size());
     const auto found = trials_.round(kind, round.number, round.random);
-    round.detail = std::string(test::EffectTrials::name(kind)) + "; " + std::to_string(found.persons) + " doubts left to a person";
+    round.detail = std::string(test::EffectTrials::name(kind)) + "; " + std::to_string(found.persons) + " left to an operator";
     return conclude(round, found, trials_.world());
   }
 
@@ -88,11 +88,11 @@ class ProvidersFail : public Alone {
 
 }  // namespace
 
-std::vector<Row> effect_rows() {
+std::vector<Scenario> effect_scenarios() {
   return {
-      {.id = "E1", .inject = {}, .rounds_of_stretch = 10, .alone = [](std::uint64_t seed) { return std::make_unique<ConsumersDie>(seed); }},
-      {.id = "E2", .inject = {}, .alone = [](std::uint64_t) { return std::make_unique<WorkersDie>(); }, .rounds = 4},
-      {.id = "E3", .inject = {}, .alone = [](std::uint64_t) { return std::make_unique<ProvidersFail>(); }},
+      {.id = "EF01", .inject = {}, .rounds_of_session = 10, .alone = [](std::uint64_t seed) { return std::make_unique<ConsumersDie>(seed); }},
+      {.id = "EF02", .inject = {}, .alone = [](std::uint64_t) { return std::make_unique<WorkersDie>(); }, .rounds = 4},
+      {.id = "EF03", .inject = {}, .alone = [](std::uint64_t) { return std::make_unique<ProvidersFail>(); }},
   };
 }
 
