@@ -7,52 +7,40 @@
 #include "relay/commands/context.h"
 #include "relay/config/value.h"
 #include "relay/kafka/admin.h"
-#include "relay/postgres/guards.h"
+#include "relay/postgres/migrations.h"
 
 namespace outbox {
 namespace {
 
 using Installed = std::map<Schema, int>;  // 0: not there
 
-std::string recorded(const Migration& m) {
-  return std::string("insert into ") + name_of(m.schema) + ".schema_version (number, name) values (" + std::to_string(m.number) + ", '" +
-         m.name + "')";
-}
-
-// What the login itself creates.
-void append_roles(std::vector<std::string>& script, Schema schema, bool create, bool roles) {
-  const std::string name = name_of(schema);
-  const auto& all = migrations(schema);
-  const auto file = std::find_if(all.begin(), all.end(), [](const Migration& m) { return m.number == roles_number; });
-  if (roles && file != all.end()) script.emplace_back(file->sql);
-  if (create) script.push_back("create schema if not exists " + name + (roles ? " authorization " + name + "_owner" : ""));
-}
-
-// What the owner of the schema runs.
-void append_versions(std::vector<std::string>& script, Schema schema, int installed, bool roles) {
-  if (roles) script.push_back(std::string("set local role ") + name_of(schema) + "_owner");
-  for (const Migration& m : migrations(schema)) {
-    if (m.number == roles_number || m.number <= installed) continue;
-    script.emplace_back(m.sql);
-    if (m.number != grants_number) script.push_back(recorded(m));
-  }
-}
-
-// The statements that bring a database from what is installed to the present versions, in order. What the login must create itself
-// comes first, so that no `reset role` is needed between the owners: it would undo a role that was set before a printed script is run.
-std::vector<std::string> script_from(const Installed& installed, bool roles) {
+// What the login must create itself comes first, so that no `reset role` is needed between the owners: it would undo a role that was
+// set before a printed script is run.
+std::vector<std::string> creating(const std::set<Schema>& schemas, bool roles) {
   std::vector<std::string> script;
-  for (const auto& [schema, version] : installed) append_roles(script, schema, version == 0, roles);
-  for (const auto& [schema, version] : installed) append_versions(script, schema, version, roles);
+  for (const Schema schema : schemas) {
+    for (auto& sql : create_script(schema, schema_files(schema), roles)) script.push_back(std::move(sql));
+  }
   return script;
 }
 
-Result<Installed> look_at(postgres::Control& control, const std::set<Schema>& schemas) {
+// The statements that bring what is installed to the present versions.
+std::vector<std::string> installing(const Installed& installed, bool roles) {
+  std::vector<std::string> script;
+  for (const auto& [schema, version] : installed) {
+    for (auto& sql : install_script(schema, schema_files(schema), version, roles)) script.push_back(std::move(sql));
+  }
+  return script;
+}
+
+Result<Installed> look_at(const postgres::Control::Execute& execute, const std::set<Schema>& schemas) {
   Installed installed;
   for (const Schema schema : schemas) {
-    auto found = postgres::installed_schema(control, schema);
-    if (!found) return found.error();
-    const int version = installed[schema] = found->value_or(0);
+    const std::string table = std::string(name_of(schema)) + ".schema_version";
+    int& version = installed[schema];
+    if (execute("select pg_catalog.to_regclass('" + table + "') is not null")[0][0].as<bool>()) {
+      version = execute("select coalesce(max(v.number), 0) from " + table + " v")[0][0].as<int>();
+    }
     if (version <= schema_version(schema)) continue;
     return Error{Fault::refused, std::string("the ") + name_of(schema) + " schema has version " + std::to_string(version) +
                                      ", this program knows only " + std::to_string(schema_version(schema)), "run a newer outbox-relay"};
@@ -60,11 +48,32 @@ Result<Installed> look_at(postgres::Control& control, const std::set<Schema>& sc
   return installed;
 }
 
+// Looks only at schemas of which it knows the owner.
+Result<Installed> install(postgres::Control& control, const InitOptions& options) {
+  Installed installed;
+  auto done = control.transact("creating the schema", [&](const postgres::Control::Execute& execute) -> Result<void> {
+    for (const auto& statement : creating(options.schemas, options.roles)) execute(statement);
+    auto found = look_at(execute, options.schemas);
+    if (!found) return found.error();
+    installed = std::move(*found);
+    for (const auto& statement : installing(installed, options.roles)) execute(statement);
+    return {};
+  });
+  if (done) return installed;
+  Error e = done.error();
+  if (e.what.find("HINT:") != std::string::npos) {
+    e.hint.clear();  // the server's says it
+  } else if (e.fault != Fault::refused || e.what.starts_with("PostgreSQL")) {
+    if (options.roles) e.hint = "init needs CREATEROLE and CREATE on the database; with --no-roles it creates no roles";
+  }
+  return e;
+}
+
 void print_plan(const Installed& installed) {
   for (const auto& [schema, version] : installed) {
     const int wanted = schema_version(schema);
     std::printf("schema %s: version %d installed, %d wanted%s\n", name_of(schema), version, wanted,
-                version < wanted ? ("; see --print-sql --from " + std::to_string(version)).c_str() : "; grants would be renewed");
+                version < wanted ? ("; see --print-sql --from " + std::to_string(version)).c_str() : "; functions and grants would be renewed");
   }
 }
 
@@ -104,8 +113,9 @@ int print_sql(const InitOptions& options) {
     installed[schema] = options.from;
     std::printf("-- %s schema version %d, from version %d\n", name_of(schema), schema_version(schema), options.from);
   }
-  std::printf("-- run as one transaction by a role that may create roles and schemas\nbegin;\n");
-  for (const auto& statement : script_from(installed, options.roles)) std::printf("%s;\n", statement.c_str());
+  std::printf("-- run as one transaction by a role that may create roles and schemas\nbegin isolation level read committed;\n");
+  for (const auto& statement : creating(options.schemas, options.roles)) std::printf("%s;\n", statement.c_str());
+  for (const auto& statement : installing(installed, options.roles)) std::printf("%s;\n", statement.c_str());
   std::printf("commit;\n");
   return 0;
 }
@@ -113,16 +123,19 @@ int print_sql(const InitOptions& options) {
 int init(const Config& config, const InitOptions& options) {
   auto control = open_control(config);
   if (!control) return report(control.error());
-  const auto installed = look_at(**control, options.schemas);
-  if (!installed) return report(installed.error());
   if (options.dry_run) {
-    print_plan(*installed);
+    Installed installed;
+    auto looked = (*control)->transact("looking at the schemas", [&](const postgres::Control::Execute& execute) -> Result<void> {
+      auto found = look_at(execute, options.schemas);
+      if (!found) return found.error();
+      installed = std::move(*found);
+      return {};
+    });
+    if (!looked) return report(looked.error());
+    print_plan(installed);
   } else {
-    if (auto r = (*control)->script("creating the schema", script_from(*installed, options.roles)); !r) {
-      Error e = r.error();
-      if (options.roles) e.hint = "init needs CREATEROLE and CREATE on the database; with --no-roles it creates no roles";
-      return report(e);
-    }
+    const auto installed = install(**control, options);
+    if (!installed) return report(installed.error());
     for (const auto& [schema, version] : *installed) {
       std::printf("schema %s: version %d, was %d\n", name_of(schema), schema_version(schema), version);
     }

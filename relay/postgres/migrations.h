@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
+// The schemas that init installs, and the scripts that install them. The files of sql/ are embedded at build time: see sql/README.md.
 #pragma once
 
 #include <array>
+#include <span>
+#include <string>
 #include <vector>
 
 namespace outbox {
@@ -21,27 +24,35 @@ constexpr const char* name_of(Schema schema) {
   return "effect";
 }
 
-// A file of sql/SCHEMA/: 0 creates the roles, 999 grants, the others are the versions of the schema.
-struct Migration {
-  Schema schema;
-  int number;
+// A file of sql/SCHEMA/. Those with a version run once, the others at each init.
+struct SchemaFile {
+  // In the order in which they run.
+  enum class Kind {
+    roles,      // 000_roles.sql, by the login
+    schema,     // creates the schema, by the login; %OWNER% stands for the name of its owner
+    version,    // NNN_*.sql, by the owner of the schema, like those that follow
+    functions,  // functions/*.sql
+    grants      // 999_grants.sql
+  };
+  Kind kind;
+  int version;  // 0 but for Kind::version
   const char* name;
   const char* sql;
 };
 
-constexpr int roles_number = 0;
-constexpr int grants_number = 999;
+// All files of a schema, in the order in which they run; embedded at build time.
+const std::vector<SchemaFile>& schema_files(Schema schema);
 
-// All of one schema, ascending; embedded at build time.
-const std::vector<Migration>& migrations(Schema schema);
+// The version of the schema that these files make.
+int newest_version(std::span<const SchemaFile> files);
 
 // The version of the schema that this program works with.
-inline int schema_version(Schema schema) {
-  int newest = 0;
-  for (const Migration& m : migrations(schema)) {
-    if (m.number != grants_number) newest = m.number;
-  }
-  return newest;
-}
+inline int schema_version(Schema schema) { return newest_version(schema_files(schema)); }
+
+// What the login runs: creates the roles, if `roles`, and the schema. Can be repeated.
+std::vector<std::string> create_script(Schema schema, std::span<const SchemaFile> files, bool roles);
+
+// What the owner of the schema runs: versions above `installed`, then functions and grants. The login becomes the owner, if `roles`.
+std::vector<std::string> install_script(Schema schema, std::span<const SchemaFile> files, int installed, bool roles);
 
 }  // namespace outbox

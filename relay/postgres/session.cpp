@@ -267,6 +267,18 @@ Result<void> Control::script(const char* doing, const std::vector<std::string>& 
   }
 }
 
+Result<void> Control::transact(const char* doing, const std::function<Result<void>(const Execute&)>& body) {
+  try {
+    pqxx::work tx(*conn_);
+    if (pooler_ == Pooler::transaction) tx.exec(transaction_settings());
+    if (auto r = body([&](const std::string& sql) { return tx.exec(sql); }); !r) return r.error();
+    tx.commit();
+    return {};
+  } catch (const std::exception& e) {
+    return translate(doing, e);
+  }
+}
+
 // libpqxx 6 leaves the code out where it throws a class of its own.
 static std::string sqlstate_of(const pqxx::sql_error& e) {
   if (!e.sqlstate().empty()) return e.sqlstate();

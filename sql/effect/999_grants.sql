@@ -1,54 +1,48 @@
 -- SPDX-License-Identifier: Apache-2.0
--- Rights of the roles; applied at each init to those roles that exist. Functions run with the rights of their caller, and the
--- triggers refuse what the rules do not allow, whoever writes.
-do $grants$
-declare
-  granted record;
-begin
-  revoke all on all tables in schema effect from public;
-  revoke all on all functions in schema effect from public;
-  for granted in
-    select * from (values
-      ('effect_planner', 'usage on schema effect'),
-      ('effect_planner', 'insert (provider, effect_key, target, body, dedup_key, summary) on effect.effect'),
-      ('effect_planner', 'select (id, provider, effect_key, request_hash) on effect.effect'),
-      ('effect_planner', 'execute on function effect.plan(text, text, jsonb, bytea, text, text), effect.hash_of(jsonb, bytea), '
-                         'effect.keep_planned()'),
+-- Rights of the roles of the schema effect: role and privilege. See common/grants.sql.
+values
+  ('effect_planner', 'usage on schema effect'),
+  ('effect_planner', 'insert (provider, effect_key, target, body, dedup_key, summary) on '
+                     'effect.effect'),
+  ('effect_planner', 'select (id, provider, effect_key, request_hash) on effect.effect'),
+  ('effect_planner', 'execute on function effect.plan(text, text, jsonb, bytea, text, text), '
+                     'effect.hash_of(jsonb, bytea), effect.keep_planned()'),
 
-      ('effect_worker', 'usage on schema effect'),
-      ('effect_worker', 'select, insert, update on effect.provider'),
-      ('effect_worker', 'select, insert, update on effect.pressure'),
-      ('effect_worker', 'insert (provider, effect_key, target, body, dedup_key, summary) on effect.effect'),
-      ('effect_worker', 'update (state, epoch, generation, attempts, doubts, not_before, worker, claim_expires_at, key_valid_until, '
-                        'doubt_since, settled_at, object, evidence) on effect.effect'),
-      ('effect_worker', 'select on all tables in schema effect'),
-      ('effect_worker', 'insert (effect, epoch, kind, worker) on effect.attempt'),
-      ('effect_worker', 'update (finished_at, phase, answer, status, request_id, object, response, error, late) on effect.attempt'),
-      ('effect_worker', 'execute on all functions in schema effect'),
+  ('effect_worker', 'usage on schema effect'),
+  ('effect_worker', 'select, insert, update on effect.provider'),
+  ('effect_worker', 'select, insert, update on effect.pressure'),
+  ('effect_worker', 'insert (provider, effect_key, target, body, dedup_key, summary) on '
+                    'effect.effect'),
+  ('effect_worker', 'update (state, epoch, generation, attempts, doubts, '
+                    'not_before, worker, claim_expires_at, key_valid_until, doubt_since, '
+                    'settled_at, object, evidence) on effect.effect'),
+  ('effect_worker', 'select on all tables in schema effect'),
+  ('effect_worker', 'insert (effect, epoch, kind, worker) on effect.attempt'),
+  ('effect_worker', 'update (finished_at, phase, answer, status, request_id, object, response, '
+                    'error, late) on effect.attempt'),
+  ('effect_worker', 'execute on all functions in schema effect'),
 
-      ('effect_operator', 'usage on schema effect'),
-      ('effect_operator', 'select on all tables in schema effect'),
-      ('effect_operator', 'insert, update on effect.provider'),
-      ('effect_operator', 'insert on effect.pressure'),
-      ('effect_operator', 'insert (effect, decided_by, why, resolution, from_state, epoch) on effect.decision'),
-      ('effect_operator', 'update (state, generation, resent_as, doubts, not_before, worker, claim_expires_at, key_valid_until, doubt_since, '
-                          'settled_at, object, evidence) on effect.effect'),
-      ('effect_operator', 'delete on effect.effect'),
-      ('effect_operator', 'execute on all functions in schema effect'),
+  ('effect_operator', 'usage on schema effect'),
+  ('effect_operator', 'select on all tables in schema effect'),
+  ('effect_operator', 'insert, update on effect.provider'),
+  ('effect_operator', 'insert on effect.pressure'),
+  ('effect_operator', 'insert (effect, decided_by, why, resolution, from_state, epoch) on '
+                      'effect.decision'),
+  ('effect_operator', 'update (state, generation, resent_as, doubts, not_before, '
+                      'worker, claim_expires_at, key_valid_until, doubt_since, settled_at, '
+                      'object, evidence) on effect.effect'),
+  ('effect_operator', 'delete on effect.effect'),
+  ('effect_operator', 'execute on all functions in schema effect'),
 
-      ('effect_observer', 'usage on schema effect'),
-      ('effect_observer', 'select on effect.provider, effect.pressure, effect.decision, effect.schema_version, effect.unsettled, '
-                          'effect.in_doubt, effect.needs_human'),
-      ('effect_observer', 'select (id, provider, effect_key, dedup_key, summary, request_hash, planned_at, state, epoch, generation, resent_as, '
-                          'attempts, doubts, not_before, worker, claim_expires_at, key_valid_until, doubt_since, settled_at, object, evidence) '
-                          'on effect.effect'),
-      ('effect_observer', 'select (effect, epoch, kind, worker, started_at, finished_at, phase, answer, status, request_id, object, error, '
-                          'late) on effect.attempt'),
-      ('effect_observer', 'execute on function effect.next_step(effect.effect)')
-    ) as g(role, privilege)
-    where exists (select from pg_catalog.pg_roles r where r.rolname = g.role)
-  loop
-    execute pg_catalog.format('grant %s to %I', granted.privilege, granted.role);
-  end loop;
-end
-$grants$;
+  ('effect_observer', 'usage on schema effect'),
+  ('effect_observer', 'select on effect.provider, effect.pressure, effect.decision, '
+                      'effect.schema_version, effect.unsettled, effect.in_doubt, '
+                      'effect.needs_human'),
+  ('effect_observer', 'select (id, provider, effect_key, dedup_key, summary, request_hash, '
+                      'planned_at, state, epoch, generation, resent_as, attempts, '
+                      'doubts, not_before, worker, claim_expires_at, '
+                      'key_valid_until, doubt_since, settled_at, object, evidence) on '
+                      'effect.effect'),
+  ('effect_observer', 'select (effect, epoch, kind, worker, started_at, finished_at, phase, '
+                      'answer, status, request_id, object, error, late) on effect.attempt'),
+  ('effect_observer', 'execute on function effect.next_step(effect.effect)')

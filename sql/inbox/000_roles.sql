@@ -1,26 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
--- The roles of the schema inbox. Run before the migrations, at each init, unless --no-roles. All are NOLOGIN: grant them to your logins.
-do $roles$
-declare
-  wanted record;
-begin
-  for wanted in
-    select * from (values
-      ('inbox_owner',    'Owns the schema inbox; used by init only.'),
-      ('inbox_consumer', 'May accept, park and forget messages; for consumers.'),
-      ('inbox_operator', 'May see everything and decide about parked messages.'),
-      ('inbox_observer', 'May see what consumers accepted, but no payload.')
-    ) as r(name, purpose)
-  loop
-    if not exists (select from pg_catalog.pg_roles p where p.rolname = wanted.name) then
-      execute pg_catalog.format('create role %I nologin', wanted.name);
-      execute pg_catalog.format('comment on role %I is %L', wanted.name, wanted.purpose);
-    end if;
-  end loop;
-  -- Since PostgreSQL 16, whoever created a role is a member of it, but may not become it.
-  if not pg_catalog.pg_has_role(current_user, 'inbox_owner',
-                                case when pg_catalog.current_setting('server_version_num')::integer < 160000 then 'member' else 'set' end) then
-    execute pg_catalog.format('grant inbox_owner to %I', current_user);
-  end if;
-end
-$roles$;
+-- The roles of the schema inbox: name and purpose. See common/roles.sql.
+values
+  ('inbox_owner',    'Owns the schema inbox; used by init only.'),
+  ('inbox_consumer', 'May accept, park and expire messages; for consumers.'),
+  ('inbox_operator', 'May see everything and decide about parked messages.'),
+  ('inbox_observer', 'May see what consumers accepted, but no payload.')

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -45,17 +46,12 @@ std::string dumped(const std::string& dsn, Schema schema = Schema::outbox) {
   return with_grants_in_order(done.output);
 }
 
-// The schema as it was after migration `number`.
-void make_old(const std::string& dsn, Schema schema, int number) {
-  const std::string name = name_of(schema);
+// Installs a schema from other files than the program's; `installed` is the version that is there.
+void install(const std::string& dsn, Schema schema, const std::vector<SchemaFile>& files, int installed) {
   pqxx::connection connection(dsn);
   pqxx::work tx(connection);
-  for (const Migration& m : migrations(schema)) {
-    if (m.number > number) break;
-    tx.exec(m.sql);
-    if (m.number == roles_number) tx.exec("create schema " + name + " authorization " + name + "_owner; set local role " + name + "_owner");
-    else tx.exec("insert into " + name + ".schema_version (number, name) values (" + std::to_string(m.number) + ", '" + m.name + "')");
-  }
+  for (const auto& sql : create_script(schema, files, true)) tx.exec(sql);
+  for (const auto& sql : install_script(schema, files, installed, true)) tx.exec(sql);
   tx.commit();
 }
 
@@ -98,11 +94,11 @@ class InitTest : public ::testing::Test {
     EXPECT_EQ(relay.wait(), 0) << relay.output();
     EXPECT_EQ(relay.output().find("upkeep_failed"), std::string::npos) << relay.output();
   }
-  void make_old(int number) { outbox::make_old(empty_dsn, Schema::outbox, number); }
 
   World world;  // its database was made by init
   const std::string current = std::to_string(schema_version(Schema::outbox));
   const std::string same_version = "version " + current + ", was " + current;
+  const std::string no_change = "version " + current + " installed, " + current + " wanted; functions and grants would be renewed";
   std::string empty;
   std::string empty_dsn;
 };
@@ -113,14 +109,19 @@ TEST_F(InitTest, PrintedSqlMakesTheSameSchema) {
   EXPECT_TRUE(contains(init({}), same_version));
 }
 
-TEST_F(InitTest, PrintedSqlLeadsOnFromAnOlderVersion) {
-  make_old(1);
-  EXPECT_TRUE(contains(init({"--dry-run"}), "version 1 installed, " + current + " wanted; see --print-sql --from 1"));
-  run_printed("--from 1");
+TEST_F(InitTest, PrintedSqlOfThePresentVersionRenewsFunctionsAndGrants) {
+  EXPECT_TRUE(contains(init({"--dry-run"}), "version 0 installed, " + current + " wanted; see --print-sql --from 0"));
+  init({});
+  EXPECT_TRUE(contains(init({"--dry-run"}), no_change));
+  {
+    pqxx::connection connection(empty_dsn);
+    pqxx::nontransaction tx(connection);
+    tx.exec("drop function outbox.status_of_key(text); revoke select on outbox.batch from outbox_observer");
+  }
+  EXPECT_NE(dumped(empty_dsn), dumped(world.dsn()));
+  run_printed("--from " + current);
   EXPECT_EQ(dumped(empty_dsn), dumped(world.dsn()));
   EXPECT_TRUE(contains(init({}), same_version));
-  run_printed("--from " + current);  // renews the grants
-  EXPECT_EQ(dumped(empty_dsn), dumped(world.dsn()));
 }
 
 TEST_F(InitTest, PrintedSqlWithoutRolesMakesTheSameSchemaAsInitWithoutRoles) {
@@ -166,12 +167,15 @@ TEST_F(InitTest, WithoutRolesTheOwnerOfTheDatabaseRunsEverything) {
   deliver_one();
 }
 
-TEST_F(InitTest, TheRelayWorksWithTheSchemaBeforeItsOwn) {
-  make_old(schema_version(Schema::outbox) - 1);
+TEST_F(InitTest, TheRelayWorksWithTheSchemaAfterItsOwn) {
+  init({});
+  {
+    pqxx::connection connection(empty_dsn);
+    pqxx::nontransaction(connection).exec("insert into outbox.schema_version (number, name) values (" + current + " + 1, 'next')");
+  }
   deliver_one();
 }
 
-// The version before gives the relay no right to lock a scheduled message.
 TEST_F(InitTest, ARelayMovesScheduledMessagesWithAndWithoutTheRightToLockThem) {
   init({});
   pqxx::connection connection(empty_dsn);
@@ -191,26 +195,6 @@ TEST_F(InitTest, ARelayMovesScheduledMessagesWithAndWithoutTheRightToLockThem) {
   relay.signal(SIGTERM);
   EXPECT_EQ(relay.wait(), 0) << relay.output();
   EXPECT_EQ(relay.output().find("upkeep_failed"), std::string::npos) << relay.output();
-}
-
-// What was legal before its name was protected must not stop everything else.
-TEST_F(InitTest, AScheduledMessageWithAHeaderThatIsReservedNowIsDelivered) {
-  make_old(1);
-  {
-    pqxx::connection connection(empty_dsn);
-    pqxx::nontransaction(connection).exec("insert into outbox.scheduled (deliver_at, topic, payload, headers) values (now(), '" +
-                                          world.topic("due") + "', 'x', '{\"outbox-replay\": \"1\", \"other\": \"2\"}')");
-    init({});
-    const std::string user = "relay-" + world.name();
-    pqxx::nontransaction(connection).exec("create role \"" + user + "\" login in role outbox_relay");
-    world.environment["OUTBOX_RELAY_POSTGRES_DSN"] = world.postgres().dsn(empty, user);
-  }
-  auto relay = world.relay();
-  test::eventually("it arrives", [&] {
-    return test::read_log(world.kafka().brokers(), {world.name() + ".due"}, test::Isolation::read_committed).records.size() == 1;
-  });
-  relay.signal(SIGTERM);
-  EXPECT_EQ(relay.wait(), 0) << relay.output();
 }
 
 // Databases without a relay and without Kafka, as a consumer has them.
@@ -313,18 +297,85 @@ TEST_F(SchemasTest, WithoutRolesTheOwnerOfTheDatabaseOwnsThem) {
   EXPECT_FALSE(contains(dumped(dsn, Schema::inbox), "OWNER TO inbox_owner"));
 }
 
-TEST_F(SchemasTest, EachOlderVersionIsUpgradedToTheSame) {
+// With a version that a later program may bring, and a function of it.
+TEST_F(SchemasTest, AnOlderVersionIsUpgradedToTheSame) {
   for (const Schema schema : all_schemas) {
+    const std::string name = name_of(schema);
+    const int present = schema_version(schema);
+    const std::string table = "create table " + name + ".later (number integer)";
+    const std::string function = "create or replace function " + name + ".later() returns bigint language sql stable as $$ "
+                                 "select count(*) from " + name + ".later $$";
+    auto files = schema_files(schema);
+    const auto grants = std::prev(files.end());
+    files.insert(grants, {SchemaFile::Kind::functions, 0, "later", function.c_str()});
+    const auto functions = std::find_if(files.begin(), files.end(), [](const SchemaFile& f) { return f.kind == SchemaFile::Kind::functions; });
+    files.insert(functions, {SchemaFile::Kind::version, present + 1, "later", table.c_str()});
+
     another_database();
-    init_schemas(name_of(schema));
-    const std::string current = dumped(dsn, schema);
-    for (int number = 1; number < schema_version(schema); ++number) {
-      another_database();
-      make_old(dsn, schema, number);
-      EXPECT_TRUE(contains(init_schemas("effect,inbox,outbox"), versions(schema, number)));
-      EXPECT_EQ(dumped(dsn, schema), current);
+    install(dsn, schema, files, 0);
+    const std::string at_once = dumped(dsn, schema);
+    another_database();
+    EXPECT_TRUE(contains(init_schemas(name), versions(schema, 0)));
+    const std::string before = dumped(dsn, schema);
+    EXPECT_NE(before, at_once);
+    for (const int installed : {present, present + 1}) {
+      install(dsn, schema, files, installed);
+      EXPECT_EQ(dumped(dsn, schema), at_once);
     }
+    EXPECT_EQ(value("select string_agg(number || ' ' || name, ', ' order by number) from " + name + ".schema_version where number >= " +
+                    std::to_string(present)),
+              std::to_string(present) + " " + schema_files(schema)[static_cast<std::size_t>(present) + 1].name + ", " +
+                  std::to_string(present + 1) + " later");
+    EXPECT_TRUE(contains(init_schemas(name, 5), "this program knows only " + std::to_string(present)));
   }
+}
+
+// What was changed by hand, of what is applied at each init.
+TEST_F(SchemasTest, RepeatedInitRestoresFunctionsViewsTriggersAndGrants) {
+  init_schemas("outbox,inbox,effect");
+  std::map<Schema, std::string> before;
+  for (const Schema schema : all_schemas) before[schema] = dumped(dsn, schema);
+  sql("create or replace function outbox.record_bytes(key bytea, payload bytea, headers jsonb) returns integer language sql immutable as "
+      "$$ select 0 $$; comment on function outbox.record_bytes(bytea, bytea, jsonb) is 'mine'; "
+      "drop trigger keep_released on outbox.parked; drop function outbox.status_of(uuid); grant execute on all functions in schema outbox to public; "
+      "revoke select on outbox.batch from outbox_observer");
+  sql("drop view inbox.statistics; drop trigger keep_handled on inbox.parked; revoke usage on schema inbox from inbox_consumer");
+  sql("create or replace function effect.is_harmless(a effect.attempt) returns boolean language sql immutable as $$ select true $$; "
+      "drop trigger keep_rules on effect.effect; drop trigger keep_evidence on effect.attempt; "
+      "create or replace view effect.needs_human as select u.id, u.provider, u.effect_key, u.summary, u.dedup_key, u.doubt_since, u.attempts, "
+      "u.doubts, u.kind, u.started_at, u.finished_at, u.phase, u.answer, u.status, u.request_id, u.error, u.key_valid_until "
+      "from effect.unsettled u where false; revoke all on all tables in schema effect from effect_worker");
+  for (const Schema schema : all_schemas) EXPECT_NE(dumped(dsn, schema), before[schema]);
+  init_schemas("outbox,inbox,effect");
+  for (const Schema schema : all_schemas) EXPECT_EQ(dumped(dsn, schema), before[schema]);
+}
+
+// Functions are created or replaced, and what is replaced keeps its owner: nothing that another role has planted is adopted.
+TEST_F(SchemasTest, WhatBelongsToAnotherRoleIsRefused) {
+  const std::string mallory = "mallory-" + database;
+  sql("create role \"" + mallory + "\" login; grant create on database \"" + database + "\" to \"" + mallory + "\"");
+  {
+    pqxx::connection connection(test::shared_postgres().dsn(database, mallory));
+    pqxx::nontransaction(connection).exec("create schema inbox; create table inbox.schema_version (number integer); "
+                                          "insert into inbox.schema_version values (1)");
+  }
+  for (const std::vector<std::string>& options : {std::vector<std::string>{}, {"--no-roles"}}) {
+    auto all = options;
+    all.insert(all.end(), {"--schema", "inbox"});
+    const std::string said = init(all, 5);
+    EXPECT_TRUE(contains(said, "the schema inbox belongs to \"" + mallory + "\"") && contains(said, "HINT: ")) << said;
+    EXPECT_EQ(owners(), "inbox of " + mallory);
+  }
+  sql("drop schema inbox cascade");
+  init({"--schema", "inbox"});
+  sql("drop function inbox.known(text) cascade; grant usage, create on schema inbox to \"" + mallory + "\"");
+  {
+    pqxx::connection connection(test::shared_postgres().dsn(database, mallory));
+    pqxx::nontransaction(connection).exec("create function inbox.known(consumer text) returns inbox.consumer language sql as "
+                                          "'select null::inbox.consumer'");
+  }
+  const std::string said = init({"--schema", "inbox"}, 5);
+  EXPECT_TRUE(contains(said, "inbox.known() does not belong to \"inbox_owner\", the owner of the schema")) << said;
 }
 
 TEST_F(SchemasTest, ANewerVersionOfOneIsRefusedAndNothingIsInstalled) {

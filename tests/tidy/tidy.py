@@ -114,7 +114,9 @@ class Tidy:
             self.look_for_banned(path, text)
             self.look_at_includes(path, text)
             if path.endswith(".sql"):
-                self.look_for_comments(path, text)
+                self.look_for_comments(path, text.replace("@SCHEMA@", "SCHEMA"))
+                self.look_at_schema_file(path, text)
+        self.look_for_repeated_comments()
         self.look_at_events()
         self.look_for_dead_files()
         for rule, path, text in EXCEPTIONS.keys() - self.used:
@@ -200,7 +202,7 @@ class Tidy:
 
     def look_for_comments(self, path, text):
         """Every schema object is commented: what `\\d+` shows is the reference of whoever has no other."""
-        commented = Counter(re.sub(r"\s", "", c) for c in re.findall(r"comment on ((?:table|column|function|type) .*?)\s+is\b", text, re.S))
+        commented = Counter(re.sub(r"\s", "", c) for c in re.findall(r"comment on ((?:table|column|function|type|view) .*?)\s+is\b", text, re.S))
 
         def expect(match, kind, name):
             if not commented[re.sub(r"\s", "", f"{kind} {name}")]:
@@ -214,8 +216,40 @@ class Tidy:
         for function in re.finditer(r"create (?:or replace )?(?:function|procedure) ([\w.]+)\s*\((.*?)\)\s*returns", text, re.S):
             arguments = [re.sub(r"\s+default .*", "", a.strip(), flags=re.S) for a in function.group(2).split(",") if a.strip()]
             expect(function, "function", f"{function.group(1)}({','.join(a.split(' ', 1)[-1] for a in arguments)})")
-        for kind in re.finditer(r"create type ([\w.]+)", text):
-            expect(kind, "type", kind.group(1))
+        for kind in re.finditer(r"create (?:or replace )?(type|view) ([\w.]+)", text):
+            expect(kind, kind.group(1), kind.group(2))
+
+    def look_at_schema_file(self, path, text):
+        """A numbered file of a schema runs once, and changes tables; what is in functions/ runs at each init: see sql/README.md."""
+        numbered = re.fullmatch(r"sql/\w+/\d\d\d_\w+\.sql", path)
+        if not numbered and not re.fullmatch(r"sql/\w+/functions/\w+\.sql", path):
+            return
+        for match in re.finditer(r"^ *create (or replace )?(function|procedure|view|trigger|table|index|unique index|type) ([\w.]+)", text, re.M):
+            line, kind, name = text.count("\n", 0, match.start()) + 1, match.group(2), match.group(3)
+            if numbered and kind in ("function", "procedure"):
+                uses = re.findall(r"(?<!function )" + re.escape(name) + r"\(", text)
+                if not uses:
+                    self.found(path, line, f"function {name} belongs into functions/: no default, check or index of this file needs it")
+            elif numbered and kind in ("view", "trigger"):
+                self.found(path, line, f"{kind} {name} belongs into functions/")
+            elif not numbered and kind in ("table", "index", "unique index", "type"):
+                self.found(path, line, f"{kind} {name} belongs into a numbered file: this one runs at each init")
+            elif not numbered and kind != "trigger" and not match.group(1):
+                self.found(path, line, f"{kind} {name} is created by `create or replace`: this file runs at each init")
+        if not numbered:
+            for match in re.finditer(r"^(?:alter|drop|insert|update|delete|truncate)\b.*", text, re.M):
+                self.found(path, text.count("\n", 0, match.start()) + 1, f"belongs into a numbered file: {match.group()}")
+
+    def look_for_repeated_comments(self):
+        seen = {}
+        for path, text in self.texts.items():
+            if not path.startswith("sql/"):
+                continue
+            for match in re.finditer(r"comment on (\w+ [^';]*?)\s+is\b", text):
+                thing = re.sub(r"\s", "", match.group(1).replace("@SCHEMA@", "SCHEMA"))
+                if thing in seen:
+                    self.found(path, text.count("\n", 0, match.start()) + 1, f"another comment on {match.group(1)}: see {seen[thing]}")
+                seen.setdefault(thing, path)
 
     # --- The whole tree ---------------------------------------------------------------------------------------------------
 

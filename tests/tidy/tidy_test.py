@@ -127,10 +127,33 @@ class TidyTest(unittest.TestCase):
         self.expect("sql/outbox/002_a.sql", table, "table outbox.t", "column outbox.t.a")
         self.expect("sql/outbox/002_a.sql", table + about)
         create = SQL + "create function outbox.f(a text, b jsonb default null) returns uuid language sql as 'x';\n"
-        self.expect("sql/outbox/002_a.sql", create, "function outbox.f(text,jsonb)")
-        self.expect("sql/outbox/002_a.sql", create + "comment on function outbox.f(text) is 'another';\n", "function outbox.f(text,jsonb)")
-        self.expect("sql/outbox/002_a.sql", create + "comment on function outbox.f(text, jsonb) is\n  'x';\n")
+        self.expect("sql/a.sql", create, "function outbox.f(text,jsonb)")
+        self.expect("sql/a.sql", create + "comment on function outbox.f(text) is 'another';\n", "function outbox.f(text,jsonb)")
+        self.expect("sql/a.sql", create + "comment on function outbox.f(text, jsonb) is\n  'x';\n")
+        self.expect("sql/common/a.sql", create.replace("outbox.", "@SCHEMA@."), "function SCHEMA.f(text,jsonb)")
         self.expect("sql/outbox/002_a.sql", SQL + "create type outbox.s as (a integer);\n", "type outbox.s")
+        self.expect("sql/outbox/functions/a.sql", SQL + "create or replace view outbox.v as select 1;\n", "view outbox.v")
+
+    def test_each_object_has_one_comment(self):
+        found = self.findings({"sql/outbox/001_a.sql": SQL + "comment on schema outbox is 'x';\n",
+                               "sql/outbox/functions/a.sql": SQL + "comment on schema outbox is\n  'y';\n"})
+        self.assertEqual(found, ["sql/outbox/functions/a.sql:2: another comment on schema outbox: see sql/outbox/001_a.sql"])
+        self.assertEqual(self.findings({"sql/outbox/001_a.sql": SQL + "comment on function outbox.f(a) is 'x';\n",
+                                        "sql/outbox/functions/a.sql": SQL + "comment on function outbox.f(b) is 'y';\n"}), [])
+
+    def test_numbered_files_change_tables_and_the_others_do_not(self):
+        numbered, functions = "sql/outbox/002_a.sql", "sql/outbox/functions/a.sql"
+        function = "create {}function outbox.f() returns uuid language sql as 'x';\ncomment on function outbox.f() is 'x';\n"
+        self.expect(numbered, SQL + function.format(""), "function outbox.f belongs into functions/")
+        self.expect(numbered, SQL + function.format("or replace "), "function outbox.f belongs into functions/")
+        self.expect(numbered, SQL + function.format("") + "alter table outbox.t add a uuid default outbox.f();\n")
+        self.expect(numbered, SQL + "create view outbox.v as select 1;\ncomment on view outbox.v is 'x';\n", "view outbox.v belongs into functions/")
+        self.expect(numbered, SQL + "create trigger k before update on outbox.t execute function outbox.f();\n", "trigger k belongs into functions/")
+        self.expect(functions, SQL + function.format("or replace "))
+        self.expect(functions, SQL + function.format(""), "is created by `create or replace`")
+        self.expect(functions, SQL + "create index i on outbox.t (a);\n", "index i belongs into a numbered file")
+        self.expect(functions, SQL + "do $$\nbegin\n  create trigger k before update on outbox.t execute function outbox.f();\nend\n$$;\n")
+        self.expect(functions, SQL + "drop function outbox.f();\n", "belongs into a numbered file: drop function outbox.f();")
 
     def test_events(self):
         self.expect("relay/core/a.cpp", CPP + 'log::event(b ? Level::info : Level::warn,\n    "surprise", {});\n', "event surprise")

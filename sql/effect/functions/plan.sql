@@ -1,0 +1,86 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- Registering providers and planning effects.
+
+create or replace function effect.register(provider text, settings jsonb)
+returns void language plpgsql volatile as $$
+declare
+  wrong text;
+  p     effect.provider;
+begin
+  select k into wrong from pg_catalog.jsonb_object_keys(settings) k
+  where k = 'name'
+        or not pg_catalog.to_jsonb(
+                 pg_catalog.jsonb_populate_record(null::effect.provider, '{}')) ? k
+  limit 1;
+  if found then
+    raise exception 'provider %: there is no setting "%"', provider, wrong
+      using errcode = 'undefined_parameter',
+            hint = 'The settings are the columns of effect.provider.';
+  end if;
+  if not exists (select from effect.provider o where o.name = register.provider) then
+    insert into effect.provider (name, on_doubt)
+    values (register.provider, settings ->> 'on_doubt') on conflict (name) do nothing;
+  end if;
+  -- A stronger lock would wait for every transaction that has planned an effect.
+  select o.* into p from effect.provider o where o.name = register.provider for no key update;
+  p := pg_catalog.jsonb_populate_record(p, settings);
+  update effect.provider o
+  set (on_doubt, key_window, window_margin, can_ask, absence_delay, claim_ttl,
+       doubts_max, retry_first, retry_max, retry_share, retry_reserve,
+       retry_per_minute, breaker_failures, probe_first, probe_max)
+    = (p.on_doubt, p.key_window, p.window_margin, p.can_ask, p.absence_delay,
+       p.claim_ttl, p.doubts_max, p.retry_first, p.retry_max, p.retry_share,
+       p.retry_reserve, p.retry_per_minute, p.breaker_failures, p.probe_first, p.probe_max)
+  where o.name = p.name and o is distinct from p;
+  insert into effect.pressure (provider, tokens) values (p.name, p.retry_reserve)
+    on conflict do nothing;
+end
+$$;
+comment on function effect.register(text, jsonb) is
+  'Registers a provider, or changes its settings: the columns of effect.provider. '
+  'on_doubt is required the first time.';
+
+create or replace function effect.hash_of(target jsonb, body bytea)
+returns bytea language sql stable as $$
+  select pg_catalog.sha256(pg_catalog.convert_to(target::text, 'UTF8') || '\x00'::bytea || body)
+$$;
+comment on function effect.hash_of(jsonb, bytea) is 'SHA-256 of a request.';
+
+create or replace function effect.plan(
+  provider text, effect_key text, target jsonb, body bytea, dedup_key text default null,
+  summary text default null)
+returns bigint language plpgsql volatile as $$
+declare
+  planned bigint;
+  hash    bytea;
+begin
+  insert into effect.effect (provider, effect_key, target, body, dedup_key, summary)
+  values (plan.provider, plan.effect_key, plan.target, plan.body, plan.dedup_key, plan.summary)
+  on conflict on constraint effect_provider_effect_key_key do nothing returning id into planned;
+  if found then
+    -- HTTP strips blanks around a value, and providers take an empty key for none.
+    if plan.effect_key = '' or plan.effect_key <> pg_catalog.btrim(plan.effect_key, E' \t')
+       or plan.effect_key ~ '##[0-9]+$' then
+      raise exception 'effect key "%" is empty, has blanks around it, or ends with ##N',
+        plan.effect_key
+        using errcode = 'invalid_parameter_value',
+              hint = 'Derive it from the message, without blanks around it. The suffix ##N is of '
+                     'resent effects.';
+    end if;
+    return planned;
+  end if;
+  select e.id, e.request_hash into planned, hash from effect.effect e
+  where e.provider = plan.provider and e.effect_key = plan.effect_key;
+  if hash is distinct from effect.hash_of(plan.target, plan.body) then
+    raise exception 'effect "%" at % was planned with another request (effect %)',
+      plan.effect_key, plan.provider, planned
+      using errcode = 'unique_violation',
+            hint = 'An effect key identifies one request forever: derive it from the message, and '
+                   'plan the same request from the same message.';
+  end if;
+  return planned;
+end
+$$;
+comment on function effect.plan(text, text, jsonb, bytea, text, text) is
+  'Plans an effect, in the transaction that handles the message that asks for it. The same '
+  'request again is the same effect.';

@@ -1,0 +1,140 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- Accepting messages, in the transaction that handles them.
+
+-- @include common/make_durable.sql
+
+create or replace function inbox.span_of(sent_at timestamptz, span_seconds integer)
+returns integer language sql immutable as $$
+  select least(pg_catalog.floor(pg_catalog.date_part('epoch', sent_at) / span_seconds),
+               2147483647)::integer
+$$;
+comment on function inbox.span_of(timestamptz, integer) is
+  'The number of the span that a time belongs to.';
+
+-- No transaction can expire the span before this one ends: either the row of the span is locked,
+-- or, for a new span, the row of the consumer.
+create or replace function inbox.hold_span(consumer_id integer, span_number integer)
+returns boolean language plpgsql volatile as $$
+declare
+  oldest integer;
+begin
+  perform from inbox.span s where s.consumer = consumer_id and s.number = span_number for key share;
+  if found then
+    return true;
+  end if;
+  select c.oldest_span into oldest from inbox.consumer c where c.id = consumer_id for share;
+  if span_number < oldest then
+    return false;
+  end if;
+  insert into inbox.span (consumer, number) values (consumer_id, span_number)
+    on conflict do nothing;
+  return true;
+end
+$$;
+comment on function inbox.hold_span(integer, integer) is
+  'Holds a span in memory until the end of the transaction; false: it is expired.';
+
+-- The first statement suffices for most calls: the consumer is registered and its span exists.
+create or replace function inbox.accept(consumer text, dedup_key text, sent_at timestamptz)
+returns text language plpgsql volatile as $$
+declare
+  me     integer;
+  number integer;
+begin
+  if pg_catalog.current_setting('synchronous_commit') not in ('on', 'remote_apply') then
+    perform inbox.make_durable();
+  end if;
+  select s.consumer, s.number into me, number
+  from inbox.consumer c
+  join inbox.span s on s.consumer = c.id and s.number = inbox.span_of($3, c.span_seconds)
+  where c.name = $1 for key share of s;
+  if not found then
+    select c.id, inbox.span_of($3, c.span_seconds) into me, number from inbox.known($1) c;
+    if number is not null and not inbox.hold_span(me, number) then
+      insert into inbox.tally (consumer, duplicates, expired) values (me, 0, 1);
+      return 'expired';
+    end if;
+  end if;
+  if number is null or $2 is null then
+    raise exception 'a message has no deduplication key or no time'
+      using errcode = 'null_value_not_allowed',
+            hint = 'Give the header dedup-key and the timestamp of the Kafka record.';
+  end if;
+  insert into inbox.accepted (consumer, span, dedup_key) values (me, number, $2)
+    on conflict do nothing;
+  if found then
+    return 'new';
+  end if;
+  insert into inbox.tally (consumer, duplicates, expired) values (me, 1, 0);
+  return 'duplicate';
+end
+$$;
+comment on function inbox.accept(text, text, timestamptz) is
+  'To be called in the transaction that handles a message. new: handle it; duplicate: it was '
+  'handled before, or is handled by an earlier message of this transaction; expired: it is '
+  'older than the memory, so that either is possible. sent_at is the timestamp of the Kafka '
+  'record.';
+
+create or replace function inbox.accept_all(
+  consumer text, dedup_keys text[], sent_at timestamptz[])
+returns text[] language plpgsql volatile as $$
+declare
+  me       inbox.consumer := inbox.known(accept_all.consumer);
+  span     record;
+  held     integer[] := '{}';
+  verdicts text[];
+  met      record;
+begin
+  perform inbox.make_durable();
+  if pg_catalog.cardinality(dedup_keys) <> pg_catalog.cardinality(accept_all.sent_at)
+     or pg_catalog.array_position(dedup_keys, null) is not null
+     or pg_catalog.array_position(accept_all.sent_at, null) is not null then
+    raise exception 'a message has no deduplication key or no time'
+      using errcode = 'null_value_not_allowed',
+            hint = 'Give the header dedup-key and the timestamp of the Kafka record, for each '
+                   'message.';
+  end if;
+  for span in
+    select distinct inbox.span_of(t.at, me.span_seconds) as number
+    from pg_catalog.unnest(accept_all.sent_at) t(at) order by 1
+  loop
+    if inbox.hold_span(me.id, span.number) then
+      held := held || span.number;
+    end if;
+  end loop;
+  -- Sorted, so that two consumers with the same messages wait for each other in one order.
+  with given as materialized (
+    select m.key, m.n, inbox.span_of(m.at, me.span_seconds) as span
+    from rows from (pg_catalog.unnest(dedup_keys), pg_catalog.unnest(accept_all.sent_at))
+         with ordinality as m(key, at, n)),
+  fresh as (
+    insert into inbox.accepted (consumer, span, dedup_key)
+    select me.id, d.span, d.key
+    from (select distinct on (g.key collate "C") g.key, g.span
+          from given g where g.span = any (held) order by g.key collate "C", g.n) d
+    order by d.key collate "C"
+    on conflict do nothing
+    returning inbox.accepted.dedup_key)
+  select pg_catalog.array_agg(
+           case when not (g.span = any (held)) then 'expired'
+                when f.dedup_key is not null and g.turn = 1 then 'new'
+                else 'duplicate' end order by g.n)
+  into verdicts
+  from (select given.key, given.n, given.span,
+               pg_catalog.row_number() over (partition by given.key, given.span = any (held)
+                                             order by given.n) as turn from given) g
+  left join fresh f on f.dedup_key = g.key;
+
+  select pg_catalog.count(*) filter (where v.verdict = 'duplicate') as duplicates,
+         pg_catalog.count(*) filter (where v.verdict = 'expired') as expired
+  into met from pg_catalog.unnest(verdicts) v(verdict);
+  if met.duplicates + met.expired > 0 then
+    insert into inbox.tally (consumer, duplicates, expired)
+    values (me.id, met.duplicates, met.expired);
+  end if;
+  return coalesce(verdicts, '{}');
+end
+$$;
+comment on function inbox.accept_all(text, text[], timestamptz[]) is
+  'As accept(), for a whole poll at once: the verdicts in the order of the messages. Equal to '
+  'calling accept() for one after the other.';

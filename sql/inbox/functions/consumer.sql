@@ -1,0 +1,81 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- Consumers: registration, and expiry of what they accepted.
+
+create or replace function inbox.register(
+  consumer text, keep interval default interval '7 days', span_seconds integer default 600)
+returns integer language plpgsql volatile as $$
+declare
+  registered inbox.consumer;
+begin
+  insert into inbox.consumer (name, keep, span_seconds)
+  values (register.consumer, register.keep, register.span_seconds)
+    on conflict (name) do nothing;
+  select c.* into registered from inbox.consumer c where c.name = register.consumer;
+  if registered.span_seconds <> register.span_seconds then
+    raise exception 'consumer % has spans of % s, which cannot be changed',
+      register.consumer, registered.span_seconds
+      using errcode = 'invalid_parameter_value', hint = 'Register it with the same span_seconds.';
+  end if;
+  if registered.keep <> register.keep then
+    update inbox.consumer c set keep = register.keep where c.id = registered.id;
+  end if;
+  return registered.id;
+end
+$$;
+comment on function inbox.register(text, interval, integer) is
+  'Registers a consumer, or changes how far back it remembers. Can be repeated. A longer keep '
+  'does not bring back what was expired.';
+
+create or replace function inbox.known(consumer text)
+returns inbox.consumer language plpgsql stable as $$
+declare
+  found_one inbox.consumer;
+begin
+  select c.* into found_one from inbox.consumer c where c.name = $1;
+  if not found then
+    raise exception 'consumer "%" is not registered', $1
+      using errcode = 'undefined_object',
+            hint = 'select inbox.register(name, keep) once, before it accepts anything.';
+  end if;
+  return found_one;
+end
+$$;
+comment on function inbox.known(text) is 'The consumer of this name, or an error.';
+
+-- keep is counted back from the newest message, not from now: a consumer that was down for a week
+-- loses nothing. The clock only bounds what a message from the future can expire.
+--
+-- The spans are deleted again at each call: under a repeatable snapshot, an earlier call does not
+-- see a span that was inserted while it waited.
+create or replace function inbox.prune(consumer text, rows_max integer default 10000)
+returns bigint language plpgsql volatile as $$
+declare
+  me     inbox.consumer := inbox.known(prune.consumer);
+  target integer;
+  gone   bigint;
+  until  constant timestamptz := pg_catalog.clock_timestamp() - me.keep;
+begin
+  select least(pg_catalog.max(s.number),
+               inbox.span_of(pg_catalog.clock_timestamp(), me.span_seconds))
+         - pg_catalog.ceil(extract(epoch from me.keep) / me.span_seconds)::integer
+  into target from inbox.span s where s.consumer = me.id
+  having pg_catalog.max(s.number) is not null;  -- least() ignores nulls
+  if target > me.oldest_span then
+    update inbox.consumer c set oldest_span = target where c.id = me.id and c.oldest_span < target;
+    me.oldest_span := target;
+  end if;
+  delete from inbox.span s where s.consumer = me.id and s.number < me.oldest_span;
+  delete from inbox.accepted a where a.ctid = any (array(
+    select d.ctid from inbox.accepted d
+    where d.consumer = me.id and d.span < me.oldest_span limit rows_max));
+  get diagnostics gone = row_count;
+  if gone > 0 then
+    update inbox.consumer c set forgotten = c.forgotten + gone where c.id = me.id;
+  end if;
+  delete from inbox.tally t where t.consumer = me.id and t.seen_at < until;
+  return gone;
+end
+$$;
+comment on function inbox.prune(text, integer) is
+  'Expires what is older than keep. Deletes at most rows_max rows and returns how many. Call '
+  'it periodically, each time until it returns less.';
