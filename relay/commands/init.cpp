@@ -48,10 +48,11 @@ Result<Installed> look_at(const postgres::Control::Execute& execute, const std::
   return installed;
 }
 
-// Looks only at schemas of which it knows the owner.
+// One at a time: each looks at what is installed only when those before it have committed, and at schemas of which it knows the owner.
 Result<Installed> install(postgres::Control& control, const InitOptions& options) {
   Installed installed;
   auto done = control.transact("creating the schema", [&](const postgres::Control::Execute& execute) -> Result<void> {
+    execute(install_lock_sql());
     for (const auto& statement : creating(options.schemas, options.roles)) execute(statement);
     auto found = look_at(execute, options.schemas);
     if (!found) return found.error();
@@ -113,7 +114,8 @@ int print_sql(const InitOptions& options) {
     installed[schema] = options.from;
     std::printf("-- %s schema version %d, from version %d\n", name_of(schema), schema_version(schema), options.from);
   }
-  std::printf("-- run as one transaction by a role that may create roles and schemas\nbegin isolation level read committed;\n");
+  std::printf("-- run as one transaction by a role that may create roles and schemas\nbegin isolation level read committed;\n%s;\n",
+              install_lock_sql().c_str());
   for (const auto& statement : creating(options.schemas, options.roles)) std::printf("%s;\n", statement.c_str());
   for (const auto& statement : installing(installed, options.roles)) std::printf("%s;\n", statement.c_str());
   std::printf("commit;\n");

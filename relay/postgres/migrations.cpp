@@ -8,6 +8,9 @@ namespace {
 
 using Kind = SchemaFile::Kind;
 
+// "outbox" in ASCII. Advisory locks are those of one database, and every program in it can take them.
+constexpr long long install_lock = 0x6f7574626f78;
+
 std::string with_owner(std::string sql, const std::string& owner) {
   const std::string placeholder = "%OWNER%";
   for (auto at = sql.find(placeholder); at != std::string::npos; at = sql.find(placeholder, at + owner.size())) {
@@ -27,6 +30,8 @@ int newest_version(std::span<const SchemaFile> files) {
   for (const SchemaFile& file : files) newest = std::max(newest, file.version);
   return newest;
 }
+
+std::string install_lock_sql() { return "select pg_catalog.pg_advisory_xact_lock(" + std::to_string(install_lock) + ")"; }
 
 std::vector<std::string> create_script(Schema schema, std::span<const SchemaFile> files, bool roles) {
   const std::string owner = roles ? "'" + std::string(name_of(schema)) + "_owner'" : "current_user";

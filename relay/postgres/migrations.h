@@ -49,6 +49,9 @@ int newest_version(std::span<const SchemaFile> files);
 // The version of the schema that this program works with.
 inline int schema_version(Schema schema) { return newest_version(schema_files(schema)); }
 
+// Must be the first statement of the transaction that installs: of several at once, each sees what those before it installed.
+std::string install_lock_sql();
+
 // What the login runs: creates the roles, if `roles`, and the schema. Can be repeated.
 std::vector<std::string> create_script(Schema schema, std::span<const SchemaFile> files, bool roles);
 

@@ -11,8 +11,12 @@ begin
     ) as r(name, purpose)
   loop
     if not exists (select from pg_catalog.pg_roles p where p.rolname = wanted.name) then
-      execute pg_catalog.format('create role %I nologin', wanted.name);
-      execute pg_catalog.format('comment on role %I is %L', wanted.name, wanted.purpose);
+      begin
+        execute pg_catalog.format('create role %I nologin', wanted.name);
+        execute pg_catalog.format('comment on role %I is %L', wanted.name, wanted.purpose);
+      exception when duplicate_object or unique_violation then
+        null;  -- an init in another database of the server has just created it
+      end;
     end if;
   end loop;
   -- Since PostgreSQL 16, the creator of a role is a member of it, but may not SET ROLE to it.

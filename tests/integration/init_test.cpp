@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
+#include <memory>
 #include <set>
 #include <sstream>
 
@@ -122,6 +123,11 @@ TEST_F(InitTest, PrintedSqlOfThePresentVersionRenewsFunctionsAndGrants) {
   run_printed("--from " + current);
   EXPECT_EQ(dumped(empty_dsn), dumped(world.dsn()));
   EXPECT_TRUE(contains(init({}), same_version));
+}
+
+TEST_F(InitTest, PrintedSqlTakesTheLockBeforeAnythingElse) {
+  const auto printed = test::run_command({test::program_path("outbox-relay"), "init", "--print-sql"}, {});
+  EXPECT_TRUE(contains(printed.output, "\nbegin isolation level read committed;\n" + install_lock_sql() + ";\n")) << printed.output;
 }
 
 TEST_F(InitTest, PrintedSqlWithoutRolesMakesTheSameSchemaAsInitWithoutRoles) {
@@ -348,6 +354,42 @@ TEST_F(SchemasTest, RepeatedInitRestoresFunctionsViewsTriggersAndGrants) {
   for (const Schema schema : all_schemas) EXPECT_NE(dumped(dsn, schema), before[schema]);
   init_schemas("outbox,inbox,effect");
   for (const Schema schema : all_schemas) EXPECT_EQ(dumped(dsn, schema), before[schema]);
+}
+
+// All eight wait for the lock before they look at what is there. The roles are the server's: another database must not disturb.
+TEST_F(SchemasTest, EightAtOnceAllSucceed) {
+  test::ScratchPostgres server;
+  another_database(server);
+  std::map<Schema, std::string> once;
+  for (const bool installed : {false, true}) {
+    test::Process::Environment other = kafka;
+    other["OUTBOX_RELAY_POSTGRES_DSN"] = server.dsn(server.create_database());
+    test::Process::Environment one = kafka;
+    one["OUTBOX_RELAY_POSTGRES_DSN"] = dsn;
+    const std::vector<std::string> command = {test::program_path("outbox-relay"), "init", "--schema", "outbox,inbox,effect"};
+    pqxx::connection connection(dsn);
+    auto lock = std::make_unique<pqxx::work>(connection);
+    lock->exec(install_lock_sql());
+    std::vector<test::Process> at_once;
+    for (int i = 0; i < 8; ++i) at_once.emplace_back(command, one);
+    test::eventually("all wait", [&] {
+      return value("select count(*) from pg_locks where locktype = 'advisory' and not granted") == "8";
+    });
+    for (int i = 0; i < 2; ++i) at_once.emplace_back(command, other);
+    lock->commit();
+    int made = 0;
+    for (auto& process : at_once) {
+      EXPECT_EQ(process.wait(Millis{60'000}), 0) << process.output();
+      made += contains(process.output(), versions(Schema::outbox, 0));
+    }
+    EXPECT_EQ(made, installed ? 1 : 2);  // in the other database as well
+    EXPECT_EQ(owners(), "effect of effect_owner, inbox of inbox_owner, outbox of outbox_owner");
+    for (const Schema schema : all_schemas) {
+      EXPECT_EQ(value(std::string("select count(*) from ") + name_of(schema) + ".schema_version"), std::to_string(schema_version(schema)));
+      if (!installed) once[schema] = dumped(dsn, schema);
+      EXPECT_EQ(dumped(dsn, schema), once[schema]);
+    }
+  }
 }
 
 // Functions are created or replaced, and what is replaced keeps its owner: nothing that another role has planted is adopted.
