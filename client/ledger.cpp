@@ -20,8 +20,8 @@ using Why = EffectRefused::Why;
 constexpr std::size_t text_bytes_max = 1024;
 constexpr std::size_t response_bytes_max = 4096;
 
-constexpr std::array state_names{"planned", "claimed", "in_doubt", "needs_human", "done", "failed", "stale"};
-constexpr std::array kind_names{"call", "repeat", "ask"};
+constexpr std::array state_names{"planned", "claimed", "in_doubt", "needs_review", "done", "failed", "stale"};
+constexpr std::array kind_names{"call", "repeat", "lookup"};
 constexpr std::array phase_names{"nothing", "partly", "sent", "answered"};
 constexpr std::array answer_names{"", "done", "refused", "not_now", "in_progress", "unauthorized", "failing", "absent"};
 constexpr std::array resolution_names{"done", "failed", "resend"};
@@ -83,17 +83,17 @@ EffectState state_in(const pqxx::result& rows) { return value_of<EffectState>(st
 std::string milliseconds(std::chrono::milliseconds time) { return std::to_string(time.count()) + " milliseconds"; }
 
 json settings_of(const ProviderSettings& s) {
-  return {{"on_doubt", s.on_doubt == OnDoubt::hold ? "hold" : "resend"},
-          {"key_window", s.key_window ? json(milliseconds(*s.key_window)) : json()},
+  return {{"in_doubt_policy", s.on_doubt == OnDoubt::hold ? "hold" : "resend"},
+          {"idempotency_window", s.key_window ? json(milliseconds(*s.key_window)) : json()},
           {"window_margin", milliseconds(s.window_margin)},
-          {"can_ask", s.can_ask},
-          {"absence_delay", milliseconds(s.absence_delay)},
+          {"supports_lookup", s.can_ask},
+          {"lookup_delay", milliseconds(s.absence_delay)},
           {"claim_ttl", milliseconds(s.claim_ttl)},
-          {"doubts_max", s.doubts_max},
+          {"in_doubt_attempts_max", s.doubts_max},
           {"retry_first", milliseconds(s.retry_first)},
           {"retry_max", milliseconds(s.retry_max)},
-          {"retry_share", s.retry_share},
-          {"retry_reserve", s.retry_reserve},
+          {"retry_budget_ratio", s.retry_share},
+          {"retry_budget_burst", s.retry_reserve},
           {"retry_per_minute", s.retry_per_minute},
           {"breaker_failures", s.breaker_failures},
           {"probe_first", milliseconds(s.probe_first)},

@@ -42,8 +42,8 @@ void plan_email(pqxx::dbtransaction& tx, const outbox::Record& record) {
 }
 
 outbox::EffectWorkerOptions::Account account(const toml::table& config) {
-  const std::string on_doubt = required(config, "mail.on_doubt");
-  if (on_doubt != "hold" && on_doubt != "resend") throw std::runtime_error("mail.on_doubt is neither \"hold\" nor \"resend\"");
+  const std::string on_doubt = required(config, "mail.in_doubt_policy");
+  if (on_doubt != "hold" && on_doubt != "resend") throw std::runtime_error("mail.in_doubt_policy is neither \"hold\" nor \"resend\"");
   return {mail,
           outbox::ProviderSettings{.on_doubt = on_doubt == "hold" ? outbox::OnDoubt::hold : outbox::OnDoubt::resend,
                                    .claim_ttl = std::chrono::seconds(config.at_path("mail.claim_ttl_seconds").value_or(30))},

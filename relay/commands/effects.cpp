@@ -11,7 +11,7 @@ namespace {
 
 // Only what the role effect_observer may read: neither requests nor answers.
 std::string columns() {
-  return "e.id, e.provider, e.effect_key, e.dedup_key, e.summary, e.state, e.attempts, " + utc("e.planned_at") + ", " + utc("e.doubt_since") +
+  return "e.id, e.provider, e.effect_key, e.dedup_key, e.summary, e.state, e.attempts, " + utc("e.planned_at") + ", " + utc("e.in_doubt_since") +
          ", " + utc("e.settled_at") + ", e.evidence, e.object, u.next_step, " + utc("u.next_at") + ", " + utc("e.key_valid_until") +
          ", e.worker, " + utc("e.claim_expires_at") + ", a.phase, a.answer, a.status, a.request_id, a.error";
 }
@@ -28,7 +28,7 @@ Json json_of(const pqxx::row& row) {
               {"state", row[5].c_str()},
               {"attempts", row[6].as<std::int64_t>()},
               {"planned_at", row[7].c_str()},
-              {"doubt_since", text_or_null(row[8])},
+              {"in_doubt_since", text_or_null(row[8])},
               {"settled_at", text_or_null(row[9])},
               {"evidence", text_or_null(row[10])},
               {"object", text_or_null(row[11])},
@@ -53,9 +53,9 @@ std::string rule(const Json& e) {
   const std::string when = e["next_at"].is_null() ? "" : ", not before " + text(e["next_at"]);
   if (step == "late_answer") return "an answer came after its claim was over: it is taken at the next claim";
   if (step == "repeat" && !e["key_valid_until"].is_null()) return "the same request is repeated with the same key" + when;
-  if (step == "repeat") return "it is sent again, as the provider's on_doubt says: it may happen twice" + when;
-  if (step == "ask") return "the provider is asked what became of it" + when;
-  if (step == "person") return "a person has to decide: `outbox-relay effects resolve " + text(e["id"]) + "`";
+  if (step == "repeat") return "it is sent again, as the provider's in_doubt_policy says: it may happen twice" + when;
+  if (step == "lookup") return "the provider is asked for the outcome" + when;
+  if (step == "operator") return "an operator has to decide: `outbox-relay effects resolve " + text(e["id"]) + "`";
   if (e["state"] == "planned") return "a worker will carry it out";
   if (e["state"] == "claimed") return "worker " + text(e["worker"]) + " carries it out, until " + text(e["claim_expires_at"]) + " at most";
   return "";
@@ -80,7 +80,7 @@ void print_effect(const Json& e) {
   line("message", "dedup_key");
   line("what", "summary");
   line("asked at", "planned_at");
-  line("doubt since", "doubt_since");
+  line("doubt since", "in_doubt_since");
   line("settled at", "settled_at");
   line("known by", "evidence");
   line("object", "object");
@@ -141,7 +141,7 @@ int effects_list(const Config& config, const EffectsListOptions& options) {
                               "select " + columns() + ", count(*) over ()" + from_effects +
                                   "where ($1 = '' or e.provider = $1) "
                                   "and case $2 when 'all' then true when '' then u.id is not null else e.state = $2 end "
-                                  "order by e.state <> 'needs_human', coalesce(e.doubt_since, e.planned_at), e.id limit $3",
+                                  "order by e.state <> 'needs_review', coalesce(e.in_doubt_since, e.planned_at), e.id limit $3",
                               options.provider, options.state, options.limit);
   if (!rows) return report(for_person(rows.error(), "effect_observer"));
   const auto total = rows->empty() ? 0 : (*rows)[0][column_count].as<std::int64_t>();

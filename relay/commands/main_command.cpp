@@ -270,7 +270,7 @@ void CommandLine::add_effects() {
   list->add_option("--provider", effects_list_.provider, "Only of this provider. Defaults to all.")->type_name("NAME");
   list->add_option("--state", effects_list_.state, "Those in this state instead, or all.")
       ->type_name("STATE")
-      ->check(CLI::IsMember({"planned", "claimed", "in_doubt", "needs_human", "done", "failed", "all"}));
+      ->check(CLI::IsMember({"planned", "claimed", "in_doubt", "needs_review", "done", "failed", "all"}));
   list->add_option("--limit", effects_list_.limit, "The most that are listed. Defaults to 100.")->type_name("N")->check(CLI::PositiveNumber);
   list->add_flag("--json", effects_list_.json, "Print JSON.");
 

@@ -97,11 +97,11 @@ std::string open_release_sql() {
     free as materialized (select s.epoch from sound s where (select count(*) from locked) = (select count(*) from chosen)),
     led as (
       update outbox.parked p set resolution = coalesce(p.resolution, 'release'), decided_by = )" + follows + R"( from free cross join chosen c
-      where c.beyond and p.parked_for = c.parked_for and p.seq = c.seq),
+      where c.next_leader and p.parked_for = c.parked_for and p.seq = c.seq),
     taken as (
       update outbox.parked p set released_in = $1::bigint, resolution = coalesce(p.resolution, 'release'), decided_by = )" +
          follows + R"( from free cross join chosen c
-      where not c.beyond and p.parked_for = c.parked_for and p.seq = c.seq
+      where not c.next_leader and p.parked_for = c.parked_for and p.seq = c.seq
       returning case when p.resolution <> 'discard' then c.bytes end as bytes),
     marked as (
       update outbox.batch b set delivered_at = clock_timestamp(), offsets = nullif($10, '')::jsonb

@@ -17,50 +17,50 @@ comment on schema effect is
 
 create table effect.provider (
   name                  text     primary key check (name <> ''),
-  on_doubt       text     not null check (on_doubt in ('resend', 'hold')),
-  key_window    interval check (key_window > interval '0'),
+  in_doubt_policy       text     not null check (in_doubt_policy in ('resend', 'hold')),
+  idempotency_window    interval check (idempotency_window > interval '0'),
   window_margin         interval not null default '5 minutes'
                                  check (window_margin >= interval '0'),
-  can_ask       boolean  not null default false,
-  absence_delay          interval not null default '1 minute',
+  supports_lookup       boolean  not null default false,
+  lookup_delay          interval not null default '1 minute',
   claim_ttl             interval not null default '2 minutes' check (claim_ttl > interval '0'),
-  doubts_max integer  not null default 8 check (doubts_max > 0),
+  in_doubt_attempts_max integer  not null default 8 check (in_doubt_attempts_max > 0),
   retry_first           interval not null default '1 second' check (retry_first > interval '0'),
   retry_max             interval not null default '10 minutes',
-  retry_share    real     not null default 0.2 check (retry_share between 0 and 1),
-  retry_reserve    integer  not null default 10 check (retry_reserve > 0),
+  retry_budget_ratio    real     not null default 0.2 check (retry_budget_ratio between 0 and 1),
+  retry_budget_burst    integer  not null default 10 check (retry_budget_burst > 0),
   retry_per_minute      real     not null default 6 check (retry_per_minute > 0),
   breaker_failures      integer  not null default 5 check (breaker_failures > 0),
   probe_first           interval not null default '1 second' check (probe_first > interval '0'),
   probe_max             interval not null default '1 minute',
   constraint margin_within_window
-    check (key_window is null or key_window > window_margin)
+    check (idempotency_window is null or idempotency_window > window_margin)
 );
 comment on table effect.provider is 'Accounts at providers, and the rules for their effects.';
 comment on column effect.provider.name is 'Name of the account, as plan() is called with it.';
-comment on column effect.provider.on_doubt is
+comment on column effect.provider.in_doubt_policy is
   'What happens to an unknown outcome that neither a repeat with the same key nor a lookup can '
   'resolve. resend: the effect may happen twice; hold: an operator decides. Required, without '
   'a default.';
-comment on column effect.provider.key_window is
+comment on column effect.provider.idempotency_window is
   'How long the provider deduplicates by the key; null: it does not.';
 comment on column effect.provider.window_margin is
   'A repeat must end so long before the window does. Must exceed every error of the clock of '
   'the database.';
-comment on column effect.provider.can_ask is
+comment on column effect.provider.supports_lookup is
   'Whether the provider can be asked for the outcome of an effect.';
-comment on column effect.provider.absence_delay is
+comment on column effect.provider.lookup_delay is
   'How long after an attempt the answer that there is no such effect may still be wrong.';
 comment on column effect.provider.claim_ttl is
   'How long one attempt may take; afterwards its effect is in doubt.';
-comment on column effect.provider.doubts_max is
+comment on column effect.provider.in_doubt_attempts_max is
   'Attempts with an unknown outcome after which an operator decides.';
 comment on column effect.provider.retry_first is
   'Backoff before the first retry; it doubles with each, and half of it is random.';
 comment on column effect.provider.retry_max is 'Longest backoff.';
-comment on column effect.provider.retry_share is
+comment on column effect.provider.retry_budget_ratio is
   'Retries that each first attempt adds to the budget.';
-comment on column effect.provider.retry_reserve is
+comment on column effect.provider.retry_budget_burst is
   'Most retries that the budget holds, and the retries that it starts with.';
 comment on column effect.provider.retry_per_minute is
   'Retries that each minute adds to the budget, so that a provider without first attempts does '
@@ -74,7 +74,7 @@ comment on column effect.provider.probe_max is 'Longest backoff between probes.'
 -- throttle -------------------------------------------------------------------------------------
 
 -- Apart from the settings, because claims write it.
-create table effect.pressure (
+create table effect.throttle (
   provider      text        primary key references effect.provider on delete cascade,
   tokens        real        not null,
   refilled_at   timestamptz not null default pg_catalog.clock_timestamp(),
@@ -83,17 +83,17 @@ create table effect.pressure (
   open_until    timestamptz,
   probing_until timestamptz
 ) with (fillfactor = 20);
-comment on table effect.pressure is
+comment on table effect.throttle is
   'What all workers together may ask of a provider: the retry budget and the circuit breaker.';
-comment on column effect.pressure.provider is 'The account.';
-comment on column effect.pressure.tokens is 'Retries that are left.';
-comment on column effect.pressure.refilled_at is 'Until when retry_per_minute was added.';
-comment on column effect.pressure.failures is 'Consecutive failures.';
-comment on column effect.pressure.opened is
+comment on column effect.throttle.provider is 'The account.';
+comment on column effect.throttle.tokens is 'Retries that are left.';
+comment on column effect.throttle.refilled_at is 'Until when retry_per_minute was added.';
+comment on column effect.throttle.failures is 'Consecutive failures.';
+comment on column effect.throttle.opened is
   'How often in succession the breaker opened; decides how long it stays open.';
-comment on column effect.pressure.open_until is
+comment on column effect.throttle.open_until is
   'Nothing is claimed before; null: the breaker is closed.';
-comment on column effect.pressure.probing_until is
+comment on column effect.throttle.probing_until is
   'While a probe is under way, nothing else is claimed; null: none is.';
 
 -- effect ---------------------------------------------------------------------------------------
@@ -109,26 +109,26 @@ create table effect.effect (
   request_hash      bytea       not null,
   planned_at        timestamptz not null default pg_catalog.clock_timestamp(),
   state             text        not null default 'planned'
-                                check (state in ('planned', 'claimed', 'in_doubt', 'needs_human',
+                                check (state in ('planned', 'claimed', 'in_doubt', 'needs_review',
                                                  'done', 'failed')),
   epoch             bigint      not null default 0,
   generation        integer     not null default 1,
   attempts          integer     not null default 0,
-  doubts integer     not null default 0,
+  in_doubt_attempts integer     not null default 0,
   not_before        timestamptz not null default pg_catalog.clock_timestamp(),
   worker            text,
   claim_expires_at  timestamptz,
   key_valid_until   timestamptz,
-  doubt_since    timestamptz,
+  in_doubt_since    timestamptz,
   settled_at        timestamptz,
   object            text,
-  evidence          text        check (evidence in ('answer', 'repeat', 'ask', 'late_answer',
+  evidence          text        check (evidence in ('answer', 'repeat', 'lookup', 'late_answer',
                                                     'decision')),
   resent_as         text,
   unique (provider, effect_key),
-  constraint no_doubt_when_planned check (state <> 'planned' or doubt_since is null),
+  constraint no_doubt_when_planned check (state <> 'planned' or in_doubt_since is null),
   constraint doubt_has_a_time
-    check (state not in ('in_doubt', 'needs_human') or doubt_since is not null),
+    check (state not in ('in_doubt', 'needs_review') or in_doubt_since is not null),
   constraint claim_has_a_worker
     check ((state = 'claimed') = (worker is not null)
            and (worker is null) = (claim_expires_at is null)),
@@ -141,7 +141,7 @@ create index effect_first on effect.effect (provider, planned_at)
 create index effect_retry on effect.effect (provider, not_before)
   where state = 'in_doubt' or (state = 'planned' and attempts > 0);
 create index effect_claimed on effect.effect (provider, claim_expires_at) where state = 'claimed';
-create index effect_unsettled on effect.effect (id) where state in ('in_doubt', 'needs_human');
+create index effect_unsettled on effect.effect (id) where state in ('in_doubt', 'needs_review');
 create index effect_dedup_key on effect.effect (dedup_key) where dedup_key is not null;
 create index effect_settled on effect.effect (settled_at) where settled_at is not null;
 
@@ -160,14 +160,14 @@ comment on column effect.effect.request_hash is 'SHA-256 of target and body.';
 comment on column effect.effect.planned_at is 'When it was planned.';
 comment on column effect.effect.state is
   'planned: nothing is under way; claimed: an attempt is under way; in_doubt: the outcome is '
-  'unknown and a rule will resolve it; needs_human: the outcome is unknown and an operator '
+  'unknown and a rule will resolve it; needs_review: the outcome is unknown and an operator '
   'decides; done; failed: it was not and will not be executed.';
 comment on column effect.effect.epoch is
   'Counts claims. Writes under an older epoch are refused.';
 comment on column effect.effect.generation is
   'Counts the keys that the provider was given. A new key is a new request.';
 comment on column effect.effect.attempts is 'Attempts so far.';
-comment on column effect.effect.doubts is
+comment on column effect.effect.in_doubt_attempts is
   'Attempts of this generation with an unknown outcome. Not counted: attempts that cannot have '
   'had an effect, and attempts that the provider would deduplicate by the key while the '
   'breaker was open, so that an outage needs no operator.';
@@ -177,7 +177,7 @@ comment on column effect.effect.claim_expires_at is
   'When the claim expires. The effect is in doubt afterwards, never free.';
 comment on column effect.effect.key_valid_until is
   'Until when the provider deduplicates by the key; null: it does not.';
-comment on column effect.effect.doubt_since is
+comment on column effect.effect.in_doubt_since is
   'Begin of the first attempt with an unknown outcome; kept when the effect is settled.';
 comment on column effect.effect.settled_at is 'When it became done or failed.';
 comment on column effect.effect.object is 'What the provider calls the object that it made.';
@@ -193,7 +193,7 @@ comment on column effect.effect.resent_as is
 create table effect.attempt (
   effect      bigint      not null references effect.effect on delete cascade,
   epoch       bigint      not null,
-  kind        text        not null check (kind in ('call', 'repeat', 'ask')),
+  kind        text        not null check (kind in ('call', 'repeat', 'lookup')),
   worker      text        not null,
   started_at  timestamptz not null default pg_catalog.clock_timestamp(),
   finished_at timestamptz,
@@ -212,7 +212,7 @@ create table effect.attempt (
   constraint answered_has_an_answer
     check (phase is null or (phase = 'answered') = (answer is not null)
            or (phase = 'nothing' and answer = 'refused')),
-  constraint absent_is_asked_for check (answer is distinct from 'absent' or kind = 'ask')
+  constraint absent_is_asked_for check (answer is distinct from 'absent' or kind = 'lookup')
 );
 comment on table effect.attempt is
   'The evidence: each attempt, how far it got, and what the provider answered.';

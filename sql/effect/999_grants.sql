@@ -10,11 +10,11 @@ values
 
   ('effect_worker', 'usage on schema effect'),
   ('effect_worker', 'select, insert, update on effect.provider'),
-  ('effect_worker', 'select, insert, update on effect.pressure'),
+  ('effect_worker', 'select, insert, update on effect.throttle'),
   ('effect_worker', 'insert (provider, effect_key, target, body, dedup_key, summary) on '
                     'effect.effect'),
-  ('effect_worker', 'update (state, epoch, generation, attempts, doubts, '
-                    'not_before, worker, claim_expires_at, key_valid_until, doubt_since, '
+  ('effect_worker', 'update (state, epoch, generation, attempts, in_doubt_attempts, '
+                    'not_before, worker, claim_expires_at, key_valid_until, in_doubt_since, '
                     'settled_at, object, evidence) on effect.effect'),
   ('effect_worker', 'select on all tables in schema effect'),
   ('effect_worker', 'insert (effect, epoch, kind, worker) on effect.attempt'),
@@ -25,23 +25,23 @@ values
   ('effect_operator', 'usage on schema effect'),
   ('effect_operator', 'select on all tables in schema effect'),
   ('effect_operator', 'insert, update on effect.provider'),
-  ('effect_operator', 'insert on effect.pressure'),
+  ('effect_operator', 'insert on effect.throttle'),
   ('effect_operator', 'insert (effect, decided_by, why, resolution, from_state, epoch) on '
                       'effect.decision'),
-  ('effect_operator', 'update (state, generation, resent_as, doubts, not_before, '
-                      'worker, claim_expires_at, key_valid_until, doubt_since, settled_at, '
+  ('effect_operator', 'update (state, generation, resent_as, in_doubt_attempts, not_before, '
+                      'worker, claim_expires_at, key_valid_until, in_doubt_since, settled_at, '
                       'object, evidence) on effect.effect'),
   ('effect_operator', 'delete on effect.effect'),
   ('effect_operator', 'execute on all functions in schema effect'),
 
   ('effect_observer', 'usage on schema effect'),
-  ('effect_observer', 'select on effect.provider, effect.pressure, effect.decision, '
+  ('effect_observer', 'select on effect.provider, effect.throttle, effect.decision, '
                       'effect.schema_version, effect.unsettled, effect.in_doubt, '
-                      'effect.needs_human'),
+                      'effect.needs_review'),
   ('effect_observer', 'select (id, provider, effect_key, dedup_key, summary, request_hash, '
                       'planned_at, state, epoch, generation, resent_as, attempts, '
-                      'doubts, not_before, worker, claim_expires_at, '
-                      'key_valid_until, doubt_since, settled_at, object, evidence) on '
+                      'in_doubt_attempts, not_before, worker, claim_expires_at, '
+                      'key_valid_until, in_doubt_since, settled_at, object, evidence) on '
                       'effect.effect'),
   ('effect_observer', 'select (effect, epoch, kind, worker, started_at, finished_at, phase, '
                       'answer, status, request_id, object, error, late) on effect.attempt'),

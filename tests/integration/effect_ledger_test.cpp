@@ -114,7 +114,7 @@ TEST_F(EffectLedger, WhateverAnAdapterSaysIsKept) {
             EffectState::failed);
   EXPECT_EQ(world.value("select octet_length(response) || ' ' || status from effect.attempt"), "4096 402");
   plan("hold", "contradiction");
-  world.sql("update effect.pressure set open_until = null");
+  world.sql("update effect.throttle set open_until = null");
   EXPECT_EQ(settle(claimed("hold"), {.phase = Phase::nothing, .answer = Answer::done}), EffectState::needs_human) << "never as nothing";
 }
 
@@ -123,7 +123,7 @@ TEST_F(EffectLedger, NoFigureOfAProviderStopsItForMoreThanADay) {
   EXPECT_EQ(settle(claimed("hold"), {.phase = Phase::answered, .answer = Answer::not_now, .retry_after = std::chrono::hours{24 * 365 * 1000}}),
             EffectState::planned);
   EXPECT_EQ(world.value("select max(not_before) <= now() + interval '1 day' and max(open_until) <= now() + interval '1 day' "
-                        "from effect.effect, effect.pressure"), "t");
+                        "from effect.effect, effect.throttle"), "t");
 }
 
 TEST_F(EffectLedger, AnOutcomeCanBeSettledAgain) {
@@ -142,12 +142,12 @@ TEST_F(EffectLedger, ADoubtOutsideTheWindowGoesToAPerson) {
   const auto id = plan("hold");
   EXPECT_EQ(settle(claimed("hold"), unknown), EffectState::needs_human);
   EXPECT_TRUE(claim("hold").empty());
-  EXPECT_EQ(world.value("select id from effect.needs_human"), std::to_string(id));
+  EXPECT_EQ(world.value("select id from effect.needs_review"), std::to_string(id));
 
   const auto with_key = plan("window");
   EXPECT_EQ(settle(claimed("window"), unknown), EffectState::in_doubt);
   world.sql("set session_replication_role = replica; update effect.effect set key_valid_until = clock_timestamp() where state = 'in_doubt'");
-  eventually("the window is over", [&] { return claim("window").empty() && state_of(with_key) == "needs_human"; });
+  eventually("the window is over", [&] { return claim("window").empty() && state_of(with_key) == "needs_review"; });
 
   world.register_provider("window", {.on_doubt = OnDoubt::resend, .retry_first = soon});
   const auto resent = plan("window", "resent");
@@ -174,7 +174,7 @@ TEST_F(EffectLedger, APersonDecides) {
   EXPECT_EQ(world.value("select object from effect.effect"), "ch-7");
   EXPECT_THROW(resolve(Resolution::failed), EffectRefused);
   EXPECT_EQ(world.value("select string_agg(resolution || ' from ' || from_state, ', ' order by decided_at) from effect.decision"),
-            "resend from needs_human, done from needs_human");
+            "resend from needs_review, done from needs_review");
 }
 
 TEST_F(EffectLedger, APersonNeedsNoWorkerToDecideAboutAClaimThatHasExpired) {
@@ -183,7 +183,7 @@ TEST_F(EffectLedger, APersonNeedsNoWorkerToDecideAboutAClaimThatHasExpired) {
   expire(id);
   pqxx::connection person(world.login("effect_operator"));
   EXPECT_EQ(commit(person, [&](auto& tx) { return outbox::resolve(tx, id, Resolution::failed, "p", "it never arrived"); }), EffectState::failed);
-  EXPECT_EQ(world.value("select from_state from effect.decision"), "needs_human");
+  EXPECT_EQ(world.value("select from_state from effect.decision"), "needs_review");
 }
 
 TEST_F(EffectLedger, AnAnswerThatComesTooLateIsKeptAndResolvesTheDoubt) {
@@ -191,7 +191,7 @@ TEST_F(EffectLedger, AnAnswerThatComesTooLateIsKeptAndResolvesTheDoubt) {
   const Claim c = claimed("hold");
   expire(id);
   EXPECT_TRUE(claim("hold").empty());
-  EXPECT_EQ(state_of(id), "needs_human");
+  EXPECT_EQ(state_of(id), "needs_review");
   EXPECT_EQ(settle(c, done), EffectState::stale);
   EXPECT_EQ(state_of(id), "done late_answer");
   EXPECT_EQ(world.value("select object || ' ' || late from effect.attempt join effect.effect using (object)"), "ch-1 true");
@@ -260,7 +260,7 @@ TEST_F(EffectLedger, NeitherRetriesNorFirstAttemptsStarveTheOther) {
   world.sql("select effect.register('window', '{\"retry_per_minute\": 0.001}')");
   plan("window", "doubt");
   settle(claimed("window"), unknown);
-  world.sql("update effect.pressure set tokens = 0");
+  world.sql("update effect.throttle set tokens = 0");
   plan("window", "first");
   EXPECT_EQ(claimed("window").request.effect_key, "first") << "no retry is paid for";
   EXPECT_TRUE(claim("window").empty());
@@ -275,7 +275,7 @@ TEST_F(EffectLedger, NeitherRetriesNorFirstAttemptsStarveTheOther) {
 }
 
 TEST_F(EffectLedger, ABreakerWithoutAnythingToDoStaysReadyForAProbe) {
-  world.sql("update effect.pressure set open_until = clock_timestamp(), opened = 3, failures = 5 where provider = 'hold'");
+  world.sql("update effect.throttle set open_until = clock_timestamp(), opened = 3, failures = 5 where provider = 'hold'");
   EXPECT_TRUE(claim("hold").empty());
   world.plan("hold", "n", 2);
   const auto probe = claim("hold", 10);
@@ -295,7 +295,7 @@ TEST_F(EffectLedger, WhatGoesOnFailingDoesNotKeepTheBreakerOpenForTheOthers) {
   int probes = 0;
   for (bool healthy = false; !healthy; ++probes) {
     ASSERT_LT(probes, 4);
-    world.sql("set session_replication_role = replica; update effect.pressure set open_until = clock_timestamp(), tokens = 10; "
+    world.sql("set session_replication_role = replica; update effect.throttle set open_until = clock_timestamp(), tokens = 10; "
               "update effect.effect set not_before = clock_timestamp() where attempts > 0");
     const Claim probe = claimed("hold");
     healthy = probe.request.effect_key == "healthy";
@@ -310,7 +310,7 @@ TEST_F(EffectLedger, AnOutageIsProbedWithWhatIsInDoubtAlready) {
   world.plan("window", "n", 60);
   for (const Claim& c : claim("window", 5)) settle(c, unknown);
   for (int probes = 0; probes < 40; ++probes) {
-    world.sql("set session_replication_role = replica; update effect.pressure set open_until = clock_timestamp(), tokens = 10; "
+    world.sql("set session_replication_role = replica; update effect.throttle set open_until = clock_timestamp(), tokens = 10; "
               "update effect.effect set not_before = clock_timestamp() where attempts > 0");
     settle(claimed("window"), unknown);
   }
@@ -339,7 +339,7 @@ TEST_F(EffectLedger, ARefusalBehindTheWindowSpeaksForNoEarlierAttempt) {
   EXPECT_EQ(repeat.kind, AttemptKind::repeat);
   world.sql("set session_replication_role = replica; update effect.effect set key_valid_until = (select max(a.started_at) from effect.attempt a)");
   EXPECT_EQ(settle(repeat, {.phase = Phase::answered, .answer = Answer::refused, .status = 402}), EffectState::needs_human);
-  EXPECT_EQ(state_of(id), "needs_human");
+  EXPECT_EQ(state_of(id), "needs_review");
 }
 
 // What is kept costs nothing when what is old is looked for.
@@ -360,16 +360,16 @@ TEST_F(EffectLedger, AClaimWithoutItsAttemptEndsInDoubt) {
   world.sql("update effect.effect set state = 'claimed', epoch = 1, attempts = 1, worker = 'w', claim_expires_at = clock_timestamp()");
   plan("hold", "other");
   EXPECT_EQ(claimed("hold").request.effect_key, "other");
-  EXPECT_EQ(state_of(id), "needs_human");
+  EXPECT_EQ(state_of(id), "needs_review");
 }
 
 // With a clock that was set back nothing is spent that was not there.
 TEST_F(EffectLedger, ATimeThatRunsBackCostsNoRetries) {
   plan("window");
   settle(claimed("window"), unknown);
-  world.sql("update effect.pressure set tokens = 1, refilled_at = clock_timestamp() + interval '1 hour'");
+  world.sql("update effect.throttle set tokens = 1, refilled_at = clock_timestamp() + interval '1 hour'");
   claimed("window");
-  EXPECT_EQ(world.value("select tokens from effect.pressure where provider = 'window'"), "0");
+  EXPECT_EQ(world.value("select tokens from effect.throttle where provider = 'window'"), "0");
 }
 
 TEST_F(EffectLedger, AClaimInAnOldSnapshotIsRefusedOrRight) {
@@ -405,10 +405,10 @@ TEST_F(EffectLedger, AWorkerCanRegisterWhileSomebodyPlans) {
     outbox::register_provider(tx, "hold", {.on_doubt = OnDoubt::hold, .doubts_max = 3});
     return 0;
   });
-  EXPECT_EQ(world.value("select doubts_max from effect.provider where name = 'hold'"), "3");
-  world.sql("select effect.register('hold', '{\"doubts_max\": 4}')");
-  EXPECT_EQ(world.value("select doubts_max || ' ' || on_doubt from effect.provider where name = 'hold'"), "4 hold");
-  EXPECT_THROW(world.sql("select effect.register('new', '{\"doubts_max\": 4}')"), pqxx::sql_error) << "on_doubt is declared";
+  EXPECT_EQ(world.value("select in_doubt_attempts_max from effect.provider where name = 'hold'"), "3");
+  world.sql("select effect.register('hold', '{\"in_doubt_attempts_max\": 4}')");
+  EXPECT_EQ(world.value("select in_doubt_attempts_max || ' ' || in_doubt_policy from effect.provider where name = 'hold'"), "4 hold");
+  EXPECT_THROW(world.sql("select effect.register('new', '{\"in_doubt_attempts_max\": 4}')"), pqxx::sql_error) << "in_doubt_policy is declared";
   EXPECT_THROW(world.sql("select effect.register('hold', '{\"doubt_max\": 4}')"), pqxx::sql_error);
 }
 
@@ -424,7 +424,7 @@ TEST_F(EffectLedger, SeveralWorkersCanRegisterANewProviderAtOnce) {
     }));
   }
   for (auto& w : workers) EXPECT_NO_THROW(w.get());
-  EXPECT_EQ(world.value("select count(*) from effect.provider join effect.pressure on provider = name where name = 'new'"), "1");
+  EXPECT_EQ(world.value("select count(*) from effect.provider join effect.throttle on provider = name where name = 'new'"), "1");
 }
 
 TEST_F(EffectLedger, EachRoleCanDoItsPartAndNoMore) {
@@ -457,7 +457,7 @@ TEST_F(EffectLedger, EachRoleCanDoItsPartAndNoMore) {
   EXPECT_TRUE(may("effect_operator", "select effect.prune('1 hour')"));
   EXPECT_FALSE(may("effect_operator", "insert into effect.attempt (effect, epoch, kind, worker) values (" + id + ", 2, 'call', 'w')"));
   EXPECT_TRUE(may("effect_observer", watch));
-  EXPECT_TRUE(may("effect_observer", "select id, doubt_since from effect.needs_human"));
+  EXPECT_TRUE(may("effect_observer", "select id, in_doubt_since from effect.needs_review"));
   for (const std::string hidden : {"body from effect.effect", "target from effect.effect", "response from effect.attempt"}) {
     EXPECT_FALSE(may("effect_observer", "select " + hidden));
   }

@@ -59,17 +59,17 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(
         Defect{"RulesAreOff", "keep_rules", "", "effect.effect"},
         Defect{"EvidenceCanBeChanged", "keep_evidence", "", "effect.attempt"},
-        Defect{"AnExpiredClaimIsFree", "doubt", "case step when 'person' then 'needs_human' else 'in_doubt' end,", "'planned',"},
+        Defect{"AnExpiredClaimIsFree", "mark_in_doubt", "case step when 'operator' then 'needs_review' else 'in_doubt' end,", "'planned',"},
         Defect{"AnyEpochMaySettle", "settle", "if e.state <> 'claimed' or e.epoch <> a.epoch then\n    if", "if e.state <> 'claimed' then\n    if"},
         Defect{"ARefusalBeforeSendingSettlesADoubt", "settle", "(a.phase = 'answered' and a.finished_at <= e.key_valid_until)", "true"},
         Defect{"TheKeyIsValidForEver", "next_step",
                "pg_catalog.clock_timestamp() + p.claim_ttl <= e.key_valid_until", "e.key_valid_until is not null"},
-        Defect{"ACallRenewsTheKey", "take", "key_until := least(key_until, e.key_valid_until);", "null;"},
+        Defect{"ACallRenewsTheKey", "claim_one", "key_until := least(key_until, e.key_valid_until);", "null;"},
         Defect{"LateAnswersAreForgotten", "settle",
-               "perform effect.believe(e);\n    end if;\n    return 'stale'", "null;\n    end if;\n    return 'stale'"},
+               "perform effect.apply_late_answer(e);\n    end if;\n    return 'stale'", "null;\n    end if;\n    return 'stale'"},
         Defect{"NothingSentIsADoubt", "is_harmless", "a.phase = 'nothing'", "false"},
         Defect{"FailingIsNoEffect", "is_harmless", "'unauthorized')", "'unauthorized', 'failing')"},
-        Defect{"DoubtsAreNotCounted", "doubt", "e.doubts + counts::integer", "e.doubts"},
+        Defect{"DoubtsAreNotCounted", "mark_in_doubt", "e.in_doubt_attempts + counts::integer", "e.in_doubt_attempts"},
         Defect{"AnotherRequestUnderTheSameKey", "plan", "hash is distinct from", "false and hash is distinct from"}),
     [](const auto& defect) { return defect.param.name; });
 

@@ -14,9 +14,10 @@ class EffectRules : public ::testing::Test {
  protected:
   EffectRules() : worker(world.login("effect_worker")) {
     for (const auto& [name, settings] : std::map<std::string, std::string>{
-             {"window", "'hold', 'key_window', '1 day'"}, {"ask", "'hold', 'can_ask', true"}, {"hold", "'hold'"}, {"resend", "'resend'"}}) {
-      world.sql("select effect.register('" + name + "', jsonb_build_object('absence_delay', '0', 'retry_reserve', 1000, 'breaker_failures', 1000000, "
-                "'retry_first', '1 microsecond', 'on_doubt', " + settings + "))");
+             {"window", "'hold', 'idempotency_window', '1 day'"}, {"ask", "'hold', 'supports_lookup', true"},
+             {"hold", "'hold'"}, {"resend", "'resend'"}}) {
+      world.sql("select effect.register('" + name + "', jsonb_build_object('lookup_delay', '0', 'retry_budget_burst', 1000, "
+                "'breaker_failures', 1000000, 'retry_first', '1 microsecond', 'in_doubt_policy', " + settings + "))");
     }
   }
 
@@ -25,7 +26,7 @@ class EffectRules : public ::testing::Test {
   }
   // Claims this effect and no other.
   void claim(const std::string& id) {
-    ASSERT_EQ(world.value("select (effect.take(e.id, 'w', p)).effect_id from effect.effect e join effect.provider p on p.name = e.provider "
+    ASSERT_EQ(world.value("select (effect.claim_one(e.id, 'w', p)).effect_id from effect.effect e join effect.provider p on p.name = e.provider "
                           "where e.id = " + id), id);
   }
   void settle(const std::string& id, const std::string& end) {
@@ -76,15 +77,16 @@ class EffectRules : public ::testing::Test {
   }
   std::set<std::string> changes_of(const std::string& id) {
     const std::string free = "worker = null, claim_expires_at = null";
-    const std::string doubted = free + ", doubt_since = coalesce(doubt_since, now()), doubts = doubts + (state = 'claimed')::integer";
-    const std::string anew = "doubt_since = null, generation = generation + (state <> 'claimed')::integer, "
-                             "doubts = case state when 'claimed' then doubts else 0 end, "
+    const std::string doubted = free + ", in_doubt_since = coalesce(in_doubt_since, now()), "
+                                "in_doubt_attempts = in_doubt_attempts + (state = 'claimed')::integer";
+    const std::string anew = "in_doubt_since = null, generation = generation + (state <> 'claimed')::integer, "
+                             "in_doubt_attempts = case state when 'claimed' then in_doubt_attempts else 0 end, "
                              "key_valid_until = case state when 'claimed' then key_valid_until end";
     std::map<std::string, std::string> changes{
         {"claimed", "epoch = epoch + 1, attempts = attempts + 1, worker = 'w', claim_expires_at = now() + interval '1 hour'"},
-        {"planned", free + ", " + anew}, {"in_doubt", doubted}, {"needs_human", doubted}};
+        {"planned", free + ", " + anew}, {"in_doubt", doubted}, {"needs_review", doubted}};
     for (const std::string state : {"done", "failed"}) {
-      for (const std::string evidence : {"answer", "repeat", "ask", "late_answer", "decision"}) {
+      for (const std::string evidence : {"answer", "repeat", "lookup", "late_answer", "decision"}) {
         changes[state + "/" + evidence] = free + ", settled_at = now(), evidence = '" + evidence + "'";
       }
     }
@@ -100,8 +102,9 @@ class EffectRules : public ::testing::Test {
     // No column says by itself what no attempt and no decision has said.
     for (const std::string column :
          {"epoch = epoch + 1", "epoch = epoch - 1", "generation = generation + 1", "attempts = attempts + 1", "attempts = attempts - 1",
-          "doubts = doubts + 1", "doubts = doubts - 1", "key_valid_until = 'infinity'", "key_valid_until = now()", "object = 'x'",
-          "doubt_since = '-infinity'", "evidence = 'answer'", "settled_at = now()", "worker = 'thief'", "claim_expires_at = 'infinity'",
+          "in_doubt_attempts = in_doubt_attempts + 1", "in_doubt_attempts = in_doubt_attempts - 1",
+          "key_valid_until = 'infinity'", "key_valid_until = now()", "object = 'x'",
+          "in_doubt_since = '-infinity'", "evidence = 'answer'", "settled_at = now()", "worker = 'thief'", "claim_expires_at = 'infinity'",
           "target = '{\"to\": \"thief\"}'", "body = 'other'", "request_hash = ''", "effect_key = 'other'", "provider = 'resend'",
           "planned_at = now()", "dedup_key = 'other'", "summary = 'other'"}) {
       EXPECT_FALSE(allowed(column, id)) << situation << ": " << column;
@@ -113,7 +116,7 @@ class EffectRules : public ::testing::Test {
   int keys = 0;
 };
 
-const std::set<std::string> doubt{"in_doubt", "needs_human"};
+const std::set<std::string> doubt{"in_doubt", "needs_review"};
 
 TEST_F(EffectRules, AnEffectThatIsPlannedCanBeClaimedAndNothingElse) {
   expect(plan("hold"), {"claimed"}, "planned");
@@ -152,22 +155,22 @@ TEST_F(EffectRules, ALaterAttemptSettlesADoubtOnlyIfItSpeaksForTheEarlierOne) {
   expect(claimed_again("window", "'nothing', null"), doubt, "repeat, nothing");
   expect(claimed_again("window", "'nothing', 'refused'"), doubt, "repeat, refused before it was sent");
   expect(claimed_again("window", "'answered', 'not_now'"), doubt, "repeat, not now");
-  expect(claimed_again("window", "'answered', 'done'"), {"done/repeat", "in_doubt", "needs_human"}, "repeat, done");
-  expect(claimed_again("window", "'answered', 'refused'"), {"failed/repeat", "in_doubt", "needs_human"}, "repeat, refused");
+  expect(claimed_again("window", "'answered', 'done'"), {"done/repeat", "in_doubt", "needs_review"}, "repeat, done");
+  expect(claimed_again("window", "'answered', 'refused'"), {"failed/repeat", "in_doubt", "needs_review"}, "repeat, refused");
   expect(claimed_again("resend", "'answered', 'refused'"), doubt, "repeat without a window, refused");
   expect(claimed_again("ask", "'answered', 'refused'"), doubt, "ask, refused");
-  expect(claimed_again("ask", "'answered', 'done'"), {"done/ask", "in_doubt", "needs_human"}, "ask, done");
-  expect(claimed_again("ask", "'answered', 'absent'"), {"planned", "in_doubt", "needs_human"}, "ask, absent");
+  expect(claimed_again("ask", "'answered', 'done'"), {"done/lookup", "in_doubt", "needs_review"}, "ask, done");
+  expect(claimed_again("ask", "'answered', 'absent'"), {"planned", "in_doubt", "needs_review"}, "ask, absent");
 }
 
 TEST_F(EffectRules, ADoubtIsResolvedByARuleOrAPerson) {
-  expect(in_doubt("window"), {"claimed", "in_doubt", "needs_human"}, "in doubt, within the window");
+  expect(in_doubt("window"), {"claimed", "in_doubt", "needs_review"}, "in doubt, within the window");
   const std::string over = in_doubt("window");
   quietly("update effect.effect set key_valid_until = now() where id = " + over);
   expect(over, doubt, "in doubt, after the window");
   const std::string late = in_doubt("window");
   quietly("update effect.attempt set (phase, answer, late) = ('answered', 'done', true) where effect = " + late);
-  expect(late, {"done/late_answer", "in_doubt", "needs_human"}, "in doubt, with a late answer");
+  expect(late, {"done/late_answer", "in_doubt", "needs_review"}, "in doubt, with a late answer");
 
   expect(in_doubt("hold"), {}, "needs a person");
   for (const auto& [resolution, legal] :
@@ -213,8 +216,8 @@ TEST_F(EffectRules, AttemptsAreOfAClaimAndFinishedOnce) {
                             "where id = " + id + "; ";
   EXPECT_FALSE(attempt(claim + insert + "2, 'repeat', 'w')"));
   EXPECT_FALSE(attempt(claim + insert + "2, 'call', 'w')"));
-  EXPECT_FALSE(attempt(claim + insert + "2, 'ask', 'thief')"));
-  EXPECT_TRUE(attempt(claim + insert + "2, 'ask', 'w')"));
+  EXPECT_FALSE(attempt(claim + insert + "2, 'lookup', 'thief')"));
+  EXPECT_TRUE(attempt(claim + insert + "2, 'lookup', 'w')"));
 }
 
 TEST_F(EffectRules, OnlyWhatIsSettledIsDeleted) {

@@ -141,7 +141,7 @@ TEST_F(EffectWorkerTest, AnExceptionOfTheAdapterIsADoubt) {
   calls.answer = [](const Request&) -> Outcome { throw std::runtime_error("a defect"); };
   world.plan("p", "n", 1);
   Running worker(options());
-  settles("1 needs_human");
+  settles("1 needs_review");
   worker.stop();
   EXPECT_EQ(world.value("select phase || ' ' || error from effect.attempt"), "sent the adapter threw: a defect");
   EXPECT_EQ(events, std::vector{EffectEvent::Kind::adapter_threw});
@@ -160,7 +160,7 @@ TEST_F(EffectWorkerTest, AStopFinishesTheCallUnderWayAndGivesTheOthersBack) {
   go = true;
   stopper.join();
   EXPECT_EQ(states(), "1 done, 4 planned");
-  EXPECT_EQ(world.value("select failures from effect.pressure"), "0") << "the provider has nothing to do with it";
+  EXPECT_EQ(world.value("select failures from effect.throttle"), "0") << "the provider has nothing to do with it";
 }
 
 TEST_F(EffectWorkerTest, AClaimWhoseTimeIsOverIsGivenBackWithoutACall) {
@@ -289,9 +289,9 @@ TEST_F(EffectWorkerTest, WhoIsNotKnownIsNotTriedFurtherAndNoEffectFails) {
   };
   world.plan("p", "n", 20);
   Running worker(options());
-  eventually("the breaker opens", [&] { return world.value("select open_until is not null from effect.pressure") == "t"; });
+  eventually("the breaker opens", [&] { return world.value("select open_until is not null from effect.throttle") == "t"; });
   EXPECT_EQ(calls.count(), 1U);
-  EXPECT_EQ(world.value("select count(*) from effect.effect where state in ('done', 'failed', 'needs_human')"), "0");
+  EXPECT_EQ(world.value("select count(*) from effect.effect where state in ('done', 'failed', 'needs_review')"), "0");
   known = true;
   settles("20 done");
 }
@@ -312,7 +312,7 @@ TEST_F(EffectWorkerTest, AnOutageCostsNoMoreThanTheBudget) {
   for (int i = 0; i < 10; ++i) workers.push_back(std::make_unique<Running>(options()));
   eventually("the first call", [&] { return calls.count() > 0; });
   const auto begun = Clock::now();
-  eventually("the breaker opens", [&] { return world.value("select opened > 0 from effect.pressure") == "t" && calls.under_way == 0; });
+  eventually("the breaker opens", [&] { return world.value("select opened > 0 from effect.throttle") == "t" && calls.under_way == 0; });
   const std::size_t until_open = calls.count();
   calls.most_at_once = 0;
   eventually("the outage is over", [&] { return Clock::now() > begun + outage; }, Millis{outage.count() + 30'000});
@@ -342,7 +342,7 @@ TEST_F(EffectWorkerTest, AnOutageUsesUpNoDoubts) {
   world.plan("p", "n", 2);
   Running worker(options());
   eventually("twenty calls", [&] { return calls.count() >= 20; });
-  EXPECT_EQ(world.value("select count(*) from effect.effect where state = 'needs_human'"), "0");
+  EXPECT_EQ(world.value("select count(*) from effect.effect where state = 'needs_review'"), "0");
   away = false;
   settles("2 done");
 }

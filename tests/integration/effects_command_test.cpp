@@ -15,7 +15,7 @@ using test::World;
 class EffectsCommand : public ::testing::Test {
  protected:
   EffectsCommand() {
-    world.sql("select effect.register('bank', '{\"on_doubt\": \"hold\"}')");
+    world.sql("select effect.register('bank', '{\"in_doubt_policy\": \"hold\"}')");
     world.sql("select inbox.register('mailer')");
   }
   // Plans an effect and returns its id.
@@ -48,8 +48,8 @@ TEST_F(EffectsCommand, ListsThoseOfWhichNobodyKnows) {
   ASSERT_EQ(listed["total"], 1) << listed;
   const json& e = listed["effects"][0];
   EXPECT_EQ(e["id"], std::stoll(lost));
-  EXPECT_EQ(e["state"], "needs_human");
-  EXPECT_EQ(e["next_step"], "person");
+  EXPECT_EQ(e["state"], "needs_review");
+  EXPECT_EQ(e["next_step"], "operator");
   EXPECT_EQ(e["last_attempt"]["phase"], "sent");
   EXPECT_EQ(e["last_attempt"]["error"], "the connection was closed");
   EXPECT_EQ(run({"list", "--state", "all"})["total"], 2);
@@ -163,7 +163,7 @@ TEST_F(EffectsCommand, TraceFollowsAMessageToItsEffect) {
 
 TEST_F(EffectsCommand, LooksAtTheConsumersDatabase) {
   World consumer(test::shared_postgres(), nullptr, "inbox,effect");
-  consumer.sql("select effect.register('bank', '{\"on_doubt\": \"hold\"}')");
+  consumer.sql("select effect.register('bank', '{\"in_doubt_policy\": \"hold\"}')");
   consumer.sql("select effect.plan('bank', 'elsewhere', '{}', '')");
   world.environment["OUTBOX_RELAY_CONSUMER_DSN"] = consumer.dsn();
   const json listed = run({"list", "--state", "all"});

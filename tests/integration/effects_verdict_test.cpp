@@ -16,7 +16,7 @@ class EffectsVerdictTest : public ::testing::Test {
   EffectsVerdictTest() {
     world.sql("create schema shop");
     world.sql("create table shop.effect (id text primary key, key text, nth bigint, kind text)");
-    world.sql("select effect.register('bank', '{\"on_doubt\": \"hold\"}')");
+    world.sql("select effect.register('bank', '{\"in_doubt_policy\": \"hold\"}')");
     for (const char* kind : {"emails", "charges", "uploads"}) {
       const std::string id = std::string("order-1-") + kind;
       world.sql("insert into shop.effect values ('" + id + "', 'anna', 1, '" + kind + "')");

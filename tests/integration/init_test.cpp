@@ -348,8 +348,8 @@ TEST_F(SchemasTest, RepeatedInitRestoresFunctionsViewsTriggersAndGrants) {
   sql("drop view inbox.statistics; drop trigger keep_handled on inbox.parked; revoke usage on schema inbox from inbox_consumer");
   sql("create or replace function effect.is_harmless(a effect.attempt) returns boolean language sql immutable as $$ select true $$; "
       "drop trigger keep_rules on effect.effect; drop trigger keep_evidence on effect.attempt; "
-      "create or replace view effect.needs_human as select u.id, u.provider, u.effect_key, u.summary, u.dedup_key, u.doubt_since, u.attempts, "
-      "u.doubts, u.kind, u.started_at, u.finished_at, u.phase, u.answer, u.status, u.request_id, u.error, u.key_valid_until "
+      "create or replace view effect.needs_review as select u.id, u.provider, u.effect_key, u.summary, u.dedup_key, u.in_doubt_since, u.attempts, "
+      "u.in_doubt_attempts, u.kind, u.started_at, u.finished_at, u.phase, u.answer, u.status, u.request_id, u.error, u.key_valid_until "
       "from effect.unsettled u where false; revoke all on all tables in schema effect from effect_worker");
   for (const Schema schema : all_schemas) EXPECT_NE(dumped(dsn, schema), before[schema]);
   init_schemas("outbox,inbox,effect");

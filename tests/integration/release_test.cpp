@@ -246,8 +246,8 @@ TEST_F(ReleaseTest, ADecisionThatIsMadeWhileTheRelayChoosesIsNotOverwritten) {
   world.deliver();
   world.sql("alter function outbox.releasable rename to releasable_at_once");
   world.sql("create function outbox.releasable(by_key boolean, rows_max integer, bytes_max bigint) "
-            "returns table (parked_for bigint, seq bigint, bytes bigint, beyond boolean) language plpgsql as $$ begin "
-            "return query select r.parked_for, r.seq, r.bytes, r.beyond from outbox.releasable_at_once(by_key, rows_max, bytes_max) r; "
+            "returns table (parked_for bigint, seq bigint, bytes bigint, next_leader boolean) language plpgsql as $$ begin "
+            "return query select r.parked_for, r.seq, r.bytes, r.next_leader from outbox.releasable_at_once(by_key, rows_max, bytes_max) r; "
             "if rows_max > 1 then perform pg_advisory_xact_lock_shared(7); end if; end $$");
   world.sql("grant execute on all functions in schema outbox to outbox_relay, outbox_operator");
   pqxx::connection somebody(world.dsn());

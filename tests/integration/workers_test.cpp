@@ -66,12 +66,12 @@ TEST_F(Workers, CarryOutEachEffectOnceAlthoughTheyAreKilled) {
   for (const int done_before : {10, 30, 50}) {
     std::vector<test::Process> doomed;
     for (const char* kind : {"charge", "email", "upload"}) doomed.push_back(start(kind));
-    test::eventually("some are carried out", [&] { return count("'done', 'needs_human'") >= done_before; });
+    test::eventually("some are carried out", [&] { return count("'done', 'needs_review'") >= done_before; });
     for (const auto& process : doomed) process.signal(SIGKILL);
   }
   std::vector<test::Process> workers;
   for (const char* kind : {"charge", "email", "upload"}) workers.push_back(start(kind));
-  test::eventually("nothing is left to rules", [&] { return count("'done', 'needs_human'") == 3 * orders; }, Millis{120'000});
+  test::eventually("nothing is left to rules", [&] { return count("'done', 'needs_review'") == 3 * orders; }, Millis{120'000});
 
   for (int n = 1; n <= orders; ++n) {
     EXPECT_EQ(times("charge", n), 1U) << n;
@@ -80,7 +80,7 @@ TEST_F(Workers, CarryOutEachEffectOnceAlthoughTheyAreKilled) {
     EXPECT_LE(times("email", n), 1U) << n;
     EXPECT_EQ(state == "done" && times("email", n) != 1, false) << n;
   }
-  EXPECT_EQ(count("'needs_human'"), std::stol(world_.value("select count(*) from effect.needs_human where provider = 'mail'")));
+  EXPECT_EQ(count("'needs_review'"), std::stol(world_.value("select count(*) from effect.needs_review where provider = 'mail'")));
   for (auto& worker : workers) {
     worker.signal(SIGTERM);
     EXPECT_EQ(worker.wait(), 0) << worker.output();

@@ -36,11 +36,11 @@ inline void judge_effect(Findings& found, EffectWorld& world, const StandIns& pr
   const std::string what = planned.key + " is " + state + ", and was carried out " + std::to_string(times) + " times";
   ++found.asked;
   found.carried_out += times > 0;
-  found.persons += state == "needs_human";
+  found.persons += state == "needs_review";
   if (times > 1 && !promise.resends) found.wrong(&Findings::repeated, what, times - 1);
   if (state == "done" && times == 0) found.wrong(&Findings::lost, what);
   if (state == "failed" && (times > 0 || !promise.may_fail)) found.wrong(times > 0 ? &Findings::journal : &Findings::lost, what);
-  if (state == "needs_human" ? promise.once : state != "done" && state != "failed") found.wrong(&Findings::stuck, what);
+  if (state == "needs_review" ? promise.once : state != "done" && state != "failed") found.wrong(&Findings::stuck, what);
 }
 
 }  // namespace outbox::test

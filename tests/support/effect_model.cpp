@@ -16,10 +16,10 @@ bool ModelEffect::carried_out() const {
 
 std::string ModelEffect::next_step(const ModelRules& rules) const {
   if (carried_out()) return "late_answer";
-  if (doubts >= rules.doubts_max) return "person";
+  if (doubts >= rules.doubts_max) return "operator";
   if (rules.window && key == Key::live) return "repeat";
-  if (rules.can_ask) return "ask";
-  return rules.hold ? "person" : "repeat";
+  if (rules.can_ask) return "lookup";
+  return rules.hold ? "operator" : "repeat";
 }
 
 void ModelEffect::settled(const std::string& how, const std::string& why) {
@@ -30,7 +30,7 @@ void ModelEffect::settled(const std::string& how, const std::string& why) {
 std::string ModelEffect::doubt(const ModelRules& rules, bool counts) {
   doubts += counts ? 1 : 0;
   doubtful = true;
-  return state = next_step(rules) == "person" ? "needs_human" : "in_doubt";
+  return state = next_step(rules) == "operator" ? "needs_review" : "in_doubt";
 }
 
 void ModelEffect::expire(const ModelRules& rules) {
@@ -52,8 +52,8 @@ std::optional<std::string> ModelEffect::take(const ModelRules& rules) {
     } else if (!seen || key == Key::none) {
       key = Key::live;
     }
-  } else if (step == "person") {
-    state = "needs_human";
+  } else if (step == "operator") {
+    state = "needs_review";
     return std::nullopt;
   }
   state = "claimed";
@@ -83,7 +83,7 @@ std::string ModelEffect::settle(const ModelRules& rules, std::int64_t of, const 
     settled("done", how);
   } else if (carried_out()) {
     settled("done", "late_answer");
-  } else if (a.answer == "refused" && a.kind != "ask" && (!doubtful || (a.phase == "answered" && key == Key::live))) {
+  } else if (a.answer == "refused" && a.kind != "lookup" && (!doubtful || (a.phase == "answered" && key == Key::live))) {
     settled("failed", how);
   } else if (a.answer == "absent" || (harmless && !doubtful)) {
     state = "planned";
@@ -96,7 +96,7 @@ std::string ModelEffect::settle(const ModelRules& rules, std::int64_t of, const 
 
 std::optional<std::string> ModelEffect::resolve(const ModelRules& rules, const std::string& resolution) {
   if (state == "claimed" && overdue) expire(rules);
-  const bool doubted = state == "in_doubt" || state == "needs_human";
+  const bool doubted = state == "in_doubt" || state == "needs_review";
   if (!doubted && (state != "planned" || resolution != "failed")) return std::nullopt;
   if (resolution == "resend") {
     state = "planned";
@@ -173,7 +173,7 @@ class Run {
     sql(owner_, "set session_replication_role = replica; " + statement + "; set session_replication_role = origin");
   }
   void arrange() {
-    quietly("update effect.effect set not_before = 'infinity'; update effect.pressure set tokens = 1000, failures = 0, opened = 0, probing_until = "
+    quietly("update effect.effect set not_before = 'infinity'; update effect.throttle set tokens = 1000, failures = 0, opened = 0, probing_until = "
             "null, open_until = " + std::string(breaker_open_ ? "clock_timestamp() - interval '1 millisecond'" : "null"));
   }
 
@@ -189,11 +189,13 @@ class Run {
   void change_rules() {
     rules_ = {pick(2) == 0, pick(3) != 0, pick(2) == 0, 1 + static_cast<int>(pick(4))};
     tell("register hold=" + std::to_string(rules_.hold) + " window=" + std::to_string(rules_.window) + " ask=" + std::to_string(rules_.can_ask) +
-         " doubts_max=" + std::to_string(rules_.doubts_max));
-    sql(worker_, std::string("select effect.register('p', jsonb_build_object('on_doubt', '") + (rules_.hold ? "hold" : "resend") +
-                     "', 'key_window', " + (rules_.window ? "'10 hours'" : "null") + ", 'can_ask', " + (rules_.can_ask ? "true" : "false") +
-                     ", 'doubts_max', " + std::to_string(rules_.doubts_max) + ", 'window_margin', '0', 'absence_delay', '0', 'claim_ttl', '1 hour', "
-                     "'retry_first', '1 hour', 'retry_max', '1 hour', 'retry_reserve', 1000, 'breaker_failures', 1000000, 'probe_first', '1 hour'))");
+         " in_doubt_attempts_max=" + std::to_string(rules_.doubts_max));
+    sql(worker_, std::string("select effect.register('p', jsonb_build_object('in_doubt_policy', '") + (rules_.hold ? "hold" : "resend") +
+                     "', 'idempotency_window', " + (rules_.window ? "'10 hours'" : "null") +
+                     ", 'supports_lookup', " + (rules_.can_ask ? "true" : "false") +
+                     ", 'in_doubt_attempts_max', " + std::to_string(rules_.doubts_max) +
+                     ", 'window_margin', '0', 'lookup_delay', '0', 'claim_ttl', '1 hour', 'retry_first', '1 hour', 'retry_max', '1 hour', "
+                     "'retry_budget_burst', 1000, 'breaker_failures', 1000000, 'probe_first', '1 hour'))");
   }
   void breaker() {
     breaker_open_ = !breaker_open_;
@@ -258,7 +260,7 @@ class Run {
     tell("settle " + std::to_string(id) + " epoch " + std::to_string(epoch) + " " + phase + "/" + answer);
     ModelEffect& e = effects_[id];
     const bool contradiction = ((phase == "answered") != !answer.empty() && !(phase == "nothing" && answer == "refused")) ||
-                               (answer == "absent" && e.attempts[epoch].kind != "ask");
+                               (answer == "absent" && e.attempts[epoch].kind != "lookup");
     const auto said = ask(worker_, "select effect.settle(" + std::to_string(id) + ", " + std::to_string(epoch) + ", " + quoted(phase) + ", " +
                                        quoted(answer) + ", error => 'model')");
     if (contradiction && e.attempts[epoch].phase.empty()) return expect("settle", said, std::nullopt);
@@ -300,7 +302,8 @@ class Run {
         "effect.effect set state = 'done', settled_at = clock_timestamp(), evidence = 'answer', worker = null, claim_expires_at = null",
         "effect.effect set state = 'failed', settled_at = clock_timestamp(), evidence = 'repeat', worker = null, claim_expires_at = null",
         "effect.effect set state = 'done', settled_at = clock_timestamp(), evidence = 'decision', worker = null, claim_expires_at = null",
-        "effect.effect set epoch = epoch + 1", "effect.effect set generation = generation + 1", "effect.effect set doubts = doubts + 1",
+        "effect.effect set epoch = epoch + 1", "effect.effect set generation = generation + 1",
+        "effect.effect set in_doubt_attempts = in_doubt_attempts + 1",
         "effect.effect set key_valid_until = 'infinity'", "effect.effect set state = 'claimed', worker = 'thief', claim_expires_at = 'infinity'"};
     const std::string change = changes[pick(std::size(changes))];
     tell("forge " + std::to_string(*id) + " " + change);
@@ -325,9 +328,11 @@ class Run {
   }
   void compare() {
     const auto rows = sql(owner_,
-        "select e.id, e.id || ' ' || e.state || ' epoch ' || e.epoch || ' generation ' || e.generation || ' doubts ' || e.doubts || ' ' || "
-        "coalesce(e.evidence, '') || case when e.doubt_since is not null then ' doubtful' else '' end || ' key ' || case when e.key_valid_until is "
-        "null then 'none' when e.key_valid_until > clock_timestamp() then 'live' else 'dead' end || coalesce((select string_agg(' | ' || a.epoch "
+        "select e.id, e.id || ' ' || e.state || ' epoch ' || e.epoch || ' generation ' || e.generation || ' doubts ' || e.in_doubt_attempts || "
+        "' ' || coalesce(e.evidence, '') || case when e.in_doubt_since is not null then ' doubtful' else '' end || ' key ' || "
+        "case when e.key_valid_until is null then 'none' "
+        "when e.key_valid_until > clock_timestamp() then 'live' else 'dead' end || "
+        "coalesce((select string_agg(' | ' || a.epoch "
         "|| ' ' || a.kind || ' ' || coalesce(a.phase, '') || '/' || coalesce(a.answer, '') || case when a.late then ' late' else '' end, '' order "
         "by a.epoch) from effect.attempt a where a.effect = e.id), '') from effect.effect e order by e.id");
     if (static_cast<std::size_t>(rows.size()) != effects_.size()) throw Objection("another number of effects");

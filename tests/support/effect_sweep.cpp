@@ -98,8 +98,8 @@ Findings EffectSweep::run() {
   kill_at_each_call(found);
   settle_the_rest(found);
   for (const PlannedEffect& p : planned_) judge_effect(found, world_, providers_, p, {.once = provider_.tells_repeats});
-  const std::string listed = world_.value("select count(*) from effect.needs_human");
-  if (listed != std::to_string(found.persons)) found.wrong(&Findings::journal, "effect.needs_human lists " + listed + " doubts");
+  const std::string listed = world_.value("select count(*) from effect.needs_review");
+  if (listed != std::to_string(found.persons)) found.wrong(&Findings::journal, "effect.needs_review lists " + listed + " doubts");
   return found;
 }
 

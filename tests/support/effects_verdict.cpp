@@ -44,7 +44,7 @@ std::map<std::string, Effect> committed(const std::string& dsn) {
   pqxx::connection connection(dsn);
   pqxx::transaction<pqxx::repeatable_read> tx(connection);
   std::map<std::string, Effect> effects;
-  for (const auto& row : tx.exec("select s.id, s.kind, coalesce(e.state, 'never planned'), e.doubt_since is not null "
+  for (const auto& row : tx.exec("select s.id, s.kind, coalesce(e.state, 'never planned'), e.in_doubt_since is not null "
                                  "from shop.effect s left join effect.effect e on e.dedup_key = s.id")) {
     effects[row[0].as<std::string>()] = {row[1].as<std::string>(), row[2].as<std::string>(), row[3].as<bool>()};
   }

@@ -22,7 +22,7 @@ begin
       and f.claim_expires_at < pg_catalog.clock_timestamp()
     order by f.claim_expires_at limit 100 for update skip locked
   loop
-    perform effect.doubt(e, true, null);
+    perform effect.mark_in_doubt(e, true, null);
     expired := expired + 1;
   end loop;
   return expired;
@@ -32,8 +32,8 @@ comment on function effect.expire(text) is
   'Marks effects whose claims have expired as in doubt, and returns how many. claim() calls it '
   'first.';
 
-create or replace function effect.take(
-  taken bigint, taker text, p effect.provider)
+create or replace function effect.claim_one(
+  candidate bigint, claimed_by text, p effect.provider)
 returns effect.claimed language plpgsql volatile as $$
 declare
   e         effect.effect;
@@ -41,43 +41,43 @@ declare
   last      timestamptz;
   key_until timestamptz;
 begin
-  select f.* into e from effect.effect f where f.id = taken;
+  select f.* into e from effect.effect f where f.id = candidate;
   step := case when e.attempts = 0 then 'call' else effect.next_step(e) end;
   if step = 'late_answer' then
-    perform effect.believe(e);
+    perform effect.apply_late_answer(e);
     return null;
   elsif e.state = 'planned' then
     step := 'call';
-    key_until := pg_catalog.clock_timestamp() + p.key_window - p.window_margin;
+    key_until := pg_catalog.clock_timestamp() + p.idempotency_window - p.window_margin;
     -- The provider may have received the key in an earlier attempt: then its window began earlier.
     if key_until is not null and e.attempts > 0 and exists (
       select from effect.attempt a
       where a.effect = e.id and a.phase is distinct from 'nothing') then
       key_until := least(key_until, e.key_valid_until);
     end if;
-  elsif step = 'person' then
-    update effect.effect f set state = 'needs_human' where f.id = e.id;
+  elsif step = 'operator' then
+    update effect.effect f set state = 'needs_review' where f.id = e.id;
     return null;
-  elsif step = 'ask' then
+  elsif step = 'lookup' then
     select pg_catalog.max(coalesce(a.finished_at, a.started_at + p.claim_ttl)) into last
-    from effect.attempt a where a.effect = e.id and a.kind <> 'ask';
-    if last + p.absence_delay > pg_catalog.clock_timestamp() then
-      update effect.effect f set not_before = last + p.absence_delay where f.id = e.id;
+    from effect.attempt a where a.effect = e.id and a.kind <> 'lookup';
+    if last + p.lookup_delay > pg_catalog.clock_timestamp() then
+      update effect.effect f set not_before = last + p.lookup_delay where f.id = e.id;
       return null;
     end if;
   end if;
   update effect.effect f
-  set state = 'claimed', epoch = e.epoch + 1, attempts = e.attempts + 1, worker = taker,
+  set state = 'claimed', epoch = e.epoch + 1, attempts = e.attempts + 1, worker = claimed_by,
       claim_expires_at = pg_catalog.clock_timestamp() + p.claim_ttl,
       key_valid_until = case step when 'call' then key_until else e.key_valid_until end
   where f.id = e.id;
   insert into effect.attempt (effect, epoch, kind, worker)
-  values (e.id, e.epoch + 1, step, taker);
+  values (e.id, e.epoch + 1, step, claimed_by);
   return row(e.id, e.epoch + 1, step, e.attempts + 1, e.effect_key, effect.provider_key(e),
              e.target, e.body, p.claim_ttl);
 end
 $$;
-comment on function effect.take(bigint, text, effect.provider) is
+comment on function effect.claim_one(bigint, text, effect.provider) is
   'Claims one effect that the transaction has locked, or resolves it without an attempt; null: '
   'nothing was claimed. For claim().';
 
@@ -90,7 +90,7 @@ language plpgsql volatile set enable_seqscan = off set enable_sort = off as $$
 declare
   now_at      constant timestamptz := pg_catalog.clock_timestamp();
   p           effect.provider;
-  q           effect.pressure;
+  q           effect.throttle;
   room        integer := effects_max;
   ids         bigint[] := '{}';
   retries_max integer := 0;
@@ -105,13 +105,13 @@ begin
   end if;
   perform effect.expire(p.name);
   -- Workers wait for each other only where something is counted.
-  select r.* into q from effect.pressure r where r.provider = p.name;
-  if q.open_until is not null or q.tokens < p.retry_reserve or exists (
+  select r.* into q from effect.throttle r where r.provider = p.name;
+  if q.open_until is not null or q.tokens < p.retry_budget_burst or exists (
     select from effect.effect e
     where e.provider = p.name
       and (e.state = 'in_doubt' or (e.state = 'planned' and e.attempts > 0))
       and e.not_before <= now_at) then
-    select r.* into q from effect.pressure r where r.provider = p.name for update;
+    select r.* into q from effect.throttle r where r.provider = p.name for update;
     counted := true;
   end if;
   if q.open_until > now_at or q.probing_until > now_at then
@@ -120,7 +120,7 @@ begin
   if q.open_until is not null then
     room := 1;
   end if;
-  q.tokens := least(p.retry_reserve,
+  q.tokens := least(p.retry_budget_burst,
                     q.tokens + extract(epoch from greatest(now_at - q.refilled_at, interval '0'))
                                / 60 * p.retry_per_minute);
   if counted then
@@ -150,18 +150,18 @@ begin
                       order by e.planned_at limit room - pg_catalog.cardinality(ids)
                       for update skip locked);
   for i in 1 .. pg_catalog.cardinality(ids) loop
-    one := effect.take(ids[i], claim.worker, p);
+    one := effect.claim_one(ids[i], claim.worker, p);
     if one.effect_id is null then
       continue;
     end if;
     q.tokens := case when one.attempts = 1
-                     then least(p.retry_reserve, q.tokens + p.retry_share)
+                     then least(p.retry_budget_burst, q.tokens + p.retry_budget_ratio)
                      else q.tokens - 1 end;
     q.probing_until := case when q.open_until is not null then now_at + p.claim_ttl end;
     return next one;
   end loop;
   if counted and pg_catalog.cardinality(ids) > 0 then
-    update effect.pressure r
+    update effect.throttle r
     set tokens = q.tokens, refilled_at = now_at, probing_until = q.probing_until
     where r.provider = p.name;
   end if;

@@ -14,7 +14,7 @@ begin
   end if;
   if e.state = 'claimed' and e.claim_expires_at < pg_catalog.clock_timestamp() then
     -- Without a worker, nobody else marks it.
-    perform effect.doubt(e, true, null);
+    perform effect.mark_in_doubt(e, true, null);
     select f.* into e from effect.effect f where f.id = resolve.effect_id;
   end if;
   if e.state = 'claimed' then
@@ -31,8 +31,8 @@ begin
   if resolve.resolution = 'resend' then
     update effect.effect f
     set state = 'planned', generation = e.generation + 1,
-        resent_as = e.effect_key || '##' || (e.generation + 1), doubt_since = null,
-        doubts = 0, key_valid_until = null, not_before = pg_catalog.clock_timestamp()
+        resent_as = e.effect_key || '##' || (e.generation + 1), in_doubt_since = null,
+        in_doubt_attempts = 0, key_valid_until = null, not_before = pg_catalog.clock_timestamp()
     where f.id = e.id;
     return 'planned';
   end if;

@@ -18,27 +18,27 @@ begin
             hint = 'The settings are the columns of effect.provider.';
   end if;
   if not exists (select from effect.provider o where o.name = register.provider) then
-    insert into effect.provider (name, on_doubt)
-    values (register.provider, settings ->> 'on_doubt') on conflict (name) do nothing;
+    insert into effect.provider (name, in_doubt_policy)
+    values (register.provider, settings ->> 'in_doubt_policy') on conflict (name) do nothing;
   end if;
   -- A stronger lock would wait for every transaction that has planned an effect.
   select o.* into p from effect.provider o where o.name = register.provider for no key update;
   p := pg_catalog.jsonb_populate_record(p, settings);
   update effect.provider o
-  set (on_doubt, key_window, window_margin, can_ask, absence_delay, claim_ttl,
-       doubts_max, retry_first, retry_max, retry_share, retry_reserve,
+  set (in_doubt_policy, idempotency_window, window_margin, supports_lookup, lookup_delay, claim_ttl,
+       in_doubt_attempts_max, retry_first, retry_max, retry_budget_ratio, retry_budget_burst,
        retry_per_minute, breaker_failures, probe_first, probe_max)
-    = (p.on_doubt, p.key_window, p.window_margin, p.can_ask, p.absence_delay,
-       p.claim_ttl, p.doubts_max, p.retry_first, p.retry_max, p.retry_share,
-       p.retry_reserve, p.retry_per_minute, p.breaker_failures, p.probe_first, p.probe_max)
+    = (p.in_doubt_policy, p.idempotency_window, p.window_margin, p.supports_lookup, p.lookup_delay,
+       p.claim_ttl, p.in_doubt_attempts_max, p.retry_first, p.retry_max, p.retry_budget_ratio,
+       p.retry_budget_burst, p.retry_per_minute, p.breaker_failures, p.probe_first, p.probe_max)
   where o.name = p.name and o is distinct from p;
-  insert into effect.pressure (provider, tokens) values (p.name, p.retry_reserve)
+  insert into effect.throttle (provider, tokens) values (p.name, p.retry_budget_burst)
     on conflict do nothing;
 end
 $$;
 comment on function effect.register(text, jsonb) is
   'Registers a provider, or changes its settings: the columns of effect.provider. '
-  'on_doubt is required the first time.';
+  'in_doubt_policy is required the first time.';
 
 create or replace function effect.hash_of(target jsonb, body bytea)
 returns bytea language sql stable as $$

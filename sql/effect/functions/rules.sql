@@ -15,12 +15,12 @@ create or replace function effect.next_step(e effect.effect)
 returns text language sql stable as $$
   select case when exists (select from effect.attempt a where a.effect = e.id and a.answer = 'done')
                 then 'late_answer'
-              when e.doubts >= p.doubts_max then 'person'
-              when p.key_window is not null
+              when e.in_doubt_attempts >= p.in_doubt_attempts_max then 'operator'
+              when p.idempotency_window is not null
                    and pg_catalog.clock_timestamp() + p.claim_ttl <= e.key_valid_until then 'repeat'
-              when p.can_ask then 'ask'
-              when p.on_doubt = 'resend' then 'repeat'
-              else 'person' end
+              when p.supports_lookup then 'lookup'
+              when p.in_doubt_policy = 'resend' then 'repeat'
+              else 'operator' end
   from effect.provider p where p.name = e.provider
 $$;
 comment on function effect.next_step(effect.effect) is
@@ -30,7 +30,7 @@ comment on function effect.next_step(effect.effect) is
 -- A refusal of a repeat covers the earlier attempts only while the provider deduplicates by the
 -- key, and never when the request was refused before it was sent. The time is that of the answer:
 -- a repeat that was claimed in time can arrive too late.
-create or replace function effect.is_shown(
+create or replace function effect.has_evidence(
   o effect.effect, n effect.effect, a effect.attempt)
 returns boolean language plpgsql stable as $$
 begin
@@ -49,54 +49,54 @@ begin
     and n.evidence = case a.kind when 'call' then 'answer' else a.kind end
     and case n.state
           when 'done' then a.answer = 'done'
-          else a.answer = 'refused' and a.kind <> 'ask'
-               and (o.doubt_since is null
+          else a.answer = 'refused' and a.kind <> 'lookup'
+               and (o.in_doubt_since is null
                     or (a.phase = 'answered' and a.finished_at <= o.key_valid_until)) end, false);
 end
 $$;
-comment on function effect.is_shown(effect.effect, effect.effect, effect.attempt) is
+comment on function effect.has_evidence(effect.effect, effect.effect, effect.attempt) is
   'Whether there is evidence for settling an effect: o before, n after the change, a the '
   'attempt of the present claim.';
 
-create or replace function effect.fault_of(
+create or replace function effect.transition_error(
   o effect.effect, n effect.effect, a effect.attempt)
 returns text language plpgsql stable as $$
 begin
   case o.state || ' ' || n.state
     when 'planned claimed' then return null;
     when 'in_doubt claimed' then
-      return case when effect.next_step(o) not in ('repeat', 'ask')
+      return case when effect.next_step(o) not in ('repeat', 'lookup')
                   then 'only an operator can resolve it' end;
     when 'claimed planned' then
       if not coalesce(effect.is_harmless(a) or a.answer = 'absent', false) then
         return 'no attempt shows that there was no effect';
       end if;
-      return case when o.doubt_since is not null and a.answer is distinct from 'absent'
+      return case when o.in_doubt_since is not null and a.answer is distinct from 'absent'
                   then 'an earlier attempt is in doubt' end;
-    when 'claimed in_doubt', 'claimed needs_human' then
+    when 'claimed in_doubt', 'claimed needs_review' then
       return case when a.finished_at is null and o.claim_expires_at > pg_catalog.clock_timestamp()
                   then 'an attempt is under way' end;
     when 'claimed done', 'claimed failed', 'planned done', 'planned failed',
-         'in_doubt done', 'in_doubt failed', 'needs_human done', 'needs_human failed' then
-      return case when not effect.is_shown(o, n, a)
+         'in_doubt done', 'in_doubt failed', 'needs_review done', 'needs_review failed' then
+      return case when not effect.has_evidence(o, n, a)
                   then 'neither an answer nor a decision supports it' end;
-    when 'in_doubt planned', 'needs_human planned' then
+    when 'in_doubt planned', 'needs_review planned' then
       return case when n.generation = o.generation then 'a resent effect needs a new key' end;
-    when 'in_doubt needs_human', 'planned planned', 'in_doubt in_doubt' then return null;
+    when 'in_doubt needs_review', 'planned planned', 'in_doubt in_doubt' then return null;
     else return 'there is no such transition';
   end case;
 end
 $$;
-comment on function effect.fault_of(effect.effect, effect.effect, effect.attempt) is
+comment on function effect.transition_error(effect.effect, effect.effect, effect.attempt) is
   'Why this change of state is illegal; null: it is legal. o before, n after the change, a the '
   'attempt of the present claim.';
 
 -- Columns change with the state that they belong to.
-create or replace function effect.forgery_of(o effect.effect, n effect.effect, a effect.attempt)
+create or replace function effect.column_error(o effect.effect, n effect.effect, a effect.attempt)
 returns text language plpgsql stable as $$
 declare
   resent   constant boolean := n.generation <> o.generation;
-  to_doubt constant boolean := o.state = 'claimed' and n.state in ('in_doubt', 'needs_human');
+  to_doubt constant boolean := o.state = 'claimed' and n.state in ('in_doubt', 'needs_review');
 begin
   return case
     when n.epoch <> o.epoch + (n.state = 'claimed')::integer then 'the epoch counts claims'
@@ -110,18 +110,18 @@ begin
            o.state = 'planned' and n.state = 'claimed' and (n.key_valid_until is null or exists (
              select from effect.provider p
              where p.name = o.provider
-               and n.key_valid_until <= pg_catalog.clock_timestamp() + p.key_window
+               and n.key_valid_until <= pg_catalog.clock_timestamp() + p.idempotency_window
                                         - p.window_margin)))
-      then 'a key is valid no longer than key_window'
-    when n.doubt_since is distinct from o.doubt_since and n.state <> 'planned'
-         and not (to_doubt and o.doubt_since is null)
+      then 'a key is valid no longer than idempotency_window'
+    when n.in_doubt_since is distinct from o.in_doubt_since and n.state <> 'planned'
+         and not (to_doubt and o.in_doubt_since is null)
       then 'an effect becomes in doubt by an attempt only'
-    when n.doubts
+    when n.in_doubt_attempts
          <> case when resent then 0
-                 when to_doubt then o.doubts + 1
-                 else o.doubts end
+                 when to_doubt then o.in_doubt_attempts + 1
+                 else o.in_doubt_attempts end
          and not (
-           to_doubt and n.doubts = o.doubts
+           to_doubt and n.in_doubt_attempts = o.in_doubt_attempts
            and (effect.is_harmless(a) or o.key_valid_until > pg_catalog.clock_timestamp()))
       then 'an attempt in doubt counts'
     when n.object is distinct from o.object and n.state <> 'done'
@@ -130,7 +130,7 @@ begin
   end;
 end
 $$;
-comment on function effect.forgery_of(effect.effect, effect.effect, effect.attempt) is
+comment on function effect.column_error(effect.effect, effect.effect, effect.attempt) is
   'Which changed column follows neither from an attempt nor from a decision; null: all do. o '
   'before, n after the change, a the attempt of the present claim.';
 
@@ -161,7 +161,7 @@ begin
       then 'a request never changes'
     when new.resent_as is distinct from old.resent_as and new.generation = old.generation
       then 'the key changes by a decision only'
-    else coalesce(effect.forgery_of(old, new, a), effect.fault_of(old, new, a))
+    else coalesce(effect.column_error(old, new, a), effect.transition_error(old, new, a))
   end;
   if fault is not null then
     raise exception 'effect %: % cannot become %: %', old.id, old.state, new.state, fault
@@ -188,7 +188,7 @@ begin
     -- By its id alone: with its state in the condition, a plan could walk all claims.
     select f.* into e from effect.effect f where f.id = new.effect;
     if e.state = 'claimed' and e.epoch = new.epoch and e.worker = new.worker
-       and new.kind = (case when e.doubt_since is null then 'call'
+       and new.kind = (case when e.in_doubt_since is null then 'call'
                             else effect.next_step(e) end) then
       return new;
     end if;

@@ -3,15 +3,15 @@
 
 -- @include common/make_durable.sql
 
-create or replace function effect.pause(first interval, longest interval, n integer)
+create or replace function effect.backoff(first interval, longest interval, n integer)
 returns interval language sql volatile as $$
   select least(longest, first * pg_catalog.power(2, least(n, 20)))
          * (0.5 + pg_catalog.random() / 2)
 $$;
-comment on function effect.pause(interval, interval, integer) is
+comment on function effect.backoff(interval, interval, integer) is
   'A backoff that doubles with n, of which half is random.';
 
-create or replace function effect.doubt(
+create or replace function effect.mark_in_doubt(
   e effect.effect, counts boolean, retry_after interval)
 returns text language plpgsql volatile as $$
 declare
@@ -19,28 +19,28 @@ declare
   step text;
 begin
   select o.* into p from effect.provider o where o.name = e.provider;
-  e.doubts := e.doubts + counts::integer;
+  e.in_doubt_attempts := e.in_doubt_attempts + counts::integer;
   step := effect.next_step(e);
   update effect.effect f
-  set state = case step when 'person' then 'needs_human' else 'in_doubt' end,
-      worker = null, claim_expires_at = null, doubts = e.doubts,
-      doubt_since = coalesce(
-        f.doubt_since,
+  set state = case step when 'operator' then 'needs_review' else 'in_doubt' end,
+      worker = null, claim_expires_at = null, in_doubt_attempts = e.in_doubt_attempts,
+      in_doubt_since = coalesce(
+        f.in_doubt_since,
         (select a.started_at from effect.attempt a where a.effect = e.id and a.epoch = e.epoch),
         f.claim_expires_at),
       not_before = pg_catalog.clock_timestamp()
-                   + greatest(effect.pause(p.retry_first, p.retry_max, e.attempts - 1),
+                   + greatest(effect.backoff(p.retry_first, p.retry_max, e.attempts - 1),
                               coalesce(retry_after, interval '0'),
-                              case step when 'ask' then p.absence_delay end)
+                              case step when 'lookup' then p.lookup_delay end)
   where f.id = e.id;
-  return case step when 'person' then 'needs_human' else 'in_doubt' end;
+  return case step when 'operator' then 'needs_review' else 'in_doubt' end;
 end
 $$;
-comment on function effect.doubt(effect.effect, boolean, interval) is
-  'Ends a claim with an unknown outcome, which counts for doubts or not. Returns '
+comment on function effect.mark_in_doubt(effect.effect, boolean, interval) is
+  'Ends a claim with an unknown outcome, which counts for in_doubt_attempts or not. Returns '
   'the new state: whether a rule or an operator resolves it.';
 
-create or replace function effect.believe(e effect.effect)
+create or replace function effect.apply_late_answer(e effect.effect)
 returns void language plpgsql volatile as $$
 begin
   update effect.effect f
@@ -51,29 +51,29 @@ begin
   where f.id = e.id;
 end
 $$;
-comment on function effect.believe(effect.effect) is
+comment on function effect.apply_late_answer(effect.effect) is
   'Settles an effect that was executed by an attempt whose claim was over when its answer came.';
 
 -- A probe that fails opens the breaker for longer. Attempts that were under way when it opened do
 -- not change it.
-create or replace function effect.weigh(
+create or replace function effect.record_breaker_result(
   p effect.provider, failed boolean, at_once boolean, started_at timestamptz, retry_after interval)
 returns void language plpgsql volatile as $$
 declare
   now_at constant timestamptz := pg_catalog.clock_timestamp();
-  q      effect.pressure;
+  q      effect.throttle;
 begin
   if not failed and retry_after is null then
-    perform from effect.pressure r
+    perform from effect.throttle r
     where r.provider = p.name and (r.failures > 0 or r.open_until is not null);
     if not found then
       return;
     end if;
   end if;
-  select r.* into q from effect.pressure r where r.provider = p.name for update;
+  select r.* into q from effect.throttle r where r.provider = p.name for update;
   if not failed and retry_after is null then
     q.failures := 0;
-    if q.open_until <= weigh.started_at then
+    if q.open_until <= record_breaker_result.started_at then
       q.opened := 0;
       q.open_until := null;
       q.probing_until := null;
@@ -83,8 +83,8 @@ begin
                        when at_once then greatest(q.failures + 1, p.breaker_failures)
                        else q.failures + 1 end;
     if (retry_after is not null or q.failures >= p.breaker_failures)
-       and coalesce(q.open_until <= weigh.started_at, true) then
-      q.open_until := now_at + greatest(effect.pause(p.probe_first, p.probe_max, q.opened),
+       and coalesce(q.open_until <= record_breaker_result.started_at, true) then
+      q.open_until := now_at + greatest(effect.backoff(p.probe_first, p.probe_max, q.opened),
                                         coalesce(retry_after, interval '0'));
       q.opened := q.opened + failed::integer;
       q.probing_until := null;
@@ -92,13 +92,13 @@ begin
       q.open_until := greatest(q.open_until, now_at + retry_after);
     end if;
   end if;
-  update effect.pressure r
+  update effect.throttle r
   set failures = q.failures, opened = q.opened, open_until = q.open_until,
       probing_until = q.probing_until
   where r.provider = p.name;
 end
 $$;
-comment on function effect.weigh(
+comment on function effect.record_breaker_result(
   effect.provider, boolean, boolean, timestamptz, interval) is
   'Records the end of an attempt for the circuit breaker. at_once opens it without counting.';
 
@@ -135,8 +135,8 @@ begin
     return e.state;
   end if;
   if e.state <> 'claimed' or e.epoch <> a.epoch then
-    if a.answer = 'done' and e.state in ('planned', 'in_doubt', 'needs_human') then
-      perform effect.believe(e);
+    if a.answer = 'done' and e.state in ('planned', 'in_doubt', 'needs_review') then
+      perform effect.apply_late_answer(e);
     end if;
     return 'stale';
   end if;
@@ -151,23 +151,23 @@ begin
   elsif e.attempts > 1 and exists (
     select from effect.attempt l where l.effect = e.id and l.answer = 'done') then
     result := 'late';
-  elsif a.answer = 'refused' and a.kind <> 'ask'
-        and (e.doubt_since is null
+  elsif a.answer = 'refused' and a.kind <> 'lookup'
+        and (e.in_doubt_since is null
              or (a.phase = 'answered' and a.finished_at <= e.key_valid_until)) then
     result := 'failed';
-  elsif a.answer = 'absent' or (e.doubt_since is null and effect.is_harmless(a)) then
+  elsif a.answer = 'absent' or (e.in_doubt_since is null and effect.is_harmless(a)) then
     result := 'planned';
   end if;
   if result is null then
-    result := effect.doubt(
+    result := effect.mark_in_doubt(
       e,
       not effect.is_harmless(a) and not (
         coalesce(e.key_valid_until > pg_catalog.clock_timestamp(), false)
-        and exists (select from effect.pressure r
+        and exists (select from effect.throttle r
                     where r.provider = p.name and r.open_until is not null)),
       settle.retry_after);
   elsif result = 'late' then
-    perform effect.believe(e);
+    perform effect.apply_late_answer(e);
     result := 'done';
   else
     update effect.effect f
@@ -176,11 +176,11 @@ begin
         settled_at = case when result <> 'planned' then pg_catalog.clock_timestamp() end,
         evidence = case when result <> 'planned'
                         then case a.kind when 'call' then 'answer' else a.kind end end,
-        doubt_since = case when result <> 'planned' then f.doubt_since end,
+        in_doubt_since = case when result <> 'planned' then f.in_doubt_since end,
         not_before = case when result <> 'planned' then f.not_before
                           when tried then
                             pg_catalog.clock_timestamp()
-                            + greatest(effect.pause(p.retry_first, p.retry_max, e.attempts - 1),
+                            + greatest(effect.backoff(p.retry_first, p.retry_max, e.attempts - 1),
                                        settle.retry_after)
                           else pg_catalog.clock_timestamp() end
     where f.id = e.id;
@@ -188,7 +188,7 @@ begin
   if not tried then
     return result;
   end if;
-  perform effect.weigh(
+  perform effect.record_breaker_result(
     p,
     a.answer in ('failing', 'unauthorized', 'not_now')
     or (a.phase <> 'answered' and a.answer is null),

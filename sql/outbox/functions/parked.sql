@@ -34,7 +34,7 @@ comment on function outbox.record_bytes(bytea, bytea, jsonb) is
 -- follows the message that it waited for. An undecided message with an error of its own ends the
 -- run of its key.
 create or replace function outbox.releasable(by_key boolean, rows_max integer, bytes_max bigint)
-returns table (parked_for bigint, seq bigint, bytes bigint, beyond boolean)
+returns table (parked_for bigint, seq bigint, bytes bigint, next_leader boolean)
 language sql stable as $$
   with decided as materialized (
     select d.parked_for, d.seq, d.topic, d.key,
@@ -93,5 +93,5 @@ language sql stable as $$
     order by p.seq limit 1) n
 $$;
 comment on function outbox.releasable(boolean, integer, bigint) is
-  'Parked messages that a release batch may take now. Rows with beyond are not in the '
+  'Parked messages that a release batch may take now. Rows with next_leader are not in the '
   'batch: they waited for a message of the batch, and come next.';
