@@ -13,8 +13,8 @@
 #include <utility>
 
 #include "client/ledger.h"
-#include "client/pause.h"
 #include "client/sql.h"
+#include "common/backoff.h"
 
 namespace outbox {
 inline namespace v1 {
@@ -284,8 +284,8 @@ class EffectWorker::Rounds {
   bool connected_before_ = false;
   bool away_ = false;
   std::optional<Clock::time_point> give_up_at_;
-  client::Pause idle_{options_.idle_first, options_.idle_max};
-  client::Pause reconnect_{reconnect_first, reconnect_max};
+  Backoff idle_ = Backoff::with_jitter(options_.idle_first, options_.idle_max);
+  Backoff reconnect_ = Backoff::with_jitter(reconnect_first, reconnect_max);
   Clock::time_point look_until_{};  // for claims nobody heard of
   std::size_t turn_ = 0;
   std::deque<Held> held_;

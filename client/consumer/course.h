@@ -8,7 +8,7 @@
 #include "client/consumer/parked.h"
 #include "client/consumer/settlement.h"
 #include "client/consumer/source.h"
-#include "client/pause.h"
+#include "common/backoff.h"
 
 namespace outbox::consumer {
 
@@ -56,7 +56,7 @@ class Course {
   std::optional<Source> source_;
   Settlement settlement_;
   Releases releases_;
-  client::Pause backoff_{std::chrono::milliseconds(40), std::chrono::milliseconds(10'000)};
+  Backoff backoff_ = Backoff::with_jitter(std::chrono::milliseconds(40), std::chrono::milliseconds(10'000));
   std::string trouble_;               // why it is stalled
   Clock::time_point summary_at_{};    // when to tell that it still is
   Clock::time_point release_at_{};
