@@ -9,8 +9,8 @@
 #include "relay/core/recovery.h"
 #include "relay/kafka/inspect.h"
 #include "relay/kafka/progress.h"
-#include "relay/postgres/guards.h"
 #include "relay/postgres/inspect.h"
+#include "relay/postgres/startup_checks.h"
 
 namespace outbox {
 namespace {
@@ -45,7 +45,7 @@ Identity examine_postgres(const Config& config, Examination& out) {
   if (control) {
     out.add(postgres::inspect_database(**control, options, here));
     auto session = open_session(config);
-    const auto pooler = session ? postgres::guard_pooler(**control, **session, options) : Result<void>(session.error());
+    const auto pooler = session ? postgres::check_pooler(**control, **session, options) : Result<void>(session.error());
     if (!pooler && !any_unreachable(out.findings)) add_postgres(pooler.error(), out);
   } else {
     add_postgres(control.error(), out);

@@ -53,25 +53,25 @@ static Result<std::string> connection_of(const Config& config, const Secret& dsn
   return postgres::connection_string(dsn, password, "outbox-relay " + config.relay.name);
 }
 
-static Result<std::unique_ptr<postgres::Control>> open_control_of(const Config& config, const Secret& dsn, const Secret& password,
+static Result<std::unique_ptr<postgres::PqxxSession>> open_control_of(const Config& config, const Secret& dsn, const Secret& password,
                                                                   std::optional<Millis> limit) {
   auto connection = connection_of(config, dsn, password);
   if (!connection) return connection.error();
-  return postgres::Control::connect(*connection, limit, pooler_of(config));
+  return postgres::PqxxSession::connect(*connection, limit, pooler_of(config));
 }
 
-Result<std::unique_ptr<postgres::Control>> open_control(const Config& config, std::optional<Millis> limit) {
+Result<std::unique_ptr<postgres::PqxxSession>> open_control(const Config& config, std::optional<Millis> limit) {
   return open_control_of(config, config.postgres.dsn, config.postgres.password, limit);
 }
 
-Result<std::unique_ptr<postgres::Control>> open_consumer_control(const Config& config) {
+Result<std::unique_ptr<postgres::PqxxSession>> open_consumer_control(const Config& config) {
   return open_control_of(config, config.consumer.dsn, config.consumer.password, command_statement_max);
 }
 
-Result<std::unique_ptr<postgres::Session>> open_session(const Config& config) {
+Result<std::unique_ptr<postgres::StreamSession>> open_session(const Config& config) {
   auto connection = connection_of(config, config.postgres.dsn, config.postgres.password);
   if (!connection) return connection.error();
-  return postgres::Session::connect(*connection, pooler_of(config));
+  return postgres::StreamSession::connect(*connection, pooler_of(config));
 }
 
 Result<std::string> id_array(const std::vector<std::string>& ids) {

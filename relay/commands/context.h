@@ -11,7 +11,8 @@
 #include "relay/config/config.h"
 #include "relay/kafka/handle.h"
 #include "relay/postgres/options.h"
-#include "relay/postgres/session.h"
+#include "relay/postgres/pqxx_session.h"
+#include "relay/postgres/stream_session.h"
 
 namespace outbox {
 
@@ -22,13 +23,13 @@ kafka::Options kafka_options(const Config& config);
 constexpr Millis command_statement_max{11 * 60'000};
 
 // A session for a command that looks at the database, or changes it by hand. What takes longer than `limit` costs the session.
-Result<std::unique_ptr<postgres::Control>> open_control(const Config& config, std::optional<Millis> limit = command_statement_max);
+Result<std::unique_ptr<postgres::PqxxSession>> open_control(const Config& config, std::optional<Millis> limit = command_statement_max);
 
 // A session like the one that reads and opens batches.
-Result<std::unique_ptr<postgres::Session>> open_session(const Config& config);
+Result<std::unique_ptr<postgres::StreamSession>> open_session(const Config& config);
 
 // A session for the inbox and the effect ledger of the consumers.
-Result<std::unique_ptr<postgres::Control>> open_consumer_control(const Config& config);
+Result<std::unique_ptr<postgres::PqxxSession>> open_consumer_control(const Config& config);
 
 // Ids of messages as PostgreSQL reads an array of them.
 //   usage   one of them is no id.

@@ -26,7 +26,7 @@ constexpr const char* waiting_sql = R"(
     select from outbox.parked u where u.topic = p.topic and sha256(u.key) = sha256(p.key) and u.key = p.key and u.seq < p.seq
     and u.released_in is null and u.resolution is null and u.error_class <> 'key_blocked'))";
 
-Result<std::int64_t> decide(postgres::Control& control, const ParkedDecision& d, const std::string& ids, const std::string& resolution) {
+Result<std::int64_t> decide(postgres::PqxxSession& control, const ParkedDecision& d, const std::string& ids, const std::string& resolution) {
   const std::string sql =
       d.dry_run ? std::string("select from outbox.parked p where ") + chosen_sql
                 : std::string("with chosen as materialized (select p.parked_for, p.seq from outbox.parked p where ") + chosen_sql +

@@ -89,7 +89,7 @@ void print_effect(const Json& e) {
 }
 
 // The attempts and decisions of one effect, oldest first.
-Result<Json> history(postgres::Control& control, std::int64_t id, bool payload) {
+Result<Json> history(postgres::PqxxSession& control, std::int64_t id, bool payload) {
   Json out = Json::array();
   auto attempts = control.run("looking at the attempts",
                               "select a.epoch, a.kind, a.worker, " + utc("a.started_at") + ", " + utc("a.finished_at") +

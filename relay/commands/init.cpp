@@ -33,7 +33,7 @@ std::vector<std::string> installing(const Installed& installed, bool roles) {
   return script;
 }
 
-Result<Installed> look_at(const postgres::Control::Execute& execute, const std::set<Schema>& schemas) {
+Result<Installed> look_at(const postgres::PqxxSession::Execute& execute, const std::set<Schema>& schemas) {
   Installed installed;
   for (const Schema schema : schemas) {
     const std::string table = std::string(name_of(schema)) + ".schema_version";
@@ -49,9 +49,9 @@ Result<Installed> look_at(const postgres::Control::Execute& execute, const std::
 }
 
 // One at a time: each looks at what is installed only when those before it have committed, and at schemas of which it knows the owner.
-Result<Installed> install(postgres::Control& control, const InitOptions& options) {
+Result<Installed> install(postgres::PqxxSession& control, const InitOptions& options) {
   Installed installed;
-  auto done = control.transact("creating the schema", [&](const postgres::Control::Execute& execute) -> Result<void> {
+  auto done = control.transact("creating the schema", [&](const postgres::PqxxSession::Execute& execute) -> Result<void> {
     execute(install_lock_sql());
     for (const auto& statement : creating(options.schemas, options.roles)) execute(statement);
     auto found = look_at(execute, options.schemas);
@@ -127,7 +127,7 @@ int init(const Config& config, const InitOptions& options) {
   if (!control) return report(control.error());
   if (options.dry_run) {
     Installed installed;
-    auto looked = (*control)->transact("looking at the schemas", [&](const postgres::Control::Execute& execute) -> Result<void> {
+    auto looked = (*control)->transact("looking at the schemas", [&](const postgres::PqxxSession::Execute& execute) -> Result<void> {
       auto found = look_at(execute, options.schemas);
       if (!found) return found.error();
       installed = std::move(*found);

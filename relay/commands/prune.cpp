@@ -5,10 +5,9 @@
 
 #include "relay/commands/commands.h"
 #include "relay/commands/context.h"
-#include "relay/postgres/journal.h"
+#include "relay/postgres/database.h"
 #include "relay/postgres/lease.h"
-#include "relay/postgres/reader.h"
-#include "relay/postgres/upkeep.h"
+#include "relay/postgres/retention.h"
 
 namespace outbox {
 namespace {
@@ -31,7 +30,7 @@ int count(const Config& config) {
 }
 
 // Page by page at the configured pace, until a page is not full.
-Result<postgres::Pruned> prune_all(const Config& config, const postgres::Options& options, postgres::Control& control,
+Result<postgres::Pruned> prune_all(const Config& config, const postgres::Options& options, postgres::PqxxSession& control,
                                    postgres::PgLease& lease, std::int64_t epoch) {
   postgres::Pruned all;
   const Millis pace{1000 * page_rows / config.retention.prune_rows_per_second};
@@ -57,12 +56,11 @@ Result<postgres::Pruned> prune_all(const Config& config, const postgres::Options
 int prune(const Config& config, bool dry_run) {
   if (dry_run) return count(config);
   const postgres::Options options = postgres_options(config);
-  postgres::Reader reader(options);
-  postgres::PgJournal journal(options, reader);
-  auto identity = journal.connect();
+  postgres::PgDatabase database(options);
+  auto identity = database.connect();
   if (!identity) return report(identity.error());
 
-  postgres::PgLease lease(options, journal);
+  postgres::PgLease lease(options, database);
   const auto free = lease.available();
   if (!free) return report(free.error());
   auto taken = *free ? lease.take() : Result<std::optional<Lease::Taken>>(std::optional<Lease::Taken>{});
@@ -72,8 +70,8 @@ int prune(const Config& config, bool dry_run) {
                    "to prune more or faster, set retention.keep or retention.prune_rows_per_second and restart it; "
                    "`outbox-relay status` says which process it is"});
   }
-  auto pruned = prune_all(config, options, journal.control(), lease, (*taken)->epoch);
-  const auto released = lease.release();
+  auto pruned = prune_all(config, options, database.control(), lease, (*taken)->epoch);
+  const auto released = lease.resign();
   if (!pruned) return report(pruned.error());
   std::printf("deleted %lld messages and %lld batches\n", static_cast<long long>(pruned->messages),
               static_cast<long long>(pruned->batches));

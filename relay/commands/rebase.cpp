@@ -102,7 +102,7 @@ bool is_same(const Progress& a, const Progress& b) {
 }
 
 // At-least-once no commit waits for the progress record; the relay would refuse to start without it.
-Result<void> await_progress(kafka::Producer& producer, const Bell& bell, const Progress& progress) {
+Result<void> await_progress(kafka::KafkaProducer& producer, const Bell& bell, const Progress& progress) {
   const Deadline deadline(record_is_readable_within);
   while (true) {
     auto newest = producer.newest_progress(true);
@@ -112,18 +112,19 @@ Result<void> await_progress(kafka::Producer& producer, const Bell& bell, const P
   }
 }
 
-Result<void> write_progress(kafka::Producer& producer, const Bell& bell, Mode mode, const Progress& progress) {
+Result<void> write_progress(kafka::KafkaProducer& producer, const Bell& bell, Mode mode, const Progress& progress) {
   if (auto r = producer.renew(mode, [] { return Result<void>{}; }); !r) return r;
   if (auto r = producer.newest_progress(true); !r) return r.error();
   const Batch batch;
   const Page nothing;
   if (auto r = producer.begin(); !r) return r;
-  if (auto r = producer.send(batch, nothing, {}, progress); !r) return r;
+  if (auto r = producer.send(batch, nothing, {}, progress); !r) return r.error();
   const Deadline deadline(kafka_patience);
   while (true) {
     auto reported = producer.reported();
     if (!reported) return reported.error();
-    if (*reported) break;
+    if (*reported == Delivery::refused) return Error{Fault::kafka, "Kafka refuses the progress record"};
+    if (*reported == Delivery::complete) break;
     if (deadline.passed()) return Error{Fault::kafka, "Kafka did not take the progress record in time"};
     bell.wait();
   }
@@ -136,7 +137,7 @@ Result<int> carry_out(const Config& config, const RebaseOptions& o) {
   const auto in_kafka = kafka_options(config);
   signal(SIGPIPE, SIG_IGN);  // a server that closes a connection is an error like others
   const Bell bell;
-  kafka::Producer producer(in_kafka, bell.fd());
+  kafka::KafkaProducer producer(in_kafka, bell.fd());
   // To write a large outbox anew takes its time. A pooler's backend is others' as well.
   auto control = open_control(config, std::nullopt);
   if (!control) return control.error();

@@ -7,6 +7,7 @@
 #include "relay/commands/context.h"
 #include "relay/commands/output.h"
 #include "relay/postgres/journal.h"
+#include "relay/postgres/journal_sql.h"
 #include "relay/postgres/page_query.h"
 
 namespace outbox {
@@ -23,7 +24,7 @@ struct Replay {
 
 // What Kafka has got of a batch, as rows m; a replay is not replayed again.
 std::string delivered_rows(const Batch& b, const std::string& topic_parameter) {
-  postgres::PageQuery q{b.base, b.upto, b.fresh_from, b.after_seq, b.upto_seq, b.number, b.messages, {}, 0};
+  postgres::PageQuery q{.bounds = b.bounds, .ends = true, .without_parked_for = b.number, .limit = b.messages};
   return "(select m.* from (" + (b.release ? postgres::released_rows_sql(b.number) : postgres::rows_sql(q)) + ") m where (" + topic_parameter +
          " = '' or m.topic = " + topic_parameter + ") and not coalesce(m.headers ? 'outbox-replay', false)) m";
 }
@@ -36,7 +37,7 @@ std::string iso(std::string time) {
 }
 
 // The times as the server understands them, and the end of now.
-Result<Replay> range_of(postgres::Control& control, const ReplayOptions& o) {
+Result<Replay> range_of(postgres::PqxxSession& control, const ReplayOptions& o) {
   auto rows = control.run("reading the times", "select $1::timestamptz::text, coalesce(nullif($2, '')::timestamptz, clock_timestamp())::text",
                           o.since, o.until);
   if (!rows) {
@@ -47,7 +48,7 @@ Result<Replay> range_of(postgres::Control& control, const ReplayOptions& o) {
   return Replay{0, (*rows)[0][0].c_str(), (*rows)[0][1].c_str(), o.topic, 0, 0};
 }
 
-Result<Replay> interrupted(postgres::Control& control, std::int64_t number) {
+Result<Replay> interrupted(postgres::PqxxSession& control, std::int64_t number) {
   auto rows = control.run("looking for the replay",
                           "select r.number, r.since::text, r.until::text, coalesce(r.topic, ''), coalesce(r.upto_batch, 0), r.messages "
                           "from outbox.replay r where r.number = $1 and r.finished_at is null", number);
@@ -57,7 +58,7 @@ Result<Replay> interrupted(postgres::Control& control, std::int64_t number) {
   return Replay{row[0].as<std::int64_t>(), row[1].c_str(), row[2].c_str(), row[3].c_str(), row[4].as<std::int64_t>(), row[5].as<std::int64_t>()};
 }
 
-Result<void> record(postgres::Control& control, Replay& r, const ReplayOptions& o) {
+Result<void> record(postgres::PqxxSession& control, Replay& r, const ReplayOptions& o) {
   auto rows = control.run("recording the replay",
                           "insert into outbox.replay (since, until, topic, asked_by, why) values ($1::timestamptz, $2::timestamptz, nullif($3, ''), "
                           "coalesce(nullif($4, ''), session_user), nullif($5, '')) returning number", r.since, r.until, r.topic, o.by, o.why);
@@ -66,7 +67,7 @@ Result<void> record(postgres::Control& control, Replay& r, const ReplayOptions& 
   return {};
 }
 
-Result<std::optional<Batch>> next_batch(postgres::Control& control, const Replay& r) {
+Result<std::optional<Batch>> next_batch(postgres::PqxxSession& control, const Replay& r) {
   auto rows = control.run("looking for the next batch", std::string("select ") + postgres::batch_columns +
                           " from outbox.batch b where b.number > $1 and b.opened_at >= $2::timestamptz and b.opened_at < $3::timestamptz "
                           "and b.delivered_at is not null order by b.number limit 1", r.upto_batch, r.since, r.until);
@@ -77,14 +78,14 @@ Result<std::optional<Batch>> next_batch(postgres::Control& control, const Replay
   return std::optional<Batch>(std::move(*batch));
 }
 
-Result<std::int64_t> count(postgres::Control& control, const Replay& r, const Batch& b) {
+Result<std::int64_t> count(postgres::PqxxSession& control, const Replay& r, const Batch& b) {
   auto rows = control.run("counting messages", "select count(*) from " + delivered_rows(b, "$1"), r.topic);
   if (!rows) return for_person(rows.error(), "outbox_operator");
   return (*rows)[0][0].as<std::int64_t>();
 }
 
 // One batch, and that it is done, in one commit. Claimed first: whoever else carries on this replay must not insert it as well.
-Result<std::int64_t> enqueue_again(postgres::Control& control, const Replay& r, const Batch& b) {
+Result<std::int64_t> enqueue_again(postgres::PqxxSession& control, const Replay& r, const Batch& b) {
   auto rows = control.run("enqueueing messages again", R"(
     with claimed as materialized (
       select r.number from outbox.replay r
@@ -102,7 +103,7 @@ Result<std::int64_t> enqueue_again(postgres::Control& control, const Replay& r, 
   return (*rows)[0][0].as<std::int64_t>();
 }
 
-Result<void> carry_out(postgres::Control& control, Replay& r, const ReplayOptions& o) {
+Result<void> carry_out(postgres::PqxxSession& control, Replay& r, const ReplayOptions& o) {
   auto next_at = Clock::now();
   while (true) {
     auto batch = next_batch(control, r);
@@ -118,7 +119,7 @@ Result<void> carry_out(postgres::Control& control, Replay& r, const ReplayOption
   }
 }
 
-Result<void> finish(postgres::Control& control, const Replay& r) {
+Result<void> finish(postgres::PqxxSession& control, const Replay& r) {
   auto rows = control.run("recording the end", "update outbox.replay r set finished_at = clock_timestamp() where r.number = $1", r.number);
   if (!rows) return rows.error();
   return {};

@@ -8,10 +8,11 @@
 #include "relay/config/reload.h"
 #include "relay/kafka/admin.h"
 #include "relay/kafka/producer.h"
+#include "relay/postgres/database.h"
 #include "relay/postgres/journal.h"
 #include "relay/postgres/lease.h"
+#include "relay/postgres/maintenance.h"
 #include "relay/postgres/reader.h"
-#include "relay/postgres/upkeep.h"
 
 namespace outbox {
 namespace {
@@ -21,13 +22,14 @@ Result<void> run_once(const Config& config, const std::string& holder, PollWakeu
   postgres::Options in_postgres = postgres_options(config);
   in_postgres.holder = holder;
   const kafka::Options in_kafka = kafka_options(config);
-  postgres::Reader reader(in_postgres);
-  postgres::PgJournal journal(in_postgres, reader);
-  postgres::PgLease lease(in_postgres, journal);
-  postgres::PgUpkeep upkeep(in_postgres, {config.retention.keep, config.retention.prune_rows_per_second},
+  postgres::PgDatabase database(in_postgres);
+  postgres::PgReader reader(in_postgres, database);
+  postgres::PgJournal journal(in_postgres, database);
+  postgres::PgLease lease(in_postgres, database);
+  postgres::PgMaintenance maintenance(in_postgres, {config.retention.keep, config.retention.prune_rows_per_second},
                             [&](const auto& topics) { return kafka::topics_that_exist(in_kafka, topics, Deadline(Millis{5'000})); });
-  kafka::Producer producer(in_kafka, wakeup.kafka_fd());
-  wakeup.watch_postgres([&] { return reader.busy() ? journal.fd() : -1; });
+  kafka::KafkaProducer producer(in_kafka, wakeup.kafka_fd());
+  wakeup.watch_postgres([&] { return database.fd(); });
 
   LoopOptions options;
   options.relay = config.relay.name;
@@ -36,7 +38,7 @@ Result<void> run_once(const Config& config, const std::string& holder, PollWakeu
   options.poll_idle = config.poll.idle;
   options.stop_on_lost_progress = config.delivery.on_lost_progress == OnLostProgress::stop;
   options.at_phase = at_phase;
-  auto ended = Loop(reader, journal, lease, producer, upkeep, wakeup, std::move(options)).run();
+  auto ended = Loop({database, reader, journal, lease, producer, maintenance, wakeup}, std::move(options)).run();
   wakeup.watch_postgres([] { return -1; });
   return ended;
 }

@@ -50,7 +50,7 @@ std::string status_sql() {
   from holder h cross join pending p left join open_batch o on true)";
 }
 
-Result<Json> look(postgres::Control& control) {
+Result<Json> look(postgres::PqxxSession& control) {
   auto rows = control.run("looking at the outbox", status_sql());
   if (!rows) return for_person(rows.error(), "outbox_observer");
   if (rows->empty()) return Error{Fault::refused, "outbox.lease has no row", "run `outbox-relay init` in this database"};
@@ -129,7 +129,7 @@ int watch(const Config& config, const StatusOptions& options) {
   sigaddset(&stop, SIGINT);
   sigaddset(&stop, SIGTERM);
   sigprocmask(SIG_BLOCK, &stop, nullptr);
-  std::unique_ptr<postgres::Control> control;
+  std::unique_ptr<postgres::PqxxSession> control;
   const timespec second{1, 0};
   do {
     if (!control) {

@@ -62,7 +62,7 @@ constexpr const char* neighbours_sql = R"(
   from (select b.offsets -> $2::text as partitions from outbox.batch b where b.number > $1 order by b.number limit 1000) o
   cross join lateral jsonb_each(o.partitions) p group by p.key)";
 
-Result<std::map<std::int32_t, OffsetRange>> between_neighbours(postgres::Control& control, std::int64_t batch, const std::string& topic) {
+Result<std::map<std::int32_t, OffsetRange>> between_neighbours(postgres::PqxxSession& control, std::int64_t batch, const std::string& topic) {
   auto rows = control.run("looking at the batches before and after", neighbours_sql, batch, topic);
   if (!rows) return rows.error();
   std::map<std::int32_t, OffsetRange> within;
@@ -145,7 +145,7 @@ std::string explain(const Json& j, const std::string& holder, bool due) {
 }
 
 // Reads the message back from Kafka and adds what was found as j["kafka"]; returns the exit code that it deserves.
-Result<int> add_kafka(const Config& config, postgres::Control& control, const pqxx::row& row, Json& j) {
+Result<int> add_kafka(const Config& config, postgres::PqxxSession& control, const pqxx::row& row, Json& j) {
   kafka::RecordQuery query;
   query.topic = row[2].c_str();
   query.dedup_key = row[3].c_str();
@@ -176,7 +176,7 @@ Result<int> add_kafka(const Config& config, postgres::Control& control, const pq
   return should_be_there && missing ? exit_absent : 0;
 }
 
-Result<Json> parked_history(postgres::Control& control, std::int64_t seq) {
+Result<Json> parked_history(postgres::PqxxSession& control, std::int64_t seq) {
   auto rows = control.run("looking for the message among the parked ones", parked_sql(), seq);
   if (!rows) return rows.error();
   Json out = Json::array();
@@ -189,7 +189,7 @@ Result<Json> parked_history(postgres::Control& control, std::int64_t seq) {
 }
 
 // Whether the schema is there, and may be used.
-Result<bool> usable(postgres::Control& consumer, const char* schema) {
+Result<bool> usable(postgres::PqxxSession& consumer, const char* schema) {
   auto rows = consumer.run("looking for the consumers' schemas",
                            "select exists (select from pg_catalog.pg_namespace n where n.nspname = $1 and has_schema_privilege(n.oid, 'usage'))",
                            schema);
@@ -197,7 +197,7 @@ Result<bool> usable(postgres::Control& consumer, const char* schema) {
   return (*rows)[0][0].as<bool>();
 }
 
-Result<Json> consumed(postgres::Control& consumer, const std::string& dedup_key) {
+Result<Json> consumed(postgres::PqxxSession& consumer, const std::string& dedup_key) {
   auto rows = consumer.run("looking at the inbox", "select c.name, " + utc("a.accepted_at") + ", p.error_class, p.error_text, p.resolution, " +
                                                        utc("p.handled_at") + R"(
     from inbox.consumer c join inbox.accepted a on a.consumer = c.id and a.dedup_key = $1
@@ -215,7 +215,7 @@ Result<Json> consumed(postgres::Control& consumer, const std::string& dedup_key)
   return out;
 }
 
-Result<Json> effects(postgres::Control& consumer, const std::string& dedup_key) {
+Result<Json> effects(postgres::PqxxSession& consumer, const std::string& dedup_key) {
   auto rows = consumer.run("looking at the effect ledger", "select e.id, e.provider, e.summary, e.state, e.evidence, e.object, " +
                                                                utc("e.settled_at") + R"(, a.request_id, e.attempts
     from effect.effect e left join lateral (select t.request_id from effect.attempt t
@@ -262,9 +262,9 @@ class Consumers {
   }
 
  private:
-  explicit Consumers(std::unique_ptr<postgres::Control> control) : control_(std::move(control)) {}
+  explicit Consumers(std::unique_ptr<postgres::PqxxSession> control) : control_(std::move(control)) {}
 
-  std::unique_ptr<postgres::Control> control_;
+  std::unique_ptr<postgres::PqxxSession> control_;
   bool inbox_ = false;
   bool effect_ = false;
 };
@@ -274,7 +274,7 @@ struct Traced {
   int code = 0;
 };
 
-Result<Traced> trace_row(const Config& config, postgres::Control& control, const Consumers* consumers, const pqxx::row& row) {
+Result<Traced> trace_row(const Config& config, postgres::PqxxSession& control, const Consumers* consumers, const pqxx::row& row) {
   Traced out;
   Json& j = out.json;
   j["id"] = row[0].c_str();
@@ -360,7 +360,7 @@ std::string described(const TraceOptions& options) {
   return "the seq " + std::to_string(*options.seq);
 }
 
-Result<pqxx::result> find(postgres::Control& control, const TraceOptions& options) {
+Result<pqxx::result> find(postgres::PqxxSession& control, const TraceOptions& options) {
   const auto text = [](const auto& value) { return value ? value->c_str() : nullptr; };
   const bool key_is_id = options.key && Uuid::parse(*options.key);
   const std::optional<std::string> seq = options.seq ? std::optional(std::to_string(*options.seq)) : std::nullopt;

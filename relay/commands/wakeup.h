@@ -10,7 +10,7 @@ namespace outbox {
 // Waits in one poll() for PostgreSQL, Kafka and signals. SIGTERM and SIGINT ask the process to end, SIGHUP to reload.
 //
 // Must be made before any other thread starts: it blocks those signals, and threads inherit that.
-class PollWakeup : public Wakeup {
+class PollWakeup : public Poller {
  public:
   PollWakeup();
   ~PollWakeup() override;

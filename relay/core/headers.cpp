@@ -32,7 +32,8 @@ void decode_headers(std::string_view json, Message& message, Page& page) {
       message.bad_headers = "headers has a value that is no string";
       return;
     }
-    if (reserved_header(name) && name != "outbox-replay") {  // a constraint of outbox.message says who may set that one
+    if (reserved_header(name) &&
+        name != "outbox-replay") {  // a constraint of outbox.message says who may set that one
       message.bad_headers = "headers sets a reserved name (dedup-key, sent-at, outbox-*, effect-*)";
       return;
     }

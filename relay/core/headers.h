@@ -7,8 +7,8 @@
 
 namespace outbox {
 
-// Decodes the JSON text of outbox.message.headers into page.headers and sets the range, or the reason why it cannot be
-// sent, in `message`.
+// Decodes the JSON text of outbox.message.headers into page.headers and sets the range, or the
+// reason why it cannot be sent, in `message`.
 void decode_headers(std::string_view json, Message& message, Page& page);
 
 }  // namespace outbox

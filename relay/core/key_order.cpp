@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "relay/core/key_order.h"
 
-#include "relay/base/check.h"
 #include "relay/base/sabotage.h"
 
 namespace outbox {
@@ -12,6 +11,10 @@ std::string key_of(const Message& m) {
   key += '\0';
   key += *m.key;
   return key;
+}
+
+Rejection key_blocked(std::size_t index, const Message& m) {
+  return {index, m.seq, "key_blocked", "an earlier message of the same topic and key is parked"};
 }
 
 }  // namespace
@@ -25,23 +28,31 @@ Result<void> KeyBlocks::reload() {
 }
 
 // Messages of the page whose key was blocked before the page was looked at.
-Result<std::unordered_set<std::int64_t>> KeyBlocks::blocked_before(std::int64_t number, const Page& page) {
-  std::vector<const Message*> suspects;
-  for (const Message& m : page.messages) {
-    if (m.key && topics_.contains(std::string(m.topic))) suspects.push_back(&m);
+Result<PageMask> KeyBlocks::blocked_before(std::int64_t number, const Page& page) {
+  std::vector<const Message*> asked;
+  std::vector<std::size_t> indexes;  // of those, in the page
+  for (std::size_t i = 0; i < page.messages.size(); ++i) {
+    const Message& m = page.messages[i];
+    if (!m.key || !topics_.contains(std::string(m.topic))) continue;
+    asked.push_back(&m);
+    indexes.push_back(i);
   }
-  std::unordered_set<std::int64_t> seqs;
-  if (suspects.empty()) return seqs;
-  auto blocked = journal_.blocked(number, suspects);
+  PageMask before;
+  if (asked.empty()) return before;
+  auto blocked = journal_.blocked(number, asked);
   if (!blocked) return blocked.error();
-  for (const std::size_t i : *blocked) seqs.insert(suspects[i]->seq);
-  return seqs;
+  for (const std::size_t n : *blocked) before.add(indexes[n]);
+  return before;
 }
 
-Result<std::vector<Rejection>> KeyBlocks::extend(const Batch& batch, const Page& page, std::vector<Rejection> vetted) {
+Result<std::vector<Rejection>> KeyBlocks::extend(const Batch& batch, const Page& page,
+                                                 std::vector<Rejection> rejected) {
   const bool ask = !batch.release && !topics_.empty();
-  if (order_ == KeyOrder::message || (vetted.empty() && !ask) || SABOTAGED(parked_retried_out_of_order)) return vetted;
-  std::unordered_set<std::int64_t> before;
+  if (order_ == KeyOrder::message || (rejected.empty() && !ask) ||
+      SABOTAGED(parked_retried_out_of_order)) {
+    return rejected;
+  }
+  PageMask before;
   if (ask) {
     auto found = blocked_before(batch.number, page);
     if (!found) return found.error();
@@ -49,35 +60,30 @@ Result<std::vector<Rejection>> KeyBlocks::extend(const Batch& batch, const Page&
   }
   std::vector<Rejection> all;
   std::unordered_set<std::string> keys;  // blocked by this page
-  auto next = vetted.begin();
-  for (const Message& m : page.messages) {
-    if (next != vetted.end() && next->seq == m.seq) {
+  auto next = rejected.begin();
+  for (std::size_t i = 0; i < page.messages.size(); ++i) {
+    const Message& m = page.messages[i];
+    if (next != rejected.end() && next->index == i) {
       all.push_back(std::move(*next++));
       if (m.key) keys.insert(key_of(m));
-    } else if (m.key && (before.contains(m.seq) || (!keys.empty() && keys.contains(key_of(m))))) {
-      all.push_back({m.seq, "key_blocked", "an earlier message of the same topic and key is parked"});
+    } else if (m.key && (before.contains(i) || (!keys.empty() && keys.contains(key_of(m))))) {
+      all.push_back(key_blocked(i, m));
     }
   }
   return all;
 }
 
-void KeyBlocks::parked(const Page& page, const std::vector<std::size_t>& indexes) {
+void KeyBlocks::parked(const Page& page, const PageMask& messages) {
   if (order_ == KeyOrder::message) return;
-  for (const std::size_t i : indexes) {
+  messages.for_each([&](std::size_t i) {
     if (page.messages[i].key) topics_.emplace(page.messages[i].topic);
-  }
+  });
 }
 
-std::vector<std::size_t> indexes_of(const Page& page, const std::vector<Rejection>& rejected) {
-  std::vector<std::size_t> indexes;
-  indexes.reserve(rejected.size());
-  std::size_t i = 0;
-  for (const Rejection& r : rejected) {
-    while (i < page.messages.size() && page.messages[i].seq < r.seq) ++i;
-    CHECK(i < page.messages.size() && page.messages[i].seq == r.seq);
-    indexes.push_back(i);
-  }
-  return indexes;
+PageMask mask_of(const std::vector<Rejection>& rejected) {
+  PageMask mask;
+  for (const Rejection& r : rejected) mask.add(r.index);
+  return mask;
 }
 
 }  // namespace outbox

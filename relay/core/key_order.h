@@ -9,31 +9,35 @@
 
 namespace outbox {
 
-// Which messages a parked one holds back: with KeyOrder::key, the later ones of its (topic, key), in its page and in every later
-// page, until it is released. The truth is outbox.parked; what is remembered here only spares questions.
+// Which messages a parked one holds back: with KeyOrder::key, the later ones of its (topic, key),
+// in its page and in every later page, until it is released. The truth is outbox.parked; what is
+// remembered here only saves questions to the database.
 //
-// All parking is done by the holder of the lease, so between two recoveries nobody else changes what is blocked.
+// All parking is done by the holder of the lease, so between two recoveries nobody else changes
+// what is blocked. Used by the loop's thread.
 class KeyBlocks {
  public:
   KeyBlocks(KeyOrder order, Journal& journal) : order_(order), journal_(journal) {}
 
-  // Asks the journal anew; at each recovery.
+  // Asks the journal again; at each recovery.
   Result<void> reload();
-  // `vetted` and, where keys keep their order, every message of the page whose key is blocked. Both ascending by seq. What is being
-  // released can only be blocked by what is released with it. Of `batch` only number and release are used.
-  Result<std::vector<Rejection>> extend(const Batch& batch, const Page& page, std::vector<Rejection> vetted);
-  // The messages with these indexes were parked.
-  void parked(const Page& page, const std::vector<std::size_t>& indexes);
+  // Returns `rejected` and, where keys keep their order, every message of the page whose key is
+  // blocked. Both ascending. What is being released can only be blocked by what is released with
+  // it. Of `batch` only number and release are used.
+  Result<std::vector<Rejection>> extend(const Batch& batch, const Page& page,
+                                        std::vector<Rejection> rejected);
+  // These messages of the page were parked.
+  void parked(const Page& page, const PageMask& messages);
 
  private:
-  Result<std::unordered_set<std::int64_t>> blocked_before(std::int64_t number, const Page& page);
+  Result<PageMask> blocked_before(std::int64_t number, const Page& page);
 
   const KeyOrder order_;
   Journal& journal_;
   std::unordered_set<std::string> topics_;  // topics with keys that a parked message blocks
 };
 
-// Indexes of the rejected messages in the page. REQUIRES: all of them are in it.
-std::vector<std::size_t> indexes_of(const Page& page, const std::vector<Rejection>& rejected);
+// The messages that were rejected.
+PageMask mask_of(const std::vector<Rejection>& rejected);
 
 }  // namespace outbox

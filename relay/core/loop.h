@@ -9,33 +9,14 @@
 
 #include "relay/core/breaker.h"
 #include "relay/core/key_order.h"
+#include "relay/core/next_action.h"
+#include "relay/core/poison_bisector.h"
 #include "relay/core/ports.h"
+#include "relay/core/read_ahead.h"
 #include "relay/core/recovery.h"
-#include "relay/core/suspects.h"
+#include "relay/core/state.h"
 
 namespace outbox {
-
-// The relay's states. Each transition is one log line.
-enum class State { standby, recovering, streaming, stalled, draining, stopped };
-const char* to_string(State state);
-
-// The points between two steps of the protocol, where a crash must leave nothing in confusion.
-enum class Phase {
-  leased,       // the lease is taken, older producers are not fenced yet
-  initialised,  // older producers are fenced
-  settled,      // the doubt about the newest batch is resolved in the journal
-  parked,       // rejections of a batch that is already open are committed
-  opening,      // a page is read, its batch not yet open
-  opened,       // the batch is in the journal, nothing is sent
-  begun,        // the Kafka transaction has begun
-  sent,         // everything is handed to the Kafka client
-  reported,     // every delivery report has come
-  confirmed,    // Kafka has committed, the journal does not know
-  marking,      // about to mark the batch alone
-  marked,       // the journal knows
-};
-inline constexpr Phase last_phase = Phase::marked;
-const char* to_string(Phase phase);
 
 struct LoopOptions {
   std::string relay;
@@ -47,14 +28,24 @@ struct LoopOptions {
   std::function<void(Phase)> at_phase = {};  // called at each phase; for tests
 };
 
+// What a relay process works with; see ports.h.
+struct Ports {
+  Database& database;
+  Reader& reader;
+  Journal& journal;
+  Lease& lease;
+  Producer& producer;
+  Maintenance& maintenance;
+  Poller& poller;
+};
+
 // One relay process's life. run() is called once, by the thread that owns all ports.
 class Loop {
  public:
-  Loop(Source& source, Journal& journal, Lease& lease, Publisher& publisher, Upkeep& upkeep, Wakeup& wakeup, LoopOptions options)
-      : source_(source), journal_(journal), lease_(lease), publisher_(publisher), upkeep_(upkeep), wakeup_(wakeup),
-        options_(std::move(options)), blocks_(options_.order, journal) {}
+  Loop(const Ports& ports, LoopOptions options);
 
-  // Returns when it was asked to stop and has handed over, or with the error for which it must not go on.
+  // Returns when it was asked to stop and has handed over, or with the error for which it must not
+  // go on.
   Result<void> run();
 
  private:
@@ -62,73 +53,86 @@ class Loop {
   struct Flight {
     Batch batch;
     Page page;
-    std::vector<std::size_t> parked = {};    // indexes into page.messages
-    std::vector<std::size_t> left_out = {};  // of a trial, which finds what Kafka refuses and is never committed: also those not suspected
-    bool trial() const { return !left_out.empty(); }
-    const std::vector<std::size_t>& skip() const { return trial() ? left_out : parked; }
+    PageMask parked;     // of the page: parked for this batch
+    bool probe = false;  // sent to find what Kafka refuses, and never committed
   };
+
+  // A confirmed batch is marked alone when no next batch has carried its mark for so long.
+  static constexpr Millis mark_alone_after{100};
 
   Result<void> step();
   Result<void> connect();
   Result<void> stand_by();
+
   Result<void> recover();
-  Result<void> settle(const Identity& here);
-  Result<void> renew_publisher(Mode mode);
+  void forget_all();
+  Result<void> refuse_foreign_progress();
+  Result<std::optional<Lease::Taken>> take_lease();
+  Result<void> recover_batch();
+  Result<Evidence> gather_evidence();
+  Result<void> apply(const Verdict& verdict, const Evidence& evidence);
+  Result<void> renew_producer(Mode mode);
   Result<void> keep_lease();
-  Result<void> resend(const Batch& batch);
+  Result<void> send_from_journal(const Batch& batch);
+  Result<Page> reread(const Batch& batch);
+  Result<std::optional<Validation>> validate(const Page& page);
+
   Result<void> stream();
+  StreamStatus status() const;
   Result<void> look_for_work();
   Result<void> ready_to_open();
   Result<void> open_next();
   Result<void> open_release();
+  Batch next_batch() const;
   void opened(const Batch& batch);
   Result<void> publish();
+  Result<void> await_delivery();
   Result<void> confirm();
-  Result<void> mark();
+  Result<void> mark_delivered();
   Result<void> on_refusal();
+  Result<void> wait_or_renew();
   Result<void> finish();
+
   Result<void> probe();
   Result<void> on_error(const Error& error);
-
-  void enter(State state, const std::string& why = {});
   void stall(const Error& error);
-  void pause() const;
+  void enter(State state, const std::string& why = {});
   void at(Phase phase) const {
     if (options_.at_phase) options_.at_phase(phase);
   }
 
-  Source& source_;
+  Database& database_;
+  Reader& reader_;
   Journal& journal_;
   Lease& lease_;
-  Publisher& publisher_;
-  Upkeep& upkeep_;
-  Wakeup& wakeup_;
+  Producer& producer_;
+  Maintenance& maintenance_;
+  Poller& poller_;
   const LoopOptions options_;
-  KeyBlocks blocks_;
 
   State state_ = State::stopped;
-  State shown_ = State::stopped;      // the last one that was logged
+  StateLog state_log_;
   Clock::time_point streaming_since_{};
-  std::optional<Identity> here_;      // of the open database session; nullopt: there is none
-  bool session_fresh_ = false;        // nothing was read on it yet
+  Breaker breaker_{options_.jitter_seed};
+
+  std::optional<Identity> here_;  // of the open database session; nullopt: there is none
+  bool session_fresh_ = false;    // nothing was read on it yet
   std::int64_t epoch_ = 0;
-  bool confirmed_since_take_ = false;
-  std::optional<Uuid> confirmed_token_;  // of the last batch that this process confirmed
-  std::int64_t number_ = 0;           // of the newest batch that the journal or Kafka knows
-  std::optional<Uuid> token_;         // of the newest batch
-  std::optional<Uuid> token_before_;  // of the one before it
-  bool releasing_ = false;            // there may be decisions about parked messages to carry out
-  bool stream_is_next_ = false;       // the last batch was a release: they take turns
-  std::optional<Page> next_;          // read ahead
-  bool reading_ = false;              // the source was asked for a page and has not answered
-  std::optional<Flight> flight_;
-  Suspects suspects_;                   // of the newest batch
+
+  std::int64_t number_ = 0;             // of the newest batch that the journal or Kafka knows
+  std::optional<Uuid> token_;           // of the newest batch
+  std::optional<Uuid> token_before_;    // of the one before it
   std::optional<Confirmed> confirmed_;  // delivered, but the journal does not know yet
   Clock::time_point confirmed_at_{};
-  Clock::time_point look_again_at_{};
-  Millis idle_{1};
+  std::optional<Uuid> confirmed_token_;  // of the last batch that this process confirmed
+  bool confirmed_since_take_ = false;
 
-  Breaker breaker_{options_.jitter_seed};
+  ReadAhead ahead_;
+  KeyBlocks blocks_;
+  PoisonBisector poison_;  // of the newest batch
+  std::optional<Flight> flight_;
+  bool releasing_ = false;       // there may be decisions about parked messages to execute
+  bool stream_is_next_ = false;  // the last batch was a release: they take turns
 };
 
 }  // namespace outbox

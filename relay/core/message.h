@@ -16,12 +16,32 @@
 
 namespace outbox {
 
-// Where the relay stands in the stream of messages; see docs/protocol.md: base, upto and after_seq decide which rows are next.
+// Where the relay stands in the stream of messages; see docs/protocol.md: base, upto and after_seq
+// decide which rows are next.
 struct Cursor {
   Snapshot base;
-  std::optional<Snapshot> upto;           // nullopt: the difference is exhausted, the next one begins at base
-  std::optional<std::int64_t> fresh_from;  // where fresh rows begin in seq; nullopt: few, found by transaction id
+  std::optional<Snapshot> upto =
+      {};  // nullopt: the difference is exhausted, the next begins at base
+  std::optional<std::int64_t> fresh_from = {};  // see PageBounds
   std::int64_t after_seq = 0;
+};
+
+// Which rows of which difference a page holds. The journal keeps it for each batch, so that the
+// same rows can be read again.
+struct PageBounds {
+  Snapshot base;
+  Snapshot upto;
+  std::optional<std::int64_t> fresh_from =
+      {};  // where fresh rows begin in seq; nullopt: few, found by transaction id
+  std::int64_t after_seq = 0;  // the rows have a seq above this one
+  std::int64_t upto_seq = 0;   // and up to this one
+  bool exhausted = false;      // no row of the difference lies behind them
+
+  // The cursor behind these rows.
+  Cursor next() const {
+    if (exhausted) return {.base = upto};
+    return {.base = base, .upto = upto, .fresh_from = fresh_from, .after_seq = upto_seq};
+  }
 };
 
 // One header of a message, as views into its page.
@@ -36,13 +56,13 @@ struct Message {
   Uuid id;
   std::string_view topic;
   std::optional<std::string_view> key;
-  std::optional<std::string_view> payload;   // nullopt: tombstone, or `oversize`
+  std::optional<std::string_view> payload;  // nullopt: tombstone, or `oversize`
   std::optional<std::string_view> dedup_key;
   std::int64_t payload_bytes = 0;
-  bool oversize = false;                     // the payload was left in the database
-  std::uint32_t headers_from = 0;            // its headers are page.headers()[headers_from, headers_to)
+  bool oversize = false;           // the payload was left in the database
+  std::uint32_t headers_from = 0;  // its headers are page.headers()[headers_from, headers_to)
   std::uint32_t headers_to = 0;
-  const char* bad_headers = nullptr;         // why `headers` cannot be sent; nullptr: they can
+  const char* bad_headers = nullptr;  // why `headers` cannot be sent; nullptr: they can
 };
 
 // Memory that a page keeps alive, each piece with the function that frees it.
@@ -50,24 +70,14 @@ using OwnedBytes = std::unique_ptr<char, void (*)(void*)>;
 
 // A run of messages of one difference, ascending in seq.
 //
-// Owns every byte its messages point at; the producer sends from there, so a page lives until its batch is confirmed.
+// Owns every byte its messages point at; the producer sends from there, so a page lives until its
+// batch is confirmed.
 struct Page {
-  Snapshot base;
-  Snapshot upto;
-  std::optional<std::int64_t> fresh_from;
-  std::int64_t after_seq = 0;
-  std::int64_t upto_seq = 0;
-  bool exhausted = false;
+  PageBounds bounds = {};
   std::int64_t bytes = 0;
-  std::vector<Message> messages;
-  std::vector<Header> headers;
-  std::vector<OwnedBytes> owned;
-
-  // The cursor behind this page.
-  Cursor next() const {
-    if (exhausted) return Cursor{upto, std::nullopt, std::nullopt, 0};
-    return Cursor{base, upto, fresh_from, upto_seq};
-  }
+  std::vector<Message> messages = {};
+  std::vector<Header> headers = {};
+  std::vector<OwnedBytes> owned = {};
 };
 
 }  // namespace outbox

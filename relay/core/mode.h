@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The choices that decide how messages are delivered, and their names in the configuration and in the journal.
+// The choices that decide how messages are delivered, and their names in the configuration and in
+// the journal.
 #pragma once
 
 #include <optional>
@@ -7,7 +8,8 @@
 
 namespace outbox {
 
-// What a consumer may see of a batch that was in doubt: one copy (one Kafka transaction per batch), or also a repeat.
+// What a consumer may see of a batch that was in doubt: one copy (one Kafka transaction per batch),
+// or also a repeat.
 enum class Mode { exactly_once, at_least_once };
 
 // What a parked message holds back: the later messages of its key, or nothing.
@@ -16,9 +18,15 @@ enum class KeyOrder { key, message };
 // What to do with a batch in doubt when Kafka has lost the progress records that would settle it.
 enum class OnLostProgress { resend, stop };
 
-constexpr const char* to_string(Mode mode) { return mode == Mode::exactly_once ? "exactly-once" : "at-least-once"; }
-constexpr const char* to_string(KeyOrder order) { return order == KeyOrder::key ? "key" : "message"; }
-constexpr const char* to_string(OnLostProgress answer) { return answer == OnLostProgress::resend ? "resend" : "stop"; }
+constexpr const char* to_string(Mode mode) {
+  return mode == Mode::exactly_once ? "exactly-once" : "at-least-once";
+}
+constexpr const char* to_string(KeyOrder order) {
+  return order == KeyOrder::key ? "key" : "message";
+}
+constexpr const char* to_string(OnLostProgress answer) {
+  return answer == OnLostProgress::resend ? "resend" : "stop";
+}
 
 // Each parses exactly what to_string gives; nullopt for anything else.
 constexpr std::optional<Mode> parse_mode(std::string_view text) {

@@ -1,29 +1,36 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "relay/core/recovery.h"
 
+#include "relay/base/log.h"
 #include "relay/base/sabotage.h"
 
 namespace outbox {
 namespace {
 
 using Action = Verdict::Action;
-using Finding = Verdict::Finding;
+using Note = Verdict::Note;
 
-// A batch is recovered as the mode says in which it was opened: at-least-once has no token in Kafka to believe, only what this process
-// itself saw acknowledged.
+// A batch is recovered as the mode says in which it was opened: at-least-once has no token in Kafka
+// to believe, only what this process itself saw acknowledged.
 Action of_doubt(const Evidence& e, bool kafka_has_it) {
   const bool delivered = e.newest->mode == Mode::exactly_once ? kafka_has_it : e.newest_is_ours;
   return delivered ? Action::mark : Action::resend;
 }
 
-Verdict delivered(const Evidence& e) { return {e.newest->delivered ? Action::go_on : of_doubt(e, true)}; }
+Verdict delivered(const Evidence& e) {
+  return {e.newest->delivered ? Action::go_on : of_doubt(e, true)};
+}
 
-// `before` says that Kafka has the record of the batch before the newest. At-least-once a record is no part of its batch: its producer
-// can end before it is written, so that nothing is lost if it is missing.
+// `before` says that Kafka has the record of the batch before the newest. At-least-once a record is
+// no part of its batch: its producer can end before it is written, so that nothing is lost if it is
+// missing.
 Verdict not_delivered(const Evidence& e, bool before) {
-  const auto missing = [](Mode mode) { return mode == Mode::exactly_once ? Finding::progress_lost : Finding::nothing_unusual; };
+  const auto missing = [](Mode mode) {
+    return mode == Mode::exactly_once ? Note::progress_lost : Note::nothing_unusual;
+  };
   if (e.newest->delivered) return {Action::go_on, missing(e.newest->mode)};
-  return {of_doubt(e, false), before || !e.before ? Finding::nothing_unusual : missing(e.before->mode)};
+  return {of_doubt(e, false),
+          before || !e.before ? Note::nothing_unusual : missing(e.before->mode)};
 }
 
 }  // namespace
@@ -32,38 +39,81 @@ std::optional<Error> foreign(const Identity& here, const std::optional<Progress>
   if (!progress) return std::nullopt;
   const Identity there = progress->identity;
   if (here.cluster != 0 && there.cluster != 0 && there.cluster != here.cluster) {
-    return Error{Fault::refused, "the progress record in Kafka was written from another database cluster (" +
-                                     std::to_string(there.cluster) + ", here " + std::to_string(here.cluster) + ")",
-                 "two databases must not share a relay name; after a restore elsewhere run `outbox-relay rebase`"};
+    return Error{Fault::refused,
+                 "the progress record in Kafka was written from another database cluster (" +
+                     std::to_string(there.cluster) + ", here " + std::to_string(here.cluster) + ")",
+                 "two databases must not share a relay name; after a restore elsewhere run "
+                 "`outbox-relay rebase`"};
   }
   if (here.timeline != 0 && there.timeline > here.timeline && !SABOTAGED(no_timeline_fence)) {
-    return Error{Fault::refused, "the progress record in Kafka was written on timeline " + std::to_string(there.timeline) +
-                                     ", this server is on " + std::to_string(here.timeline) + ": it is no longer the primary",
+    return Error{Fault::refused,
+                 "the progress record in Kafka was written on timeline " +
+                     std::to_string(there.timeline) + ", this server is on " +
+                     std::to_string(here.timeline) + ": it is no longer the primary",
                  "point postgres.dsn at the server that was promoted"};
   }
   return std::nullopt;
 }
 
 Verdict decide(const Evidence& e) {
-  if (auto error = foreign(e.here, e.progress)) return {Action::refuse, Finding::nothing_unusual, std::move(error)};
+  if (auto error = foreign(e.here, e.progress))
+    return {Action::refuse, Note::nothing_unusual, std::move(error)};
   if (!e.newest && !e.progress) return {Action::go_on};
   if (SABOTAGED(no_token_check) && e.newest) return not_delivered(e, true);
 
-  if (SABOTAGED(number_is_token) && e.newest && e.progress && e.progress->number == e.newest->number) return delivered(e);
+  if (SABOTAGED(number_is_token) && e.newest && e.progress &&
+      e.progress->number == e.newest->number)
+    return delivered(e);
   if (e.newest && e.progress && e.progress->token == e.newest->token) return delivered(e);
   if (e.newest) {
-    const bool at_previous = e.progress ? e.before && e.progress->token == e.before->token : !e.before;
+    const bool at_previous =
+        e.progress ? e.before && e.progress->token == e.before->token : !e.before;
     if (at_previous || !e.progress || e.progress_known) return not_delivered(e, at_previous);
   }
-  // A record of an older timeline is of this database, before the fail-over that lost what it tells of.
-  const bool before_fail_over = e.here.timeline != 0 && e.progress->identity.timeline != 0 && e.progress->identity.timeline < e.here.timeline;
+  // A record of an older timeline is of this database, before the fail-over that lost what it tells
+  // of.
+  const bool before_fail_over = e.here.timeline != 0 && e.progress->identity.timeline != 0 &&
+                                e.progress->identity.timeline < e.here.timeline;
   if (e.confirmed_since_take && !e.progress_is_ours && !before_fail_over) {
-    return {Action::refuse, Finding::nothing_unusual,
-            Error{Fault::refused, "another relay writes progress records under our name, from another database",
+    return {Action::refuse, Note::nothing_unusual,
+            Error{Fault::refused,
+                  "another relay writes progress records under our name, from another database",
                   "give each database a relay.name of its own"}};
   }
-  if (!e.newest || e.newest->delivered) return {Action::go_on, Finding::database_went_back};
-  return {of_doubt(e, e.progress->previous == e.newest->token), Finding::database_went_back};
+  if (!e.newest || e.newest->delivered) return {Action::go_on, Note::database_went_back};
+  return {of_doubt(e, e.progress->previous == e.newest->token), Note::database_went_back};
+}
+
+Error undecidable(const Batch& batch) {
+  return {Fault::refused,
+          "Kafka lost the progress record that would decide about batch " +
+              std::to_string(batch.number),
+          "delivery.on_lost_progress = \"resend\" sends it again; some of its messages may then be "
+          "repeated"};
+}
+
+void log_note(const Evidence& e, const Verdict& verdict) {
+  const auto batch = e.newest ? e.newest->number : 0;
+  if (verdict.note == Note::progress_lost) {
+    log::event(log::Level::error, "progress_lost",
+               {{"journal_batch", batch},
+                {"kafka_batch", e.progress ? e.progress->number : 0},
+                {"in_doubt", e.in_doubt()}});
+  }
+  if (verdict.note == Note::database_went_back) {
+    log::event(log::Level::error, "database_went_back",
+               {{"journal_batch", batch},
+                {"kafka_batch", e.progress->number},
+                {"kafka_epoch", e.progress->epoch},
+                {"kafka_token", e.progress->token.text()}});
+  }
+}
+
+void log_recovered(const Evidence& e, const Verdict& verdict) {
+  log::event(log::Level::info, "batch_recovered",
+             {{"batch", e.newest->number},
+              {"messages", e.newest->messages},
+              {"found", verdict.action == Action::mark ? "delivered" : "not_delivered"}});
 }
 
 }  // namespace outbox

@@ -19,7 +19,8 @@ struct XidRange {
   friend bool operator==(const XidRange&, const XidRange&) = default;
 };
 
-// A snapshot as the server printed it. The relay never makes one up: only real ones keep the order of a key.
+// A snapshot as the server printed it. The relay never makes one up: only real ones keep the order
+// of a key.
 class Snapshot {
  public:
   // Parses "xmin:xmax:xip,xip,…"; nullopt for anything else.
@@ -45,7 +46,8 @@ class Snapshot {
   std::vector<Xid> running_;
 };
 
-// What became visible between two snapshots of one server, in the form in which the reader looks for it.
+// What became visible between two snapshots of one server, in the form in which the reader looks
+// for it.
 struct Difference {
   std::vector<Xid> late;        // running in `base`, finished in `upto`
   std::vector<XidRange> fresh;  // begun since `base`, finished in `upto`

@@ -13,7 +13,8 @@ using NewTopic = Owned<rd_kafka_NewTopic_t, rd_kafka_NewTopic_destroy>;
 AdminOptions admin_options(rd_kafka_t* client, rd_kafka_admin_op_t op, Deadline deadline) {
   AdminOptions options(rd_kafka_AdminOptions_new(client, op));
   char why[256];
-  rd_kafka_AdminOptions_set_request_timeout(options.get(), std::max(100, deadline.left_ms()), why, sizeof why);
+  rd_kafka_AdminOptions_set_request_timeout(options.get(), std::max(100, deadline.left_ms()), why,
+                                            sizeof why);
   return options;
 }
 
@@ -22,24 +23,28 @@ Result<Event> answer(rd_kafka_queue_t* queue, const char* doing, Deadline deadli
   Event event(rd_kafka_queue_poll(queue, std::max(100, deadline.left_ms() + 500)));
   if (!event) return error_of(doing, RD_KAFKA_RESP_ERR__TIMED_OUT);
   const auto code = rd_kafka_event_error(event.get());
-  if (code != RD_KAFKA_RESP_ERR_NO_ERROR) return error_of(doing, code, rd_kafka_event_error_string(event.get()));
+  if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
+    return error_of(doing, code, rd_kafka_event_error_string(event.get()));
   return event;
 }
 
 }  // namespace
 
 static Error cannot_describe(const std::string& name, rd_kafka_resp_err_t code) {
-  if (code == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED || code == RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED) {
-    return {Fault::absent, "the user may not describe " + name, "allow DescribeConfigs on it, or ask as somebody who may"};
+  if (code == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED ||
+      code == RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED) {
+    return {Fault::absent, "the user may not describe " + name,
+            "allow DescribeConfigs on it, or ask as somebody who may"};
   }
   return error_of("describing " + name, code);
 }
 
-Result<std::map<std::string, std::string>> describe_config(rd_kafka_t* client, ConfigOf kind, const std::string& name,
+Result<std::map<std::string, std::string>> describe_config(rd_kafka_t* client, ConfigOf kind,
+                                                           const std::string& name,
                                                            Deadline deadline) {
   const std::string doing = "describing " + name;
-  const ConfigResource resource(
-      rd_kafka_ConfigResource_new(kind == ConfigOf::topic ? RD_KAFKA_RESOURCE_TOPIC : RD_KAFKA_RESOURCE_BROKER, name.c_str()));
+  const ConfigResource resource(rd_kafka_ConfigResource_new(
+      kind == ConfigOf::topic ? RD_KAFKA_RESOURCE_TOPIC : RD_KAFKA_RESOURCE_BROKER, name.c_str()));
   rd_kafka_ConfigResource_t* resources[] = {resource.get()};
   const Queue queue(rd_kafka_queue_new(client));
   const auto options = admin_options(client, RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS, deadline);
@@ -47,8 +52,8 @@ Result<std::map<std::string, std::string>> describe_config(rd_kafka_t* client, C
   auto event = answer(queue.get(), doing.c_str(), deadline);
   if (!event) return event.error();
   std::size_t count = 0;
-  const auto* const found =
-      rd_kafka_DescribeConfigs_result_resources(rd_kafka_event_DescribeConfigs_result(event->get()), &count);
+  const auto* const found = rd_kafka_DescribeConfigs_result_resources(
+      rd_kafka_event_DescribeConfigs_result(event->get()), &count);
   if (count != 1) return error_of(doing, RD_KAFKA_RESP_ERR__BAD_MSG);
   const auto code = rd_kafka_ConfigResource_error(found[0]);
   if (code != RD_KAFKA_RESP_ERR_NO_ERROR) return cannot_describe(name, code);
@@ -61,8 +66,10 @@ Result<std::map<std::string, std::string>> describe_config(rd_kafka_t* client, C
   return out;
 }
 
-Result<std::vector<std::string>> topics_that_exist(const Options& options, const std::vector<std::string>& topics, Deadline deadline) {
-  auto client = make_onlooker(options);
+Result<std::vector<std::string>> topics_that_exist(const Options& options,
+                                                   const std::vector<std::string>& topics,
+                                                   Deadline deadline) {
+  auto client = make_admin_client(options);
   if (!client) return client.error();
   std::vector<TopicHandle> known;  // what one question without a topic asks for
   for (const std::string& name : topics) {
@@ -72,9 +79,11 @@ Result<std::vector<std::string>> topics_that_exist(const Options& options, const
   std::vector<std::string> found;
   if (known.empty()) return found;
   const rd_kafka_metadata_t* raw = nullptr;
-  const auto code = rd_kafka_metadata(client->get(), 0, nullptr, &raw, std::max(1, deadline.left_ms()));
+  const auto code =
+      rd_kafka_metadata(client->get(), 0, nullptr, &raw, std::max(1, deadline.left_ms()));
   const Metadata metadata(raw);
-  if (code != RD_KAFKA_RESP_ERR_NO_ERROR) return error_of("looking up topics that were missing", code);
+  if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
+    return error_of("looking up topics that were missing", code);
   for (int i = 0; i < metadata->topic_cnt; ++i) {
     const auto& topic = metadata->topics[i];
     if (topic.err == RD_KAFKA_RESP_ERR_NO_ERROR) found.emplace_back(topic.topic);
@@ -88,8 +97,10 @@ Result<bool> create_progress_topic(const Options& options, Deadline deadline) {
   auto client = make_client(RD_KAFKA_PRODUCER, std::move(*conf));
   if (!client) return client.error();
   char why[256];
-  const NewTopic topic(rd_kafka_NewTopic_new(options.progress_topic.c_str(), 1, -1, why, sizeof why));
-  if (!topic) return Error{Fault::usage, "progress topic \"" + options.progress_topic + "\": " + why};
+  const NewTopic topic(
+      rd_kafka_NewTopic_new(options.progress_topic.c_str(), 1, -1, why, sizeof why));
+  if (!topic)
+    return Error{Fault::usage, "progress topic \"" + options.progress_topic + "\": " + why};
   rd_kafka_NewTopic_set_config(topic.get(), "cleanup.policy", "compact");
   rd_kafka_NewTopic_set_config(topic.get(), "segment.ms", "3600000");
   rd_kafka_NewTopic_t* topics[] = {topic.get()};
@@ -99,16 +110,21 @@ Result<bool> create_progress_topic(const Options& options, Deadline deadline) {
   auto event = answer(queue.get(), "creating the progress topic", deadline);
   if (!event) return event.error();
   std::size_t count = 0;
-  const auto* const results = rd_kafka_CreateTopics_result_topics(rd_kafka_event_CreateTopics_result(event->get()), &count);
+  const auto* const results =
+      rd_kafka_CreateTopics_result_topics(rd_kafka_event_CreateTopics_result(event->get()), &count);
   if (count != 1) return error_of("creating the progress topic", RD_KAFKA_RESP_ERR__BAD_MSG);
   const auto code = rd_kafka_topic_result_error(results[0]);
   if (code == RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS) return false;
   if (code != RD_KAFKA_RESP_ERR_NO_ERROR) {
     const char* const detail = rd_kafka_topic_result_error_string(results[0]);
-    if (code == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED || code == RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED ||
+    if (code == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED ||
+        code == RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED ||
         code == RD_KAFKA_RESP_ERR_POLICY_VIOLATION) {
-      return Error{Fault::refused, "Kafka refuses to create the progress topic: " + std::string(detail != nullptr ? detail : rd_kafka_err2str(code)),
-                   "allow Create on " + options.progress_topic + ", or have it created with one partition and cleanup.policy=compact"};
+      return Error{Fault::refused,
+                   "Kafka refuses to create the progress topic: " +
+                       std::string(detail != nullptr ? detail : rd_kafka_err2str(code)),
+                   "allow Create on " + options.progress_topic +
+                       ", or have it created with one partition and cleanup.policy=compact"};
     }
     return error_of("creating the progress topic", code, detail != nullptr ? detail : "");
   }

@@ -17,13 +17,19 @@ enum class ConfigOf { topic, broker };
 //   topic     it does not exist.
 //   kafka     not reachable.
 //   refused   the broker is too old to describe anything, and to do transactions.
-Result<std::map<std::string, std::string>> describe_config(rd_kafka_t* client, ConfigOf kind, const std::string& name, Deadline deadline);
+Result<std::map<std::string, std::string>> describe_config(rd_kafka_t* client, ConfigOf kind,
+                                                           const std::string& name,
+                                                           Deadline deadline);
 
-// Of `topics`, those that exist and that the user may describe. Creates none, whatever the brokers allow.
+// Of `topics`, those that exist and that the user may describe. Creates none, whatever the brokers
+// allow.
 //   kafka   not reachable: nothing is known.
-Result<std::vector<std::string>> topics_that_exist(const Options& options, const std::vector<std::string>& topics, Deadline deadline);
+Result<std::vector<std::string>> topics_that_exist(const Options& options,
+                                                   const std::vector<std::string>& topics,
+                                                   Deadline deadline);
 
-// Creates the progress topic as the protocol needs it: one partition, compacted, never deleted by time.
+// Creates the progress topic as the protocol needs it: one partition, compacted, never deleted by
+// time.
 //   true: created; false: it was there.
 Result<bool> create_progress_topic(const Options& options, Deadline deadline);
 

@@ -21,9 +21,9 @@ constexpr Millis first_answer_max{10'000};
 // What is to be read of one partition.
 struct Stretch {
   std::int64_t from;
-  std::int64_t to;            // included
+  std::int64_t to;  // included
   bool done = false;
-  bool held_back = false;     // the end of what is committed was seen before `to`
+  bool held_back = false;  // the end of what is committed was seen before `to`
 };
 
 struct Plan {
@@ -42,7 +42,8 @@ Result<Client> make_reader(const Options& options, const char* isolation) {
 }
 
 // nullopt: the topic does not exist.
-Result<std::optional<int>> count_partitions(rd_kafka_t* client, const std::string& name, Deadline deadline) {
+Result<std::optional<int>> count_partitions(rd_kafka_t* client, const std::string& name,
+                                            Deadline deadline) {
   const TopicHandle topic(rd_kafka_topic_new(client, name.c_str(), nullptr));
   if (!topic) return error_of("opening topic " + name, rd_kafka_last_error());
   const rd_kafka_metadata_t* raw = nullptr;
@@ -53,21 +54,26 @@ Result<std::optional<int>> count_partitions(rd_kafka_t* client, const std::strin
   const auto& found = metadata->topics[0];
   if (found.err == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART) return std::optional<int>{};
   if (found.err == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED) {
-    return Error{Fault::refused, "not authorised for topic " + name, "allow Read and Describe on it to whoever traces messages"};
+    return Error{Fault::refused, "not authorised for topic " + name,
+                 "allow Read and Describe on it to whoever traces messages"};
   }
-  if (found.err != RD_KAFKA_RESP_ERR_NO_ERROR) return error_of("looking up topic " + name, found.err);
+  if (found.err != RD_KAFKA_RESP_ERR_NO_ERROR)
+    return error_of("looking up topic " + name, found.err);
   return std::optional<int>(found.partition_cnt);
 }
 
 // Cuts what can hold the record down to what the topic still has.
-Result<Plan> plan_search(rd_kafka_t* client, const RecordQuery& query, int partitions, Deadline deadline) {
+Result<Plan> plan_search(rd_kafka_t* client, const RecordQuery& query, int partitions,
+                         Deadline deadline) {
   Plan plan;
   for (std::int32_t p = 0; p < partitions; ++p) {
     const auto known = query.within.find(p);
     if (query.exact && known == query.within.end()) continue;
-    const OffsetRange wanted =
-        known != query.within.end() ? known->second : OffsetRange{0, std::numeric_limits<std::int64_t>::max()};
-    const auto has = query_watermarks(client, query.topic, p, "asking for the offsets of " + query.topic, deadline);
+    const OffsetRange wanted = known != query.within.end()
+                                   ? known->second
+                                   : OffsetRange{0, std::numeric_limits<std::int64_t>::max()};
+    const auto has = query_watermarks(client, query.topic, p,
+                                      "asking for the offsets of " + query.topic, deadline);
     if (!has) return has.error();
     if (wanted.first < has->low) plan.removed = true;
     const Stretch stretch{std::max(wanted.first, has->low), std::min(wanted.last, has->end - 1)};
@@ -81,7 +87,8 @@ std::optional<std::string_view> header(const rd_kafka_message_t& m, const char* 
   if (rd_kafka_message_headers(&m, &headers) != RD_KAFKA_RESP_ERR_NO_ERROR) return std::nullopt;
   const void* value = nullptr;
   std::size_t size = 0;
-  if (rd_kafka_header_get_last(headers, name, &value, &size) != RD_KAFKA_RESP_ERR_NO_ERROR) return std::nullopt;
+  if (rd_kafka_header_get_last(headers, name, &value, &size) != RD_KAFKA_RESP_ERR_NO_ERROR)
+    return std::nullopt;
   return std::string_view(static_cast<const char*>(value), size);
 }
 
@@ -91,8 +98,10 @@ bool matches(const rd_kafka_message_t& m, const RecordQuery& query) {
   const auto written_at = rd_kafka_message_timestamp(&m, &type);
   if (written_at == query.timestamp_ms) return true;
   const auto sent_at = header(m, "sent-at");
-  // A relay that may not describe the topic does not know that the broker puts its own time in place of the batch's.
-  if (!sent_at && type == RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME) return written_at >= query.timestamp_ms;
+  // A relay that may not describe the topic does not know that the broker puts its own time in
+  // place of the batch's.
+  if (!sent_at && type == RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME)
+    return written_at >= query.timestamp_ms;
   return sent_at == std::string_view(std::to_string(query.timestamp_ms));
 }
 
@@ -100,7 +109,8 @@ bool matches(const rd_kafka_message_t& m, const RecordQuery& query) {
 class Consumption {
  public:
   Consumption(rd_kafka_t* client, const std::string& topic)
-      : queue_(rd_kafka_queue_new(client)), topic_(rd_kafka_topic_new(client, topic.c_str(), nullptr)) {}
+      : queue_(rd_kafka_queue_new(client)),
+        topic_(rd_kafka_topic_new(client, topic.c_str(), nullptr)) {}
   ~Consumption() {
     for (const auto p : started_) rd_kafka_consume_stop(topic_.get(), p);
   }
@@ -108,7 +118,8 @@ class Consumption {
   Consumption& operator=(const Consumption&) = delete;
 
   bool start(std::int32_t partition, std::int64_t from) {
-    if (rd_kafka_consume_start_queue(topic_.get(), partition, from, queue_.get()) != 0) return false;
+    if (rd_kafka_consume_start_queue(topic_.get(), partition, from, queue_.get()) != 0)
+      return false;
     started_.push_back(partition);
     return true;
   }
@@ -135,29 +146,36 @@ Result<void> take_event(const rd_kafka_message_t& m, Plan& plan, Stretch& stretc
   }
 }
 
-Result<RecordFinding> read_plan(rd_kafka_t* client, const RecordQuery& query, Plan& plan, Deadline deadline) {
+Result<RecordFinding> read_plan(rd_kafka_t* client, const RecordQuery& query, Plan& plan,
+                                Deadline deadline) {
   Consumption consumption(client, query.topic);
   for (const auto& [partition, stretch] : plan.stretches) {
-    if (!consumption.start(partition, stretch.from)) return error_of("reading topic " + query.topic, rd_kafka_last_error());
+    if (!consumption.start(partition, stretch.from))
+      return error_of("reading topic " + query.topic, rd_kafka_last_error());
   }
   std::optional<Deadline> patience;  // set while every stretch that is not done is held back
-  while (std::any_of(plan.stretches.begin(), plan.stretches.end(), [](const auto& s) { return !s.second.done; })) {
-    const bool held_back = std::all_of(plan.stretches.begin(), plan.stretches.end(),
-                                       [](const auto& s) { return s.second.done || s.second.held_back; });
+  while (std::any_of(plan.stretches.begin(), plan.stretches.end(),
+                     [](const auto& s) { return !s.second.done; })) {
+    const bool held_back =
+        std::all_of(plan.stretches.begin(), plan.stretches.end(),
+                    [](const auto& s) { return s.second.done || s.second.held_back; });
     if (!held_back) patience.reset();
     else if (!patience) patience.emplace(held_back_max);
-    if (deadline.passed() || (patience && patience->passed())) return RecordFinding{Verdict::undecided};
+    if (deadline.passed() || (patience && patience->passed()))
+      return RecordFinding{Verdict::undecided};
     const Record m = consumption.next(std::min(200, std::max(1, deadline.left_ms())));
     if (!m) continue;
     const auto it = plan.stretches.find(m->partition);
-    if (it == plan.stretches.end()) return error_of("reading the topic", m->err, rd_kafka_message_errstr(m.get()));
+    if (it == plan.stretches.end())
+      return error_of("reading the topic", m->err, rd_kafka_message_errstr(m.get()));
     Stretch& stretch = it->second;
     if (m->err != RD_KAFKA_RESP_ERR_NO_ERROR) {
       if (auto r = take_event(*m, plan, stretch); !r) return r.error();
       continue;
     }
     stretch.held_back = false;
-    if (m->offset <= stretch.to && matches(*m, query)) return RecordFinding{Verdict::found, m->partition, m->offset};
+    if (m->offset <= stretch.to && matches(*m, query))
+      return RecordFinding{Verdict::found, m->partition, m->offset};
     stretch.done = stretch.done || m->offset >= stretch.to;
   }
   return RecordFinding{plan.removed ? Verdict::expired : Verdict::absent};
@@ -176,8 +194,10 @@ const char* to_string(Verdict verdict) {
   return "unknown";
 }
 
-Result<RecordFinding> find_record(const Options& options, const RecordQuery& query, Deadline deadline) {
-  // The bounds of a partition with open transactions included: a read_committed handle stops before them.
+Result<RecordFinding> find_record(const Options& options, const RecordQuery& query,
+                                  Deadline deadline) {
+  // The bounds of a partition with open transactions included: a read_committed handle stops before
+  // them.
   auto all = make_reader(options, "read_uncommitted");
   if (!all) return all.error();
   auto partitions = count_partitions(all->get(), query.topic, deadline);

@@ -15,12 +15,14 @@ namespace outbox::kafka {
 // Which record, and where it can be.
 struct RecordQuery {
   std::string topic;
-  std::string dedup_key;          // its header dedup-key
-  std::int64_t timestamp_ms = 0;  // its timestamp, or its header sent-at where the topic keeps a time of its own
+  std::string dedup_key;  // its header dedup-key
+  std::int64_t timestamp_ms =
+      0;  // its timestamp, or its header sent-at where the topic keeps a time of its own
   // Offsets between which it is, both included.
   std::map<std::int32_t, OffsetRange> within;
-  // True: `within` is what the delivery reports said, so other partitions cannot hold it. False: `within` only narrows the
-  // search, and partitions that it does not name are read from their first record to their end.
+  // True: `within` is what the delivery reports said, so other partitions cannot hold it. False:
+  // `within` only narrows the search, and partitions that it does not name are read from their
+  // first record to their end.
   bool exact = false;
 };
 
@@ -29,7 +31,8 @@ struct RecordFinding {
   enum class Verdict {
     found,
     expired,    // not there, and the topic has removed records from where it can have been
-    absent,     // not there, and nothing was removed from the front: never sent, compacted, or the topic was created anew
+    absent,     // not there, and nothing was removed from the front: never sent, compacted, or the
+                // topic was created anew
     no_topic,   // the topic does not exist
     undecided,  // not seen in time, or an open transaction hides the end of a partition
   };
@@ -39,9 +42,10 @@ struct RecordFinding {
 };
 const char* to_string(RecordFinding::Verdict verdict);
 
-// Reads the topic with read_committed until the record is found or cannot come any more. Uses no consumer group and changes
-// nothing in Kafka. Of several copies (at-least-once), one is found.
+// Reads the topic with read_committed until the record is found or cannot come any more. Uses no
+// consumer group and changes nothing in Kafka. Of several copies (at-least-once), one is found.
 //   kafka, topic, refused   unreachable, or not authorised to read the topic.
-Result<RecordFinding> find_record(const Options& options, const RecordQuery& query, Deadline deadline);
+Result<RecordFinding> find_record(const Options& options, const RecordQuery& query,
+                                  Deadline deadline);
 
 }  // namespace outbox::kafka

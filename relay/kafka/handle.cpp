@@ -8,8 +8,8 @@
 namespace outbox::kafka {
 namespace {
 
-// librdkafka repeats itself once per broker and second while a cluster is away: that is detail for debugging. What matters
-// comes back as an error of a call.
+// librdkafka repeats itself once per broker and second while a cluster is away: that is detail for
+// debugging. What matters comes back as an error of a call.
 void on_log(const rd_kafka_t*, int, const char* facility, const char* text) {
   log::event(log::Level::debug, "librdkafka", {{"facility", facility}, {"text", text}});
 }
@@ -39,15 +39,20 @@ const char* hint_of(rd_kafka_resp_err_t code) {
   switch (code) {
     case RD_KAFKA_RESP_ERR__UNSUPPORTED_FEATURE:
     case RD_KAFKA_RESP_ERR_UNSUPPORTED_VERSION:
-      return "this broker cannot do transactions: set relay.mode = \"at-least-once\", or use Kafka 3.6 or newer";
+      return "this broker cannot do transactions: set relay.mode = \"at-least-once\", or use Kafka "
+             "3.6 or newer";
     case RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED:
       return "allow Write and Describe on the transactional id outbox-relay.<name>";
-    case RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED: return "allow IdempotentWrite on the cluster";
-    // All records of a batch carry the time at which it was opened: it is a clock that is wrong, not a message.
+    case RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED:
+      return "allow IdempotentWrite on the cluster";
+    // All records of a batch carry the time at which it was opened: it is a clock that is wrong,
+    // not a message.
     case RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP:
-      return "compare the clocks of PostgreSQL and of the brokers, and look at message.timestamp.*.max.ms of the topic";
+      return "compare the clocks of PostgreSQL and of the brokers, and look at "
+             "message.timestamp.*.max.ms of the topic";
     case RD_KAFKA_RESP_ERR__AUTHENTICATION:
-    case RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED: return "check the user and the password file";
+    case RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED:
+      return "check the user and the password file";
     default: return "";
   }
 }
@@ -62,21 +67,27 @@ Error error_of(const std::string& doing, rd_kafka_resp_err_t code, const std::st
 Result<Conf> make_conf(const Options& options, const Properties& ours) {
   Conf conf(rd_kafka_conf_new());
   char why[512];
-  Properties all = {{"socket.nagle.disable", "true"}, {"client.id", "outbox-relay"}, {"reconnect.backoff.max.ms", "2000"}};
+  Properties all = {{"socket.nagle.disable", "true"},
+                    {"client.id", "outbox-relay"},
+                    {"reconnect.backoff.max.ms", "2000"}};
   all.insert(all.end(), options.properties.begin(), options.properties.end());
-  for (const auto& [name, secret] : options.secret_properties) all.emplace_back(name, secret.reveal());
-  if (!options.password.reveal().empty()) all.emplace_back("sasl.password", options.password.reveal());
+  for (const auto& [name, secret] : options.secret_properties)
+    all.emplace_back(name, secret.reveal());
+  if (!options.password.reveal().empty())
+    all.emplace_back("sasl.password", options.password.reveal());
   all.emplace_back("bootstrap.servers", options.brokers);
   all.insert(all.end(), ours.begin(), ours.end());
   for (const auto& [name, value] : all) {
     const auto result = rd_kafka_conf_set(conf.get(), name.c_str(), value.c_str(), why, sizeof why);
     if (result != RD_KAFKA_CONF_OK) {
       // librdkafka's text can quote the value, and the value can be a secret.
-      return Error{Fault::usage, "kafka.properties: librdkafka refuses the value of \"" + name + "\"",
-                   "see the configuration reference of librdkafka " + std::string(rd_kafka_version_str())};
+      return Error{
+          Fault::usage, "kafka.properties: librdkafka refuses the value of \"" + name + "\"",
+          "see the configuration reference of librdkafka " + std::string(rd_kafka_version_str())};
     }
   }
-  // Newer versions can hang for minutes in an abort with their default of this one; older ones do not know it.
+  // Newer versions can hang for minutes in an abort with their default of this one; older ones do
+  // not know it.
   rd_kafka_conf_set(conf.get(), "metadata.recovery.strategy", "none", why, sizeof why);
   rd_kafka_conf_set_log_cb(conf.get(), &on_log);
   return conf;
@@ -86,10 +97,12 @@ Result<Client> make_client(rd_kafka_type_t type, Conf conf) {
   char why[512];
   Client client(rd_kafka_new(type, conf.get(), why, sizeof why));
   if (!client) {
-    // Anything else is of the moment, such as a thread that did not start in time because the clock was set.
+    // Anything else is of the moment, such as a thread that did not start in time because the clock
+    // was set.
     const int reason = errno;
     const bool of_the_moment = rd_kafka_last_error() != RD_KAFKA_RESP_ERR__INVALID_ARG;
-    if (reason == EDEADLK) static_cast<void>(conf.release());  // its threads may still come, and use it
+    if (reason == EDEADLK)
+      static_cast<void>(conf.release());  // its threads may still come, and use it
     if (of_the_moment) return Error{Fault::kafka, std::string("librdkafka does not start: ") + why};
     return Error{Fault::usage, std::string("librdkafka refuses the configuration: ") + why};
   }
@@ -97,14 +110,17 @@ Result<Client> make_client(rd_kafka_type_t type, Conf conf) {
   return client;
 }
 
-void Reaper::take(Client client) {
+void AsyncCloser::take(Client client) {
   if (!client) return;
-  std::erase_if(under_way_, [](const auto& f) { return f.wait_for(std::chrono::seconds{0}) == std::future_status::ready; });
+  std::erase_if(under_way_, [](const auto& f) {
+    return f.wait_for(std::chrono::seconds{0}) == std::future_status::ready;
+  });
   // Taken out of its owner only here: should no thread be had, the client goes with the closure.
-  under_way_.push_back(std::async(std::launch::async, [doomed = std::move(client)]() mutable { doomed.reset(); }));
+  under_way_.push_back(
+      std::async(std::launch::async, [doomed = std::move(client)]() mutable { doomed.reset(); }));
 }
 
-Result<Client> make_onlooker(const Options& options) {
+Result<Client> make_admin_client(const Options& options) {
   auto conf = make_conf(options, {{"allow.auto.create.topics", "false"}});
   if (!conf) return conf.error();
   return make_client(RD_KAFKA_CONSUMER, std::move(*conf));

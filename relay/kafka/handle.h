@@ -58,9 +58,9 @@ Result<Conf> make_conf(const Options& options, const Properties& ours);
 // A client made of `conf`.
 Result<Client> make_client(rd_kafka_type_t type, Conf conf);
 
-// Destroys clients aside: librdkafka 2.6 to 2.9 takes a second over one in five, and a take-over must not wait for that.
-// Waits for all of them when it goes itself. Used by one thread.
-class Reaper {
+// Destroys clients aside: librdkafka 2.6 to 2.9 takes a second over one in five, and a take-over
+// must not wait for that. Waits for all of them when it goes itself. Used by one thread.
+class AsyncCloser {
  public:
   void take(Client client);
 
@@ -68,24 +68,25 @@ class Reaper {
   std::vector<std::future<void>> under_way_;
 };
 
-// A client for one question, which goes to the reaper; without one it is destroyed here.
-class Passing {
+// A client for one question, which goes to the closer; without one it is destroyed here.
+class ScopedClient {
  public:
-  Passing(Client client, Reaper* reaper) : client_(std::move(client)), reaper_(reaper) {}
-  ~Passing() {
-    if (reaper_ != nullptr) reaper_->take(std::move(client_));
+  ScopedClient(Client client, AsyncCloser* closer) : client_(std::move(client)), closer_(closer) {}
+  ~ScopedClient() {
+    if (closer_ != nullptr) closer_->take(std::move(client_));
   }
-  Passing(const Passing&) = delete;
-  Passing& operator=(const Passing&) = delete;
+  ScopedClient(const ScopedClient&) = delete;
+  ScopedClient& operator=(const ScopedClient&) = delete;
   rd_kafka_t* get() const { return client_.get(); }
 
  private:
   Client client_;
-  Reaper* const reaper_;
+  AsyncCloser* const closer_;
 };
 
-// A client that only asks: a producer's questions about a topic would create it where the brokers allow that.
-Result<Client> make_onlooker(const Options& options);
+// A client that only asks: a producer's questions about a topic would create it where the brokers
+// allow that.
+Result<Client> make_admin_client(const Options& options);
 
 // An error for a librdkafka code; decides whose fault it is.
 Error error_of(const std::string& doing, rd_kafka_resp_err_t code, const std::string& detail = {});

@@ -6,7 +6,7 @@
 
 #include "relay/kafka/admin.h"
 #include "relay/kafka/progress.h"
-#include "relay/kafka/topics.h"
+#include "relay/kafka/topic_rules.h"
 
 namespace outbox::kafka {
 namespace {
@@ -14,25 +14,31 @@ namespace {
 constexpr Millis first_answer_max{10'000};
 constexpr Millis answer_max{5'000};
 constexpr const char* transaction_log = "__transaction_state";
-constexpr std::size_t topics_max = 500;  // that a pattern of topics.allow adds; each costs a request
+constexpr std::size_t topics_max =
+    500;  // that a pattern of topics.allow adds; each costs a request
 
-std::optional<Finding> look_at_transaction_log(rd_kafka_t* client, const rd_kafka_metadata_t& all, Deadline deadline) {
+std::optional<Finding> look_at_transaction_log(rd_kafka_t* client, const rd_kafka_metadata_t& all,
+                                               Deadline deadline) {
   TransactionLogFacts facts;
   facts.brokers = all.broker_cnt;
   for (const auto& topic : std::span(all.topics, static_cast<std::size_t>(all.topic_cnt))) {
     if (topic.topic != std::string_view(transaction_log)) continue;
     facts.partitions = topic.partition_cnt;
     facts.in_sync_min = topic.partition_cnt > 0 ? topic.partitions[0].isr_cnt : 0;
-    for (const auto& partition : std::span(topic.partitions, static_cast<std::size_t>(topic.partition_cnt))) {
+    for (const auto& partition :
+         std::span(topic.partitions, static_cast<std::size_t>(topic.partition_cnt))) {
       facts.leaderless += partition.leader < 0 ? 1 : 0;
       facts.in_sync_min = std::min(facts.in_sync_min, partition.isr_cnt);
     }
   }
   if (all.broker_cnt == 0) return std::nullopt;
   const bool there = facts.partitions > 0;
-  auto settings = describe_config(client, there ? ConfigOf::topic : ConfigOf::broker,
-                                  there ? transaction_log : std::to_string(all.brokers[0].id), deadline);
-  if (settings) (there ? facts.topic : facts.broker) = std::move(*settings);  // else what the partitions show must do
+  auto settings =
+      describe_config(client, there ? ConfigOf::topic : ConfigOf::broker,
+                      there ? transaction_log : std::to_string(all.brokers[0].id), deadline);
+  if (settings)
+    (there ? facts.topic : facts.broker) =
+        std::move(*settings);  // else what the partitions show must do
   return judge_transaction_log(facts);
 }
 
@@ -81,12 +87,14 @@ Result<void> Inspection::fetch() {
 
 void Inspection::look_at_transactions() {
   if (demands_.mode != Mode::exactly_once) return;
-  if (auto why = look_at_transaction_log(client_, *all_, one_answer())) findings.push_back(std::move(*why));
+  if (auto why = look_at_transaction_log(client_, *all_, one_answer()))
+    findings.push_back(std::move(*why));
 }
 
 void Inspection::look_at_brokers() {
   if (all_->broker_cnt == 1) {
-    add(Severity::note, "Kafka", "the cluster has one broker: what that loses is lost", "use three brokers where messages matter");
+    add(Severity::note, "Kafka", "the cluster has one broker: what that loses is lost",
+        "use three brokers where messages matter");
   }
   for (int i = 0; i < all_->broker_cnt; ++i) {
     const std::string name = std::to_string(all_->brokers[i].id);
@@ -97,12 +105,16 @@ void Inspection::look_at_brokers() {
     }
     const Error& e = settings.error();
     if (e.fault == Fault::absent) {
-      add(Severity::note, "Kafka", "the user may not describe the brokers: their settings were not looked at",
+      add(Severity::note, "Kafka",
+          "the user may not describe the brokers: their settings were not looked at",
           "allow DescribeConfigs on the cluster, or run check as somebody who may");
       return;
     }
     const bool too_old = e.fault == Fault::refused && demands_.mode == Mode::exactly_once;
-    add(too_old ? Severity::refused : e.fault == Fault::kafka ? Severity::unreachable : Severity::note, "broker " + name, e.what, e.hint);
+    add(too_old                   ? Severity::refused
+        : e.fault == Fault::kafka ? Severity::unreachable
+                                  : Severity::note,
+        "broker " + name, e.what, e.hint);
   }
 }
 
@@ -132,11 +144,12 @@ void Inspection::look_at_topics() {
     }
     auto found = matching(std::string_view(pattern).substr(0, pattern.size() - 1));
     if (found.empty()) {
-      add(Severity::note, "Kafka", "no topic matches \"" + pattern + "\" of topics.allow", "create the topics before messages name them");
+      add(Severity::note, "Kafka", "no topic matches \"" + pattern + "\" of topics.allow",
+          "create the topics before messages name them");
     } else if (found.size() > topics_max) {
       add(Severity::note, "Kafka",
-          "\"" + pattern + "\" of topics.allow matches " + std::to_string(found.size()) + " topics; only the first " +
-              std::to_string(topics_max) + " were looked at",
+          "\"" + pattern + "\" of topics.allow matches " + std::to_string(found.size()) +
+              " topics; only the first " + std::to_string(topics_max) + " were looked at",
           "narrow topics.allow");
       found.resize(topics_max);
     }
@@ -150,13 +163,16 @@ void Inspection::look_at_topics() {
 void Inspection::look_at_named_topic(const std::string& name) {
   const std::string about = "topic " + name;
   if (const auto why = forbidden_topic(name, options_)) {
-    return add(Severity::finding, about, "is in topics.allow, but " + why->second, "remove it from topics.allow");
+    return add(Severity::finding, about, "is in topics.allow, but " + why->text,
+               "remove it from topics.allow");
   }
   if (const auto* topic = known(name); topic != nullptr) return look_at_topic(*topic);
-  // Topics that the user may not see are left out of the list of all; only a question for this one tells.
+  // Topics that the user may not see are left out of the list of all; only a question for this one
+  // tells.
   const TopicHandle handle(rd_kafka_topic_new(client_, name.c_str(), nullptr));
   const rd_kafka_metadata_t* raw = nullptr;
-  const auto code = rd_kafka_metadata(client_, 0, handle.get(), &raw, std::max(1, one_answer().left_ms()));
+  const auto code =
+      rd_kafka_metadata(client_, 0, handle.get(), &raw, std::max(1, one_answer().left_ms()));
   const Metadata metadata(raw);
   if (code != RD_KAFKA_RESP_ERR_NO_ERROR) {
     const Error e = error_of("looking up the topic", code);
@@ -171,10 +187,16 @@ void Inspection::look_at_topic(const rd_kafka_metadata_topic_t& topic) {
     case RD_KAFKA_RESP_ERR_NO_ERROR:
     case RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE: break;
     case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
-      return add(Severity::finding, about, "does not exist: messages for it are parked", "create it, or remove it from topics.allow");
+      return add(Severity::finding, about, "does not exist: messages for it are parked",
+                 "create it, or remove it from topics.allow");
     case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
-      return add(Severity::finding, about, "the relay's user may not use it: messages for it are parked", "allow Write and Describe on it");
-    default: return add(Severity::finding, about, std::string("Kafka says: ") + rd_kafka_err2str(topic.err), "see the log of the brokers");
+      return add(Severity::finding, about,
+                 "the relay's user may not use it: messages for it are parked",
+                 "allow Write and Describe on it");
+    default:
+      return add(Severity::finding, about,
+                 std::string("Kafka says: ") + rd_kafka_err2str(topic.err),
+                 "see the log of the brokers");
   }
   if (const auto facts = facts_of(topic)) add(judge_topic(*facts, demands_));
 }
@@ -182,26 +204,32 @@ void Inspection::look_at_topic(const rd_kafka_metadata_topic_t& topic) {
 std::optional<TopicFacts> Inspection::facts_of(const rd_kafka_metadata_topic_t& topic) {
   auto settings = describe_config(client_, ConfigOf::topic, topic.topic, one_answer());
   if (settings) {
-    return TopicFacts{topic.topic, topic.partition_cnt > 0 ? topic.partitions[0].replica_cnt : 0, all_->broker_cnt, std::move(*settings)};
+    return TopicFacts{topic.topic, topic.partition_cnt > 0 ? topic.partitions[0].replica_cnt : 0,
+                      all_->broker_cnt, std::move(*settings)};
   }
-  add(settings.error().fault == Fault::kafka ? Severity::unreachable : Severity::note, std::string("topic ") + topic.topic,
-      "its settings were not looked at: " + settings.error().what, "allow DescribeConfigs on it, or run check as somebody who may");
+  add(settings.error().fault == Fault::kafka ? Severity::unreachable : Severity::note,
+      std::string("topic ") + topic.topic,
+      "its settings were not looked at: " + settings.error().what,
+      "allow DescribeConfigs on it, or run check as somebody who may");
   return std::nullopt;
 }
 
 void Inspection::look_at_progress_topic() {
   const auto* const topic = known(options_.progress_topic);
-  if (topic == nullptr || topic->err != RD_KAFKA_RESP_ERR_NO_ERROR) return;  // reading the progress record says it better
+  if (topic == nullptr || topic->err != RD_KAFKA_RESP_ERR_NO_ERROR)
+    return;  // reading the progress record says it better
   if (const auto facts = facts_of(*topic)) add(judge_progress_topic(options_, *facts));
 }
 
 }  // namespace
 
-std::vector<Finding> inspect_cluster(const Options& options, const Demands& demands, Deadline deadline) {
-  auto client = make_onlooker(options);
+std::vector<Finding> inspect_cluster(const Options& options, const Demands& demands,
+                                     Deadline deadline) {
+  auto client = make_admin_client(options);
   if (!client) return {{Severity::refused, "Kafka", client.error().what, client.error().hint}};
   Inspection inspection(client->get(), options, demands, deadline);
-  if (auto r = inspection.fetch(); !r) return {{Severity::unreachable, "Kafka", r.error().what, r.error().hint}};
+  if (auto r = inspection.fetch(); !r)
+    return {{Severity::unreachable, "Kafka", r.error().what, r.error().hint}};
   inspection.look_at_brokers();
   inspection.look_at_transactions();
   inspection.look_at_progress_topic();

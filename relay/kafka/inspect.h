@@ -29,28 +29,33 @@ struct TopicFacts {
   Settings settings;
 };
 
-// Where the brokers keep what they know of transactions: the topic __transaction_state, which comes into being with the first one.
+// Where the brokers keep what they know of transactions: the topic __transaction_state, which comes
+// into being with the first one.
 struct TransactionLogFacts {
-  int brokers = 0;      // in the cluster
-  int partitions = 0;   // 0: the topic is not there, or not shown to us
+  int brokers = 0;     // in the cluster
+  int partitions = 0;  // 0: the topic is not there, or not shown to us
   int leaderless = 0;
   int in_sync_min = 0;  // replicas, of the partition that has the fewest
   Settings broker;
   Settings topic;
 };
 
-// Findings about one broker, one topic for messages, the progress topic: by their settings alone, nothing is asked.
-std::vector<Finding> judge_broker(const std::string& name, const Settings& settings, const Demands& demands);
+// Findings about one broker, one topic for messages, the progress topic: by their settings alone,
+// nothing is asked.
+std::vector<Finding> judge_broker(const std::string& name, const Settings& settings,
+                                  const Demands& demands);
 std::vector<Finding> judge_topic(const TopicFacts& topic, const Demands& demands);
 std::vector<Finding> judge_progress_topic(const Options& options, const TopicFacts& topic);
 // What keeps every transaction from beginning; nullopt: nothing that can be seen.
 std::optional<Finding> judge_transaction_log(const TransactionLogFacts& facts);
 
-// Asks the cluster for its brokers, the allowed topics and the progress topic, and judges them. Changes nothing, creates no
-// topic, fences nobody. What the user may not describe becomes a note.
-std::vector<Finding> inspect_cluster(const Options& options, const Demands& demands, Deadline deadline);
+// Asks the cluster for its brokers, the allowed topics and the progress topic, and judges them.
+// Changes nothing, creates no topic, fences nobody. What the user may not describe becomes a note.
+std::vector<Finding> inspect_cluster(const Options& options, const Demands& demands,
+                                     Deadline deadline);
 
-// Asks the cluster for what judge_transaction_log() needs, and judges it. nullopt also when there is no answer.
+// Asks the cluster for what judge_transaction_log() needs, and judges it. nullopt also when there
+// is no answer.
 std::optional<Finding> inspect_transaction_log(rd_kafka_t* client, Deadline deadline);
 
 }  // namespace outbox::kafka

@@ -19,7 +19,8 @@ std::optional<std::int64_t> number(const Settings& settings, const char* name) {
   const auto it = settings.find(name);
   std::int64_t value = 0;
   if (it == settings.end()) return std::nullopt;
-  const auto [end, error] = std::from_chars(it->second.data(), it->second.data() + it->second.size(), value);
+  const auto [end, error] =
+      std::from_chars(it->second.data(), it->second.data() + it->second.size(), value);
   return error == std::errc{} && *end == '\0' ? std::optional(value) : std::nullopt;
 }
 
@@ -28,24 +29,27 @@ std::string hours(std::int64_t ms) {
   return text.substr(0, text.find('.') + 2) + " h";
 }
 
-// What a single broker can lose after it has acknowledged it. With one broker in the cluster nothing else is possible: that is
-// said once, of the cluster.
+// What a single broker can lose after it has acknowledged it. With one broker in the cluster
+// nothing else is possible: that is said once, of the cluster.
 void judge_copies(const TopicFacts& topic, std::vector<Finding>& out) {
   if (topic.brokers < 2) return;
   const std::string about = "topic " + topic.name;
   if (topic.replicas == 1) {
-    out.push_back({Severity::finding, about, "has one replica: with its broker it is lost", "use a replication factor of 3"});
+    out.push_back({Severity::finding, about, "has one replica: with its broker it is lost",
+                   "use a replication factor of 3"});
     return;
   }
   const auto in_sync = number(topic.settings, "min.insync.replicas");
   if (in_sync && *in_sync < 2) {
-    out.push_back({Severity::finding, about, "has min.insync.replicas = 1: what one broker acknowledged, its failure can lose",
-                   "set min.insync.replicas = 2"});
+    out.push_back(
+        {Severity::finding, about,
+         "has min.insync.replicas = 1: what one broker acknowledged, its failure can lose",
+         "set min.insync.replicas = 2"});
   }
   if (in_sync && *in_sync > topic.replicas) {
     out.push_back({Severity::finding, about,
-                   "has min.insync.replicas = " + std::to_string(*in_sync) + " and " + std::to_string(topic.replicas) +
-                       " replicas: nothing can be written to it",
+                   "has min.insync.replicas = " + std::to_string(*in_sync) + " and " +
+                       std::to_string(topic.replicas) + " replicas: nothing can be written to it",
                    "lower min.insync.replicas, or add replicas"});
   }
 }
@@ -53,33 +57,43 @@ void judge_copies(const TopicFacts& topic, std::vector<Finding>& out) {
 void judge_election(const TopicFacts& topic, std::vector<Finding>& out) {
   if (!is(topic.settings, "unclean.leader.election.enable", "true")) return;
   out.push_back({Severity::finding, "topic " + topic.name,
-                 "has unclean.leader.election.enable = true: a replica that lags can become leader, and acknowledged messages are lost",
+                 "has unclean.leader.election.enable = true: a replica that lags can become "
+                 "leader, and acknowledged messages are lost",
                  "set unclean.leader.election.enable = false"});
 }
 
 }  // namespace
 
-std::vector<Finding> judge_broker(const std::string& name, const Settings& settings, const Demands& demands) {
+std::vector<Finding> judge_broker(const std::string& name, const Settings& settings,
+                                  const Demands& demands) {
   std::vector<Finding> out;
   const auto find = [&](std::string what, std::string hint) {
     out.push_back({Severity::finding, "broker " + name, std::move(what), std::move(hint)});
   };
   if (is(settings, "auto.create.topics.enable", "true")) {
-    find("has auto.create.topics.enable = true: a message with a mistyped topic makes a new topic instead of being parked",
-         "set auto.create.topics.enable = false");
+    find(
+        "has auto.create.topics.enable = true: a message with a mistyped topic makes a new topic "
+        "instead of being parked",
+        "set auto.create.topics.enable = false");
   }
   if (is(settings, "unclean.leader.election.enable", "true")) {
-    find("has unclean.leader.election.enable = true: a replica that lags can become leader, and acknowledged messages are lost",
-         "set unclean.leader.election.enable = false");
+    find(
+        "has unclean.leader.election.enable = true: a replica that lags can become leader, and "
+        "acknowledged messages are lost",
+        "set unclean.leader.election.enable = false");
   }
   if (demands.mode != Mode::exactly_once) return out;
   const char* const verification = "transaction.partition.verification.enable";
   if (!settings.contains(verification)) {
-    find("does not verify the partitions of a transaction: a request that comes late can lose or repeat a batch",
-         "use Apache Kafka 3.6 or newer, or set relay.mode = \"at-least-once\"");
+    find(
+        "does not verify the partitions of a transaction: a request that comes late can lose or "
+        "repeat a batch",
+        "use Apache Kafka 3.6 or newer, or set relay.mode = \"at-least-once\"");
   } else if (is(settings, verification, "false")) {
-    find("has transaction.partition.verification.enable = false: a request that comes late can lose or repeat a batch",
-         "set transaction.partition.verification.enable = true");
+    find(
+        "has transaction.partition.verification.enable = false: a request that comes late can lose "
+        "or repeat a batch",
+        "set transaction.partition.verification.enable = true");
   }
   return out;
 }
@@ -93,14 +107,17 @@ std::optional<Finding> judge_transaction_log(const TransactionLogFacts& facts) {
     const auto replicas = number(facts.broker, "transaction.state.log.replication.factor");
     const auto in_sync = number(facts.broker, "transaction.state.log.min.isr");
     if (replicas && *replicas > facts.brokers) {
-      return found("the brokers have transaction.state.log.replication.factor = " + std::to_string(*replicas) + ", and there are " +
+      return found("the brokers have transaction.state.log.replication.factor = " +
+                       std::to_string(*replicas) + ", and there are " +
                        std::to_string(facts.brokers) + " of them",
-                   "add brokers, or set it to " + std::to_string(facts.brokers) + " on a cluster that shall stay so small");
+                   "add brokers, or set it to " + std::to_string(facts.brokers) +
+                       " on a cluster that shall stay so small");
     }
     if (replicas && in_sync && *in_sync > *replicas) {
-      return found("the brokers have transaction.state.log.min.isr = " + std::to_string(*in_sync) +
-                       ", and transaction.state.log.replication.factor = " + std::to_string(*replicas),
-                   "lower the first, or raise the second");
+      return found(
+          "the brokers have transaction.state.log.min.isr = " + std::to_string(*in_sync) +
+              ", and transaction.state.log.replication.factor = " + std::to_string(*replicas),
+          "lower the first, or raise the second");
     }
     return std::nullopt;
   }
@@ -111,9 +128,10 @@ std::optional<Finding> judge_transaction_log(const TransactionLogFacts& facts) {
   }
   const auto in_sync = number(facts.topic, "min.insync.replicas");
   if (in_sync && *in_sync > facts.in_sync_min) {
-    return found("the topic __transaction_state has min.insync.replicas = " + std::to_string(*in_sync) + ", and a partition with " +
-                     std::to_string(facts.in_sync_min) + " in sync",
-                 "bring the brokers back that have the others, add replicas, or lower it");
+    return found(
+        "the topic __transaction_state has min.insync.replicas = " + std::to_string(*in_sync) +
+            ", and a partition with " + std::to_string(facts.in_sync_min) + " in sync",
+        "bring the brokers back that have the others, add replicas, or lower it");
   }
   return std::nullopt;
 }
@@ -124,27 +142,35 @@ std::vector<Finding> judge_topic(const TopicFacts& topic, const Demands& demands
     out.push_back({severity, "topic " + topic.name, std::move(what), std::move(hint)});
   };
   if (is(topic.settings, "message.timestamp.type", "LogAppendTime")) {
-    find(Severity::finding, "has message.timestamp.type = LogAppendTime: a repeat gets another timestamp than the first copy",
-         "set message.timestamp.type = CreateTime, or let consumers take the time from the header sent-at");
+    find(Severity::finding,
+         "has message.timestamp.type = LogAppendTime: a repeat gets another timestamp than the "
+         "first copy",
+         "set message.timestamp.type = CreateTime, or let consumers take the time from the header "
+         "sent-at");
   }
   const auto policy = topic.settings.find("cleanup.policy");
-  const bool compacted = policy != topic.settings.end() && policy->second.find("compact") != std::string::npos;
-  const bool deletes = policy != topic.settings.end() && policy->second.find("delete") != std::string::npos;
+  const bool compacted =
+      policy != topic.settings.end() && policy->second.find("compact") != std::string::npos;
+  const bool deletes =
+      policy != topic.settings.end() && policy->second.find("delete") != std::string::npos;
   const auto retention = number(topic.settings, "retention.ms");
   if (deletes && retention && *retention >= 0 && *retention < demands.retention_keep.count()) {
     find(Severity::finding,
-         "keeps records for " + hours(*retention) + ", the outbox keeps its messages for " + hours(demands.retention_keep.count()) +
-             ": `trace` will find some of them expired",
+         "keeps records for " + hours(*retention) + ", the outbox keeps its messages for " +
+             hours(demands.retention_keep.count()) + ": `trace` will find some of them expired",
          "raise retention.ms, or lower retention.keep");
   }
   if (compacted) {
-    find(Severity::note, "is compacted: a message without a key is refused and parked, and `trace` finds only the newest of a key",
+    find(Severity::note,
+         "is compacted: a message without a key is refused and parked, and `trace` finds only the "
+         "newest of a key",
          "give every message for it a key");
   }
   const auto bytes = number(topic.settings, "max.message.bytes");
   if (bytes && *bytes < demands.message_bytes_max) {
     find(Severity::finding,
-         "has max.message.bytes = " + std::to_string(*bytes) + ", less than delivery.message_bytes_max (" +
+         "has max.message.bytes = " + std::to_string(*bytes) +
+             ", less than delivery.message_bytes_max (" +
              std::to_string(demands.message_bytes_max) + "): larger messages are parked",
          "raise max.message.bytes, or lower delivery.message_bytes_max");
   }
@@ -160,9 +186,10 @@ std::vector<Finding> judge_progress_topic(const Options& options, const TopicFac
     out.push_back({Severity::refused, "Kafka", compacted.error().what, compacted.error().hint});
   } else if (const auto policy = topic.settings.find("cleanup.policy");
              policy != topic.settings.end() && policy->second.find("delete") != std::string::npos) {
-    out.push_back({Severity::finding, "topic " + topic.name,
-                   "is the progress topic, and deletes by time: an idle relay's progress would be lost",
-                   "set cleanup.policy=compact, without delete"});
+    out.push_back(
+        {Severity::finding, "topic " + topic.name,
+         "is the progress topic, and deletes by time: an idle relay's progress would be lost",
+         "set cleanup.policy=compact, without delete"});
   }
   judge_copies(topic, out);
   judge_election(topic, out);

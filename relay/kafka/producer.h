@@ -2,97 +2,115 @@
 #pragma once
 
 #include <functional>
-#include <memory>
+#include <optional>
 #include <string>
-#include <unordered_set>
-#include <vector>
 
 #include "relay/core/ports.h"
+#include "relay/kafka/delivery_reports.h"
 #include "relay/kafka/handle.h"
-#include "relay/kafka/progress.h"
-#include "relay/kafka/reports.h"
-#include "relay/kafka/request_balance.h"
-#include "relay/kafka/topics.h"
+#include "relay/kafka/in_flight_requests.h"
+#include "relay/kafka/topic_directory.h"
+#include "relay/kafka/write_probe.h"
 
 namespace outbox::kafka {
 
 // The relay's producer, one incarnation after another.
 //
-// An incarnation is an unbroken run of clean transactions: every call and delivery report OK at the first try, ended by a
-// commit, and every request answered when the commit returned. After anything else clean() is false, and only renew() helps.
-class Producer : public Publisher {
+// An incarnation is an unbroken run of clean transactions: every call and delivery report OK at the
+// first try, ended by a commit, and every request answered when the commit returned. After anything
+// else clean() is false, and only renew() helps.
+//
+// A batch takes these steps:
+//
+//   validate()  which messages cannot be sent, by their topics and sizes
+//   begin()     the transaction
+//   send()      all records; at-least-once, the first of each partition alone
+//   reported()  polls; on_report() records each delivery report as it comes
+//   commit()
+//
+// Used by the loop's thread; librdkafka calls back only from its polls.
+class KafkaProducer : public Producer, private ProbeClient {
  public:
   // `wake` is an eventfd that is written when delivery reports have come.
-  Producer(const Options& options, int wake) : options_(options), wake_(wake), topics_(options) {}
-  ~Producer() override { abandon(); }
+  KafkaProducer(const Options& options, int wake)
+      : options_(options), wake_(wake), topics_(options) {}
+  ~KafkaProducer() override { abandon(); }
 
-  Result<std::optional<Progress>> newest_progress(bool settled) override;
+  Result<std::optional<Progress>> newest_progress(bool to_the_end) override;
   Result<void> renew(Mode mode, const std::function<Result<void>()>& meanwhile) override;
-  void limit_record_batches(std::size_t messages_max) override { wanted_record_batch_max_ = messages_max; }
-  void abandon() override;
-  bool clean(Mode mode) const override {
-    return client_ && clean_ && mode == mode_ && record_batch_max_ == wanted_record_batch_max_ && !topics_.crowded();
+  void limit_record_batches(std::size_t messages_max) override {
+    wanted_record_batch_max_ = messages_max;
   }
-  Result<Vetted> vet(const Page& page) override;
-  void doubt_barred_topics() override { topics_.doubt_barred(); }
+  void abandon() override;
+  bool clean(Mode mode) const override;
+  Result<Validation> validate(const Page& page) override;
+  void recheck_unwritable() override { topics_.recheck_unwritable(); }
   Result<void> begin() override;
-  Result<void> send(const Batch& batch, const Page& page, std::span<const std::size_t> skip, const Progress& progress) override;
-  Result<bool> reported() override;
+  Result<Delivery> send(const Batch& batch, const Page& page, const PageMask& masked,
+                        const Progress& progress) override;
+  Result<Delivery> reported() override;
   const std::vector<Rejection>& refused() const override { return reports_.refused(); }
-  bool culprits_known() const override { return reports_.culprits_known(); }
+  bool isolated() const override { return reports_.isolated(); }
   Result<Offsets> commit() override;
   Result<void> probe() override;
 
  private:
-  void give_up_transaction();
-  void poll_for_reason();
-  void progress_written(std::int64_t offset);
+  // The incarnation.
   bool transactional() const { return mode_ == Mode::exactly_once; }
-  Result<Conf> producer_conf();
-  Result<void> fetch_metadata(const std::function<Result<void>()>& meanwhile);
-  Result<void> init_transactions(const std::function<Result<void>()>& meanwhile);
+  Result<void> make_incarnation();
+  Result<void> fetch_metadata();
+  Result<void> init_transactions();
+  void give_up_transaction();
   Error failed(const char* doing, KafkaError error, bool in_doubt);
   Error failed(const char* doing, rd_kafka_resp_err_t code, const std::string& detail = {});
-  Result<void> send_message(const Topic& topic, const Message& m, const Page& page, std::size_t index, std::int64_t timestamp_ms);
-  Result<std::vector<std::size_t>> send_first_records(std::span<const std::size_t> skip);
-  Result<void> send_all_but(std::span<const std::size_t> skip);
+
+  // The batch.
+  Result<void> send_message(const Topic& topic, const Page& page, std::size_t index,
+                            std::int64_t timestamp_ms);
+  Result<void> send_records(const PageMask& masked);
+  Result<bool> send_first_records(const PageMask& masked);
+  Result<void> send_all_but(const PageMask& masked);
   Result<void> send_progress();
+  Result<bool> poll_reports();
+  Error delivery_failed();
+  Delivery or_refused(bool complete) const;
+  void poll_for_reason();
   rd_kafka_resp_err_t transaction_error();
-  void bar_unwritable_topics();
-  struct Trial {
-    std::size_t topics = 0;                     // how many were tried
-    std::optional<rd_kafka_resp_err_t> answer;  // what the cluster said of them; nullopt: nothing in time
-    bool quick = false;                         // there is time for more of them
-  };
-  Trial try_topics(const Page& page, std::span<const std::size_t> messages);
-  void forget_trials();
+  void progress_written(std::int64_t offset);
   static void on_report(rd_kafka_t* client, const rd_kafka_message_t* m, void* self);
+
+  // ProbeClient
+  bool may_go_on() override { return static_cast<bool>(meanwhile_()); }
+  bool begin_probe() override;
+  bool send_probe(const Page& page, std::size_t index) override;
+  void await_probe(Deadline deadline) override;
+  std::optional<rd_kafka_resp_err_t> probe_answer() override;
+  void probe_refused(const Page& page, std::size_t index) override;
+  void find_unwritable_topics();
 
   const Options& options_;
   const int wake_;
-  Topics topics_;
-  RequestBalance balance_;  // outlives all clients
-  Reaper reaper_;
+  TopicDirectory topics_;
+  InFlightRequests in_flight_;  // outlives all clients
+  AsyncCloser closer_;
   TopicHandle progress_topic_;
-  bool progress_topic_guarded_ = false;  // once in the life of the process
-  Client client_;
-  Mode mode_ = Mode::exactly_once;  // of this incarnation
+  bool progress_topic_checked_ = false;  // once in the life of the process
+  WriteProbe write_probe_;
+
+  Client client_;  // of this incarnation, as what follows
+  Mode mode_ = Mode::exactly_once;
   bool clean_ = false;
   std::function<Result<void>()> meanwhile_;  // of the last renew()
-  std::int64_t progress_offset_ = -1;  // of the last progress record of this incarnation, if it is known
-  bool intruded_ = false;              // somebody else wrote one since
-  bool in_transaction_ = false;  // begun, and no commit of it attempted
-  static constexpr std::size_t trial_topics_first = 32;
-  std::size_t trial_topics_ = trial_topics_first;  // in one transaction of the next trial
-  std::unordered_set<std::string> writable_;       // topics that a trial has shown to be, since the last commit
-  std::size_t record_batch_max_ = 0;         // of this incarnation; 0: no limit
+  std::int64_t progress_offset_ = -1;        // of its last progress record, if it is known
+  bool intruded_ = false;                    // somebody else wrote one since
+  bool in_transaction_ = false;              // begun, and no commit of it attempted
+  std::size_t record_batch_max_ = 0;         // 0: no limit
   std::size_t wanted_record_batch_max_ = 0;  // of the next one
 
-  // The batch in flight.
-  Reports reports_;
+  DeliveryReports reports_;  // of the batch in flight, as what follows
   Progress progress_;
   std::int64_t timestamp_ms_ = 0;
-  std::optional<std::vector<std::size_t>> later_;  // when first records are acknowledged: all but these
+  std::optional<PageMask> later_;  // first records are under way: then all but these are sent
 };
 
 }  // namespace outbox::kafka

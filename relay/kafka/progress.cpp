@@ -17,7 +17,8 @@ constexpr std::int64_t step_growth = 8;
 
 Error missing(const Options& options) {
   return {Fault::refused, "the progress topic \"" + options.progress_topic + "\" does not exist",
-          "run `outbox-relay init --kafka`, or create it with one partition and cleanup.policy=compact"};
+          "run `outbox-relay init --kafka`, or create it with one partition and "
+          "cleanup.policy=compact"};
 }
 
 Result<Client> make_reader(const Options& options, const char* isolation) {
@@ -31,10 +32,10 @@ Result<Client> make_reader(const Options& options, const char* isolation) {
 }
 
 // The bounds of the partition with open transactions included.
-Result<Watermarks> find_watermarks(const Options& options, Deadline deadline, Reaper* reaper) {
+Result<Watermarks> find_watermarks(const Options& options, Deadline deadline, AsyncCloser* closer) {
   auto made = make_reader(options, "read_uncommitted");
   if (!made) return made.error();
-  const Passing client(std::move(*made), reaper);
+  const ScopedClient client(std::move(*made), closer);
   TopicHandle topic(rd_kafka_topic_new(client.get(), options.progress_topic.c_str(), nullptr));
   const rd_kafka_metadata_t* raw = nullptr;
   const auto code = rd_kafka_metadata(client.get(), 0, topic.get(), &raw, deadline.left_ms());
@@ -43,20 +44,25 @@ Result<Watermarks> find_watermarks(const Options& options, Deadline deadline, Re
   const auto& found = metadata->topics[0];
   if (found.err == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART) return missing(options);
   if (found.err == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED) {
-    return Error{Fault::refused, "not authorised for the progress topic \"" + options.progress_topic + "\"",
+    return Error{Fault::refused,
+                 "not authorised for the progress topic \"" + options.progress_topic + "\"",
                  "allow Read, Write and Describe on it"};
   }
-  if (found.err != RD_KAFKA_RESP_ERR_NO_ERROR) return error_of("looking for the progress topic", found.err);
+  if (found.err != RD_KAFKA_RESP_ERR_NO_ERROR)
+    return error_of("looking for the progress topic", found.err);
   if (found.partition_cnt != 1) {
-    return Error{Fault::refused, "the progress topic \"" + options.progress_topic + "\" has " + std::to_string(found.partition_cnt) +
-                                     " partitions, it must have one",
-                 "create it anew, or set kafka.progress_topic to another name and run `outbox-relay init --kafka`"};
+    return Error{Fault::refused,
+                 "the progress topic \"" + options.progress_topic + "\" has " +
+                     std::to_string(found.partition_cnt) + " partitions, it must have one",
+                 "create it anew, or set kafka.progress_topic to another name and run "
+                 "`outbox-relay init --kafka`"};
   }
-  return query_watermarks(client.get(), options.progress_topic, 0, "reading the progress topic", deadline);
+  return query_watermarks(client.get(), options.progress_topic, 0, "reading the progress topic",
+                          deadline);
 }
 
-// Whether `later`, which was written later, is of an abandoned primary: one of a newer timeline wrote before it. Only at-least-once
-// nobody keeps such a relay from writing.
+// Whether `later`, which was written later, is of an abandoned primary: one of a newer timeline
+// wrote before it. Only at-least-once nobody keeps such a relay from writing.
 bool overtaken(const Progress& later, const Progress& earlier) {
   return later.identity.cluster == earlier.identity.cluster && later.identity.timeline != 0 &&
          later.identity.timeline < earlier.identity.timeline;
@@ -67,17 +73,20 @@ struct Stretch {
   std::int64_t position = 0;
 };
 
-// Reads committed records from `from` until the position reaches `end`, or the last stable offset if that will do.
-Result<Stretch> read_stretch(const Options& options, rd_kafka_topic_t* topic, std::int64_t from, std::int64_t end, bool to_the_end,
-                             Deadline deadline) {
-  if (rd_kafka_consume_start(topic, 0, from) != 0) return error_of("reading the progress topic", rd_kafka_last_error());
+// Reads committed records from `from` until the position reaches `end`, or the last stable offset
+// if that will do.
+Result<Stretch> read_stretch(const Options& options, rd_kafka_topic_t* topic, std::int64_t from,
+                             std::int64_t end, bool to_the_end, Deadline deadline) {
+  if (rd_kafka_consume_start(topic, 0, from) != 0)
+    return error_of("reading the progress topic", rd_kafka_last_error());
   struct Stop {
     rd_kafka_topic_t* topic;
     ~Stop() { rd_kafka_consume_stop(topic, 0); }
   } const stop{topic};
   Stretch out;
   while (!deadline.passed()) {
-    const Owned<rd_kafka_message_t, rd_kafka_message_destroy> m(rd_kafka_consume(topic, 0, std::min(500, deadline.left_ms())));
+    const Owned<rd_kafka_message_t, rd_kafka_message_destroy> m(
+        rd_kafka_consume(topic, 0, std::min(500, deadline.left_ms())));
     if (!m) continue;
     if (m->err == RD_KAFKA_RESP_ERR__PARTITION_EOF) {
       out.position = m->offset;
@@ -89,13 +98,17 @@ Result<Stretch> read_stretch(const Options& options, rd_kafka_topic_t* topic, st
     } else {
       const std::string_view key(static_cast<const char*>(m->key), m->key_len);
       if (key != options.relay) {
-        return Error{Fault::refused, "the progress topic \"" + options.progress_topic + "\" holds records of another relay",
-                     "every relay needs a progress topic of its own"};
+        return Error{
+            Fault::refused,
+            "the progress topic \"" + options.progress_topic + "\" holds records of another relay",
+            "every relay needs a progress topic of its own"};
       }
       auto progress = parse_progress({static_cast<const char*>(m->payload), m->len});
       if (!progress) {
-        return Error{Fault::refused, "the progress topic holds a record that this relay cannot read, at offset " +
-                                         std::to_string(m->offset), "run the newest outbox-relay"};
+        return Error{Fault::refused,
+                     "the progress topic holds a record that this relay cannot read, at offset " +
+                         std::to_string(m->offset),
+                     "run the newest outbox-relay"};
       }
       if (!out.newest || !overtaken(*progress, *out.newest)) out.newest = *progress;
     }
@@ -108,8 +121,12 @@ Result<Stretch> read_stretch(const Options& options, rd_kafka_topic_t* topic, st
 std::string progress_json(const Progress& p) {
   char timeline[9];
   std::snprintf(timeline, sizeof timeline, "%08X", p.identity.timeline);
-  nlohmann::json j = {{"cluster", std::to_string(p.identity.cluster)}, {"timeline", timeline}, {"epoch", p.epoch},
-                      {"number", p.number}, {"token", p.token.text()}, {"previous", nullptr}};
+  nlohmann::json j = {{"cluster", std::to_string(p.identity.cluster)},
+                      {"timeline", timeline},
+                      {"epoch", p.epoch},
+                      {"number", p.number},
+                      {"token", p.token.text()},
+                      {"previous", nullptr}};
   if (p.previous) j["previous"] = p.previous->text();
   return j.dump();
 }
@@ -117,15 +134,22 @@ std::string progress_json(const Progress& p) {
 std::optional<Progress> parse_progress(std::string_view json) {
   const auto j = nlohmann::json::parse(json, nullptr, false);
   if (!j.is_object()) return std::nullopt;
-  const auto text = [&](const char* name) { return j.contains(name) && j[name].is_string() ? j[name].get<std::string>() : std::string(); };
+  const auto text = [&](const char* name) {
+    return j.contains(name) && j[name].is_string() ? j[name].get<std::string>() : std::string();
+  };
   Progress p;
   const std::string cluster = text("cluster");
   const std::string timeline = text("timeline");
   const auto token = Uuid::parse(text("token"));
-  const bool numbers = j.contains("epoch") && j["epoch"].is_number_integer() && j.contains("number") && j["number"].is_number_integer();
+  const bool numbers = j.contains("epoch") && j["epoch"].is_number_integer() &&
+                       j.contains("number") && j["number"].is_number_integer();
   if (!token || !numbers) return std::nullopt;
-  if (std::from_chars(cluster.data(), cluster.data() + cluster.size(), p.identity.cluster).ec != std::errc{}) return std::nullopt;
-  if (std::from_chars(timeline.data(), timeline.data() + timeline.size(), p.identity.timeline, 16).ec != std::errc{}) return std::nullopt;
+  if (std::from_chars(cluster.data(), cluster.data() + cluster.size(), p.identity.cluster).ec !=
+      std::errc{})
+    return std::nullopt;
+  if (std::from_chars(timeline.data(), timeline.data() + timeline.size(), p.identity.timeline, 16)
+          .ec != std::errc{})
+    return std::nullopt;
   p.epoch = j["epoch"].get<std::int64_t>();
   p.number = j["number"].get<std::int64_t>();
   p.token = *token;
@@ -133,29 +157,36 @@ std::optional<Progress> parse_progress(std::string_view json) {
   return p;
 }
 
-Result<void> require_compaction(const Options& options, const std::map<std::string, std::string>& topic_config) {
+Result<void> require_compaction(const Options& options,
+                                const std::map<std::string, std::string>& topic_config) {
   const auto policy = topic_config.find("cleanup.policy");
-  if (policy == topic_config.end() || policy->second.find("compact") != std::string::npos) return {};
-  return Error{Fault::refused, "the progress topic \"" + options.progress_topic + "\" is not compacted (cleanup.policy=" + policy->second +
-                                   "): it would forget how far the relay is",
+  if (policy == topic_config.end() || policy->second.find("compact") != std::string::npos)
+    return {};
+  return Error{Fault::refused,
+               "the progress topic \"" + options.progress_topic +
+                   "\" is not compacted (cleanup.policy=" + policy->second +
+                   "): it would forget how far the relay is",
                "set cleanup.policy=compact on it"};
 }
 
-Result<void> guard_progress_topic(const Options& options, Deadline deadline, Reaper* reaper) {
+Result<void> check_progress_topic(const Options& options, Deadline deadline, AsyncCloser* closer) {
   auto made = make_reader(options, "read_committed");
   if (!made) return made.error();
-  const Passing client(std::move(*made), reaper);
-  const auto config = describe_config(client.get(), ConfigOf::topic, options.progress_topic, deadline);
+  const ScopedClient client(std::move(*made), closer);
+  const auto config =
+      describe_config(client.get(), ConfigOf::topic, options.progress_topic, deadline);
   return config ? require_compaction(options, *config) : Result<void>{};
 }
 
-Result<std::optional<Progress>> read_progress(const Options& options, bool to_the_end, Deadline deadline, Reaper* reaper) {
-  auto marks = find_watermarks(options, deadline, reaper);
+Result<std::optional<Progress>> read_progress(const Options& options, bool to_the_end,
+                                              Deadline deadline, AsyncCloser* closer) {
+  auto marks = find_watermarks(options, deadline, closer);
   if (!marks) return marks.error();
   if (marks->end == marks->low) return std::optional<Progress>{};
-  auto made = make_reader(options, SABOTAGED(read_uncommitted_position) ? "read_uncommitted" : "read_committed");
+  auto made = make_reader(
+      options, SABOTAGED(read_uncommitted_position) ? "read_uncommitted" : "read_committed");
   if (!made) return made.error();
-  const Passing client(std::move(*made), reaper);
+  const ScopedClient client(std::move(*made), closer);
   TopicHandle topic(rd_kafka_topic_new(client.get(), options.progress_topic.c_str(), nullptr));
   for (std::int64_t step = first_step;; step *= step_growth) {
     const std::int64_t from = std::max(marks->low, marks->end - step);

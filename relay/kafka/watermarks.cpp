@@ -10,13 +10,15 @@ using PartitionList = Owned<rd_kafka_topic_partition_list_t, rd_kafka_topic_part
 
 }  // namespace
 
-Result<Watermarks> query_watermarks(rd_kafka_t* client, const std::string& topic, std::int32_t partition, const std::string& doing,
+Result<Watermarks> query_watermarks(rd_kafka_t* client, const std::string& topic,
+                                    std::int32_t partition, const std::string& doing,
                                     Deadline deadline) {
   // The protocol's request for the offset of a time takes these two for the first and the last.
   std::int64_t offsets[] = {RD_KAFKA_OFFSET_BEGINNING, RD_KAFKA_OFFSET_END};
   for (std::int64_t& offset : offsets) {
     const PartitionList list(rd_kafka_topic_partition_list_new(1));
-    rd_kafka_topic_partition_t* const wanted = rd_kafka_topic_partition_list_add(list.get(), topic.c_str(), partition);
+    rd_kafka_topic_partition_t* const wanted =
+        rd_kafka_topic_partition_list_add(list.get(), topic.c_str(), partition);
     wanted->offset = offset;
     auto code = rd_kafka_offsets_for_times(client, list.get(), std::max(1, deadline.left_ms()));
     if (code == RD_KAFKA_RESP_ERR_NO_ERROR) code = wanted->err;

@@ -16,10 +16,13 @@ struct Watermarks {
 };
 
 // Asks the partition's leader.
-//   kafka   no answer before the deadline, or an error: also of a topic that is gone, since it was there a moment ago.
+//   kafka   no answer before the deadline, or an error: also of a topic that is gone, since it was
+//   there a moment ago.
 //
-// Not by rd_kafka_query_watermark_offsets(): before librdkafka 2.3 that waits without end for a leader that is away.
-Result<Watermarks> query_watermarks(rd_kafka_t* client, const std::string& topic, std::int32_t partition, const std::string& doing,
+// Not by rd_kafka_query_watermark_offsets(): before librdkafka 2.3 that waits without end for a
+// leader that is away.
+Result<Watermarks> query_watermarks(rd_kafka_t* client, const std::string& topic,
+                                    std::int32_t partition, const std::string& doing,
                                     Deadline deadline);
 
 }  // namespace outbox::kafka

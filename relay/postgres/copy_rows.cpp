@@ -11,16 +11,20 @@ namespace outbox::postgres {
 namespace {
 
 constexpr std::string_view signature("PGCOPY\n\377\r\n\0", 11);
-constexpr std::size_t header_size = 11 + 4 + 4;  // signature, flags, length of the (empty) extension
+constexpr std::size_t header_size =
+    11 + 4 + 4;  // signature, flags, length of the (empty) extension
 constexpr std::int16_t column_count = 8;
 
 template <class T>
 T big_endian(const char* at) {
   T value;
   std::memcpy(&value, at, sizeof value);
-  if constexpr (sizeof value == 2) return static_cast<T>(__builtin_bswap16(static_cast<std::uint16_t>(value)));
-  if constexpr (sizeof value == 4) return static_cast<T>(__builtin_bswap32(static_cast<std::uint32_t>(value)));
-  if constexpr (sizeof value == 8) return static_cast<T>(__builtin_bswap64(static_cast<std::uint64_t>(value)));
+  if constexpr (sizeof value == 2)
+    return static_cast<T>(__builtin_bswap16(static_cast<std::uint16_t>(value)));
+  if constexpr (sizeof value == 4)
+    return static_cast<T>(__builtin_bswap32(static_cast<std::uint32_t>(value)));
+  if constexpr (sizeof value == 8)
+    return static_cast<T>(__builtin_bswap64(static_cast<std::uint64_t>(value)));
 }
 
 // Walks over the fields of one row; any read past the end makes it bad for good.
@@ -61,7 +65,9 @@ class Fields {
   bool bad_ = false;
 };
 
-Error malformed() { return {Fault::refused, "PostgreSQL sent a row in a form that this relay does not know"}; }
+Error malformed() {
+  return {Fault::refused, "PostgreSQL sent a row in a form that this relay does not know"};
+}
 
 }  // namespace
 
@@ -101,7 +107,8 @@ Result<std::optional<Message>> decode_row(std::string_view data, Page& page) {
   m.payload_bytes = oversize ? big_endian<std::int32_t>(oversize->data())
                              : static_cast<std::int64_t>(m.payload ? m.payload->size() : 0);
   if (headers) {
-    if (headers->empty() || headers->front() != 1) return malformed();  // the version byte of binary jsonb
+    if (headers->empty() || headers->front() != 1)
+      return malformed();  // the version byte of binary jsonb
     decode_headers(headers->substr(1), m, page);
   }
   return std::optional<Message>(m);

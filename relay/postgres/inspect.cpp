@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "relay/postgres/inspect.h"
 
-#include "relay/postgres/guards.h"
+#include "relay/postgres/startup_checks.h"
 
 namespace outbox::postgres {
 namespace {
 
 constexpr const char* about = "PostgreSQL";
 
-// What is wrong with the server or the tables, one row each; no row: nothing. Looks at the catalogs only, so that it works
-// whatever is left of the schema.
+// What is wrong with the server or the tables, one row each; no row: nothing. Looks at the catalogs
+// only, so that it works whatever is left of the schema.
 constexpr const char* defects_sql = R"(
   select 'fsync is off: a crash of the machine can lose or destroy what was committed', 'set fsync = on'
   where current_setting('fsync') = 'off'
@@ -26,37 +26,50 @@ constexpr const char* defects_sql = R"(
   where to_regclass('outbox.message') is not null
     and not exists (select from pg_constraint k where k.conrelid = to_regclass('outbox.message') and k.conname = 'own_txid'))";
 
-Severity severity_of(const Error& error) { return error.fault == Fault::postgres ? Severity::unreachable : Severity::refused; }
+Severity severity_of(const Error& error) {
+  return error.fault == Fault::postgres ? Severity::unreachable : Severity::refused;
+}
 
-// REQUIRES: postgres.allow_unguarded, or the guards would have been refused.
-void name_missing_guards(const Identity& here, std::vector<Finding>& out) {
-  const std::string hint = "postgres.allow_unguarded = true takes that into account; a grant of execute to the relay's user ends it";
+// REQUIRES: postgres.allow_unguarded, or the start-up checks would have been refused.
+void name_missing_checks(const Identity& here, std::vector<Finding>& out) {
+  const std::string hint =
+      "postgres.allow_unguarded = true takes that into account; a grant of execute to the relay's "
+      "user ends it";
   if (here.cluster == 0) {
-    out.push_back({Severity::note, about, "the guard against another cluster is off: pg_control_system() is forbidden here", hint});
+    out.push_back(
+        {Severity::note, about,
+         "the guard against another cluster is off: pg_control_system() is forbidden here", hint});
   }
   if (here.timeline == 0) {
-    out.push_back({Severity::note, about, "the guard against an abandoned primary is off: pg_walfile_name() is forbidden here", hint});
+    out.push_back(
+        {Severity::note, about,
+         "the guard against an abandoned primary is off: pg_walfile_name() is forbidden here",
+         hint});
   }
 }
 
 }  // namespace
 
-std::vector<Finding> inspect_database(Control& control, const Options& options, Identity& here) {
+std::vector<Finding> inspect_database(PqxxSession& control, const Options& options,
+                                      Identity& here) {
   std::vector<Finding> out;
-  auto identity = guard_database(control, options);
+  auto identity = check_database(control, options);
   if (identity) {
     here = *identity;
-    name_missing_guards(here, out);
+    name_missing_checks(here, out);
   } else {
-    out.push_back({severity_of(identity.error()), about, identity.error().what, identity.error().hint});
+    out.push_back(
+        {severity_of(identity.error()), about, identity.error().what, identity.error().hint});
     if (identity.error().connection_lost) return out;
   }
   auto defects = control.run("looking at the settings of the server", defects_sql);
   if (!defects) {
-    out.push_back({severity_of(defects.error()), about, defects.error().what, defects.error().hint});
+    out.push_back(
+        {severity_of(defects.error()), about, defects.error().what, defects.error().hint});
     return out;
   }
-  for (const auto& row : *defects) out.push_back({Severity::finding, about, row[0].c_str(), row[1].c_str()});
+  for (const auto& row : *defects)
+    out.push_back({Severity::finding, about, row[0].c_str(), row[1].c_str()});
   return out;
 }
 

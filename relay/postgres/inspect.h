@@ -6,12 +6,13 @@
 #include "relay/base/finding.h"
 #include "relay/core/ports.h"
 #include "relay/postgres/options.h"
-#include "relay/postgres/session.h"
+#include "relay/postgres/pqxx_session.h"
 
 namespace outbox::postgres {
 
-// What `check` says of the database: all that guard_database() refuses, and settings that would break a promise without being
-// refused. Changes nothing. `here` is filled as far as the guards found out.
-std::vector<Finding> inspect_database(Control& control, const Options& options, Identity& here);
+// What `check` says of the database: all that check_database() refuses, and settings that would
+// break a promise without being refused. Changes nothing. `here` is filled as far as the guards
+// found out.
+std::vector<Finding> inspect_database(PqxxSession& control, const Options& options, Identity& here);
 
 }  // namespace outbox::postgres

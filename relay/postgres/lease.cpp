@@ -7,16 +7,22 @@
 
 namespace outbox::postgres {
 
-// A fail-over to a server whose clock is behind must not cost more than one ttl: hence the second way to find it expired.
+// A fail-over to a server whose clock is behind must not cost more than one ttl: hence the second
+// way to find it expired.
 Result<bool> PgLease::available() {
   std::string now_sql = "pg_catalog.clock_timestamp()";
-  if (SABOTAGED(lease_by_relay_clock)) now_sql = "to_timestamp(" + std::to_string(std::time(nullptr)) + ")";
-  auto rows = journal_.control().run("looking at the lease",
-                                     "select l.epoch, l.expires_at::text, l.holder is null or l.holder = $1 or "
-                                     "l.expires_at <= " + now_sql + " from outbox.lease l",
-                                     options_.holder);
+  if (SABOTAGED(lease_by_relay_clock))
+    now_sql = "to_timestamp(" + std::to_string(std::time(nullptr)) + ")";
+  auto rows = database_.control().run(
+      "looking at the lease",
+      "select l.epoch, l.expires_at::text, l.holder is null or l.holder = $1 or "
+      "l.expires_at <= " +
+          now_sql + " from outbox.lease l",
+      options_.holder);
   if (!rows) return rows.error();
-  if (rows->empty()) return Error{Fault::refused, "outbox.lease has no row", "run `outbox-relay init` in this database"};
+  if (rows->empty())
+    return Error{Fault::refused, "outbox.lease has no row",
+                 "run `outbox-relay init` in this database"};
   const auto row = (*rows)[0];
   const auto epoch = row[0].as<std::int64_t>();
   const std::string expiry = row[1].c_str();
@@ -29,23 +35,28 @@ Result<bool> PgLease::available() {
   return row[2].as<bool>() || now - unchanged_since_ >= options_.lease_ttl;
 }
 
-// REQUIRES: available() was true just now. What it saw is the condition, so that of several standbys one wins.
+// REQUIRES: available() was true just now. What it saw is the condition, so that of several
+// standbys one wins.
 Result<std::optional<Lease::Taken>> PgLease::take() {
   const auto sent = Clock::now();
-  auto rows = journal_.control().run(
+  auto rows = database_.control().run(
       "taking the lease",
-      "update outbox.lease l set epoch = l.epoch + 1, holder = $1, expires_at = pg_catalog.clock_timestamp() + $2::interval, "
+      "update outbox.lease l set epoch = l.epoch + 1, holder = $1, expires_at = "
+      "pg_catalog.clock_timestamp() + $2::interval, "
       "relay = $3, cluster = coalesce(l.cluster, nullif($6::bigint, 0)) "
-      "where l.epoch = $4 and l.expires_at = $5::timestamptz and coalesce(l.relay, $3) = $3 returning l.epoch",
-      options_.holder, std::to_string(options_.lease_ttl.count()) + " ms", options_.relay, seen_epoch_, seen_expiry_,
-      journal_.identity().cluster);
+      "where l.epoch = $4 and l.expires_at = $5::timestamptz and coalesce(l.relay, $3) = $3 "
+      "returning l.epoch",
+      options_.holder, std::to_string(options_.lease_ttl.count()) + " ms", options_.relay,
+      seen_epoch_, seen_expiry_, database_.identity().cluster);
   if (!rows) return rows.error();
-  if (const auto warning = journal_.control().take_warning()) {
+  if (const auto warning = database_.control().take_warning()) {
     return Error{Fault::postgres, "PostgreSQL, taking the lease: " + *warning, {}, true, true};
   }
   if (rows->empty()) return std::optional<Taken>{};
   const auto epoch = (*rows)[0][0].as<std::int64_t>();
-  const bool continued = epoch_ != 0 && epoch == epoch_ + 1;  // each take-over counts, also of a lease that had run out
+  const bool continued =
+      epoch_ != 0 &&
+      epoch == epoch_ + 1;  // each take-over counts, also of a lease that had run out
   epoch_ = epoch;
   sign_of_life_ = sent;
   return std::optional<Taken>(Taken{epoch, continued});
@@ -53,10 +64,11 @@ Result<std::optional<Lease::Taken>> PgLease::take() {
 
 Result<void> PgLease::renew() {
   const auto sent = Clock::now();
-  auto rows = journal_.control().run("renewing the lease",
-                                     "update outbox.lease l set expires_at = pg_catalog.clock_timestamp() + $1::interval "
-                                     "where l.epoch = $2 and l.holder = $3 returning 1",
-                                     std::to_string(options_.lease_ttl.count()) + " ms", epoch_, options_.holder);
+  auto rows = database_.control().run(
+      "renewing the lease",
+      "update outbox.lease l set expires_at = pg_catalog.clock_timestamp() + $1::interval "
+      "where l.epoch = $2 and l.holder = $3 returning 1",
+      std::to_string(options_.lease_ttl.count()) + " ms", epoch_, options_.holder);
   if (!rows) return rows.error();
   if (rows->empty()) {
     epoch_ = 0;
@@ -66,17 +78,20 @@ Result<void> PgLease::renew() {
   return {};
 }
 
-Result<void> PgLease::release() {
-  auto rows = journal_.control().run("giving up the lease",
-                                     "update outbox.lease l set expires_at = '-infinity', holder = null "
-                                     "where l.epoch = $1 and l.holder = $2 returning 1",
-                                     epoch_, options_.holder);
+Result<void> PgLease::resign() {
+  auto rows =
+      database_.control().run("giving up the lease",
+                              "update outbox.lease l set expires_at = '-infinity', holder = null "
+                              "where l.epoch = $1 and l.holder = $2 returning 1",
+                              epoch_, options_.holder);
   epoch_ = 0;
   if (!rows) return rows.error();
   return {};
 }
 
-bool PgLease::held() const { return epoch_ != 0 && Clock::now() < sign_of_life_ + options_.lease_ttl; }
+bool PgLease::held() const {
+  return epoch_ != 0 && Clock::now() < sign_of_life_ + options_.lease_ttl;
+}
 bool PgLease::due() const { return Clock::now() >= sign_of_life_ + options_.lease_ttl / 3; }
 
 }  // namespace outbox::postgres

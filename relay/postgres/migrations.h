@@ -9,8 +9,8 @@
 
 namespace outbox {
 
-// The schemas that this program installs, in the order in which it does. Each stands for itself, with a version and an owner of
-// its own: a consumer's database need not have an outbox.
+// The schemas that this program installs, in the order in which it does. Each stands for itself,
+// with a version and an owner of its own: a consumer's database need not have an outbox.
 enum class Schema { outbox, inbox, effect };
 inline constexpr std::array all_schemas = {Schema::outbox, Schema::inbox, Schema::effect};
 

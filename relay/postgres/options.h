@@ -14,8 +14,8 @@ namespace outbox::postgres {
 
 // What the sessions of one relay need to know.
 struct Options {
-  Secret dsn;          // may contain a password
-  Secret password;     // empty: none, or found by libpq
+  Secret dsn;       // may contain a password
+  Secret password;  // empty: none, or found by libpq
   Pooler pooler = Pooler::none;
   std::string relay;   // name of the relay
   std::string holder;  // this process, in outbox.lease.holder
@@ -27,8 +27,11 @@ struct Options {
   KeyOrder order = KeyOrder::key;
   bool allow_unguarded = false;
 
-  // Of one statement of the holder of the lease, beside the hot path: after three times the lease it could not act on the answer.
-  std::chrono::milliseconds statement_limit() const { return std::max<std::chrono::milliseconds>(3 * lease_ttl, std::chrono::seconds(10)); }
+  // Of one statement of the holder of the lease, beside the hot path: after three times the lease
+  // it could not act on the answer.
+  std::chrono::milliseconds statement_limit() const {
+    return std::max<std::chrono::milliseconds>(3 * lease_ttl, std::chrono::seconds(10));
+  }
 };
 
 }  // namespace outbox::postgres

@@ -32,15 +32,20 @@ constexpr Setting settings[] = {
 
 std::string settings_sql(const std::string& only_here) {
   std::string sql = "select ";
-  for (const Setting& s : settings) sql += std::string("set_config('") + s.name + "', '" + s.value + "', " + only_here + "), ";
+  for (const Setting& s : settings)
+    sql += std::string("set_config('") + s.name + "', '" + s.value + "', " + only_here + "), ";
   // remote_apply is higher than on: it stays.
-  return sql + "case when current_setting('synchronous_commit') <> 'remote_apply' then set_config('synchronous_commit', 'on', " + only_here +
-         ") end";
+  return sql +
+         "case when current_setting('synchronous_commit') <> 'remote_apply' then "
+         "set_config('synchronous_commit', 'on', " +
+         only_here + ") end";
 }
 
 constexpr const char* replaced = "outbox-relay: the backend that read before is gone";
 
-std::string started_us(const char* of) { return std::string("(extract(epoch from ") + of + ".backend_start) * 1000000)::bigint"; }
+std::string started_us(const char* of) {
+  return std::string("(extract(epoch from ") + of + ".backend_start) * 1000000)::bigint";
+}
 
 std::string literal(const Parameter& value) {
   if (!value) return "null";
@@ -53,11 +58,14 @@ std::string literal(const Parameter& value) {
   return out + "'";
 }
 
-bool is_name(char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_' || (c & 0x80) != 0; }
+bool is_name(char c) {
+  return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_' || (c & 0x80) != 0;
+}
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
 // The end of what begins at `at` and begins with `open`, behind the next `close`.
-std::size_t behind(const std::string& sql, std::size_t at, std::string_view open, const std::string& close) {
+std::size_t behind(const std::string& sql, std::size_t at, std::string_view open,
+                   const std::string& close) {
   const auto end = sql.find(close, at + open.size());
   return end == std::string::npos ? sql.size() : end + close.size();
 }
@@ -89,7 +97,10 @@ std::size_t behind_quoted(const std::string& sql, std::size_t at) {
   if (rest.starts_with("--")) return behind(sql, at, "--", "\n");
   if (rest.starts_with("/*")) return behind_comment(sql, at);
   if (is_name(rest[0])) {  // a word may hold $, so that a$1 is a name
-    return at + static_cast<std::size_t>(std::find_if(rest.begin(), rest.end(), [](char c) { return !is_name(c) && c != '$'; }) - rest.begin());
+    return at +
+           static_cast<std::size_t>(std::find_if(rest.begin(), rest.end(),
+                                                 [](char c) { return !is_name(c) && c != '$'; }) -
+                                    rest.begin());
   }
   if (rest[0] != '$' || rest.size() < 2 || is_digit(rest[1])) return at;
   const auto tag = std::find_if(rest.begin() + 1, rest.end(), [](char c) { return !is_name(c); });
@@ -101,13 +112,16 @@ std::size_t behind_quoted(const std::string& sql, std::size_t at) {
 }  // namespace
 
 std::string session_settings() {
-  return "set search_path = pg_catalog; set default_transaction_isolation = 'read committed'; set default_transaction_read_only = off; " +
+  return "set search_path = pg_catalog; set default_transaction_isolation = 'read committed'; set "
+         "default_transaction_read_only = off; " +
          settings_sql("false");
 }
 
 std::string transaction_settings() {
   if (SABOTAGED(no_transaction_settings)) return {};
-  return "set transaction isolation level read committed, read write; set local search_path = pg_catalog; " + settings_sql("true") + "; ";
+  return "set transaction isolation level read committed, read write; set local search_path = "
+         "pg_catalog; " +
+         settings_sql("true") + "; ";
 }
 
 std::string with_literals(const std::string& sql, const std::vector<Parameter>& parameters) {
@@ -118,7 +132,8 @@ std::string with_literals(const std::string& sql, const std::vector<Parameter>& 
       at = end;
     } else if (sql[at] == '$' && at + 1 < sql.size() && is_digit(sql[at + 1])) {
       std::size_t number = 0;
-      for (++at; at < sql.size() && is_digit(sql[at]); ++at) number = 10 * number + static_cast<std::size_t>(sql[at] - '0');
+      for (++at; at < sql.size() && is_digit(sql[at]); ++at)
+        number = 10 * number + static_cast<std::size_t>(sql[at] - '0');
       CHECK(number >= 1 && number <= parameters.size());
       out += literal(parameters[number - 1]);
     } else {
@@ -130,15 +145,19 @@ std::string with_literals(const std::string& sql, const std::vector<Parameter>& 
 
 const char* const backend_column = "outbox_relay_backend";
 
-std::string serving_backend_sql(const std::vector<Backend>& before, const std::string& marker) {
+std::string serving_backend_sql(const std::vector<Backend>& before,
+                                const std::string& backend_tag) {
   std::string there = "false";
   for (const Backend& b : before) {
-    there += " or exists (select from pg_stat_get_activity(" + b.pid + ") w where " + started_us("w") + " = " + b.started_us + ")";
+    there += " or exists (select from pg_stat_get_activity(" + b.pid + ") w where " +
+             started_us("w") + " = " + b.started_us + ")";
   }
   if (before.empty() || SABOTAGED(any_backend)) there = "true";
   // A cast, because a statement without a function of its own can raise an error in no other way.
-  return std::string("select a.pid as ") + backend_column + ", " + started_us("a") + ", cast(case when " + there + " then '0' else '" + replaced +
-         "' end as integer), set_config('outbox_relay.session', '" + marker + "', true) from pg_stat_get_activity(pg_backend_pid()) a; ";
+  return std::string("select a.pid as ") + backend_column + ", " + started_us("a") +
+         ", cast(case when " + there + " then '0' else '" + replaced +
+         "' end as integer), set_config('outbox_relay.session', '" + backend_tag +
+         "', true) from pg_stat_get_activity(pg_backend_pid()) a; ";
 }
 
 bool is_replaced(const std::string& message) { return message.find(replaced) != std::string::npos; }

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// What statements look like through a pooler in transaction mode, where each transaction may run on another backend.
+// What statements look like through a pooler in transaction mode, where each transaction may run on
+// another backend.
 //
-// A statement and all that it relies on are then one simple query, which the server runs as one transaction: the settings, made
-// for this transaction only, and the statement with its parameters as literals. It ends by itself, also when it fails, so no
-// ROLLBACK is owed to a backend that somebody else gets next.
+// A statement and all that it relies on are then one simple query, which the server runs as one
+// transaction: the settings, made for this transaction only, and the statement with its parameters
+// as literals. It ends by itself, also when it fails, so no ROLLBACK is owed to a backend that
+// somebody else gets next.
 #pragma once
 
 #include <concepts>
@@ -18,12 +20,14 @@ enum class Pooler { none, transaction };
 
 using Parameter = std::optional<std::string>;  // nullopt: NULL
 
-// The SET statements that every session of the relay begins with; `transaction`: that every transaction begins with.
+// The SET statements that every session of the relay begins with; `transaction`: that every
+// transaction begins with.
 std::string session_settings();
 std::string transaction_settings();
 
-// `sql` with each $n replaced by the n-th parameter as a literal, which means the same whatever standard_conforming_strings is.
-// Leaves alone what stands in strings, quoted names and comments. REQUIRES: no $n without a parameter; UTF-8.
+// `sql` with each $n replaced by the n-th parameter as a literal, which means the same whatever
+// standard_conforming_strings is. Leaves alone what stands in strings, quoted names and comments.
+// REQUIRES: no $n without a parameter; UTF-8.
 std::string with_literals(const std::string& sql, const std::vector<Parameter>& parameters);
 
 // A parameter as text.
@@ -46,9 +50,10 @@ struct Backend {
 // The name of the first column of what serving_backend_sql() returns: pid and start.
 extern const char* const backend_column;
 
-// Asks which backend runs this transaction, and names it `marker`, in outbox_relay.session, until the transaction ends. Raises an
-// error that is_replaced() knows unless one of `before` is still there: while a process of a server lives, the server has not crashed.
-std::string serving_backend_sql(const std::vector<Backend>& before, const std::string& marker);
+// Asks which backend runs this transaction, and names it `backend_tag`, in outbox_relay.session,
+// until the transaction ends. Raises an error that is_replaced() knows unless one of `before` is
+// still there: while a process of a server lives, the server has not crashed.
+std::string serving_backend_sql(const std::vector<Backend>& before, const std::string& backend_tag);
 bool is_replaced(const std::string& message);
 
 }  // namespace outbox::postgres

@@ -13,62 +13,71 @@
 namespace outbox::postgres {
 namespace {
 
-constexpr std::int64_t metered_above_bytes = 2048;  // from this average on, the server's running sum costs less than overshoot
-constexpr std::int64_t discard_pages_max = 4;       // more than this overshoot is not worth reading to its end
+constexpr std::int64_t metered_above_bytes =
+    2048;  // from this average on, the server's running sum costs less than overshoot
+constexpr std::int64_t discard_pages_max =
+    4;  // more than this overshoot is not worth reading to its end
 constexpr Millis reread_deadline{120'000};
 
 void free_copy_data(void* data) { PQfreemem(data); }
 
 }  // namespace
 
-void Reader::attach(Session* session) {
-  session_ = session;
+// Forgets what was read, if the session is another.
+void PgReader::follow_session() {
+  if (generation_ == database_.generation()) return;
+  generation_ = database_.generation();
   step_ = Step::idle;
   answer_.reset();
   page_.reset();
 }
 
-void Reader::reset(const Cursor& cursor) {
+void PgReader::reset(const Cursor& cursor) {
+  follow_session();
   CHECK(!busy());
   cursor_ = cursor;
   step_ = Step::idle;
   page_.reset();
 }
 
-std::int64_t Reader::row_limit() const {
+std::int64_t PgReader::row_limit() const {
   if (bytes_per_message_ == 0) return options_.batch_messages_max;
   const std::int64_t fit = options_.batch_bytes_max / bytes_per_message_;
   return std::clamp<std::int64_t>(fit + fit / 4 + 16, 1, options_.batch_messages_max);
 }
 
-bool Reader::metered() const { return bytes_per_message_ == 0 || bytes_per_message_ > metered_above_bytes; }
+bool PgReader::metered() const {
+  return bytes_per_message_ == 0 || bytes_per_message_ > metered_above_bytes;
+}
 
-Result<void> Reader::send(Step step, const std::string& sql) {
+Result<void> PgReader::send(Step step, const std::string& sql) {
   answer_.reset();
-  if (!session_->send(sql) || PQflush(session_->raw()) < 0) {
-    return error_of("reading messages", PQerrorMessage(session_->raw()), "", true);
+  if (!database_.hot().send(sql) || PQflush(database_.hot().raw()) < 0) {
+    return error_of("reading messages", PQerrorMessage(database_.hot().raw()), "", true);
   }
   step_ = step;
   return {};
 }
 
-Result<void> Reader::want() {
+Result<void> PgReader::want() {
+  follow_session();
   if (step_ != Step::idle) return {};
   limit_ = row_limit();
   if (cursor_.upto) return start_copy();
   return send(Step::polling, poll_sql);
 }
 
-Result<void> Reader::start_copy() {
-  PageQuery q{cursor_.base, *cursor_.upto, cursor_.fresh_from, cursor_.after_seq, {}, {}, limit_, {}, options_.message_bytes_max};
+Result<void> PgReader::start_copy() {
+  const PageBounds bounds{.base = cursor_.base,
+                          .upto = *cursor_.upto,
+                          .fresh_from = cursor_.fresh_from,
+                          .after_seq = cursor_.after_seq};
   bytes_max_ = options_.batch_bytes_max;
+  PageQuery q{.bounds = bounds, .limit = limit_, .message_bytes_max = options_.message_bytes_max};
   if (metered()) q.bytes_max = bytes_max_;
   q.headers_counted = bytes_per_message_ != 0;  // the limit is a guess
   page_.emplace();
-  page_->base = cursor_.base;
-  page_->upto = *cursor_.upto;
-  page_->fresh_from = cursor_.fresh_from;
-  page_->after_seq = cursor_.after_seq;
+  page_->bounds = bounds;
   page_->messages.reserve(static_cast<std::size_t>(limit_));
   page_->owned.reserve(static_cast<std::size_t>(limit_));
   discarded_bytes_ = 0;
@@ -76,17 +85,19 @@ Result<void> Reader::start_copy() {
 }
 
 // True when the statement under way has come to its end; its last result is then in answer_.
-Result<bool> Reader::finish_statement() {
-  PGconn* const c = session_->raw();
+Result<bool> PgReader::finish_statement() {
+  PGconn* const c = database_.hot().raw();
   while (PQisBusy(c) == 0) {
-    PgResult next = session_->next();
+    PgResult next = database_.hot().next();
     if (!next) {
-      if (PQstatus(c) != CONNECTION_OK || !answer_) return error_of("reading messages", PQerrorMessage(c), "", true);
+      if (PQstatus(c) != CONNECTION_OK || !answer_)
+        return error_of("reading messages", PQerrorMessage(c), "", true);
       if (PQresultStatus(answer_.get()) != PGRES_FATAL_ERROR) return true;
       const char* const state = PQresultErrorField(answer_.get(), PG_DIAG_SQLSTATE);
       step_ = Step::idle;
       page_.reset();
-      return error_of("reading messages", PQresultErrorMessage(answer_.get()), state != nullptr ? state : "", false);
+      return error_of("reading messages", PQresultErrorMessage(answer_.get()),
+                      state != nullptr ? state : "", false);
     }
     const bool rows_follow = PQresultStatus(next.get()) == PGRES_COPY_OUT;
     if (!answer_ || PQresultStatus(answer_.get()) != PGRES_FATAL_ERROR) answer_ = std::move(next);
@@ -95,11 +106,12 @@ Result<bool> Reader::finish_statement() {
   return false;
 }
 
-Result<bool> Reader::advance() {
+Result<bool> PgReader::advance() {
+  follow_session();
   if (step_ == Step::done) return true;
   if (step_ == Step::idle) return false;
-  if (PQflush(session_->raw()) < 0 || PQconsumeInput(session_->raw()) != 1) {
-    return error_of("reading messages", PQerrorMessage(session_->raw()), "", true);
+  if (PQflush(database_.hot().raw()) < 0 || PQconsumeInput(database_.hot().raw()) != 1) {
+    return error_of("reading messages", PQerrorMessage(database_.hot().raw()), "", true);
   }
   if (step_ == Step::copying) return on_copy();
   if (step_ == Step::ending) return on_end();
@@ -109,7 +121,7 @@ Result<bool> Reader::advance() {
   return step_ == Step::done;
 }
 
-Result<void> Reader::on_answer() {
+Result<void> PgReader::on_answer() {
   switch (step_) {
     case Step::polling: return on_poll();
     case Step::counting: return on_count();
@@ -117,37 +129,41 @@ Result<void> Reader::on_answer() {
   }
 }
 
-void Reader::nothing_found(const Snapshot& upto) {
-  cursor_ = Cursor{upto, std::nullopt, std::nullopt, 0};
+void PgReader::nothing_found(const Snapshot& upto) {
+  cursor_ = Cursor{.base = upto};
   page_.reset();
   step_ = Step::done;
 }
 
-// No snapshot that ever was: the first one, with what has finished since the second. For tests of what that breaks.
+// No snapshot that ever was: the first one, with what has finished since the second. For tests of
+// what that breaks.
 static Snapshot late_alone(const Snapshot& first, const Snapshot& second) {
   if (Difference::between(first, second).late.empty()) return second;
   std::string running;
   for (const Xid xid : first.running()) {
     if (!second.finished(xid)) running += (running.empty() ? "" : ",") + std::to_string(xid);
   }
-  return Snapshot::parse(std::to_string(first.xmin()) + ":" + std::to_string(first.xmax()) + ":" + running).value_or(second);
+  return Snapshot::parse(std::to_string(first.xmin()) + ":" + std::to_string(first.xmax()) + ":" +
+                         running)
+      .value_or(second);
 }
 
-Result<void> Reader::on_poll() {
+Result<void> PgReader::on_poll() {
   auto upto = Snapshot::parse(PQgetvalue(answer_.get(), 0, 0));
-  if (!upto) return Error{Fault::refused, "PostgreSQL printed a snapshot that this relay cannot read"};
+  if (!upto)
+    return Error{Fault::refused, "PostgreSQL printed a snapshot that this relay cannot read"};
   if (SABOTAGED(synthesised_snapshot)) upto = late_alone(cursor_.base, *upto);
   const Difference difference = Difference::between(cursor_.base, *upto);
   if (difference.empty()) {
     nothing_found(*upto);
     return {};
   }
-  cursor_ = Cursor{cursor_.base, std::move(upto), std::nullopt, 0};
+  cursor_ = Cursor{.base = cursor_.base, .upto = std::move(upto)};
   if (difference.fresh.empty()) return start_copy();
   return send(Step::counting, count_fresh_sql(cursor_.base, *cursor_.upto, limit_));
 }
 
-Result<void> Reader::on_count() {
+Result<void> PgReader::on_count() {
   const std::int64_t fresh_rows = std::stoll(PQgetvalue(answer_.get(), 0, 0));
   if (fresh_rows > limit_) return send(Step::seeking, fresh_from_sql(cursor_.base, *cursor_.upto));
   if (fresh_rows == 0 && Difference::between(cursor_.base, *cursor_.upto).late.empty()) {
@@ -157,16 +173,17 @@ Result<void> Reader::on_count() {
   return start_copy();
 }
 
-Result<void> Reader::on_seek() {
-  if (PQgetisnull(answer_.get(), 0, 0) == 0) cursor_.fresh_from = std::stoll(PQgetvalue(answer_.get(), 0, 0));
+Result<void> PgReader::on_seek() {
+  if (PQgetisnull(answer_.get(), 0, 0) == 0)
+    cursor_.fresh_from = std::stoll(PQgetvalue(answer_.get(), 0, 0));
   return start_copy();
 }
 
-// Takes the rows that have arrived; true when the COPY has come to its end. Rows behind the byte bound are discarded:
-// cancelling could hit the next statement.
-Result<bool> Reader::read_rows() {
+// Takes the rows that have arrived; true when the COPY has come to its end. Rows behind the byte
+// bound are discarded: cancelling could hit the next statement.
+Result<bool> PgReader::read_rows() {
   Page& page = *page_;
-  PGconn* const c = session_->raw();
+  PGconn* const c = database_.hot().raw();
   while (true) {
     char* data = nullptr;
     const int size = PQgetCopyData(c, &data, 1);
@@ -183,13 +200,15 @@ Result<bool> Reader::read_rows() {
     if (!*row) continue;
     const Message& m = **row;
     CHECK(page.messages.empty() || m.seq > page.messages.back().seq || SABOTAGED(order_by_txid));
-    page.bytes += size + (m.oversize ? m.payload_bytes : 0);  // what stays on the server is parked there in one statement
+    page.bytes +=
+        size + (m.oversize ? m.payload_bytes
+                           : 0);  // what stays on the server is parked there in one statement
     page.messages.push_back(m);
     page.owned.push_back(std::move(owned));
   }
 }
 
-Result<bool> Reader::on_copy() {
+Result<bool> PgReader::on_copy() {
   if (!answer_ || PQresultStatus(answer_.get()) != PGRES_COPY_OUT) {
     if (auto r = finish_statement(); !r) return r;
     if (!answer_ || PQresultStatus(answer_.get()) != PGRES_COPY_OUT) return false;
@@ -199,8 +218,12 @@ Result<bool> Reader::on_copy() {
   if (!*ended) {
     if (discarded_bytes_ <= discard_pages_max * bytes_max_) return false;
     bytes_per_message_ = metered_above_bytes + 1;
-    return Error{Fault::postgres, "PostgreSQL, reading messages: sizes grew suddenly; starting anew with smaller pages", {},
-                 false, true};
+    return Error{
+        Fault::postgres,
+        "PostgreSQL, reading messages: sizes grew suddenly; starting anew with smaller pages",
+        {},
+        false,
+        true};
   }
   answer_.reset();
   step_ = Step::ending;
@@ -208,71 +231,81 @@ Result<bool> Reader::on_copy() {
 }
 
 // Behind the last row comes the completion of the COPY.
-Result<bool> Reader::on_end() {
+Result<bool> PgReader::on_end() {
   auto finished = finish_statement();
   if (!finished || !*finished) return finished;
   Page& page = *page_;
   const auto rows = static_cast<std::int64_t>(page.messages.size());
-  page.exhausted = rows < limit_ && page.bytes < bytes_max_;
+  page.bounds.exhausted = rows < limit_ && page.bytes < bytes_max_;
   if (rows == 0) {
-    nothing_found(page.upto);
+    nothing_found(page.bounds.upto);
     return true;
   }
-  page.upto_seq = page.messages.back().seq;
+  page.bounds.upto_seq = page.messages.back().seq;
   bytes_per_message_ = std::max<std::int64_t>(1, page.bytes / rows);
-  cursor_ = page.next();
+  cursor_ = page.bounds.next();
   step_ = Step::done;
   return true;
 }
 
-std::optional<Page> Reader::take() {
+std::optional<Page> PgReader::take() {
   CHECK(step_ == Step::done);
   step_ = Step::idle;
   return std::exchange(page_, std::nullopt);
 }
 
 // Blocks until the statement under way has ended.
-Result<void> Reader::wait(Deadline deadline) {
+Result<void> PgReader::wait(Deadline deadline) {
   while (true) {
     auto news = advance();
     if (!news) return news.error();
     if (*news) return {};
     if (deadline.passed()) return error_of("reading messages", "no answer in time", "", true);
-    pollfd p{session_->fd(), POLLIN, 0};
+    pollfd p{database_.hot().fd(), POLLIN, 0};
     ::poll(&p, 1, std::max(1, deadline.left_ms()));
   }
 }
 
-Result<Page> Reader::reread(const Batch& batch) {
+Result<Page> PgReader::reread(const Batch& batch) {
+  follow_session();
   CHECK(!busy());
   const Deadline deadline(reread_deadline);
-  auto parked = session_->query("select count(*) from outbox.parked p where p.parked_for = " + std::to_string(batch.number), deadline);
+  auto parked = database_.hot().query(
+      "select count(*) from outbox.parked p where p.parked_for = " + std::to_string(batch.number),
+      deadline);
   if (!parked) return parked.error();
   const std::int64_t expected = batch.messages - std::stoll(PQgetvalue(parked->get(), 0, 0));
 
   const Cursor kept = cursor_;
   const std::int64_t kept_average = bytes_per_message_;
-  page_ = Page{batch.base, batch.upto, batch.fresh_from, batch.after_seq, batch.upto_seq, batch.exhausted, 0, {}, {}, {}};
+  page_ = Page{.bounds = batch.bounds};
   limit_ = batch.messages;
-  bytes_max_ = std::numeric_limits<std::int64_t>::max() / discard_pages_max;  // a re-read is never cut
-  const PageQuery q{batch.base,   batch.upto,     batch.fresh_from, batch.after_seq,           batch.upto_seq,
-                    batch.number, batch.messages, {},               options_.message_bytes_max};
-  const std::string sql = batch.release ? release_sql(batch.number, options_.message_bytes_max) : page_sql(q);
+  bytes_max_ =
+      std::numeric_limits<std::int64_t>::max() / discard_pages_max;  // a re-read is never cut
+  const PageQuery q{.bounds = batch.bounds,
+                    .ends = true,
+                    .without_parked_for = batch.number,
+                    .limit = batch.messages,
+                    .message_bytes_max = options_.message_bytes_max};
+  const std::string sql =
+      batch.release ? release_sql(batch.number, options_.message_bytes_max) : page_sql(q);
   if (auto r = send(Step::copying, sql); !r) return r.error();
   if (auto r = wait(deadline); !r) return r.error();
   Page page = page_ ? std::move(*page_) : Page{};
-  page.exhausted = batch.exhausted;
-  page.upto_seq = batch.upto_seq;
+  page.bounds.exhausted = batch.bounds.exhausted;
+  page.bounds.upto_seq = batch.bounds.upto_seq;
   page_.reset();
   cursor_ = kept;
   bytes_per_message_ = kept_average;
   step_ = Step::idle;
   if (static_cast<std::int64_t>(page.messages.size()) != expected) {
     return Error{Fault::refused,
-                 "batch " + std::to_string(batch.number) + " had " + std::to_string(expected) + " messages to send, and now " +
-                     std::to_string(page.messages.size()) + " are visible: something deleted or hid rows of " +
+                 "batch " + std::to_string(batch.number) + " had " + std::to_string(expected) +
+                     " messages to send, and now " + std::to_string(page.messages.size()) +
+                     " are visible: something deleted or hid rows of " +
                      (batch.release ? "outbox.parked" : "outbox.message"),
-                 "find out what removed them (a trigger, a policy, a DELETE, TRUNCATE or restore) before the relay is started again"};
+                 "find out what removed them (a trigger, a policy, a DELETE, TRUNCATE or restore) "
+                 "before the relay is started again"};
   }
   return page;
 }

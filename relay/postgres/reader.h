@@ -4,22 +4,27 @@
 #include <optional>
 
 #include "relay/core/ports.h"
+#include "relay/postgres/database.h"
 #include "relay/postgres/options.h"
 #include "relay/postgres/page_query.h"
-#include "relay/postgres/session.h"
 
 namespace outbox::postgres {
 
-// Reads outbox.message by differences of snapshots, without blocking, on the hot session.
+// Reads outbox.message by differences of snapshots, on the hot session. A page takes these steps,
+// each of which sends one query and goes on when its answer has come:
 //
-// What it knows beyond the journal (a base advanced over empty differences, a page read ahead) holds only for the session
-// in which it was read; attach() forgets it.
-class Reader : public Source {
+//   polling   take a snapshot; nothing more if no transaction has ended since the base
+//   counting  are there more fresh rows than fit into one page?
+//   seeking   if so: from which seq on
+//   copying   the rows, as binary COPY; they stay where libpq put them, and belong to the page
+//   ending    the result of the COPY
+//
+// What it knows beyond the journal (a base advanced over empty differences, a page read ahead)
+// holds only for the session in which it was read; behind PgDatabase::connect() it is forgotten,
+// and reset() must follow. Used by the loop's thread; only reread() blocks.
+class PgReader : public Reader {
  public:
-  explicit Reader(const Options& options) : options_(options) {}
-
-  // From now on reads on `session`, which must outlive the next attach(). reset() must follow.
-  void attach(Session* session);
+  PgReader(const Options& options, PgDatabase& database) : options_(options), database_(database) {}
 
   void reset(const Cursor& cursor) override;
   Result<void> want() override;
@@ -27,12 +32,12 @@ class Reader : public Source {
   std::optional<Page> take() override;
   Result<Page> reread(const Batch& batch) override;
 
-  // Whether a statement is under way, so that the session cannot be used for another.
-  bool busy() const { return step_ != Step::idle && step_ != Step::done; }
-
  private:
   enum class Step { idle, polling, counting, seeking, copying, ending, done };
 
+  // Whether a statement is under way, so that the session cannot be used for another.
+  bool busy() const { return step_ != Step::idle && step_ != Step::done; }
+  void follow_session();
   Result<void> send(Step step, const std::string& sql);
   Result<void> start_copy();
   Result<bool> finish_statement();
@@ -49,12 +54,13 @@ class Reader : public Source {
   bool metered() const;
 
   const Options& options_;
-  Session* session_ = nullptr;
+  PgDatabase& database_;
+  std::int64_t generation_ = 0;  // of the session that is read on
   Cursor cursor_;
   Step step_ = Step::idle;
-  PgResult answer_;           // of the statement under way
-  std::optional<Page> page_;  // being read, or read
-  std::int64_t limit_ = 0;    // row limit of the statement under way
+  PgResult answer_;             // of the statement under way
+  std::optional<Page> page_;    // being read, or read
+  std::int64_t limit_ = 0;      // row limit of the statement under way
   std::int64_t bytes_max_ = 0;  // and its byte bound
   std::int64_t discarded_bytes_ = 0;
   std::int64_t bytes_per_message_ = 0;  // average seen; 0: not known yet

@@ -5,7 +5,8 @@
 
 namespace outbox::postgres {
 
-Watchdog::Watchdog(int socket, Millis limit) : socket_(socket), limit_(limit), thread_([this] { watch(); }) {}
+Watchdog::Watchdog(int socket, Millis limit)
+    : socket_(socket), limit_(limit), thread_([this] { watch(); }) {}
 
 Watchdog::~Watchdog() {
   {

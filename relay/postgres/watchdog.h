@@ -9,8 +9,9 @@
 
 namespace outbox::postgres {
 
-// Bounds calls that know no deadline: when one lasts longer than `limit`, its socket is shut down, and the call fails as if the
-// server had closed the connection. A server that is paused or hangs still answers TCP, so no keepalive notices it.
+// Bounds calls that know no deadline: when one lasts longer than `limit`, its socket is shut down,
+// and the call fails as if the server had closed the connection. A server that is paused or hangs
+// still answers TCP, so no keepalive notices it.
 class Watchdog {
  public:
   // `socket` must stay open until this is destroyed.

@@ -6,7 +6,7 @@
 #include <iostream>
 
 #include "relay/postgres/lease.h"
-#include "relay/postgres/upkeep.h"
+#include "relay/postgres/retention.h"
 #include "tests/support/usage.h"
 #include "tests/support/world.h"
 
@@ -61,10 +61,9 @@ void time_pruning(World& world, pid_t server, const Options& o) {
   options.dsn = Secret(world.dsn());
   options.relay = world.name();
   options.holder = "bench";
-  postgres::Reader reader(options);
-  postgres::PgJournal journal(options, reader);
-  if (auto r = journal.connect(); !r) throw std::runtime_error(r.error().text());
-  postgres::PgLease lease(options, journal);
+  postgres::PgDatabase database(options);
+  if (auto r = database.connect(); !r) throw std::runtime_error(r.error().text());
+  postgres::PgLease lease(options, database);
   if (auto r = lease.available(); !r || !*r) throw std::runtime_error("the lease is not free");
   const auto taken = lease.take();
   if (!taken || !*taken) throw std::runtime_error("cannot take the lease");
@@ -72,7 +71,7 @@ void time_pruning(World& world, pid_t server, const Options& o) {
   const auto began = Clock::now();
   std::int64_t pruned = 0;
   while (pruned < o.prune) {
-    auto page = postgres::prune_page(journal.control(), options, std::chrono::hours(24), (*taken)->epoch, 2'000);
+    auto page = postgres::prune_page(database.control(), options, std::chrono::hours(24), (*taken)->epoch, 2'000);
     if (!page) throw std::runtime_error(page.error().text());
     if (page->messages == 0) break;
     pruned += page->messages;

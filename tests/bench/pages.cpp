@@ -30,10 +30,9 @@ std::string rows(int count) {
 
 class Bench {
  public:
-  explicit Bench(const Options& o) : o_(o), world_(shared_postgres(), nullptr), reader_(options_) {
+  explicit Bench(const Options& o) : o_(o), world_(shared_postgres(), nullptr), database_(options_), reader_(options_, database_) {
     options_.dsn = Secret(world_.dsn());
-    session_ = std::move(*postgres::Session::connect(world_.dsn()));
-    reader_.attach(session_.get());
+    database_.use(std::move(*postgres::StreamSession::connect(world_.dsn())));
   }
 
   void run() {
@@ -45,12 +44,11 @@ class Bench {
     world_.sql("vacuum (analyze) outbox.message");
     const Snapshot base = *Snapshot::parse(world_.value("select pg_current_snapshot()::text"));
     late.commit();
-    const Cursor behind{base, std::nullopt, std::nullopt, 0};
+    const Cursor behind{.base = base};
     std::optional<Page> two;
     print("page of two rows of a late committer", [&] { two = page(behind); });
     if (!two || two->messages.size() != 2) throw std::runtime_error("the page should have two rows");
-    const Batch batch{1, 1, Uuid::random(), false, Mode::exactly_once, two->base, two->upto, two->fresh_from, two->after_seq, two->upto_seq,
-                      two->exhausted, 2, two->bytes, {}, false};
+    const Batch batch{.number = 1, .epoch = 1, .token = Uuid::random(), .bounds = two->bounds, .messages = 2, .bytes = two->bytes};
     print("re-read of that batch", [&] {
       reader_.reset(behind);
       if (auto again = reader_.reread(batch); !again) throw std::runtime_error(again.error().text());
@@ -62,7 +60,7 @@ class Bench {
     pqxx::connection writer(world_.dsn());
     pqxx::work open(writer);
     open.exec(rows(o_.open));
-    const Cursor now{*Snapshot::parse(world_.value("select pg_current_snapshot()::text")), std::nullopt, std::nullopt, 0};
+    const Cursor now{.base = *Snapshot::parse(world_.value("select pg_current_snapshot()::text"))};
     print("empty poll beside the open transaction", [&] {
       if (page(now)) throw std::runtime_error("nothing should be visible");
     });
@@ -97,8 +95,8 @@ class Bench {
   const Options o_;
   World world_;
   postgres::Options options_;
-  postgres::Reader reader_;
-  std::unique_ptr<postgres::Session> session_;
+  postgres::PgDatabase database_;
+  postgres::PgReader reader_;
 };
 
 }  // namespace

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the loop relies on, of every implementation of its ports: one suite for the models and for the real servers, so that the
-// simulator cannot be kinder than they are.
+// What the loop relies on, of every implementation of its ports: one suite for the models and for
+// the real servers, so that the simulator cannot be kinder than they are.
 #include <gtest/gtest.h>
 
 #include <functional>
@@ -14,7 +14,8 @@ namespace {
 using Numbers = std::vector<int>;
 using sim::no_key;
 
-class ConformanceTest : public ::testing::TestWithParam<std::pair<const char*, std::unique_ptr<Stage> (*)()>> {
+class ConformanceTest
+    : public ::testing::TestWithParam<std::pair<const char*, std::unique_ptr<Stage> (*)()>> {
  protected:
   ConformanceTest() : stage(GetParam().second()) {}
 
@@ -24,26 +25,26 @@ class ConformanceTest : public ::testing::TestWithParam<std::pair<const char*, s
     for (const int m : messages) stage->insert("quick", m, key);
     stage->commit("quick");
   }
-  // A process that holds the lease, with its source at the beginning and a producer.
+  // A process that holds the lease, with its reader at the beginning and a producer.
   Stage::Relay holder(const std::string& name = "a") {
     auto r = stage->relay(name);
-    EXPECT_TRUE(r.journal.connect());
+    EXPECT_TRUE(r.database.connect());
     EXPECT_TRUE(*r.lease.available());
     auto taken = r.lease.take();
     EXPECT_TRUE(taken && *taken);
     epoch = (*taken)->epoch;
-    EXPECT_TRUE(r.publisher.renew(Mode::exactly_once, nothing));
-    r.source.reset({Snapshot::nothing(), std::nullopt, std::nullopt, 0});
+    EXPECT_TRUE(r.producer.renew(Mode::exactly_once, nothing));
+    r.reader.reset({.base = Snapshot::nothing()});
     return r;
   }
   static std::optional<Page> page(Stage::Relay& r) {
-    EXPECT_TRUE(r.source.want());
+    EXPECT_TRUE(r.reader.want());
     test::eventually("a page", [&] {
-      auto news = r.source.advance();
+      auto news = r.reader.advance();
       if (!news) throw std::runtime_error(news.error().text());
       return *news;
     });
-    return r.source.take();
+    return r.reader.take();
   }
   Numbers numbers(const std::optional<Page>& p) {
     Numbers out;
@@ -57,32 +58,38 @@ class ConformanceTest : public ::testing::TestWithParam<std::pair<const char*, s
     b.number = number;
     b.epoch = epoch;
     b.token = Uuid::random();
-    b.base = p.base, b.upto = p.upto, b.fresh_from = p.fresh_from, b.after_seq = p.after_seq, b.upto_seq = p.upto_seq;
-    b.exhausted = p.exhausted, b.messages = static_cast<std::int64_t>(p.messages.size()), b.bytes = p.bytes;
+    b.bounds = p.bounds;
+    b.messages = static_cast<std::int64_t>(p.messages.size()), b.bytes = p.bytes;
     return b;
+  }
+  static Rejection rejection(const Page& p, std::size_t index, const std::string& error_class) {
+    return {index, p.messages[index].seq, error_class, "because"};
   }
   static std::vector<Rejection> all_of(const Page& p, const std::string& error_class) {
     std::vector<Rejection> out;
-    for (const Message& m : p.messages) out.push_back({m.seq, error_class, "because"});
+    for (std::size_t i = 0; i < p.messages.size(); ++i) out.push_back(rejection(p, i, error_class));
     return out;
   }
   // Sends the page, without committing; false when Kafka refuses or fences.
-  static bool sent(Stage::Relay& r, const Batch& b, const Page& p, std::optional<Uuid> previous = std::nullopt,
-                   std::span<const std::size_t> skip = {}) {
-    if (auto vetted = r.publisher.vet(p); !vetted || !vetted->settled || !vetted->rejected.empty()) return false;
-    if (!r.publisher.begin()) return false;
-    if (!r.publisher.send(b, p, skip, {{1, 1}, b.epoch, b.number, b.token, previous})) return false;
+  static bool sent(Stage::Relay& r, const Batch& b, const Page& p,
+                   std::optional<Uuid> previous = std::nullopt, const PageMask& masked = {}) {
+    if (auto validation = r.producer.validate(p);
+        !validation || !validation->complete || !validation->rejected.empty())
+      return false;
+    if (!r.producer.begin()) return false;
+    if (!r.producer.send(b, p, masked, {{1, 1}, b.epoch, b.number, b.token, previous}))
+      return false;
     bool ok = true;
     test::eventually("delivery reports", [&] {
-      auto reported = r.publisher.reported();
-      ok = static_cast<bool>(reported);
-      return !ok || *reported;
+      auto reported = r.producer.reported();
+      ok = reported && *reported != Delivery::refused;
+      return !ok || *reported == Delivery::complete;
     });
     return ok;
   }
   static Result<void> nothing() { return {}; }
-  static std::int64_t newest_number(Stage::Relay& r, bool settled) {
-    auto progress = r.publisher.newest_progress(settled);
+  static std::int64_t newest_number(Stage::Relay& r, bool to_the_end) {
+    auto progress = r.producer.newest_progress(to_the_end);
     if (!progress) return -1;
     return *progress ? (*progress)->number : 0;
   }
@@ -91,7 +98,8 @@ class ConformanceTest : public ::testing::TestWithParam<std::pair<const char*, s
   std::int64_t epoch = 0;
 };
 
-// Source -----------------------------------------------------------------------------------------------------------------
+// Reader
+// -----------------------------------------------------------------------------------------------------------------
 
 TEST_P(ConformanceTest, ALateCommitterComesInALaterDifferenceWhateverItsSeq) {
   auto r = holder();
@@ -103,7 +111,7 @@ TEST_P(ConformanceTest, ALateCommitterComesInALaterDifferenceWhateverItsSeq) {
   stage->abort("undone");
   const auto first = page(r);
   EXPECT_EQ(numbers(first), (Numbers{2, 3}));
-  EXPECT_TRUE(first->exhausted);
+  EXPECT_TRUE(first->bounds.exhausted);
   EXPECT_FALSE(page(r));
   stage->commit("late");
   EXPECT_EQ(numbers(page(r)), (Numbers{1}));
@@ -115,14 +123,14 @@ TEST_P(ConformanceTest, AFullPageIsCutAndTheNextOneGoesOnBehindIt) {
   committed({1, 2, 3, 4, 5, 6});
   const auto first = page(r);
   EXPECT_EQ(numbers(first), (Numbers{1, 2, 3, 4}));
-  EXPECT_FALSE(first->exhausted);
-  EXPECT_EQ(first->upto_seq, first->messages.back().seq);
+  EXPECT_FALSE(first->bounds.exhausted);
+  EXPECT_EQ(first->bounds.upto_seq, first->messages.back().seq);
   committed({7});  // not in the difference that is being read
   const auto second = page(r);
   EXPECT_EQ(numbers(second), (Numbers{5, 6}));
-  EXPECT_EQ(second->after_seq, first->upto_seq);
-  EXPECT_EQ(second->base, first->base);
-  EXPECT_TRUE(second->exhausted);
+  EXPECT_EQ(second->bounds.after_seq, first->bounds.upto_seq);
+  EXPECT_EQ(second->bounds.base, first->bounds.base);
+  EXPECT_TRUE(second->bounds.exhausted);
   EXPECT_EQ(numbers(page(r)), (Numbers{7}));
 }
 
@@ -136,8 +144,8 @@ TEST_P(ConformanceTest, APreparedTransactionIsReadWhenItIsCommittedAlsoAcrossACr
   EXPECT_EQ(numbers(before), (Numbers{2}));
   stage->crash_database();
   stage->commit("prepared");
-  ASSERT_TRUE(r.journal.connect());
-  r.source.reset(before->next());
+  ASSERT_TRUE(r.database.connect());
+  r.reader.reset(before->bounds.next());
   EXPECT_EQ(numbers(page(r)), (Numbers{1}));
 }
 
@@ -148,16 +156,17 @@ TEST_P(ConformanceTest, ARereadGivesTheSameRowsWithoutThoseParkedForTheBatch) {
   Batch b = batch_of(*p, 1);
   ASSERT_TRUE(r.journal.open(b, {}, std::nullopt, false));
   committed({4});
-  EXPECT_EQ(numbers(*r.source.reread(b)), (Numbers{1, 2, 3}));
-  ASSERT_TRUE(r.journal.park(epoch, b, std::vector<Rejection>{{p->messages[1].seq, "refused", "because"}}));
-  EXPECT_EQ(numbers(*r.source.reread(b)), (Numbers{1, 3}));
+  EXPECT_EQ(numbers(*r.reader.reread(b)), (Numbers{1, 2, 3}));
+  ASSERT_TRUE(r.journal.park(epoch, b, std::vector<Rejection>{rejection(*p, 1, "refused")}));
+  EXPECT_EQ(numbers(*r.reader.reread(b)), (Numbers{1, 3}));
   stage->delete_messages();
-  const auto gone = r.source.reread(b);
+  const auto gone = r.reader.reread(b);
   ASSERT_FALSE(gone);
   EXPECT_EQ(gone.error().fault, Fault::refused);
 }
 
-// Journal ----------------------------------------------------------------------------------------------------------------
+// Journal
+// ----------------------------------------------------------------------------------------------------------------
 
 TEST_P(ConformanceTest, TheJournalKeepsWhatWasOpenedAndMarksTheBatchBefore) {
   auto r = holder();
@@ -169,9 +178,9 @@ TEST_P(ConformanceTest, TheJournalKeepsWhatWasOpenedAndMarksTheBatchBefore) {
   auto newest = *r.journal.newest();
   ASSERT_TRUE(newest);
   EXPECT_EQ(newest->token, first.token);
-  EXPECT_EQ(newest->upto, first.upto);
-  EXPECT_EQ(newest->upto_seq, first.upto_seq);
-  EXPECT_FALSE(newest->exhausted);
+  EXPECT_EQ(newest->bounds.upto, first.bounds.upto);
+  EXPECT_EQ(newest->bounds.upto_seq, first.bounds.upto_seq);
+  EXPECT_FALSE(newest->bounds.exhausted);
   EXPECT_EQ(newest->messages, 4);
   EXPECT_FALSE(newest->delivered);
   EXPECT_FALSE(*r.journal.before(1));
@@ -186,9 +195,10 @@ TEST_P(ConformanceTest, TheJournalKeepsWhatWasOpenedAndMarksTheBatchBefore) {
   EXPECT_EQ(before->mode, first.mode);
   EXPECT_TRUE(*r.journal.knows(first.token));
   EXPECT_FALSE(*r.journal.knows(Uuid::random()));
-  ASSERT_TRUE(r.journal.mark(epoch, {2, {}}));
+  ASSERT_TRUE(r.journal.mark_delivered(epoch, {2, {}}));
   EXPECT_TRUE((*r.journal.newest())->delivered);
-  EXPECT_EQ(r.journal.mark(epoch, {2, {}}).error().fault, Fault::fenced);  // it was marked already
+  EXPECT_EQ(r.journal.mark_delivered(epoch, {2, {}}).error().fault,
+            Fault::fenced);  // it was marked already
 }
 
 TEST_P(ConformanceTest, WhoDoesNotHoldTheLeaseWritesNothing) {
@@ -210,10 +220,10 @@ TEST_P(ConformanceTest, WhoDoesNotHoldTheLeaseWritesNothing) {
   const auto theirs = page(other);
   Batch c = batch_of(*theirs, 1);
   ASSERT_TRUE(other.journal.open(c, {}, std::nullopt, true));
-  EXPECT_EQ(a.journal.mark(old, {1, {}}).error().fault, Fault::fenced);
+  EXPECT_EQ(a.journal.mark_delivered(old, {1, {}}).error().fault, Fault::fenced);
   EXPECT_EQ(a.journal.park(old, c, all_of(*theirs, "refused")).error().fault, Fault::fenced);
   EXPECT_FALSE((*other.journal.newest())->delivered);
-  EXPECT_EQ(numbers(*other.source.reread(c)), (Numbers{1}));
+  EXPECT_EQ(numbers(*other.reader.reread(c)), (Numbers{1}));
 }
 
 TEST_P(ConformanceTest, ANumberIsOpenedOnce) {
@@ -236,7 +246,7 @@ TEST_P(ConformanceTest, WhatWasReadBeforeACrashIsNotOpenedAfterIt) {
   stage->crash_database();
   Batch b = batch_of(*p, 1);
   EXPECT_EQ(r.journal.open(b, {}, std::nullopt, false).error().fault, Fault::postgres);
-  ASSERT_TRUE(r.journal.connect());
+  ASSERT_TRUE(r.database.connect());
   EXPECT_FALSE(*r.journal.newest());
 }
 
@@ -247,12 +257,13 @@ TEST_P(ConformanceTest, WhatWasOpenedOutlivesACrash) {
   Batch b = batch_of(*p, 1);
   ASSERT_TRUE(r.journal.open(b, all_of(*p, "refused"), std::nullopt, false));
   stage->crash_database();
-  ASSERT_TRUE(r.journal.connect());
+  ASSERT_TRUE(r.database.connect());
   EXPECT_EQ((*r.journal.newest())->token, b.token);
-  EXPECT_EQ(numbers(*r.source.reread(b)), Numbers{});
+  EXPECT_EQ(numbers(*r.reader.reread(b)), Numbers{});
 }
 
-// Parking ----------------------------------------------------------------------------------------------------------------
+// Parking
+// ----------------------------------------------------------------------------------------------------------------
 
 TEST_P(ConformanceTest, AParkedMessageBlocksWhatComesBehindItAndNothingElse) {
   auto r = holder();
@@ -264,7 +275,8 @@ TEST_P(ConformanceTest, AParkedMessageBlocksWhatComesBehindItAndNothingElse) {
   const auto p = page(r);
   Batch b = batch_of(*p, 1);
   EXPECT_TRUE(r.journal.topics_with_blocked_keys()->empty());
-  ASSERT_TRUE(r.journal.open(b, std::vector<Rejection>{{p->messages[1].seq, "refused", "because"}}, std::nullopt, false));
+  ASSERT_TRUE(
+      r.journal.open(b, std::vector<Rejection>{rejection(*p, 1, "refused")}, std::nullopt, false));
   EXPECT_EQ(r.journal.topics_with_blocked_keys()->size(), 1U);
   const std::vector<const Message*> same = {&p->messages[0], &p->messages[2]};
   EXPECT_TRUE(r.journal.blocked(1, same)->empty());  // before it, or of another key
@@ -272,10 +284,11 @@ TEST_P(ConformanceTest, AParkedMessageBlocksWhatComesBehindItAndNothingElse) {
   const auto later = page(r);
   const std::vector<const Message*> behind = {&later->messages[0]};
   EXPECT_EQ(*r.journal.blocked(2, behind), (std::vector<std::size_t>{0}));
-  const auto twice = r.journal.park(epoch, b, std::vector<Rejection>{{p->messages[0].seq, "refused", "b"}, {p->messages[1].seq, "refused", "b"}});
+  const auto twice = r.journal.park(
+      epoch, b, std::vector<Rejection>{rejection(*p, 0, "refused"), rejection(*p, 1, "refused")});
   ASSERT_FALSE(twice);
   EXPECT_EQ(twice.error().fault, Fault::postgres);
-  EXPECT_EQ(numbers(*r.source.reread(b)), (Numbers{1, 3}));  // nothing of it was done
+  EXPECT_EQ(numbers(*r.reader.reread(b)), (Numbers{1, 3}));  // nothing of it was done
 }
 
 TEST_P(ConformanceTest, AReleaseTakesWhatWasDecidedAndWhatWaitedForItInOrder) {
@@ -283,8 +296,11 @@ TEST_P(ConformanceTest, AReleaseTakesWhatWasDecidedAndWhatWaitedForItInOrder) {
   committed({1, 2, 3});
   const auto p = page(r);
   Batch b = batch_of(*p, 1);
-  ASSERT_TRUE(r.journal.open(b, std::vector<Rejection>{{p->messages[0].seq, "refused", "because"}, {p->messages[1].seq, "key_blocked", "because"},
-                                                       {p->messages[2].seq, "refused", "because"}}, std::nullopt, false));
+  ASSERT_TRUE(r.journal.open(
+      b,
+      std::vector<Rejection>{rejection(*p, 0, "refused"), rejection(*p, 1, "key_blocked"),
+                             rejection(*p, 2, "refused")},
+      std::nullopt, false));
   Batch release = batch_of(*p, 2);
   release.release = true;
   EXPECT_FALSE(*r.journal.open_release(release, Confirmed{1, {}}));  // nobody has decided
@@ -293,9 +309,9 @@ TEST_P(ConformanceTest, AReleaseTakesWhatWasDecidedAndWhatWaitedForItInOrder) {
   stage->decide(1, false);
   ASSERT_TRUE(*r.journal.open_release(release, Confirmed{1, {}}));
   EXPECT_EQ(release.messages, 3);
-  EXPECT_EQ(release.upto, b.upto);
-  EXPECT_EQ(release.exhausted, b.exhausted);
-  EXPECT_EQ(numbers(*r.source.reread(release)), (Numbers{1, 2, 3}));
+  EXPECT_EQ(release.bounds.upto, b.bounds.upto);
+  EXPECT_EQ(release.bounds.exhausted, b.bounds.exhausted);
+  EXPECT_EQ(numbers(*r.reader.reread(release)), (Numbers{1, 2, 3}));
   EXPECT_TRUE(r.journal.topics_with_blocked_keys()->empty());
   EXPECT_EQ((*r.journal.newest())->release, true);
 }
@@ -305,28 +321,30 @@ TEST_P(ConformanceTest, WhatIsDiscardedIsReleasedWithoutBeingSent) {
   committed({1, 2});
   const auto p = page(r);
   Batch b = batch_of(*p, 1);
-  ASSERT_TRUE(r.journal.open(b, std::vector<Rejection>{{p->messages[0].seq, "refused", "because"}, {p->messages[1].seq, "key_blocked", "because"}},
-                             std::nullopt, false));
+  ASSERT_TRUE(r.journal.open(
+      b, std::vector<Rejection>{rejection(*p, 0, "refused"), rejection(*p, 1, "key_blocked")},
+      std::nullopt, false));
   stage->decide(1, true);
   Batch release = batch_of(*p, 2);
   release.release = true;
   ASSERT_TRUE(*r.journal.open_release(release, Confirmed{1, {}}));
   EXPECT_EQ(release.messages, 1);
-  EXPECT_EQ(numbers(*r.source.reread(release)), (Numbers{2}));
+  EXPECT_EQ(numbers(*r.reader.reread(release)), (Numbers{2}));
   // What cannot be sent is parked again, for the release.
-  const auto again = *r.source.reread(release);
+  const auto again = *r.reader.reread(release);
   ASSERT_TRUE(r.journal.park(epoch, release, all_of(again, "refused")));
-  EXPECT_EQ(numbers(*r.source.reread(release)), Numbers{});
+  EXPECT_EQ(numbers(*r.reader.reread(release)), Numbers{});
   EXPECT_EQ(r.journal.topics_with_blocked_keys()->size(), 1U);
 }
 
-// Lease ------------------------------------------------------------------------------------------------------------------
+// Lease
+// ------------------------------------------------------------------------------------------------------------------
 
 TEST_P(ConformanceTest, TheLeaseHasOneHolderAtATime) {
   auto a = stage->relay("a");
   auto b = stage->relay("b");
-  ASSERT_TRUE(a.journal.connect());
-  ASSERT_TRUE(b.journal.connect());
+  ASSERT_TRUE(a.database.connect());
+  ASSERT_TRUE(b.database.connect());
   ASSERT_TRUE(*a.lease.available());
   ASSERT_TRUE(*b.lease.available());
   const auto first = *a.lease.take();
@@ -340,7 +358,7 @@ TEST_P(ConformanceTest, TheLeaseHasOneHolderAtATime) {
   ASSERT_TRUE(again);
   EXPECT_TRUE(again->continued);
   EXPECT_EQ(again->epoch, first->epoch + 1);
-  ASSERT_TRUE(a.lease.release());
+  ASSERT_TRUE(a.lease.resign());
   EXPECT_FALSE(a.lease.held());
   ASSERT_TRUE(*b.lease.available());
   const auto second = *b.lease.take();
@@ -352,7 +370,7 @@ TEST_P(ConformanceTest, TheLeaseHasOneHolderAtATime) {
 TEST_P(ConformanceTest, ALeaseThatRanOutIsTakenOverAndItsOldHolderKnows) {
   auto a = holder("a");
   auto b = stage->relay("b");
-  ASSERT_TRUE(b.journal.connect());
+  ASSERT_TRUE(b.database.connect());
   EXPECT_FALSE(*b.lease.available());
   stage->let_lease_run_out();
   EXPECT_FALSE(a.lease.held());
@@ -362,7 +380,8 @@ TEST_P(ConformanceTest, ALeaseThatRanOutIsTakenOverAndItsOldHolderKnows) {
   EXPECT_EQ(a.lease.renew().error().fault, Fault::fenced);
 }
 
-// Publisher --------------------------------------------------------------------------------------------------------------
+// Producer
+// --------------------------------------------------------------------------------------------------------------
 
 TEST_P(ConformanceTest, ATransactionIsVisibleWithItsProgressRecordOnceItIsCommitted) {
   auto r = holder();
@@ -371,15 +390,16 @@ TEST_P(ConformanceTest, ATransactionIsVisibleWithItsProgressRecordOnceItIsCommit
   const auto p = page(r);
   Batch b = batch_of(*p, 1);
   ASSERT_TRUE(r.journal.open(b, {}, std::nullopt, false));
-  const std::vector<std::size_t> skip = {1};
-  ASSERT_TRUE(sent(r, b, *p, std::nullopt, skip));
+  PageMask masked;
+  masked.add(1);
+  ASSERT_TRUE(sent(r, b, *p, std::nullopt, masked));
   EXPECT_EQ(stage->arrived(), Numbers{});
   EXPECT_EQ(newest_number(r, false), 0);
-  ASSERT_TRUE(r.publisher.commit());
-  EXPECT_TRUE(r.publisher.clean(Mode::exactly_once));
-  EXPECT_FALSE(r.publisher.clean(Mode::at_least_once));
+  ASSERT_TRUE(r.producer.commit());
+  EXPECT_TRUE(r.producer.clean(Mode::exactly_once));
+  EXPECT_FALSE(r.producer.clean(Mode::at_least_once));
   EXPECT_EQ(stage->arrived(), (Numbers{1, 3}));
-  const auto progress = *r.publisher.newest_progress(false);
+  const auto progress = *r.producer.newest_progress(false);
   ASSERT_TRUE(progress);
   EXPECT_EQ(progress->token, b.token);
   EXPECT_FALSE(progress->previous);
@@ -392,15 +412,15 @@ TEST_P(ConformanceTest, ANewIncarnationFencesTheOldOneAndVoidsItsTransaction) {
   Batch b = batch_of(*p, 1);
   ASSERT_TRUE(sent(a, b, *p));
   auto other = stage->relay("b");
-  ASSERT_TRUE(other.publisher.renew(Mode::exactly_once, nothing));
+  ASSERT_TRUE(other.producer.renew(Mode::exactly_once, nothing));
   EXPECT_EQ(newest_number(other, true), 0);
-  EXPECT_EQ(a.publisher.commit().error().fault, Fault::fenced);
-  EXPECT_FALSE(a.publisher.clean(Mode::exactly_once));
+  EXPECT_EQ(a.producer.commit().error().fault, Fault::fenced);
+  EXPECT_FALSE(a.producer.clean(Mode::exactly_once));
   EXPECT_EQ(stage->arrived(), Numbers{});
   // The fenced one can only come back by fencing in its turn.
-  ASSERT_TRUE(a.publisher.renew(Mode::exactly_once, nothing));
+  ASSERT_TRUE(a.producer.renew(Mode::exactly_once, nothing));
   ASSERT_TRUE(sent(a, b, *p));
-  ASSERT_TRUE(a.publisher.commit());
+  ASSERT_TRUE(a.producer.commit());
   EXPECT_EQ(stage->arrived(), (Numbers{1, 2}));
 }
 
@@ -410,12 +430,12 @@ TEST_P(ConformanceTest, AnAbandonedTransactionIsSettledByTheNextIncarnation) {
   const auto p = page(r);
   const Batch b = batch_of(*p, 1);
   ASSERT_TRUE(sent(r, b, *p));
-  ASSERT_TRUE(r.publisher.commit());
+  ASSERT_TRUE(r.producer.commit());
   const Batch next = batch_of(*p, 2);
   ASSERT_TRUE(sent(r, next, *p, b.token));
-  r.publisher.abandon();
-  EXPECT_FALSE(r.publisher.clean(Mode::exactly_once));
-  ASSERT_TRUE(r.publisher.renew(Mode::exactly_once, nothing));
+  r.producer.abandon();
+  EXPECT_FALSE(r.producer.clean(Mode::exactly_once));
+  ASSERT_TRUE(r.producer.renew(Mode::exactly_once, nothing));
   EXPECT_EQ(newest_number(r, true), 1);
   EXPECT_EQ(stage->arrived(), Numbers{1});
 }
@@ -429,11 +449,12 @@ TEST_P(ConformanceTest, WhatKafkaRefusesIsNamedAndNothingOfTheTransactionCounts)
   const auto p = page(r);
   const Batch b = batch_of(*p, 1);
   ASSERT_FALSE(sent(r, b, *p));
-  const auto& refused = r.publisher.refused();
-  EXPECT_TRUE(std::any_of(refused.begin(), refused.end(), [&](const Rejection& x) { return x.seq == p->messages[1].seq; }));
-  EXPECT_FALSE(r.publisher.clean(Mode::exactly_once));
-  r.publisher.abandon();
-  ASSERT_TRUE(r.publisher.renew(Mode::exactly_once, nothing));
+  const auto& refused = r.producer.refused();
+  EXPECT_TRUE(std::any_of(refused.begin(), refused.end(),
+                          [&](const Rejection& x) { return x.seq == p->messages[1].seq; }));
+  EXPECT_FALSE(r.producer.clean(Mode::exactly_once));
+  r.producer.abandon();
+  ASSERT_TRUE(r.producer.renew(Mode::exactly_once, nothing));
   EXPECT_EQ(newest_number(r, true), 0);
   EXPECT_EQ(stage->arrived(), Numbers{});
 }
@@ -445,36 +466,38 @@ TEST_P(ConformanceTest, WhatIsTooLargeIsKnownBefore) {
   stage->insert("large", 2, 0, Trait::too_large);
   stage->commit("large");
   const auto p = page(r);
-  const auto vetted = r.publisher.vet(*p);
-  ASSERT_TRUE(vetted);
-  ASSERT_EQ(vetted->rejected.size(), 1U);
-  EXPECT_EQ(vetted->rejected[0].seq, p->messages[1].seq);
-  EXPECT_EQ(vetted->rejected[0].error_class, "too_large");
+  const auto validation = r.producer.validate(*p);
+  ASSERT_TRUE(validation);
+  ASSERT_EQ(validation->rejected.size(), 1U);
+  EXPECT_EQ(validation->rejected[0].seq, p->messages[1].seq);
+  EXPECT_EQ(validation->rejected[0].error_class, "too_large");
 }
 
 TEST_P(ConformanceTest, AtLeastOnceIsVisibleAtOnceAndWritesItsProgressAtTheEnd) {
   auto r = holder();
-  ASSERT_TRUE(r.publisher.renew(Mode::at_least_once, nothing));
-  EXPECT_TRUE(r.publisher.clean(Mode::at_least_once));
+  ASSERT_TRUE(r.producer.renew(Mode::at_least_once, nothing));
+  EXPECT_TRUE(r.producer.clean(Mode::at_least_once));
   committed({1, 2, 3});
   const auto p = page(r);
   const Batch b = batch_of(*p, 1);
   ASSERT_TRUE(sent(r, b, *p));
   EXPECT_EQ(stage->arrived(), (Numbers{1, 2, 3}));
-  ASSERT_TRUE(r.publisher.commit());
+  ASSERT_TRUE(r.producer.commit());
   test::eventually("the progress record", [&] { return newest_number(r, false) == 1; });
-  EXPECT_TRUE(r.publisher.clean(Mode::at_least_once));
+  EXPECT_TRUE(r.producer.clean(Mode::at_least_once));
 }
 
 TEST_P(ConformanceTest, OtherRecordBatchesWantAnotherIncarnation) {
   auto r = holder();
-  r.publisher.limit_record_batches(1);
-  EXPECT_FALSE(r.publisher.clean(Mode::exactly_once));
-  ASSERT_TRUE(r.publisher.renew(Mode::exactly_once, nothing));
-  EXPECT_TRUE(r.publisher.clean(Mode::exactly_once));
+  r.producer.limit_record_batches(1);
+  EXPECT_FALSE(r.producer.clean(Mode::exactly_once));
+  ASSERT_TRUE(r.producer.renew(Mode::exactly_once, nothing));
+  EXPECT_TRUE(r.producer.clean(Mode::exactly_once));
 }
 
-INSTANTIATE_TEST_SUITE_P(On, ConformanceTest, ::testing::Values(std::pair("Models", &model_stage), std::pair("RealServers", &real_stage)),
+INSTANTIATE_TEST_SUITE_P(On, ConformanceTest,
+                         ::testing::Values(std::pair("Models", &model_stage),
+                                           std::pair("RealServers", &real_stage)),
                          [](const auto& tested) { return tested.param.first; });
 
 }  // namespace

@@ -4,7 +4,7 @@
 
 #include "tests/conformance/stage.h"
 #include "tests/sim/database_ports.h"
-#include "tests/sim/model_publisher.h"
+#include "tests/sim/sim_producer.h"
 
 namespace outbox::conformance {
 namespace {
@@ -25,21 +25,29 @@ class ModelStage : public Stage {
   Relay relay(const std::string& name) override {
     auto& p = processes_[name];
     if (!p) p = std::make_unique<Process>(*this, static_cast<int>(processes_.size()));
-    return {p->source, p->journal, p->lease, p->publisher};
+    return {p->database, p->reader, p->journal, p->lease, p->producer};
   }
 
   void begin(const std::string& transaction) override { open_[transaction] = database_.begin(); }
   void insert(const std::string& transaction, int message, int key, Trait trait) override {
     database_.insert({0, open_.at(transaction), message, key, 0, trait});
   }
-  void commit(const std::string& transaction) override { end(transaction, sim::Database::Outcome::committed); }
-  void prepare(const std::string& transaction) override { end(transaction, sim::Database::Outcome::prepared); }
-  void abort(const std::string& transaction) override { end(transaction, sim::Database::Outcome::aborted); }
+  void commit(const std::string& transaction) override {
+    end(transaction, sim::PostgresModel::Outcome::committed);
+  }
+  void prepare(const std::string& transaction) override {
+    end(transaction, sim::PostgresModel::Outcome::prepared);
+  }
+  void abort(const std::string& transaction) override {
+    end(transaction, sim::PostgresModel::Outcome::aborted);
+  }
   void delete_messages() override { database_.now.messages.clear(); }
 
   void decide(int message, bool discard) override {
     for (sim::ParkedRow& p : database_.now.parked) {
-      if (p.row.id == message) p.decision = discard ? sim::ParkedRow::Decision::discard : sim::ParkedRow::Decision::release;
+      if (p.row.id == message)
+        p.decision =
+            discard ? sim::ParkedRow::Decision::discard : sim::ParkedRow::Decision::release;
     }
   }
   void crash_database() override { database_.crash(); }
@@ -61,22 +69,26 @@ class ModelStage : public Stage {
  private:
   struct Process {
     Process(ModelStage& stage, int holder)
-        : session{stage.database_, stage.weather_, holder, KeyOrder::key, page_rows, release_rows, lease_ttl},
-          publisher(stage.broker_, stage.weather_, false) {}
-    sim::Session session;
-    sim::ModelSource source{session};
-    sim::ModelJournal journal{session};
-    sim::ModelLease lease{session};
-    sim::ModelPublisher publisher;
+        : database(stage.database_, stage.weather_,
+                   {.holder = holder,
+                    .page_rows = page_rows,
+                    .release_rows = release_rows,
+                    .lease_ttl = lease_ttl}),
+          producer(stage.broker_, stage.weather_, false) {}
+    sim::SimDatabase database;
+    sim::SimReader reader{database};
+    sim::SimJournal journal{database};
+    sim::SimLease lease{database};
+    sim::SimProducer producer;
   };
 
-  void end(const std::string& transaction, sim::Database::Outcome outcome) {
+  void end(const std::string& transaction, sim::PostgresModel::Outcome outcome) {
     database_.end(open_.at(transaction), outcome);
     database_.flush();
   }
 
   CalmWeather weather_;
-  sim::Database database_{keys};
+  sim::PostgresModel database_{keys};
   sim::Broker broker_;
   std::map<std::string, Xid> open_;
   std::map<std::string, std::unique_ptr<Process>> processes_;

@@ -4,6 +4,7 @@
 #include <pqxx/pqxx>
 
 #include "relay/kafka/producer.h"
+#include "relay/postgres/database.h"
 #include "relay/postgres/journal.h"
 #include "relay/postgres/lease.h"
 #include "relay/postgres/reader.h"
@@ -25,13 +26,16 @@ test::ScratchPostgres& server() {
 
 class RealStage : public Stage {
  public:
-  RealStage() : server_(server()), world_(server_), topic_(world_.topic("t", 2)),
-                compacted_(world_.topic("compacted", 1, {"cleanup.policy=compact"})) {}
+  RealStage()
+      : server_(server()),
+        world_(server_),
+        topic_(world_.topic("t", 2)),
+        compacted_(world_.topic("compacted", 1, {"cleanup.policy=compact"})) {}
 
   Relay relay(const std::string& name) override {
     auto& p = processes_[name];
     if (!p) p = std::make_unique<Process>(*this, name);
-    return {p->reader, p->journal, p->lease, p->publisher};
+    return {p->database, p->reader, p->journal, p->lease, p->producer};
   }
 
   void begin(const std::string& transaction) override {
@@ -43,9 +47,13 @@ class RealStage : public Stage {
   }
   void insert(const std::string& transaction, int message, int key, Trait trait) override {
     const std::string& to = trait == Trait::refused ? compacted_ : topic_;
-    const std::string payload = std::to_string(message) + (trait == Trait::too_large ? " " + std::string(message_bytes_max, 'x') : "");
-    open_.at(transaction).work->exec("insert into outbox.message (topic, key, payload) values ('" + to + "', " +
-                                     (key == sim::no_key ? "null" : "'" + std::to_string(key) + "'") + ", '" + payload + "')");
+    const std::string payload =
+        std::to_string(message) +
+        (trait == Trait::too_large ? " " + std::string(message_bytes_max, 'x') : "");
+    open_.at(transaction)
+        .work->exec("insert into outbox.message (topic, key, payload) values ('" + to + "', " +
+                    (key == sim::no_key ? "null" : "'" + std::to_string(key) + "'") + ", '" +
+                    payload + "')");
   }
   void commit(const std::string& transaction) override { end(transaction, "commit"); }
   void prepare(const std::string& transaction) override {
@@ -56,23 +64,29 @@ class RealStage : public Stage {
   void delete_messages() override { world_.sql("delete from outbox.message"); }
 
   void decide(int message, bool discard) override {
-    world_.sql("update outbox.parked set resolution = '" + std::string(discard ? "discard" : "release") +
-               "', decided_by = 'test', decided_at = clock_timestamp() where released_in is null and "
-               "split_part(convert_from(payload, 'UTF8'), ' ', 1) = '" +
-               std::to_string(message) + "'");
+    world_.sql(
+        "update outbox.parked set resolution = '" + std::string(discard ? "discard" : "release") +
+        "', decided_by = 'test', decided_at = clock_timestamp() where released_in is null and "
+        "split_part(convert_from(payload, 'UTF8'), ' ', 1) = '" +
+        std::to_string(message) + "'");
   }
   void crash_database() override {
     server_.stop(test::ScratchPostgres::Stop::immediate);
     server_.start();
   }
   void let_lease_run_out() override {
-    test::eventually("the lease to run out", [&] { return world_.value("select expires_at <= clock_timestamp() from outbox.lease") == "t"; });
+    test::eventually("the lease to run out", [&] {
+      return world_.value("select expires_at <= clock_timestamp() from outbox.lease") == "t";
+    });
   }
 
-  int number_of(const Message& m) const override { return m.payload ? std::stoi(std::string(*m.payload)) : 0; }
+  int number_of(const Message& m) const override {
+    return m.payload ? std::stoi(std::string(*m.payload)) : 0;
+  }
   std::vector<int> arrived() override {
     std::vector<int> numbers;
-    const auto log = test::read_log(world_.kafka().brokers(), {topic_, compacted_}, test::Isolation::read_committed, Millis{1'500});
+    const auto log = test::read_log(world_.kafka().brokers(), {topic_, compacted_},
+                                    test::Isolation::read_committed, Millis{1'500});
     for (const auto& r : log.records) numbers.push_back(std::stoi(*r.payload));
     std::sort(numbers.begin(), numbers.end());
     return numbers;
@@ -96,10 +110,11 @@ class RealStage : public Stage {
     postgres::Options in_postgres;
     kafka::Options in_kafka;
     test::EventFd wake;
-    postgres::Reader reader{in_postgres};
-    postgres::PgJournal journal{in_postgres, reader};
-    postgres::PgLease lease{in_postgres, journal};
-    kafka::Producer publisher{in_kafka, wake.fd};
+    postgres::PgDatabase database{in_postgres};
+    postgres::PgReader reader{in_postgres, database};
+    postgres::PgJournal journal{in_postgres, database};
+    postgres::PgLease lease{in_postgres, database};
+    kafka::KafkaProducer producer{in_kafka, wake.fd};
   };
   struct OpenTransaction {
     std::unique_ptr<pqxx::connection> connection;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Servers with an outbox, an application, an operator, and the ports of relay processes: modelled, or real. The conformance suite
-// sees nothing else.
+// Servers with an outbox, an application, an operator, and the ports of relay processes: modelled,
+// or real. The conformance suite sees nothing else.
 #pragma once
 
 #include <memory>
@@ -22,10 +22,11 @@ class Stage {
  public:
   // What one relay process works with.
   struct Relay {
-    Source& source;
+    Database& database;
+    Reader& reader;
     Journal& journal;
     Lease& lease;
-    Publisher& publisher;
+    Producer& producer;
   };
 
   virtual ~Stage() = default;
@@ -33,16 +34,19 @@ class Stage {
   // A process; the same one for the same name.
   virtual Relay relay(const std::string& name) = 0;
 
-  // Application: a transaction, named by the caller, and messages by number. Keys are 0 to 3, or no_key. Trait::refused wants no_key.
+  // Application: a transaction, named by the caller, and messages by number. Keys are 0 to 3, or
+  // no_key. Trait::refused wants no_key.
   virtual void begin(const std::string& transaction) = 0;
-  virtual void insert(const std::string& transaction, int message, int key, Trait trait = Trait::good) = 0;
+  virtual void insert(const std::string& transaction, int message, int key,
+                      Trait trait = Trait::good) = 0;
   virtual void commit(const std::string& transaction) = 0;
-  virtual void prepare(const std::string& transaction) = 0;   // then commit() or abort(), also after a crash
+  virtual void prepare(
+      const std::string& transaction) = 0;  // then commit() or abort(), also after a crash
   virtual void abort(const std::string& transaction) = 0;
   virtual void delete_messages() = 0;
 
-  virtual void decide(int message, bool discard) = 0;         // an operator, about a parked message
-  virtual void crash_database() = 0;                          // and start it again
+  virtual void decide(int message, bool discard) = 0;  // an operator, about a parked message
+  virtual void crash_database() = 0;                   // and start it again
   virtual void let_lease_run_out() = 0;
 
   virtual int number_of(const Message& m) const = 0;

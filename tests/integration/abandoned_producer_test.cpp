@@ -55,11 +55,11 @@ Page page_for_each_partition() {
 Result<void> unhindered() { return {}; }
 
 // A new incarnation that has begun a batch for this page.
-void begin(kafka::Producer& producer, const Page& page) {
+void begin(kafka::KafkaProducer& producer, const Page& page) {
   ASSERT_TRUE(producer.renew(Mode::exactly_once, unhindered));
   test::eventually("the topic is there", [&] {
-    const auto vetted = producer.vet(page);
-    return vetted && vetted->settled;
+    const auto validation = producer.validate(page);
+    return validation && validation->complete;
   });
   ASSERT_TRUE(producer.begin());
 }
@@ -75,11 +75,11 @@ TEST(AbandonedProducer, SurvivesAnswersThatSayItWasFenced) {
   const test::EventFd wake;
   const auto by_proxy = options_to(proxy.address());
   const auto direct = options_to(kafka.brokers());
-  kafka::Producer rival(direct, wake.fd);
+  kafka::KafkaProducer rival(direct, wake.fd);
 
   for (int i = 0; i < ends; ++i) {
     const Page page = page_for_each_partition();
-    kafka::Producer fenced(by_proxy, wake.fd);
+    kafka::KafkaProducer fenced(by_proxy, wake.fd);
     ASSERT_NO_FATAL_FAILURE(begin(fenced, page));
     const auto held = proxy.hold(KafkaApi::produce, KafkaProxy::Then::stall);
     ASSERT_TRUE(fenced.send(Batch{}, page, {}, Progress{}));
@@ -105,7 +105,7 @@ TEST(AbandonedProducer, SurvivesItsEndWhilePartitionsAreRegistered) {
   const auto options = options_to(kafka.brokers());
   for (int i = 0; i < ends_amid_registering; ++i) {
     const Page page = page_for_each_partition();
-    kafka::Producer producer(options, wake.fd);
+    kafka::KafkaProducer producer(options, wake.fd);
     ASSERT_NO_FATAL_FAILURE(begin(producer, page));
     ASSERT_TRUE(producer.send(Batch{}, page, {}, Progress{}));
     const auto end = Clock::now() + i * registering_step;

@@ -40,15 +40,15 @@ class ManyTopics : public ::testing::Test {
     return page;
   }
   // How many turns it takes, and what is rejected in the end.
-  int vet(kafka::Producer& producer, std::size_t& rejected) {
+  int validate(kafka::KafkaProducer& producer, std::size_t& rejected) {
     const Page page = page_that_names_all();
     for (int turns = 1; turns <= 3 * topics; ++turns) {
       const auto began = Clock::now();
-      const auto vetted = producer.vet(page);
-      EXPECT_TRUE(vetted) << vetted.error().text();
+      const auto validation = producer.validate(page);
+      EXPECT_TRUE(validation) << validation.error().text();
       EXPECT_LT(Clock::now() - began, one_turn);
-      rejected = vetted->rejected.size();
-      if (vetted->settled) return turns;
+      rejected = validation->rejected.size();
+      if (validation->complete) return turns;
     }
     ADD_FAILURE() << "a turn has found nothing";
     return 0;
@@ -74,23 +74,23 @@ TEST_F(ManyTopics, ThatAppearAreFoundByOneQuestion) {
 
 TEST_F(ManyTopics, AreLookedUpInTurnsOfASecond) {
   for (const std::string& name : names) kafka.create_topic(name, 1);
-  kafka::Producer producer(options, wake.fd);
+  kafka::KafkaProducer producer(options, wake.fd);
   ASSERT_TRUE(producer.renew(Mode::exactly_once, unhindered));
   proxy.weather({latency, 0});
   std::size_t rejected = 0;
-  EXPECT_GT(vet(producer, rejected), 1) << "the network was not slow enough to tell";
+  EXPECT_GT(validate(producer, rejected), 1) << "the network was not slow enough to tell";
   EXPECT_EQ(rejected, 0U);
 }
 
 // The first would be due again before the last was asked about.
 TEST_F(ManyTopics, ThatAreMissingAreAskedAboutTwiceAndNoMore) {
   options.missing_after = Millis{1};
-  kafka::Producer producer(options, wake.fd);
+  kafka::KafkaProducer producer(options, wake.fd);
   ASSERT_TRUE(producer.renew(Mode::exactly_once, unhindered));
   proxy.weather({latency, 0});
   const int before = proxy.count(test::KafkaApi::metadata);
   std::size_t rejected = 0;
-  EXPECT_GT(vet(producer, rejected), 1) << "the network was not slow enough to tell";
+  EXPECT_GT(validate(producer, rejected), 1) << "the network was not slow enough to tell";
   EXPECT_EQ(rejected, names.size());
   // librdkafka asks once more for each; without the rule there were 13 questions about each of them.
   EXPECT_LE(proxy.count(test::KafkaApi::metadata) - before, 4 * topics);

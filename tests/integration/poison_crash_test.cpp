@@ -27,7 +27,7 @@ class PoisonCrashTest : public ::testing::TestWithParam<const char*> {
   // also one without a key, which only the broker knows to refuse: it takes the relay a second to find out which it was.
   static bool with_refused(int round) {
     const auto phase = static_cast<Phase>(round);
-    return phase == Phase::settled || phase == Phase::parked || phase == Phase::sent;
+    return phase == Phase::recovered || phase == Phase::parked || phase == Phase::sent;
   }
   void put(int round) {
     const std::string bad = std::to_string(messages_a_round / 2 + round);

@@ -251,8 +251,8 @@ TEST(PoolerTest, ParametersArriveAsTheyAreWhateverStandardConformingStringsSays)
   pqxx::nontransaction(admin).exec("drop role if exists \"" + user + "\"; create role \"" + user + "\" login");
   for (const char* const conforming : {"on", "off"}) {
     pqxx::nontransaction(admin).exec("alter role \"" + user + "\" set standard_conforming_strings = " + conforming);
-    auto control = postgres::Control::connect(test::shared_postgres().dsn("postgres", user), std::nullopt, Pooler::transaction);
-    auto session = postgres::Session::connect(test::shared_postgres().dsn("postgres", user), Pooler::transaction);
+    auto control = postgres::PqxxSession::connect(test::shared_postgres().dsn("postgres", user), std::nullopt, Pooler::transaction);
+    auto session = postgres::StreamSession::connect(test::shared_postgres().dsn("postgres", user), Pooler::transaction);
     ASSERT_TRUE(control && session);
     for (const std::string& value : values) {
       const std::string sql = "select '$1', $1::text, $2::bigint, $3::boolean, $4::text is null -- $9";
@@ -273,12 +273,12 @@ TEST(PoolerTest, ParametersArriveAsTheyAreWhateverStandardConformingStringsSays)
 
 TEST(PoolerTest, AStatementThatFailsOwesNothingToItsBackend) {
   ScratchPgbouncer pooler(test::shared_postgres(), {"default_pool_size=1"});
-  auto session = postgres::Session::connect(pooler.dsn(), Pooler::transaction);
+  auto session = postgres::StreamSession::connect(pooler.dsn(), Pooler::transaction);
   ASSERT_TRUE(session) << session.error().text();
   const auto failed = (*session)->query("select 1/0", Deadline(Millis{10'000}));
   ASSERT_FALSE(failed);
   EXPECT_FALSE(failed.error().connection_lost);
-  auto control = postgres::Control::connect(pooler.dsn(), Millis{5'000}, Pooler::transaction);
+  auto control = postgres::PqxxSession::connect(pooler.dsn(), Millis{5'000}, Pooler::transaction);
   ASSERT_TRUE(control && (*control)->run("asking", "select 1"));
   EXPECT_TRUE((*session)->query("select 1", Deadline(Millis{10'000})));
 }

@@ -36,7 +36,7 @@ class ReaderAccess : public test::ReaderTest {
   // Everything so far is delivered.
   Snapshot go_on_from_here() {
     const Snapshot here = *Snapshot::parse(world.value("select pg_current_snapshot()"));
-    reader.reset(Cursor{here, std::nullopt, std::nullopt, 0});
+    reader.reset(Cursor{.base = here});
     return here;
   }
 };
@@ -46,15 +46,15 @@ TEST_F(ReaderAccess, FewFreshRowsAreFoundByTransactionIdAndManyAlongThePrimaryKe
   world.sql(rows(100));
   auto few = pages();
   ASSERT_EQ(few.size(), 1u);
-  EXPECT_FALSE(few[0].fresh_from);
+  EXPECT_FALSE(few[0].bounds.fresh_from);
   world.sql(rows(101));
   auto many = pages();
   ASSERT_EQ(many.size(), 2u);
-  for (const Page& p : many) EXPECT_EQ(p.fresh_from, 100);
+  for (const Page& p : many) EXPECT_EQ(p.bounds.fresh_from, 100);
   world.sql(rows(3));
   few = pages();
   ASSERT_EQ(few.size(), 1u);
-  EXPECT_FALSE(few[0].fresh_from);
+  EXPECT_FALSE(few[0].bounds.fresh_from);
 }
 
 // Late rows beside many fresh ones, with and without a bound that cuts pages by their bytes.
@@ -101,13 +101,13 @@ TEST_P(ReaderMerge, IsInOrderAcrossPagesAndReReadsAgreeAlsoWhenRowsAreParked) {
   write_by_turns(late1, late2, open);
   const auto all = pages();
   ASSERT_GT(all.size(), 10u);
-  ASSERT_EQ(Difference::between(base, all[0].upto).late.size(), 2u);
+  ASSERT_EQ(Difference::between(base, all[0].bounds.upto).late.size(), 2u);
   std::vector<std::int64_t> found;
   for (const Page& p : all) {
-    EXPECT_TRUE(p.fresh_from);
+    EXPECT_TRUE(p.bounds.fresh_from);
     for (const auto seq : test::seqs_of(p)) found.push_back(seq);
   }
-  EXPECT_EQ(found, test::Differences::defined(world.dsn(), base, all[0].upto));
+  EXPECT_EQ(found, test::Differences::defined(world.dsn(), base, all[0].bounds.upto));
 
   std::int64_t number = 1;
   for (const Page& p : all) {
@@ -116,8 +116,8 @@ TEST_P(ReaderMerge, IsInOrderAcrossPagesAndReReadsAgreeAlsoWhenRowsAreParked) {
       const auto again = reader.reread(test::batch_of(p, number));
       ASSERT_TRUE(again) << again.error().text();
       EXPECT_EQ(test::seqs_of(*again), kept);
-      EXPECT_EQ(again->upto_seq, p.upto_seq);
-      EXPECT_EQ(again->exhausted, p.exhausted);
+      EXPECT_EQ(again->bounds.upto_seq, p.bounds.upto_seq);
+      EXPECT_EQ(again->bounds.exhausted, p.bounds.exhausted);
     }
     ++number;
   }
@@ -154,10 +154,10 @@ struct LargeOutbox {
     world.sql("alter table outbox.parked set (autovacuum_enabled = false)");
     for (int i = 0; i < 30; ++i) world.sql(rows(10'000, "100"));
     if (analyzed) world.sql("analyze outbox.message");
-    session = std::move(*postgres::Session::connect(world.dsn()));
+    session = std::move(*postgres::StreamSession::connect(world.dsn()));
   }
   World world;
-  std::unique_ptr<postgres::Session> session;
+  std::unique_ptr<postgres::StreamSession> session;
 };
 
 class ReaderPlans : public ::testing::TestWithParam<bool> {
@@ -185,7 +185,9 @@ class ReaderPlans : public ::testing::TestWithParam<bool> {
     plan.buffers = top.at("Shared Hit Blocks").get<std::int64_t>() + top.at("Shared Read Blocks").get<std::int64_t>();
     return plan;
   }
-  static PageQuery query(const Snapshot& base, const Snapshot& upto) { return {base, upto, {}, 0, {}, {}, 1000, {}, 1 << 20}; }
+  static PageQuery query(const Snapshot& base, const Snapshot& upto) {
+    return {.bounds = {.base = base, .upto = upto}, .limit = 1000, .message_bytes_max = 1 << 20};
+  }
 
   LargeOutbox& outbox = outbox_with(GetParam());
   World& world = outbox.world;
@@ -239,15 +241,16 @@ TEST_P(ReaderPlans, LateRowsAreFoundByTransactionIdAndSeq) {
   const Snapshot base = snapshot();
   late.commit();
   PageQuery q = query(base, snapshot());
-  ASSERT_FALSE(Difference::between(q.base, q.upto).late.empty());
+  ASSERT_FALSE(Difference::between(q.bounds.base, q.bounds.upto).late.empty());
   const Plan first = plan(page_sql(q));
   EXPECT_EQ(first.indexes, Names{"message_txid_seq"});
   EXPECT_EQ(first.other_scans, Names{});
   EXPECT_LT(first.buffers, 200);
   // A page near the end, and the re-read of its first two rows, cost no more than the first.
-  q.after_seq = std::stoll(world.value("select max(seq) - 1000 from outbox.message"));
+  q.bounds.after_seq = std::stoll(world.value("select max(seq) - 1000 from outbox.message"));
   EXPECT_LT(plan(page_sql(q)).buffers, 200);
-  q.upto_seq = q.after_seq + 2;
+  q.ends = true;
+  q.bounds.upto_seq = q.bounds.after_seq + 2;
   q.limit = 2;
   q.without_parked_for = 7;
   const Plan again = plan(page_sql(q));
@@ -264,14 +267,14 @@ TEST_P(ReaderPlans, ManyRowsAreReadAlongThePrimaryKeyFromWhereTheyBegin) {
   world.sql(rows(40'000));
   late.commit();
   PageQuery q = query(base, snapshot());
-  const Plan seek = plan(fresh_from_sql(q.base, q.upto));
+  const Plan seek = plan(fresh_from_sql(q.bounds.base, q.bounds.upto));
   EXPECT_EQ(seek.indexes, Names{"message_txid_seq"});
   EXPECT_EQ(seek.other_scans, Names{});
   EXPECT_TRUE(seek.nodes.contains("Index Only Scan"));
 
-  q.fresh_from = std::stoll(world.value("select min(seq) - 1 from outbox.message where txid >= pg_snapshot_xmax('" + base.text() + "')"));
+  q.bounds.fresh_from = std::stoll(world.value("select min(seq) - 1 from outbox.message where txid >= pg_snapshot_xmax('" + base.text() + "')"));
   for (const std::int64_t into : {0, 30'000}) {
-    q.after_seq = into == 0 ? 0 : *q.fresh_from + into;
+    q.bounds.after_seq = into == 0 ? 0 : *q.bounds.fresh_from + into;
     for (const bool metered : {false, true}) {
       q.bytes_max = metered ? std::optional<std::int64_t>(1 << 20) : std::nullopt;
       const Plan many = plan(page_sql(q));

@@ -27,7 +27,7 @@ TEST_F(ReaderTest, EveryFieldArrivesAsItWasWritten) {
   EXPECT_EQ(p->headers[0].name, "a");
   EXPECT_EQ(p->headers[1].value, "\u00e9");
   EXPECT_FALSE(p->messages[1].key || p->messages[1].payload || p->messages[1].dedup_key);
-  EXPECT_TRUE(p->exhausted);
+  EXPECT_TRUE(p->bounds.exhausted);
   EXPECT_FALSE(page());
 }
 
@@ -211,8 +211,8 @@ TEST_F(ReaderTest, ARereadGivesTheSameRowsAndStopsWhenOneIsGone) {
 // Whatever the connection string says: the relay compares sizes with those that the server has counted.
 TEST_F(ReaderTest, AnEncodingInTheConnectionStringIsNotTaken) {
   options.batch_bytes_max = 64 << 10;
-  session = std::move(*postgres::Session::connect(world.dsn() + " client_encoding=LATIN1"));
-  reader.attach(session.get());
+  connect(world.dsn() + " client_encoding=LATIN1");
+  reader.reset({.base = Snapshot::nothing()});
   const std::string write = "insert into outbox.message (topic, headers) select 't', jsonb_build_object('a', repeat('\u00e9', 1500)) "
                             "from generate_series(1, ";
   world.sql(write + "10) g");

@@ -319,7 +319,7 @@ TEST_F(RebaseTest, IsRunAgainWhenItDiedBeforeKafkaWasTold) {
   World copy = original.moved_to(to);
   postgres::Options options;
   options.relay = copy.name();
-  const auto control = postgres::Control::connect(copy.dsn());
+  const auto control = postgres::PqxxSession::connect(copy.dsn());
   ASSERT_TRUE(control);
   const auto found = postgres::inspect_copy(**control, options);
   ASSERT_TRUE(found) << found.error().text();

@@ -5,10 +5,10 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
-#include "relay/postgres/journal.h"
+#include "relay/postgres/database.h"
 #include "relay/postgres/lease.h"
-#include "relay/postgres/reader.h"
-#include "relay/postgres/upkeep.h"
+#include "relay/postgres/retention.h"
+#include "relay/postgres/scheduler.h"
 #include "tests/support/judge.h"
 
 namespace outbox {
@@ -52,22 +52,21 @@ class Retention : public ::testing::Test {
     options.dsn = Secret(world.dsn());
     options.relay = world.name();
     options.holder = "pruner";
-    postgres::Reader reader(options);
-    postgres::PgJournal journal(options, reader);
-    ASSERT_TRUE(journal.connect());
-    postgres::PgLease lease(options, journal);
+    postgres::PgDatabase database(options);
+    ASSERT_TRUE(database.connect());
+    postgres::PgLease lease(options, database);
     test::eventually("the lease of a relay that was killed runs out", [&] {
       const auto available = lease.available();
       return available && *available;
     });
     const auto taken = lease.take();
     ASSERT_TRUE(taken && *taken);
-    work(journal.control(), options, (*taken)->epoch);
-    ASSERT_TRUE(lease.release());
+    work(database.control(), options, (*taken)->epoch);
+    ASSERT_TRUE(lease.resign());
   }
   // All that retention would.
   void prune() {
-    as_holder([](postgres::Control& control, const postgres::Options& options, std::int64_t epoch) {
+    as_holder([](postgres::PqxxSession& control, const postgres::Options& options, std::int64_t epoch) {
       constexpr std::int64_t rows = 2;
       for (bool more = true; more;) {
         const auto page = postgres::prune_page(control, options, Millis{60'000}, epoch, rows);
@@ -260,7 +259,7 @@ TEST_F(Retention, MessagesThatAreDueLaterAreNotLookedAt) {
   world.sql("insert into outbox.scheduled (deliver_at, topic) values (now(), '" + topic + "')");
   world.sql("analyze outbox.scheduled");
   world.sql("select pg_stat_reset()");
-  as_holder([](postgres::Control& control, const postgres::Options& options, std::int64_t epoch) {
+  as_holder([](postgres::PqxxSession& control, const postgres::Options& options, std::int64_t epoch) {
     const auto moved = postgres::move_due(control, options, epoch, 10'000);
     ASSERT_TRUE(moved) << moved.error().text();
     EXPECT_EQ(*moved, 1);
@@ -275,7 +274,7 @@ TEST_F(Retention, NothingIsPrunedWithoutTheLease) {
   age();
   postgres::Options options;
   options.holder = "nobody";
-  auto control = postgres::Control::connect(world.dsn());
+  auto control = postgres::PqxxSession::connect(world.dsn());
   ASSERT_TRUE(control);
   const auto pruned = postgres::prune_page(**control, options, Millis{60'000}, std::stoll(world.value("select epoch from outbox.lease")), 1000);
   ASSERT_FALSE(pruned);

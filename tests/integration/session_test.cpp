@@ -2,7 +2,8 @@
 // A cancelled wait for the synchronous standby shows only as a warning, so both kinds of session must hear warnings.
 #include <gtest/gtest.h>
 
-#include "relay/postgres/session.h"
+#include "relay/postgres/pqxx_session.h"
+#include "relay/postgres/stream_session.h"
 #include "tests/support/scratch_servers.h"
 
 namespace outbox::postgres {
@@ -12,7 +13,7 @@ constexpr const char* notice = "do $$ begin raise notice 'unimportant'; end $$";
 constexpr const char* warning = "do $$ begin raise warning 'first'; raise warning 'second'; end $$";
 
 TEST(SessionTest, TheControlSessionHearsTheFirstWarningOnce) {
-  auto control = Control::connect(test::shared_postgres().dsn());
+  auto control = PqxxSession::connect(test::shared_postgres().dsn());
   ASSERT_TRUE(control) << control.error().text();
   ASSERT_TRUE((*control)->run("noticing", notice));
   EXPECT_FALSE((*control)->take_warning());
@@ -24,7 +25,7 @@ TEST(SessionTest, TheControlSessionHearsTheFirstWarningOnce) {
 }
 
 TEST(SessionTest, TheHotSessionHearsTheFirstWarningOnce) {
-  auto session = Session::connect(test::shared_postgres().dsn());
+  auto session = StreamSession::connect(test::shared_postgres().dsn());
   ASSERT_TRUE(session) << session.error().text();
   ASSERT_TRUE((*session)->query(notice, Deadline(Millis{10'000})));
   EXPECT_FALSE((*session)->take_warning());

@@ -9,7 +9,8 @@ void Broker::end(bool commit, int marker_epoch) {
   for (std::size_t p = 0; p < partitions; ++p) {
     if (!added_[p]) continue;
     for (Record& r : log[p]) {
-      if (r.state == Record::State::open) r.state = commit ? Record::State::committed : Record::State::aborted;
+      if (r.state == Record::State::open)
+        r.state = commit ? Record::State::committed : Record::State::aborted;
     }
     Producing& of = producing_[p][transactional_producer];
     if (marker_epoch > of.epoch) of = {marker_epoch, 0, {}};
@@ -41,7 +42,8 @@ Code Broker::handle(const Request& r) {
   }
   // The relay only ever commits: what it gives up, the next incarnation's init aborts.
   if (r.epoch != epoch_) return Code::fenced;
-  if (state_ == State::committed) return Code::ok;  // taken for a repeat of the request that ended it
+  if (state_ == State::committed)
+    return Code::ok;  // taken for a repeat of the request that ended it
   if (state_ != State::ongoing) return Code::invalid_transaction;
   end(true, epoch_);
   return Code::ok;
@@ -52,14 +54,16 @@ Code Broker::produce(const Request& r) {
   auto& producing = producing_[r.partition];
   const auto known = producing.find(r.producer);
   if (transactional) {
-    if (r.epoch != epoch_ || (known != producing.end() && r.epoch < known->second.epoch)) return Code::fenced;
+    if (r.epoch != epoch_ || (known != producing.end() && r.epoch < known->second.epoch))
+      return Code::fenced;
     if (state_ != State::ongoing || !added_[r.partition]) return Code::invalid_transaction;
   }
   const bool fresh = known == producing.end();
   Producing& of = fresh ? producing[r.producer] : known->second;
   if (fresh) of = {r.epoch, r.sequence, {}};  // whatever the first one is
   if (r.epoch > of.epoch) of = {r.epoch, 0, {}};
-  if (std::find(of.taken.begin(), of.taken.end(), r.sequence) != of.taken.end()) return Code::ok;  // a repeat
+  if (std::find(of.taken.begin(), of.taken.end(), r.sequence) != of.taken.end())
+    return Code::ok;  // a repeat
   if (r.sequence != of.next) return Code::out_of_order;
   if (r.has_refused) {
     if (fresh) producing.erase(r.producer);
@@ -80,10 +84,13 @@ void Broker::arrive(std::size_t index) {
 }
 
 bool Broker::is_open(const std::vector<Record>& records) {
-  return std::any_of(records.begin(), records.end(), [](const Record& r) { return r.state == Record::State::open; });
+  return std::any_of(records.begin(), records.end(),
+                     [](const Record& r) { return r.state == Record::State::open; });
 }
 
-bool Broker::has_open_records() const { return std::any_of(log.begin(), log.end(), &Broker::is_open); }
+bool Broker::has_open_records() const {
+  return std::any_of(log.begin(), log.end(), &Broker::is_open);
+}
 
 std::optional<Progress> Broker::newest_progress() const {
   std::optional<Progress> newest;

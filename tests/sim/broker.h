@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A model of Kafka, as far as the relay depends on it: partitions, idempotent producers, one transaction coordinator that verifies
-// partitions, and requests of broken connections that come late.
+// A model of Kafka, as far as the relay depends on it: partitions, idempotent producers, one
+// transaction coordinator that verifies partitions, and requests of broken connections that come
+// late.
 #pragma once
 
 #include <array>
@@ -17,7 +18,7 @@ constexpr std::size_t progress_partition = 2;
 
 struct Record {
   enum class State : std::uint8_t { open, committed, aborted };
-  int id = 0;                       // of the message; 0: a progress record
+  int id = 0;  // of the message; 0: a progress record
   std::optional<Progress> progress;
   int producer = 0;
   State state = State::open;
@@ -31,9 +32,9 @@ struct Request {
   int producer = 0;
   int epoch = 0;
   std::size_t partition = 0;
-  int sequence = 0;                 // of the first record
+  int sequence = 0;  // of the first record
   std::vector<int> ids;
-  bool has_refused = false;         // the broker will not take one of them
+  bool has_refused = false;  // the broker will not take one of them
   std::optional<Progress> progress;
 };
 
@@ -60,8 +61,8 @@ class Broker {
   enum class State { empty, ongoing, committed, aborted };
   struct Producing {  // what a partition remembers of a producer
     int epoch = 0;
-    int next = 0;                 // the sequence number that it expects
-    std::vector<int> taken;       // sequence numbers of the record batches that it took
+    int next = 0;            // the sequence number that it expects
+    std::vector<int> taken;  // sequence numbers of the record batches that it took
   };
 
   static bool is_open(const std::vector<Record>& records);

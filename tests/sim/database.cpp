@@ -7,17 +7,20 @@
 namespace outbox::sim {
 namespace {
 
-bool same_key(const ParkedRow& a, const ParkedRow& b) { return a.row.key != no_key && a.row.key == b.row.key; }
+bool same_key(const ParkedRow& a, const ParkedRow& b) {
+  return a.row.key != no_key && a.row.key == b.row.key;
+}
 
 }  // namespace
 
-Database::Outcome Database::outcome(Xid xid) const {
+PostgresModel::Outcome PostgresModel::outcome(Xid xid) const {
   const auto index = static_cast<std::size_t>(xid - first_xid);
   return index < now.transactions.size() ? now.transactions[index] : Outcome::running;
 }
 
-// As PostgreSQL does it: xmax follows the latest transaction that has ended, not the latest that was begun.
-Snapshot Database::snapshot() const {
+// As PostgreSQL does it: xmax follows the latest transaction that has ended, not the latest that
+// was begun.
+Snapshot PostgresModel::snapshot() const {
   const Xid xmax = now.latest_completed + 1;
   std::string running;
   Xid xmin = xmax;
@@ -30,22 +33,22 @@ Snapshot Database::snapshot() const {
   return *Snapshot::parse(std::to_string(xmin) + ":" + std::to_string(xmax) + ":" + running);
 }
 
-Xid Database::begin() {
+Xid PostgresModel::begin() {
   now.transactions.push_back(Outcome::running);
   return first_xid + now.transactions.size() - 1;
 }
 
-void Database::end(Xid xid, Outcome outcome) {
+void PostgresModel::end(Xid xid, Outcome outcome) {
   now.transactions[static_cast<std::size_t>(xid - first_xid)] = outcome;
   if (outcome != Outcome::prepared) now.latest_completed = std::max(now.latest_completed, xid);
 }
 
-void Database::insert(Row row) {
+void PostgresModel::insert(Row row) {
   row.seq = now.next_seq++;
   now.messages.push_back(row);
 }
 
-void Database::crash() {
+void PostgresModel::crash() {
   now = durable;
   for (Outcome& o : now.transactions) {
     if (o == Outcome::running) o = Outcome::aborted;
@@ -56,16 +59,17 @@ void Database::crash() {
   ++life_;
 }
 
-void Database::fail_over() {
+void PostgresModel::fail_over() {
   durable = replica_;
   crash();
   ++identity_.timeline;
 }
 
-void Database::prune() {
-  const auto stream = std::find_if(now.journal.rbegin(), now.journal.rend(), [](const Opened& o) { return !o.batch->release; });
+void PostgresModel::prune() {
+  const auto stream = std::find_if(now.journal.rbegin(), now.journal.rend(),
+                                   [](const Opened& o) { return !o.batch->release; });
   if (stream == now.journal.rend()) return;
-  const Snapshot& base = stream->batch->base;
+  const Snapshot& base = stream->batch->bounds.base;
   const auto old = [&](const Row& r) { return base.finished(r.xid); };
   for (const Row& r : now.messages) {
     if (old(r) && committed(r.xid)) now.pruned.push_back(r);
@@ -73,13 +77,13 @@ void Database::prune() {
   std::erase_if(now.messages, old);
 }
 
-void Database::arrive(std::size_t index) {
+void PostgresModel::arrive(std::size_t index) {
   const auto statement = std::move(late[index]);
   late.erase(late.begin() + static_cast<std::ptrdiff_t>(index));
   statement();
 }
 
-Database::Releasable Database::releasable(bool by_key, std::size_t most) const {
+PostgresModel::Releasable PostgresModel::releasable(bool by_key, std::size_t most) const {
   const auto& parked = now.parked;
   // Where the first message of the same key lies that nobody has decided about.
   const auto stop = [&](const ParkedRow& p) {
@@ -90,11 +94,14 @@ Database::Releasable Database::releasable(bool by_key, std::size_t most) const {
     }
     return seq;
   };
-  const auto by_seq = [&](std::size_t a, std::size_t b) { return parked[a].row.seq < parked[b].row.seq; };
+  const auto by_seq = [&](std::size_t a, std::size_t b) {
+    return parked[a].row.seq < parked[b].row.seq;
+  };
   std::vector<std::size_t> all;
   for (std::size_t i = 0; i < parked.size(); ++i) {
     const ParkedRow& p = parked[i];
-    if (p.released_in == 0 && p.decision != ParkedRow::Decision::none && p.row.seq < stop(p)) all.push_back(i);
+    if (p.released_in == 0 && p.decision != ParkedRow::Decision::none && p.row.seq < stop(p))
+      all.push_back(i);
   }
   std::sort(all.begin(), all.end(), by_seq);
   all.resize(std::min(all.size(), most));
@@ -103,14 +110,16 @@ Database::Releasable Database::releasable(bool by_key, std::size_t most) const {
     const ParkedRow& f = parked[i];
     if (!f.undecided() || !f.follows || f.row.seq >= stop(f)) continue;
     const auto leads = [&](std::size_t d) { return same_key(parked[d], f); };
-    if (std::any_of(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(decided), leads)) all.push_back(i);
+    if (std::any_of(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(decided), leads))
+      all.push_back(i);
   }
   std::sort(all.begin(), all.end(), by_seq);
   Releasable r;
   for (const std::size_t i : all) {
     if (r.taken.size() < most) {
       r.taken.push_back(i);
-    } else if (std::none_of(r.beyond.begin(), r.beyond.end(), [&](std::size_t b) { return same_key(parked[b], parked[i]); })) {
+    } else if (std::none_of(r.beyond.begin(), r.beyond.end(),
+                            [&](std::size_t b) { return same_key(parked[b], parked[i]); })) {
       r.beyond.push_back(i);
     }
   }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A model of PostgreSQL, as far as the relay depends on it: transaction ids and snapshots, commits that become visible before they
-// are durable, a crash that forgets them and uses their ids again, and the tables of the outbox.
+// A model of PostgreSQL, as far as the relay depends on it: transaction ids and snapshots, commits
+// that become visible before they are durable, a crash that forgets them and uses their ids again,
+// and the tables of the outbox.
 #pragma once
 
 #include <functional>
@@ -19,9 +20,9 @@ constexpr int no_key = -1;
 struct Row {
   std::int64_t seq = 0;
   Xid xid = 0;
-  int id = 0;           // never used twice in a schedule, from 1
+  int id = 0;  // never used twice in a schedule, from 1
   int key = no_key;
-  int nth = 0;          // of its key, counted under the key's lock
+  int nth = 0;  // of its key, counted under the key's lock
   Trait trait = Trait::good;
 };
 
@@ -31,7 +32,7 @@ struct ParkedRow {
   std::int64_t parked_for = 0;
   std::int64_t released_in = 0;  // 0: not yet
   Decision decision = Decision::none;
-  bool follows = false;          // parked because of an earlier message of its key
+  bool follows = false;  // parked because of an earlier message of its key
   bool undecided() const { return released_in == 0 && decision == Decision::none; }
 };
 
@@ -46,7 +47,7 @@ struct LeaseRow {
   Clock::time_point expires_at{};
 };
 
-class Database {
+class PostgresModel {
  public:
   static constexpr Xid first_xid = 3;
   enum class Outcome : std::uint8_t { running, prepared, committed, aborted };
@@ -57,14 +58,14 @@ class Database {
     Xid latest_completed = first_xid - 1;
     std::int64_t next_seq = 1;
     std::vector<Row> messages;
-    std::vector<Row> pruned;            // what retention has deleted
+    std::vector<Row> pruned;  // what retention has deleted
     std::vector<Opened> journal;
     std::vector<ParkedRow> parked;
     LeaseRow lease;
-    std::vector<int> counters;          // messages committed per key
+    std::vector<int> counters;  // messages committed per key
   };
 
-  explicit Database(int keys) {
+  explicit PostgresModel(int keys) {
     now.counters.resize(static_cast<std::size_t>(keys));
     durable = now;
     replica_ = now;
@@ -72,7 +73,8 @@ class Database {
 
   State now;
   State durable;
-  std::vector<std::function<void()>> late;  // statements of broken connections that the server has yet to carry out
+  std::vector<std::function<void()>>
+      late;  // statements of broken connections that the server has yet to execute
 
   // Sessions that were opened in another life of the server are gone.
   int life() const { return life_; }
@@ -89,16 +91,17 @@ class Database {
   void flush() { durable = now; }
   // Forgets what was not flushed; prepared transactions stay.
   void crash();
-  // The standby, which has what was replicated so far, takes the place of this server, on a new timeline.
+  // The standby, which has what was replicated so far, takes the place of this server, on a new
+  // timeline.
   void replicate() { replica_ = durable; }
   void fail_over();
   // Retention: deletes what is visible in the base of the newest stream batch.
   void prune();
-  // Carries out one of the late statements.
+  // Executes one of the late statements.
   void arrive(std::size_t index);
 
-  // Parked messages that a release may take now, at most `most`, as outbox.releasable() chooses them. Indexes into now.parked;
-  // `beyond` are not taken but lead the next release.
+  // Parked messages that a release may take now, at most `most`, as outbox.releasable() chooses
+  // them. Indexes into now.parked; `beyond` are not taken but lead the next release.
   struct Releasable {
     std::vector<std::size_t> taken;
     std::vector<std::size_t> beyond;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The relay's side of the modelled PostgreSQL: one session, and the ports that use it.
+// The relay's side of the modelled PostgreSQL: its session, and the ports that use it.
 #pragma once
 
 #include "tests/sim/database.h"
@@ -7,17 +7,25 @@
 
 namespace outbox::sim {
 
-// What a relay process has of the database. A session dies with the server's life in which it was opened, or when its connection
-// breaks.
-struct Session {
-  Database& database;
-  Weather& weather;
-  int holder;                        // names the process in the lease
+struct SimOptions {
+  int holder = 0;  // names the process in the lease
   KeyOrder order = KeyOrder::key;
   std::size_t page_rows = 3;
   std::size_t release_rows = 2;
   Clock::duration lease_ttl = Millis{500};
-  int life = 0;                      // 0: there is none
+};
+
+// What a relay process has of the database: one session. It dies with the server's life in which it
+// was opened, or when its connection breaks.
+struct SimDatabase : public Database {
+  SimDatabase(PostgresModel& model, Weather& around, const SimOptions& settings)
+      : database(model), weather(around), options(settings) {}
+  Result<Identity> connect() override;
+
+  PostgresModel& database;
+  Weather& weather;
+  const SimOptions options;
+  int life = 0;  // 0: there is none
 
   bool alive() const { return life == database.life(); }
   Error broken(bool in_doubt) {
@@ -30,14 +38,15 @@ struct Session {
     if (!alive() || weather.way() == Way::lost) return broken(false);
     return {};
   }
-  // A transaction of one statement, committed durably. `statement` must hold copies of what it needs.
+  // A transaction of one statement, committed durably. `statement` must hold copies of what it
+  // needs.
   template <class Statement>
   auto writes(Statement statement) -> decltype(statement());
 };
 
-class ModelSource : public Source {
+class SimReader : public Reader {
  public:
-  explicit ModelSource(Session& session) : session_(session) {}
+  explicit SimReader(SimDatabase& session) : session_(session) {}
   void reset(const Cursor& cursor) override;
   Result<void> want() override;
   Result<bool> advance() override;
@@ -48,44 +57,49 @@ class ModelSource : public Source {
   enum class Step { idle, polling, copying, done };
   void nothing_found(const Snapshot& upto);
 
-  Session& session_;
+  SimDatabase& session_;
   std::optional<Cursor> cursor_;
   Step step_ = Step::idle;
   std::optional<Page> page_;
 };
 
-class ModelJournal : public Journal {
+class SimJournal : public Journal {
  public:
-  explicit ModelJournal(Session& session) : session_(session) {}
-  Result<Identity> connect() override;
+  explicit SimJournal(SimDatabase& session) : session_(session) {}
   Result<std::optional<Batch>> newest() override;
   Result<std::optional<Predecessor>> before(std::int64_t number) override;
   Result<bool> knows(const Uuid& token) override;
-  Result<void> open(Batch& next, std::span<const Rejection> parked, const std::optional<Confirmed>& confirmed,
-                    bool renew_lease) override;
+  Result<void> open(Batch& next, std::span<const Rejection> parked,
+                    const std::optional<Confirmed>& confirmed, bool renew_lease) override;
   Result<bool> open_release(Batch& next, const std::optional<Confirmed>& confirmed) override;
-  Result<void> mark(std::int64_t epoch, const Confirmed& confirmed) override;
-  Result<void> park(std::int64_t epoch, const Batch& batch, std::span<const Rejection> parked) override;
+  Result<void> mark_delivered(std::int64_t epoch, const Confirmed& confirmed) override;
+  Result<void> park(std::int64_t epoch, const Batch& batch,
+                    std::span<const Rejection> parked) override;
   Result<std::vector<std::string>> topics_with_blocked_keys() override;
-  Result<std::vector<std::size_t>> blocked(std::int64_t number, std::span<const Message* const> messages) override;
+  Result<std::vector<std::size_t>> blocked(std::int64_t number,
+                                           std::span<const Message* const> messages) override;
 
  private:
-  Session& session_;
+  SimDatabase& session_;
 };
 
-class ModelLease : public Lease {
+class SimLease : public Lease {
  public:
-  explicit ModelLease(Session& session) : session_(session) {}
+  explicit SimLease(SimDatabase& session) : session_(session) {}
   Result<bool> available() override;
   Result<std::optional<Taken>> take() override;
   Result<void> renew() override;
-  Result<void> release() override;
-  bool held() const override { return epoch_ != 0 && session_.weather.now() < sign_of_life_ + session_.lease_ttl; }
-  bool due() const override { return session_.weather.now() >= sign_of_life_ + session_.lease_ttl / 3; }
+  Result<void> resign() override;
+  bool held() const override {
+    return epoch_ != 0 && session_.weather.now() < sign_of_life_ + session_.options.lease_ttl;
+  }
+  bool due() const override {
+    return session_.weather.now() >= sign_of_life_ + session_.options.lease_ttl / 3;
+  }
   void extended(Clock::time_point sent) override { sign_of_life_ = sent; }
 
  private:
-  Session& session_;
+  SimDatabase& session_;
   std::int64_t epoch_ = 0;
   Clock::time_point sign_of_life_{};
   LeaseRow seen_{-1, 0, {}};
@@ -93,15 +107,15 @@ class ModelLease : public Lease {
 };
 
 // Without a thread of its own: what retention deletes is one of the things that happen in between.
-class ModelUpkeep : public Upkeep {
+class SimMaintenance : public Maintenance {
  public:
-  explicit ModelUpkeep(Session& session) : session_(session) {}
+  explicit SimMaintenance(SimDatabase& session) : session_(session) {}
   void start(std::int64_t) override { started_ = true; }
   void stop() override { started_ = false; }
   bool found_releasable() override;
 
  private:
-  Session& session_;
+  SimDatabase& session_;
   bool started_ = false;
 };
 
@@ -110,13 +124,15 @@ int id_of(const Message& m);
 Trait trait_of(const Message& m);
 
 template <class Statement>
-auto Session::writes(Statement statement) -> decltype(statement()) {
+auto SimDatabase::writes(Statement statement) -> decltype(statement()) {
   weather.point();
   if (!alive()) return broken(false);
   switch (weather.way()) {
     case Way::arrives: break;
     case Way::answer_lost: static_cast<void>(statement()); return broken(true);
-    case Way::late: database.late.emplace_back([statement]() mutable { static_cast<void>(statement()); }); return broken(true);
+    case Way::late:
+      database.late.emplace_back([statement]() mutable { static_cast<void>(statement()); });
+      return broken(true);
     case Way::lost: return broken(true);
   }
   auto result = statement();

@@ -23,7 +23,8 @@ void Fiber::begin(std::function<void()> body) {
   own_.uc_stack.ss_size = stack_bytes;
   own_.uc_link = nullptr;
   const auto self = reinterpret_cast<std::uintptr_t>(this);
-  makecontext(&own_, reinterpret_cast<void (*)()>(&Fiber::enter), 2, static_cast<unsigned>(self >> 32), static_cast<unsigned>(self));
+  makecontext(&own_, reinterpret_cast<void (*)()>(&Fiber::enter), 2,
+              static_cast<unsigned>(self >> 32), static_cast<unsigned>(self));
 }
 
 void Fiber::resume() {

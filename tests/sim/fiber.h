@@ -9,7 +9,8 @@
 
 namespace outbox::sim {
 
-// A function with a stack of its own, which gives way to its caller in the middle and goes on where it was. All on one thread.
+// A function with a stack of its own, which gives way to its caller in the middle and goes on where
+// it was. All on one thread.
 class Fiber {
  public:
   Fiber() : stack_(new char[stack_bytes]) {}

@@ -8,9 +8,9 @@
 namespace outbox::sim {
 namespace {
 
-constexpr std::int64_t late_commit_at = 40;   // of a transaction that was open from the beginning
+constexpr std::int64_t late_commit_at = 40;  // of a transaction that was open from the beginning
 constexpr std::int64_t second_commit_at = 25;
-constexpr Millis pause{1'200};                // longer than two leases
+constexpr Millis pause{1'200};  // longer than two leases
 
 class PlacedSchedule : public World {
  public:
@@ -19,7 +19,7 @@ class PlacedSchedule : public World {
     app_insert(0, Trait::good);
     app_begin(1);
     for (int i = 0; i < 4; ++i) app_insert(1, Trait::good);
-    app_end(1, Database::Outcome::committed, false);  // visible, not durable
+    app_end(1, PostgresModel::Outcome::committed, false);  // visible, not durable
     app_begin(1);
     app_insert(1, Trait::good);
     app_insert(1, Trait::good);
@@ -31,7 +31,9 @@ class PlacedSchedule : public World {
   Way way(Process& process) override;
   bool maybe(unsigned) override { return false; }
   bool may_start(std::size_t index) override { return index == 0 || standby_; }
-  bool calm() const override { return (place_.blow == Blow::none || blown_) && (!sent_ || arrived_) && app_done_ == 2; }
+  bool calm() const override {
+    return (place_.blow == Blow::none || blown_) && (!sent_ || arrived_) && app_done_ == 2;
+  }
   void strike(Process& process);
 
   const Place place_;
@@ -47,11 +49,11 @@ void PlacedSchedule::between(Process& process) {
   const std::int64_t at = points() - 1;
   if (app_done_ == 0 && at >= second_commit_at) {
     ++app_done_;
-    if (app_open() == 2) app_end(1, Database::Outcome::committed, true);
+    if (app_open() == 2) app_end(1, PostgresModel::Outcome::committed, true);
   }
   if (app_done_ == 1 && at >= late_commit_at) {
     ++app_done_;
-    app_end(0, Database::Outcome::committed, false);
+    app_end(0, PostgresModel::Outcome::committed, false);
   }
   if (sent_ && !arrived_ && at >= place_.arrives_at) {
     arrived_ = true;
@@ -89,11 +91,12 @@ Way PlacedSchedule::way(Process&) {
 }  // namespace
 
 std::string Place::text() const {
-  static constexpr const char* blows[] = {"nothing", "the relay is killed", "the database crashes", "the relay is paused",
-                                          "the transaction times out"};
+  static constexpr const char* blows[] = {"nothing", "the relay is killed", "the database crashes",
+                                          "the relay is paused", "the transaction times out"};
   static constexpr const char* ways[] = {"arrives", "is not answered", "is late", "is lost"};
-  return std::string(blows[static_cast<int>(blow)]) + " at point " + std::to_string(blow_at) + "; request " + std::to_string(request) + " " +
-         ways[static_cast<int>(way)] + (way == Way::late ? " until point " + std::to_string(arrives_at) : "");
+  return std::string(blows[static_cast<int>(blow)]) + " at point " + std::to_string(blow_at) +
+         "; request " + std::to_string(request) + " " + ways[static_cast<int>(way)] +
+         (way == Way::late ? " until point " + std::to_string(arrives_at) : "");
 }
 
 PlacedResult run_placed_schedule(const Place& place) {
@@ -114,7 +117,8 @@ Enumeration run_all_placed_schedules(std::int64_t request_from, std::int64_t req
     return r;
   };
   const PlacedResult quiet = run({});
-  for (std::int64_t request = request_from; request < std::min(request_to, quiet.requests); ++request) {
+  for (std::int64_t request = request_from; request < std::min(request_to, quiet.requests);
+       ++request) {
     for (int blow = 0; blow <= static_cast<int>(last_blow); ++blow) {
       for (std::int64_t at = 0; at <= (blow == 0 ? 0 : quiet.points); ++at) {
         Place place{static_cast<Blow>(blow), at, request, Way::answer_lost, 0};
@@ -123,7 +127,8 @@ Enumeration run_all_placed_schedules(std::int64_t request_from, std::int64_t req
         std::int64_t arrives_at = run(place).sent_at;
         place.way = Way::late;
         // Until the run is over before it arrives, or a crash has swallowed it.
-        for (PlacedResult r{{}, arrives_at + 1, 0, 0, true}; arrives_at < r.points && all.violation.empty(); ++arrives_at) {
+        for (PlacedResult r{{}, arrives_at + 1, 0, 0, true};
+             arrives_at < r.points && all.violation.empty(); ++arrives_at) {
           place.arrives_at = arrives_at;
           r = run(place);
           if (!r.was_late) break;

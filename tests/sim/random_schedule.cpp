@@ -29,7 +29,7 @@ WorldOptions options_of(Chance& chance) {
   const auto mode = [&] { return chance.one_in(6) ? Mode::at_least_once : Mode::exactly_once; };
   o.modes[0] = mode();
   o.modes[1] = chance.one_in(3) ? mode() : o.modes[0];
-  o.names_culprits = !chance.one_in(3);
+  o.names_poison = !chance.one_in(3);
   o.page_rows = 1 + chance.below(4);
   o.seed = chance.below(1u << 31);
   return o;
@@ -38,8 +38,14 @@ WorldOptions options_of(Chance& chance) {
 class RandomSchedule : public World {
  public:
   explicit RandomSchedule(Chance chance, const WorldOptions& options)
-      : World(options), chance_(chance), relays_(1 + chance_.below(2)), transactions_(2 + chance_.below(7)), faults_(chance_.below(4)),
-        bad_ways_(chance_.below(4)), poison_(chance_.one_in(3)), standby_(!poison_ && chance_.one_in(4)) {}
+      : World(options),
+        chance_(chance),
+        relays_(1 + chance_.below(2)),
+        transactions_(2 + chance_.below(7)),
+        faults_(chance_.below(4)),
+        bad_ways_(chance_.below(4)),
+        poison_(chance_.one_in(3)),
+        standby_(!poison_ && chance_.one_in(4)) {}
 
  private:
   void between(Process& process) override;
@@ -57,7 +63,8 @@ class RandomSchedule : public World {
   std::uint32_t faults_;        // yet to happen
   std::uint32_t bad_ways_;      // requests that have yet to go wrong
   const bool poison_;
-  const bool standby_;          // a server that lags, and is promoted in place of a crash; not with poison: it can lose what was parked
+  const bool standby_;  // a server that lags, and is promoted in place of a crash; not with poison:
+                        // it can lose what was parked
 };
 
 void RandomSchedule::between(Process& process) {
@@ -87,12 +94,15 @@ void RandomSchedule::application() {
   } else if (open > 0) {
     const std::uint32_t which = chance_.below(open);
     switch (chance_.below(8)) {
-      case 0: app_end(which, Database::Outcome::aborted, false); break;
-      case 1: app_end(which, Database::Outcome::prepared, true); break;
+      case 0: app_end(which, PostgresModel::Outcome::aborted, false); break;
+      case 1: app_end(which, PostgresModel::Outcome::prepared, true); break;
       case 2:
       case 3:
-      case 4: app_end(which, Database::Outcome::committed, chance_.one_in(2)); break;
-      default: app_insert(which, !poison_ || !chance_.one_in(4) ? Trait::good : chance_.one_in(2) ? Trait::too_large : Trait::refused);
+      case 4: app_end(which, PostgresModel::Outcome::committed, chance_.one_in(2)); break;
+      default:
+        app_insert(which, !poison_ || !chance_.one_in(4) ? Trait::good
+                          : chance_.one_in(2)            ? Trait::too_large
+                                                         : Trait::refused);
     }
   }
 }
@@ -102,10 +112,12 @@ void RandomSchedule::servers() {
     case 0: database_.flush(); break;
     case 1: database_.prune(); break;
     case 2:
-      if (!broker_.late.empty()) broker_.arrive(chance_.below(static_cast<std::uint32_t>(broker_.late.size())));
+      if (!broker_.late.empty())
+        broker_.arrive(chance_.below(static_cast<std::uint32_t>(broker_.late.size())));
       break;
     case 3:
-      if (!database_.late.empty()) database_.arrive(chance_.below(static_cast<std::uint32_t>(database_.late.size())));
+      if (!database_.late.empty())
+        database_.arrive(chance_.below(static_cast<std::uint32_t>(database_.late.size())));
       break;
     case 4: database_.replicate(); break;
     default:

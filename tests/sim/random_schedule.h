@@ -13,8 +13,8 @@ struct ScheduleResult {
   std::int64_t points = 0;
 };
 
-// Runs the schedule that this seed decides: which messages are committed when and how, which relays run, what is killed, crashes,
-// pauses or comes late.
+// Runs the schedule that this seed decides: which messages are committed when and how, which relays
+// run, what is killed, crashes, pauses or comes late.
 ScheduleResult run_random_schedule(std::uint64_t seed);
 
 }  // namespace outbox::sim

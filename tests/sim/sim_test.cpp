@@ -25,27 +25,33 @@ TEST_F(Simulation, EachStepSurvivesACrashAndALateRequest) {
 TEST_F(Simulation, RandomSchedulesKeepEveryPromise) {
   for (std::uint64_t seed = 0; seed < 100'000; ++seed) {
     const auto result = run_random_schedule(seed);
-    ASSERT_EQ(result.violation, "") << "seed " << seed << ": repeat it with simulate --schedules 1 --from " << seed;
+    ASSERT_EQ(result.violation, "")
+        << "seed " << seed << ": repeat it with simulate --schedules 1 --from " << seed;
   }
 }
 
 TEST_F(Simulation, TheSameSeedIsTheSameSchedule) {
-  for (std::uint64_t seed = 0; seed < 100; ++seed) EXPECT_EQ(run_random_schedule(seed).points, run_random_schedule(seed).points);
+  for (std::uint64_t seed = 0; seed < 100; ++seed)
+    EXPECT_EQ(run_random_schedule(seed).points, run_random_schedule(seed).points);
 }
 
-// The checker must be able to fail: each defect breaks a promise within a bounded number of schedules. A crash is no verdict.
+// The checker must be able to fail: each defect breaks a promise within a bounded number of
+// schedules. A crash is no verdict.
 class SabotagedSimulation : public testing::TestWithParam<const char*> {};
 
 TEST_P(SabotagedSimulation, IsCaught) {
-  const auto ended = test::run_command({test::program_path("tests/simulate-sabotaged"), "--schedules", "400000"}, {{"OUTBOX_SABOTAGE", GetParam()}},
-                                       Millis{120'000});
+  const auto ended =
+      test::run_command({test::program_path("tests/simulate-sabotaged"), "--schedules", "400000"},
+                        {{"OUTBOX_SABOTAGE", GetParam()}}, Millis{120'000});
   EXPECT_EQ(ended.code, 1) << ended.output;
   EXPECT_NE(ended.output.find("seed "), std::string::npos) << ended.output;
 }
 
 INSTANTIATE_TEST_SUITE_P(Defects, SabotagedSimulation,
-                         testing::Values("no_token_check", "incarnation_rule_off", "mark_before_confirm", "no_epoch_lock", "synchronous_commit_off",
-                                         "order_by_txid", "position_is_highest_seq"),
+                         testing::Values("no_token_check", "incarnation_rule_off",
+                                         "mark_before_confirm", "no_epoch_lock",
+                                         "synchronous_commit_off", "order_by_txid",
+                                         "position_is_highest_seq"),
                          [](const auto& tested) { return std::string(tested.param); });
 
 }  // namespace

@@ -21,14 +21,17 @@ namespace {
 std::uint64_t current = 0;
 
 void on_abort(int) {
-  std::fprintf(stderr, "in the schedule with seed %llu\n", static_cast<unsigned long long>(current));
+  std::fprintf(stderr, "in the schedule with seed %llu\n",
+               static_cast<unsigned long long>(current));
 }
 
 int run_placed() {
   const auto began = outbox::Clock::now();
-  const auto all = outbox::sim::run_all_placed_schedules(0, std::numeric_limits<std::int64_t>::max());
+  const auto all =
+      outbox::sim::run_all_placed_schedules(0, std::numeric_limits<std::int64_t>::max());
   const std::chrono::duration<double> seconds = outbox::Clock::now() - began;
-  fmt::print("{} schedules, {:.0f} a second: {}\n", all.schedules, static_cast<double>(all.schedules) / seconds.count(),
+  fmt::print("{} schedules, {:.0f} a second: {}\n", all.schedules,
+             static_cast<double>(all.schedules) / seconds.count(),
              all.violation.empty() ? "every promise kept" : all.violation);
   return all.violation.empty() ? 0 : 1;
 }
@@ -42,7 +45,8 @@ int main(int argc, char** argv) {
   app.add_option("--schedules", schedules, "how many")->capture_default_str();
   app.add_option("--from", from, "seed of the first")->capture_default_str();
   bool place_all = false;
-  app.add_flag("--place-all", place_all, "every place of one crash and one late request, in place of random ones");
+  app.add_flag("--place-all", place_all,
+               "every place of one crash and one late request, in place of random ones");
   CLI11_PARSE(app, argc, argv);
   std::signal(SIGABRT, on_abort);
   if (schedules > 1) outbox::log::set_level(outbox::log::Level::error);
@@ -57,6 +61,7 @@ int main(int argc, char** argv) {
     return 1;
   }
   const std::chrono::duration<double> seconds = outbox::Clock::now() - began;
-  fmt::print("{} schedules, {:.0f} a second, {:.1f} points each: every promise kept\n", schedules, static_cast<double>(schedules) / seconds.count(),
+  fmt::print("{} schedules, {:.0f} a second, {:.1f} points each: every promise kept\n", schedules,
+             static_cast<double>(schedules) / seconds.count(),
              static_cast<double>(points) / static_cast<double>(schedules));
 }

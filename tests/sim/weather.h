@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What happens around the calls of a relay: time, other processes, and what the network makes of a request.
+// What happens around the calls of a relay: time, other processes, and what the network makes of a
+// request.
 #pragma once
 
 #include "relay/base/clock.h"
@@ -14,11 +15,13 @@ enum class Way {
   lost,         // the connection breaks, and the server never sees it
 };
 
-// The models ask it before and after everything that they do. Calm weather lets every call through and nothing happen in between.
+// The models ask it before and after everything that they do. Calm weather lets every call through
+// and nothing happen in between.
 class Weather {
  public:
   virtual ~Weather() = default;
-  // Between two steps: anything else may happen here; if the process is killed here, this throws Killed.
+  // Between two steps: anything else may happen here; if the process is killed here, this throws
+  // Killed.
   virtual void point() {}
   // What becomes of the request that is sent now.
   virtual Way way() { return Way::arrives; }

@@ -8,21 +8,24 @@
 namespace outbox::sim {
 namespace {
 
-constexpr std::int64_t points_max = 20'000;  // no schedule needs so many, unless the relay goes round in circles
+constexpr std::int64_t points_max =
+    20'000;  // no schedule needs so many, unless the relay goes round in circles
 constexpr std::chrono::microseconds step_time{100};
 constexpr std::chrono::seconds transaction_timeout{15};
 
 }  // namespace
 
 World::World(const WorldOptions& options) : database_(keys), options_(options) {
-  for (std::size_t i = 0; i < options.modes.size(); ++i) processes_.push_back(std::make_unique<Process>(*this, i));
+  for (std::size_t i = 0; i < options.modes.size(); ++i)
+    processes_.push_back(std::make_unique<Process>(*this, i));
 }
 
 World::~World() {
   for (auto& p : processes_) CHECK(!p->alive());
 }
 
-// Processes --------------------------------------------------------------------------------------------------------------
+// Processes
+// --------------------------------------------------------------------------------------------------------------
 
 void World::Process::start() {
   stop_ = false;
@@ -33,16 +36,23 @@ void World::Process::start() {
 
 void World::Process::life() {
   if (killed_) return;
-  Session session{world_.database_, *this, ++world_.last_holder_, world_.options_.order, world_.options_.page_rows};
-  ModelSource source(session);
-  ModelJournal journal(session);
-  ModelLease lease(session);
-  ModelUpkeep upkeep(session);
-  ModelPublisher publisher(world_.broker_, *this, world_.options_.names_culprits);
-  LoopOptions options{.relay = "main", .mode = world_.options_.modes[index_], .order = world_.options_.order, .jitter_seed = world_.options_.seed};
-  Loop loop(source, journal, lease, publisher, upkeep, *this, std::move(options));
+  SimDatabase database(world_.database_, *this,
+                       {.holder = ++world_.last_holder_,
+                        .order = world_.options_.order,
+                        .page_rows = world_.options_.page_rows});
+  SimReader reader(database);
+  SimJournal journal(database);
+  SimLease lease(database);
+  SimMaintenance maintenance(database);
+  SimProducer producer(world_.broker_, *this, world_.options_.names_poison);
+  LoopOptions options{.relay = "main",
+                      .mode = world_.options_.modes[index_],
+                      .order = world_.options_.order,
+                      .jitter_seed = world_.options_.seed};
+  Loop loop({database, reader, journal, lease, producer, maintenance, *this}, std::move(options));
   try {
-    if (auto r = loop.run(); !r && world_.stopped_.empty()) world_.stopped_ = "a relay stopped: " + r.error().what;
+    if (auto r = loop.run(); !r && world_.stopped_.empty())
+      world_.stopped_ = "a relay stopped: " + r.error().what;
   } catch (const Killed&) {
   }
 }
@@ -68,7 +78,8 @@ void World::Process::point() {
   world_.between(*this);
 }
 
-// Application ------------------------------------------------------------------------------------------------------------
+// Application
+// ------------------------------------------------------------------------------------------------------------
 
 // Takes the lock on the key, and with it a transaction id.
 void World::app_begin(int key) {
@@ -85,16 +96,17 @@ void World::app_insert(std::size_t which, Trait trait) {
   database_.insert({0, t.xid, ++last_id_, t.key, before + t.messages, trait});
 }
 
-void World::app_end(std::size_t which, Database::Outcome outcome, bool durably) {
+void World::app_end(std::size_t which, PostgresModel::Outcome outcome, bool durably) {
   if (which >= open_.size()) return;
   OpenTransaction& t = open_[which];
   database_.end(t.xid, outcome);
-  if (outcome == Database::Outcome::prepared) {
+  if (outcome == PostgresModel::Outcome::prepared) {
     t.prepared = true;
     database_.flush();
     return;
   }
-  if (outcome == Database::Outcome::committed && t.key != no_key) database_.now.counters[static_cast<std::size_t>(t.key)] += t.messages;
+  if (outcome == PostgresModel::Outcome::committed && t.key != no_key)
+    database_.now.counters[static_cast<std::size_t>(t.key)] += t.messages;
   if (durably) database_.flush();
   open_.erase(open_.begin() + static_cast<std::ptrdiff_t>(which));
 }
@@ -109,21 +121,27 @@ void World::operator_decides(std::size_t which, bool discard, bool mend) {
 
 void World::database_crashes() {
   database_.crash();
-  std::erase_if(open_, [&](const OpenTransaction& t) { return database_.outcome(t.xid) != Database::Outcome::prepared; });
+  std::erase_if(open_, [&](const OpenTransaction& t) {
+    return database_.outcome(t.xid) != PostgresModel::Outcome::prepared;
+  });
 }
 
 void World::database_fails_over() {
   database_.fail_over();
-  // Prepared transactions of the standby, which it may have under ids that the old server used for others.
-  for (Xid xid = Database::first_xid; xid < Database::first_xid + database_.now.transactions.size(); ++xid) {
-    if (database_.outcome(xid) == Database::Outcome::prepared) database_.end(xid, Database::Outcome::aborted);
+  // Prepared transactions of the standby, which it may have under ids that the old server used for
+  // others.
+  for (Xid xid = PostgresModel::first_xid;
+       xid < PostgresModel::first_xid + database_.now.transactions.size(); ++xid) {
+    if (database_.outcome(xid) == PostgresModel::Outcome::prepared)
+      database_.end(xid, PostgresModel::Outcome::aborted);
   }
   database_.flush();
   open_.clear();
   failed_over_ = true;
 }
 
-// The run ----------------------------------------------------------------------------------------------------------------
+// The run
+// ----------------------------------------------------------------------------------------------------------------
 
 void World::start_dead() {
   for (auto& p : processes_) {
@@ -131,10 +149,13 @@ void World::start_dead() {
   }
 }
 
-// Whether this process would be resumed anyway if it gave way; to give way costs more than most of what happens.
+// Whether this process would be resumed anyway if it gave way; to give way costs more than most of
+// what happens.
 bool World::is_next(const Process& process) {
   start_dead();
-  const auto comes_after = [&](const auto& p) { return p.get() == &process || !p->alive() || p->wakes_at() > process.wakes_at(); };
+  const auto comes_after = [&](const auto& p) {
+    return p.get() == &process || !p->alive() || p->wakes_at() > process.wakes_at();
+  };
   return !calm() && std::all_of(processes_.begin(), processes_.end(), comes_after);
 }
 
@@ -145,7 +166,8 @@ void World::step() {
   Process* next = nullptr;
   for (auto& p : processes_) {
     if (!p->alive()) continue;
-    if (next == nullptr || p->wakes_at() < next->wakes_at() || (p->wakes_at() <= now_ && maybe(2))) next = p.get();
+    if (next == nullptr || p->wakes_at() < next->wakes_at() || (p->wakes_at() <= now_ && maybe(2)))
+      next = p.get();
   }
   if (next == nullptr) {
     now_ += Millis{10};
@@ -162,11 +184,13 @@ bool World::settled() const {
   const auto covered = [&](const Row& r) {
     if (!database_.committed(r.xid)) return true;
     if (journal.empty()) return false;
-    const Batch& newest = *journal.back().batch;
-    return newest.base.finished(r.xid) || (newest.upto.finished(r.xid) && (newest.exhausted || r.seq <= newest.upto_seq));
+    const PageBounds& newest = journal.back().batch->bounds;
+    return newest.base.finished(r.xid) ||
+           (newest.upto.finished(r.xid) && (newest.exhausted || r.seq <= newest.upto_seq));
   };
   const auto& messages = database_.now.messages;
-  return std::all_of(messages.begin(), messages.end(), covered) && database_.releasable(options_.order == KeyOrder::key, 1).taken.empty();
+  return std::all_of(messages.begin(), messages.end(), covered) &&
+         database_.releasable(options_.order == KeyOrder::key, 1).taken.empty();
 }
 
 std::string World::run() {
@@ -177,7 +201,8 @@ std::string World::run() {
   if (!wrong.empty()) return wrong;
   while (!broker_.late.empty()) broker_.arrive(broker_.late.size() - 1);
   if (failed_over_) broker_.time_out();  // of a batch that no database knows any more
-  const bool may_repeat = std::count(options_.modes.begin(), options_.modes.end(), Mode::at_least_once) != 0;
+  const bool may_repeat =
+      std::count(options_.modes.begin(), options_.modes.end(), Mode::at_least_once) != 0;
   wrong = judge(database_, broker_, {options_.order, may_repeat || failed_over_, failed_over_});
   return wrong.empty() ? wrong : wrong + "\n" + describe(database_, broker_);
 }
@@ -190,16 +215,18 @@ std::string World::run_until_settled() {
   return stopped_.empty() ? stopped_ : stopped_ + "\n" + describe(database_, broker_);
 }
 
-// The verdict ------------------------------------------------------------------------------------------------------------
+// The verdict
+// ------------------------------------------------------------------------------------------------------------
 
 namespace {
 
 std::string of(const Row& r) {
-  return "message " + std::to_string(r.id) + " (seq " + std::to_string(r.seq) + ", xid " + std::to_string(r.xid) + ", key " + std::to_string(r.key) +
-         ", number " + std::to_string(r.nth) + ")";
+  return "message " + std::to_string(r.id) + " (seq " + std::to_string(r.seq) + ", xid " +
+         std::to_string(r.xid) + ", key " + std::to_string(r.key) + ", number " +
+         std::to_string(r.nth) + ")";
 }
 
-std::string judge_journal(const Database& database) {
+std::string judge_journal(const PostgresModel& database) {
   std::int64_t before = 0;
   for (const Opened& o : database.now.journal) {
     if (o.batch->number <= before) return "the journal's numbers do not ascend";
@@ -210,7 +237,8 @@ std::string judge_journal(const Database& database) {
 }
 
 // Only keys of which nothing was ever parked, unless keys keep their order then as well.
-std::string judge_order(const std::vector<Row>& arrived, const Database& database, KeyOrder order) {
+std::string judge_order(const std::vector<Row>& arrived, const PostgresModel& database,
+                        KeyOrder order) {
   for (int key = 0; key < keys; ++key) {
     const auto of_key = [&](const ParkedRow& p) { return p.row.key == key; };
     const auto& parked = database.now.parked;
@@ -227,32 +255,40 @@ std::string judge_order(const std::vector<Row>& arrived, const Database& databas
 
 }  // namespace
 
-std::string describe(const Database& database, const Broker& broker) {
+std::string describe(const PostgresModel& database, const Broker& broker) {
   std::string out;
   for (const Opened& o : database.now.journal) {
     const Batch& b = *o.batch;
-    out += "batch " + std::to_string(b.number) + " epoch " + std::to_string(b.epoch) + (b.release ? " release" : "") + " base " + b.base.text() +
-           " upto " + b.upto.text() + " seq (" + std::to_string(b.after_seq) + ", " + std::to_string(b.upto_seq) + "] messages " +
-           std::to_string(b.messages) + (o.delivered ? "\n" : ", not delivered\n");
+    out += "batch " + std::to_string(b.number) + " epoch " + std::to_string(b.epoch) +
+           (b.release ? " release" : "") + " base " + b.bounds.base.text() + " upto " +
+           b.bounds.upto.text() + " seq (" + std::to_string(b.bounds.after_seq) + ", " +
+           std::to_string(b.bounds.upto_seq) + "] messages " + std::to_string(b.messages) +
+           (o.delivered ? "\n" : ", not delivered\n");
   }
   for (const Row& r : database.now.pruned) out += "pruned " + of(r) + "\n";
-  for (const Row& r : database.now.messages) out += (database.committed(r.xid) ? "" : "not committed: ") + of(r) + "\n";
+  for (const Row& r : database.now.messages)
+    out += (database.committed(r.xid) ? "" : "not committed: ") + of(r) + "\n";
   for (const ParkedRow& p : database.now.parked) {
-    out += "parked for " + std::to_string(p.parked_for) + ": " + of(p.row) + ", decision " + std::to_string(static_cast<int>(p.decision)) +
-           ", released in " + std::to_string(p.released_in) + (p.follows ? ", follows\n" : "\n");
+    out += "parked for " + std::to_string(p.parked_for) + ": " + of(p.row) + ", decision " +
+           std::to_string(static_cast<int>(p.decision)) + ", released in " +
+           std::to_string(p.released_in) + (p.follows ? ", follows\n" : "\n");
   }
   for (std::size_t p = 0; p < partitions; ++p) {
     out += "partition " + std::to_string(p) + ":";
     for (const Record& r : broker.log[p]) {
-      const char* const state = r.state == Record::State::committed ? "" : r.state == Record::State::open ? "(open)" : "(aborted)";
-      out += " " + (r.progress ? "batch " + std::to_string(r.progress->number) : std::to_string(r.id)) + state;
+      const char* const state = r.state == Record::State::committed ? ""
+                                : r.state == Record::State::open    ? "(open)"
+                                                                    : "(aborted)";
+      out += " " +
+             (r.progress ? "batch " + std::to_string(r.progress->number) : std::to_string(r.id)) +
+             state;
     }
     out += "\n";
   }
   return out;
 }
 
-std::string judge(const Database& database, const Broker& broker, const Demands& demands) {
+std::string judge(const PostgresModel& database, const Broker& broker, const Demands& demands) {
   if (auto wrong = judge_journal(database); !wrong.empty()) return wrong;
   std::vector<Row> committed = database.now.pruned;
   for (const Row& r : database.now.messages) {
@@ -266,16 +302,21 @@ std::string judge(const Database& database, const Broker& broker, const Demands&
       const auto by_id = [&](const Row& r) { return r.id == record.id; };
       const auto row = std::find_if(committed.begin(), committed.end(), by_id);
       if (row == committed.end() && demands.went_back) continue;
-      if (row == committed.end()) return "message " + std::to_string(record.id) + " was never committed";
+      if (row == committed.end())
+        return "message " + std::to_string(record.id) + " was never committed";
       const bool repeats = std::any_of(arrived.begin(), arrived.end(), by_id);
       if (repeats && !demands.may_repeat) return of(*row) + " came twice";
       if (!repeats) arrived.push_back(*row);
     }
   }
   for (const Row& r : committed) {
-    const auto same = [&](const ParkedRow& p) { return p.row.id == r.id && (p.released_in == 0 || p.decision == ParkedRow::Decision::discard); };
-    const bool is_parked = std::any_of(database.now.parked.begin(), database.now.parked.end(), same);
-    const bool has_arrived = std::any_of(arrived.begin(), arrived.end(), [&](const Row& a) { return a.id == r.id; });
+    const auto same = [&](const ParkedRow& p) {
+      return p.row.id == r.id && (p.released_in == 0 || p.decision == ParkedRow::Decision::discard);
+    };
+    const bool is_parked =
+        std::any_of(database.now.parked.begin(), database.now.parked.end(), same);
+    const bool has_arrived =
+        std::any_of(arrived.begin(), arrived.end(), [&](const Row& a) { return a.id == r.id; });
     if (!is_parked && !has_arrived) return of(r) + " was lost";
     if (is_parked && has_arrived && !demands.went_back) return of(r) + " came though it is parked";
   }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// One outbox in one thread: an application that commits messages, an operator who decides about parked ones, up to two relays, and
-// the modelled servers. What happens when, and what goes wrong, is decided by whoever derives from it.
+// One outbox in one thread: an application that commits messages, an operator who decides about
+// parked ones, up to two relays, and the modelled servers. What happens when, and what goes wrong,
+// is decided by whoever derives from it.
 #pragma once
 
 #include <random>
@@ -9,7 +10,7 @@
 #include "tests/sim/broker.h"
 #include "tests/sim/database_ports.h"
 #include "tests/sim/fiber.h"
-#include "tests/sim/model_publisher.h"
+#include "tests/sim/sim_producer.h"
 
 namespace outbox::sim {
 
@@ -18,7 +19,7 @@ constexpr int keys = 2;
 struct WorldOptions {
   KeyOrder order = KeyOrder::key;
   std::array<Mode, 2> modes{Mode::exactly_once, Mode::exactly_once};  // of each relay
-  bool names_culprits = true;
+  bool names_poison = true;
   std::size_t page_rows = 3;
   std::uint32_t seed = 0;
 };
@@ -30,13 +31,14 @@ class World {
   World(const World&) = delete;
   World& operator=(const World&) = delete;
 
-  // Runs until everything that was committed is settled; returns what was wrong, or nothing. REQUIRES: called once.
+  // Runs until everything that was committed is settled; returns what was wrong, or nothing.
+  // REQUIRES: called once.
   std::string run();
   std::int64_t points() const { return points_; }
 
  protected:
   // A relay process: dead, or in the middle of something.
-  class Process : public Weather, public Wakeup {
+  class Process : public Weather, public Poller {
    public:
     Process(World& world, std::size_t index) : world_(world), index_(index) {}
     void start();
@@ -82,7 +84,7 @@ class World {
   // The application's steps; each does nothing if it cannot be done.
   void app_begin(int key);
   void app_insert(std::size_t which, Trait trait);
-  void app_end(std::size_t which, Database::Outcome outcome, bool durably);
+  void app_end(std::size_t which, PostgresModel::Outcome outcome, bool durably);
   void operator_decides(std::size_t which, bool discard, bool mend);
   void database_crashes();
   void database_fails_over();
@@ -90,7 +92,7 @@ class World {
   Process& process(std::size_t index) { return *processes_[index]; }
   std::size_t process_count() const { return processes_.size(); }
 
-  Database database_;
+  PostgresModel database_;
   Broker broker_;
   Clock::time_point now_{std::chrono::hours(1)};
 
@@ -121,13 +123,14 @@ class World {
 struct Demands {
   KeyOrder order = KeyOrder::key;
   bool may_repeat = false;  // a message may arrive more than once
-  bool went_back = false;   // the database lost commits that Kafka knows: what is committed now must have arrived, in order, no more
+  bool went_back = false;  // the database lost commits that Kafka knows: what is committed now must
+                           // have arrived, in order, no more
 };
 
 // What is wrong with what Kafka holds, compared with what was committed; empty: nothing.
-std::string judge(const Database& database, const Broker& broker, const Demands& demands);
+std::string judge(const PostgresModel& database, const Broker& broker, const Demands& demands);
 
-// What both hold, for a person who looks for the reason.
-std::string describe(const Database& database, const Broker& broker);
+// What both hold, for the developer who looks for the reason.
+std::string describe(const PostgresModel& database, const Broker& broker);
 
 }  // namespace outbox::sim

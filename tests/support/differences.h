@@ -25,13 +25,13 @@ class Differences {
 
   // The next page that the reader gave.
   void page(const Page& p) {
-    if (p.after_seq == 0) begin(p);
-    EXPECT_EQ(p.base, base_);
-    EXPECT_EQ(p.upto, upto_);
+    if (p.bounds.after_seq == 0) begin(p);
+    EXPECT_EQ(p.bounds.base, base_);
+    EXPECT_EQ(p.bounds.upto, upto_);
     for (const Message& m : p.messages) found_.push_back(m.seq);
     ++pages_;
-    (p.fresh_from ? pages_along_seq_ : pages_by_txid_) += 1;
-    if (p.exhausted) end();
+    (p.bounds.fresh_from ? pages_along_seq_ : pages_by_txid_) += 1;
+    if (p.bounds.exhausted) end();
   }
   // The reader found nothing new. A difference that a page seemed to cut ends here as well.
   void nothing() {
@@ -50,9 +50,9 @@ class Differences {
 
   void begin(const Page& p) {
     EXPECT_FALSE(open_) << "a difference was left unfinished";
-    EXPECT_EQ(defined(upto_, p.base), Seqs{}) << "rows between the differences";
-    base_ = p.base;
-    upto_ = p.upto;
+    EXPECT_EQ(defined(upto_, p.bounds.base), Seqs{}) << "rows between the differences";
+    base_ = p.bounds.base;
+    upto_ = p.bounds.upto;
     open_ = true;
     found_.clear();
   }

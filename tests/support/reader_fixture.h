@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "relay/postgres/database.h"
 #include "relay/postgres/reader.h"
 #include "tests/support/world.h"
 
@@ -16,11 +17,15 @@ namespace outbox::test {
 
 class ReaderTest : public ::testing::Test {
  protected:
-  ReaderTest() : world(shared_postgres(), nullptr), reader(options) {
+  ReaderTest() : world(shared_postgres(), nullptr), database(options), reader(options, database) {
     options.dsn = Secret(world.dsn());
-    session = std::move(*postgres::Session::connect(world.dsn()));
-    reader.attach(session.get());
-    reader.reset(Cursor{Snapshot::nothing(), std::nullopt, std::nullopt, 0});
+    connect(world.dsn());
+    reader.reset({.base = Snapshot::nothing()});
+  }
+
+  // Reads on a new session from now on.
+  void connect(const std::string& dsn) {
+    database.use(std::move(*postgres::StreamSession::connect(dsn)));
   }
 
   // The next page, or nullopt if nothing new is visible.
@@ -43,25 +48,21 @@ class ReaderTest : public ::testing::Test {
     return out;
   }
   static std::string insert(const std::string& payload, const std::string& key = "k") {
-    return "insert into outbox.message (topic, key, payload) values ('t', '" + key + "', '" + payload + "')";
+    return "insert into outbox.message (topic, key, payload) values ('t', '" + key + "', '" +
+           payload + "')";
   }
 
   World world;
   postgres::Options options;
-  postgres::Reader reader;
-  std::unique_ptr<postgres::Session> session;
+  postgres::PgDatabase database;
+  postgres::PgReader reader;
 };
 
 // What the journal would know of the page.
 inline Batch batch_of(const Page& page, std::int64_t number) {
   Batch b;
   b.number = number;
-  b.base = page.base;
-  b.upto = page.upto;
-  b.fresh_from = page.fresh_from;
-  b.after_seq = page.after_seq;
-  b.upto_seq = page.upto_seq;
-  b.exhausted = page.exhausted;
+  b.bounds = page.bounds;
   b.messages = static_cast<std::int64_t>(page.messages.size());
   return b;
 }

@@ -29,9 +29,9 @@ EXCEPTIONS = {
     ("sleep", "tests/support/process.cpp", "usleep("): "the pause of eventually(), which polls a condition",
     ("sleep", "tests/support/providers.py", "sleep("): "to be slow is what a stand-in for a provider is asked to do",
     ("owner", "relay/config/dsn.cpp", "PQfreemem("): "an out parameter of libpq, freed in the next line",
-    ("owner", "relay/postgres/session.cpp", "PQfreemem("): "an out parameter of libpq, freed in the next line",
+    ("owner", "relay/postgres/connection.cpp", "PQfreemem("): "an out parameter of libpq, freed in the next line",
     ("owner", "relay/postgres/reader.cpp", "PQfreemem("): "the deleter of OwnedBytes",
-    ("owner", "relay/kafka/topics.cpp", "rd_kafka_topic_conf_destroy("): "rd_kafka_topic_new() takes it only if it succeeds",
+    ("owner", "relay/kafka/topic.cpp", "rd_kafka_topic_conf_destroy("): "rd_kafka_topic_new() takes it only if it succeeds",
     ("owner", "examples/shop/print_consumer.cpp", "rd_kafka_destroy("): "is the owner",
     ("owner", "examples/shop/print_consumer.cpp", "rd_kafka_message_destroy("): "is the owner",
     ("owner", "examples/shop/print_consumer.cpp", "rd_kafka_topic_partition_list_destroy("): "is the owner",
@@ -39,6 +39,7 @@ EXCEPTIONS = {
 
 # Which layers a layer may include. `core` defines the words (modes, snapshots) that a configuration is made of.
 LAYERS = {
+    "common": set(),
     "base": {"base"},
     "core": {"base", "core"},
     "config": {"base", "core", "config"},
@@ -56,6 +57,7 @@ EFFECTS_HEADERS = ("curl/", "openssl/")
 # The loop is driven by `commands` alone; what it needs of the others is in ports.h.
 LOOP_USERS = {"core", "commands"}
 FOREIGN_HEADERS = {
+    "common": ("libpq", "pqxx", "librdkafka"),
     "base": ("libpq", "pqxx", "librdkafka"),
     "core": ("libpq", "pqxx", "librdkafka"),
     "config": ("pqxx",),  # parses connection strings and checks properties with the libraries that will take them

@@ -27,7 +27,7 @@ rlim_t bytes_mapped() {
   if (setrlimit(RLIMIT_AS, &no_stack) != 0) std::abort();
   Options options;
   options.brokers = "127.0.0.1:1";
-  const auto client = make_onlooker(options);
+  const auto client = make_admin_client(options);
   if (client) std::_Exit(1);
   std::fprintf(stderr, "%s\n", client.error().what.c_str());
   std::_Exit(client.error().fault == Fault::kafka ? 0 : 2);
@@ -44,7 +44,7 @@ TEST(ClientStart, WithABadValueIsAnErrorOfTheConfiguration) {
   Options options;
   options.brokers = "127.0.0.1:1";
   options.properties = {{"security.protocol", "sasl_plaintext"}, {"sasl.mechanisms", "SCRAM-SHA-256"}};
-  const auto client = make_onlooker(options);
+  const auto client = make_admin_client(options);
   ASSERT_FALSE(client);
   EXPECT_EQ(client.error().fault, Fault::usage) << client.error().what;
 }

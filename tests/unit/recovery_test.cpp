@@ -8,7 +8,7 @@ namespace outbox {
 namespace {
 
 using Action = Verdict::Action;
-using Finding = Verdict::Finding;
+using Note = Verdict::Note;
 
 class RecoveryTest : public ::testing::Test {
  protected:
@@ -25,10 +25,10 @@ class RecoveryTest : public ::testing::Test {
     evidence.progress = Progress{{42, 2}, 3, 7, token, previous};
     evidence.progress_known = known;
   }
-  void expect(Action action, Finding finding = Finding::nothing_unusual) {
+  void expect(Action action, Note note = Note::nothing_unusual) {
     const Verdict v = decide(evidence);
     EXPECT_EQ(v.action, action);
-    EXPECT_EQ(v.finding, finding);
+    EXPECT_EQ(v.note, note);
     EXPECT_EQ(v.action == Action::refuse, v.refusal.has_value());
     if (v.refusal) {
       EXPECT_EQ(v.refusal->fault, Fault::refused);
@@ -90,13 +90,13 @@ TEST_F(RecoveryTest, NoRecordAndNoPreviousBatchMeansNotDelivered) {
 
 TEST_F(RecoveryTest, AnOlderRecordOrNoneMeansThatKafkaLostSome) {
   kafka_has(stranger, true);
-  expect(Action::resend, Finding::progress_lost);
+  expect(Action::resend, Note::progress_lost);
   evidence.progress.reset();
-  expect(Action::resend, Finding::progress_lost);
+  expect(Action::resend, Note::progress_lost);
   evidence.newest->delivered = true;
-  expect(Action::go_on, Finding::progress_lost);
+  expect(Action::go_on, Note::progress_lost);
   kafka_has(tokens[0], true);
-  expect(Action::go_on, Finding::progress_lost);
+  expect(Action::go_on, Note::progress_lost);
 }
 
 TEST_F(RecoveryTest, AnUnknownRecordAfterWeConfirmedIsAnotherDatabaseUnderOurName) {
@@ -109,28 +109,28 @@ TEST_F(RecoveryTest, AnUnknownRecordThatWeWroteOurselvesMeansThatTheDatabaseWent
   kafka_has(stranger, false);
   evidence.confirmed_since_take = true;
   evidence.progress_is_ours = true;
-  expect(Action::resend, Finding::database_went_back);
+  expect(Action::resend, Note::database_went_back);
 }
 
 TEST_F(RecoveryTest, AnUnknownRecordOfAnOlderTimelineIsFromBeforeTheFailOverWhoeverWroteIt) {
   kafka_has(stranger, false);
   evidence.confirmed_since_take = true;
   evidence.here.timeline = evidence.progress->identity.timeline + 1;
-  expect(Action::resend, Finding::database_went_back);
+  expect(Action::resend, Note::database_went_back);
 }
 
 TEST_F(RecoveryTest, AnUnknownRecordOtherwiseMeansTheDatabaseWentBack) {
   kafka_has(stranger, false);
-  expect(Action::resend, Finding::database_went_back);
+  expect(Action::resend, Note::database_went_back);
   evidence.newest->delivered = true;
-  expect(Action::go_on, Finding::database_went_back);
+  expect(Action::go_on, Note::database_went_back);
   evidence.newest.reset();
-  expect(Action::go_on, Finding::database_went_back);
+  expect(Action::go_on, Note::database_went_back);
 }
 
 TEST_F(RecoveryTest, AnUnknownRecordThatFollowsTheBatchInDoubtMeansThatItWasDelivered) {
   kafka_has(stranger, false, tokens[1]);
-  expect(Action::mark, Finding::database_went_back);
+  expect(Action::mark, Note::database_went_back);
 }
 
 TEST_F(RecoveryTest, ABatchOpenedAtLeastOnceIsSentAgainWhateverTheRecordSays) {
@@ -138,7 +138,7 @@ TEST_F(RecoveryTest, ABatchOpenedAtLeastOnceIsSentAgainWhateverTheRecordSays) {
   kafka_has(tokens[1], true);
   expect(Action::resend);
   kafka_has(stranger, false, tokens[1]);
-  expect(Action::resend, Finding::database_went_back);
+  expect(Action::resend, Note::database_went_back);
 }
 
 TEST_F(RecoveryTest, AtLeastOnceARecordCanBeMissing) {
@@ -163,7 +163,7 @@ TEST_F(RecoveryTest, WhatThisProcessSawAcknowledgedAtLeastOnceIsNotSentAgain) {
   kafka_has(tokens[0], true);
   expect(Action::mark);
   kafka_has(stranger, false);
-  expect(Action::mark, Finding::database_went_back);
+  expect(Action::mark, Note::database_went_back);
 }
 
 TEST_F(RecoveryTest, WhetherARecordCanBeMissingIsForTheModeOfItsOwnBatch) {
@@ -172,13 +172,13 @@ TEST_F(RecoveryTest, WhetherARecordCanBeMissingIsForTheModeOfItsOwnBatch) {
   expect(Action::resend);
   evidence.newest->mode = Mode::at_least_once;
   evidence.before->mode = Mode::exactly_once;
-  expect(Action::resend, Finding::progress_lost);
+  expect(Action::resend, Note::progress_lost);
 }
 
 TEST_F(RecoveryTest, ExactlyOnceBelievesKafkaMoreThanItself) {
   evidence.newest_is_ours = true;
   kafka_has(stranger, true);
-  expect(Action::resend, Finding::progress_lost);
+  expect(Action::resend, Note::progress_lost);
 }
 
 }  // namespace

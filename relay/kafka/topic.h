@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+// A topic that messages name. What is known of it has three lifetimes: TopicInfo, what the cluster
+// said; TopicWriter, of one incarnation of the producer; BatchOffsets, of one batch.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/backoff.h"
+#include "relay/base/clock.h"
+#include "relay/core/ports.h"
+#include "relay/kafka/handle.h"
+
+namespace outbox::kafka {
+
+// What the cluster said of a topic.
+struct TopicInfo {
+  enum class State {
+    unknown,     // not looked up since the last trouble
+    ready,       // exists, and we may describe it
+    doubtful,    // the cluster said once that it is missing; too early to believe it
+    unwritable,  // cannot be written to: see error_class
+  };
+  State state = State::unknown;
+  std::string error_class;  // when unwritable
+  std::string error_text;
+  Clock::time_point doubtful_since{};
+  Clock::time_point asked_at{};
+  Clock::time_point ask_again_at{};
+  Backoff backoff{Millis{0}, Millis{0}};  // between two questions about an unwritable topic
+  std::int64_t bytes_max = 0;             // max.message.bytes of the topic; 0: not known
+  Clock::time_point limits_asked_at{};
+  bool log_append_time = false;
+  // From delivery reports.
+  bool refused_size = false;  // it has refused something for its size, which can be a record batch
+                              // of small messages
+  bool refused = false;  // the broker would not let us write to it
+
+  bool unwritable() const { return state == State::unwritable; }
+};
+
+// A topic's handle in one incarnation, and which partitions have acknowledged a record of it.
+class TopicWriter {
+ public:
+  // Makes a handle whose delivery reports lead to `opaque`. False: librdkafka does not.
+  bool open(rd_kafka_t* client, const std::string& topic, void* opaque);
+  void close();
+  bool is_open() const { return static_cast<bool>(handle_); }
+  rd_kafka_topic_t* handle() const { return handle_.get(); }
+
+  // There are at least so many partitions: some can be added.
+  void expect_partitions(std::size_t count);
+  void acknowledge(std::size_t partition);
+  // REQUIRES: `partition` is one of those expected.
+  bool has_acknowledged(std::int32_t partition) const {
+    return acknowledged_.at(static_cast<std::size_t>(partition));
+  }
+  bool all_acknowledged() const { return silent_ == 0; }
+  // Where librdkafka sends this key.
+  std::int32_t partition_of(std::string_view key) const;
+
+ private:
+  TopicHandle handle_;
+  std::vector<bool> acknowledged_;  // per partition
+  std::size_t silent_ = 0;          // partitions that have acknowledged nothing
+};
+
+// The offsets of a topic's records in the batch in flight.
+class BatchOffsets {
+ public:
+  void clear() { ranges_.clear(); }
+  void add(std::size_t partition, std::int64_t offset);
+  // First and last offset of each partition that has records.
+  std::map<std::int32_t, OffsetRange> ranges() const;
+
+ private:
+  static constexpr OffsetRange none{0, -1};
+  std::vector<OffsetRange> ranges_;  // per partition
+};
+
+struct Topic {
+  explicit Topic(std::string_view topic) : name(topic) {}
+  // A record was delivered.
+  void acknowledge(std::int32_t partition, std::int64_t offset) {
+    writer.acknowledge(static_cast<std::size_t>(partition));
+    offsets.add(static_cast<std::size_t>(partition), offset);
+  }
+
+  const std::string name;
+  TopicInfo info;
+  TopicWriter writer;
+  BatchOffsets offsets;
+};
+
+}  // namespace outbox::kafka

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "relay/postgres/parked_releases.h"
+
+#include <algorithm>
+
+#include "relay/base/log.h"
+#include "relay/postgres/fence.h"
+
+namespace outbox::postgres {
+namespace {
+
+constexpr Millis decisions_interval_min{250};
+constexpr Millis decisions_interval_max{10'000};
+constexpr std::int64_t page_rows = 2'000;
+constexpr std::int64_t topics_max = 100;  // in one question
+
+}  // namespace
+
+Result<bool> any_releasable(PqxxSession& control, const Options& options) {
+  auto rows =
+      control.run("looking for decisions",
+                  "select case when exists (select from outbox.parked p where p.released_in is "
+                  "null and p.resolution is not null) "
+                  "then exists (select from outbox.releasable($1::boolean, 1, 1)) else false end",
+                  options.order == KeyOrder::key);
+  if (!rows) return rows.error();
+  return (*rows)[0][0].as<bool>();
+}
+
+Result<std::vector<std::string>> missing_topics(PqxxSession& control, std::int64_t topics_max) {
+  // From one topic to the next along the index: there may be a million messages of each.
+  auto rows = control.run("looking for missing topics", R"(
+    with recursive missing as (
+      (select p.topic from outbox.parked p where p.released_in is null and p.resolution is null and p.error_class = 'topic_missing'
+       order by p.topic limit 1)
+      union all
+      select (select p.topic from outbox.parked p where p.released_in is null and p.resolution is null
+              and p.error_class = 'topic_missing' and p.topic > m.topic order by p.topic limit 1)
+      from missing m where m.topic is not null)
+    select m.topic from missing m where m.topic is not null limit $1)",
+                          topics_max);
+  if (!rows) return rows.error();
+  std::vector<std::string> topics;
+  for (const auto& row : *rows) topics.emplace_back(row[0].c_str());
+  return topics;
+}
+
+Result<std::int64_t> release_found_topic(PqxxSession& control, const Options& options,
+                                         std::int64_t epoch, const std::string& topic,
+                                         std::int64_t rows) {
+  auto decided = control.run("releasing a topic", fence_sql("$1", "$2") + R"(
+    update outbox.parked p set resolution = 'release', decided_by = 'outbox-relay', decided_at = clock_timestamp(),
+           decided_why = 'the topic exists now'
+    from fence where (p.parked_for, p.seq) in (
+      select w.parked_for, w.seq from outbox.parked w where w.released_in is null and w.resolution is null and w.topic = $3
+      and w.error_class = 'topic_missing' order by w.parked_for, w.seq limit $4 for update of w skip locked))",
+                             epoch, options.holder, topic, rows);
+  if (!decided) return decided.error();
+  return static_cast<std::int64_t>(decided->affected_rows());
+}
+
+void ParkedReleases::start() {
+  decisions_at_ = Clock::now();
+  topics_at_ = Clock::now();
+}
+
+// Decisions that wait for other ones are looked at each time: what takes long is done less often, a
+// tenth of the time at most.
+Result<bool> ParkedReleases::look_for_decisions(PqxxSession& control) {
+  const auto began = Clock::now();
+  if (began < decisions_at_) return false;
+  const auto releasable = any_releasable(control, options_);
+  if (!releasable) return releasable.error();
+  const auto pause = 10 * (Clock::now() - began);
+  decisions_at_ =
+      began + std::clamp<Clock::duration>(pause, decisions_interval_min, decisions_interval_max);
+  return *releasable;
+}
+
+// One question to the cluster about all topics that are missing, with exponential backoff while
+// none of them appears.
+Result<void> ParkedReleases::look_for_topics(PqxxSession& control, std::int64_t epoch,
+                                             const std::function<bool()>& stopping) {
+  if (Clock::now() < topics_at_) return {};
+  auto missing = missing_topics(control, topics_max);
+  if (!missing) return missing.error();
+  std::vector<std::string> found;
+  if (missing->empty()) {
+    topics_backoff_.reset();
+  } else if (auto exist = topics_that_exist_(*missing)) {
+    found = std::move(*exist);
+  }  // else the cluster is away, and the loop says so
+  for (const std::string& topic : found) {
+    auto messages = release_topic(control, epoch, topic, stopping);
+    if (!messages) return messages.error();
+    if (*messages == 0) continue;  // somebody else holds them
+    log::event(log::Level::info, "topic_found", {{"topic", topic}, {"messages", *messages}});
+    topics_backoff_.reset();
+  }
+  topics_at_ = Clock::now() + topics_backoff_.next();
+  return {};
+}
+
+// Page by page; returns how many messages were decided about.
+Result<std::int64_t> ParkedReleases::release_topic(PqxxSession& control, std::int64_t epoch,
+                                                   const std::string& topic,
+                                                   const std::function<bool()>& stopping) {
+  std::int64_t messages = 0;
+  for (std::int64_t decided = page_rows; decided == page_rows && !stopping();) {
+    auto r = release_found_topic(control, options_, epoch, topic, page_rows);
+    if (!r) return r.error();
+    decided = *r;
+    messages += decided;
+  }
+  return messages;
+}
+
+}  // namespace outbox::postgres

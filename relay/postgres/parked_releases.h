@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+// Decisions about parked messages, as far as the relay looks after them beside the stream: which of
+// them can be executed, and the one that it takes itself, about topics that were missing.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "common/backoff.h"
+#include "relay/base/clock.h"
+#include "relay/postgres/options.h"
+#include "relay/postgres/pqxx_session.h"
+
+namespace outbox::postgres {
+
+// Of these topics, those that exist and may be described. Used by the thread of PgMaintenance.
+using TopicsThatExist =
+    std::function<Result<std::vector<std::string>>(const std::vector<std::string>&)>;
+
+// Whether a release would find something, which spares the stream to try.
+Result<bool> any_releasable(PqxxSession& control, const Options& options);
+
+// Topics for which messages are parked because they are missing, without a decision; at most
+// `topics_max`.
+Result<std::vector<std::string>> missing_topics(PqxxSession& control, std::int64_t topics_max);
+
+// Decides that messages parked because `topic` was missing are released, at most `rows` of them;
+// returns how many. Those that somebody else is changing are left out: the row of the lease is held
+// meanwhile. `epoch` and options.holder must hold the lease, or nothing is done.
+Result<std::int64_t> release_found_topic(PqxxSession& control, const Options& options,
+                                         std::int64_t epoch, const std::string& topic,
+                                         std::int64_t rows);
+
+// Looks for both, less often while nothing comes of it. Used by the thread of PgMaintenance.
+class ParkedReleases {
+ public:
+  ParkedReleases(const Options& options, TopicsThatExist topics_that_exist)
+      : options_(options), topics_that_exist_(std::move(topics_that_exist)) {}
+  // The lease was taken: both looks are due.
+  void start();
+  // Whether, if it is time to look, there is something to release.
+  Result<bool> look_for_decisions(PqxxSession& control);
+  // If it is time to look: releases what is parked for topics that exist now, until `stopping`.
+  Result<void> look_for_topics(PqxxSession& control, std::int64_t epoch,
+                               const std::function<bool()>& stopping);
+
+ private:
+  Result<std::int64_t> release_topic(PqxxSession& control, std::int64_t epoch,
+                                     const std::string& topic,
+                                     const std::function<bool()>& stopping);
+
+  const Options& options_;
+  const TopicsThatExist topics_that_exist_;
+  Clock::time_point decisions_at_{};
+  Clock::time_point topics_at_{};
+  Backoff topics_backoff_{Millis{1'000}, Millis{60'000}};
+};
+
+}  // namespace outbox::postgres
