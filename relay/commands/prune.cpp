@@ -8,6 +8,7 @@
 #include "relay/postgres/database.h"
 #include "relay/postgres/lease.h"
 #include "relay/postgres/retention.h"
+#include "relay/postgres/statements.h"
 
 namespace outbox {
 namespace {
@@ -18,11 +19,7 @@ constexpr std::int64_t page_rows = 2'000;
 int count(const Config& config) {
   auto control = open_control(config);
   if (!control) return report(control.error());
-  auto rows = (*control)->run("counting what retention would delete",
-                              "with horizon as materialized (" + postgres::horizon_sql("$1") + R"()
-    select (select count(*) from horizon h join outbox.message m
-            on m.txid < pg_snapshot_xmax(h.base) and pg_visible_in_snapshot(m.txid, h.base)),
-           (select count(*) from horizon h join outbox.batch b on )" + postgres::unneeded_batches_sql("h.number") + ")",
+  auto rows = (*control)->run("counting what retention would delete", postgres::sql::count_prunable,
                               std::to_string(config.retention.keep.count()) + " ms");
   if (!rows) return report(rows.error());
   std::printf("would delete %s messages and %s batches\n", (*rows)[0][0].c_str(), (*rows)[0][1].c_str());

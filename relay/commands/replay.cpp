@@ -7,8 +7,8 @@
 #include "relay/commands/context.h"
 #include "relay/commands/output.h"
 #include "relay/postgres/journal.h"
-#include "relay/postgres/journal_sql.h"
 #include "relay/postgres/page_query.h"
+#include "relay/postgres/statements.h"
 
 namespace outbox {
 namespace {
@@ -68,7 +68,7 @@ Result<void> record(postgres::PqxxSession& control, Replay& r, const ReplayOptio
 }
 
 Result<std::optional<Batch>> next_batch(postgres::PqxxSession& control, const Replay& r) {
-  auto rows = control.run("looking for the next batch", std::string("select ") + postgres::batch_columns +
+  auto rows = control.run("looking for the next batch", std::string("select ") + postgres::sql::batch_columns +
                           " from outbox.batch b where b.number > $1 and b.opened_at >= $2::timestamptz and b.opened_at < $3::timestamptz "
                           "and b.delivered_at is not null order by b.number limit 1", r.upto_batch, r.since, r.until);
   if (!rows) return for_person(rows.error(), "outbox_operator");

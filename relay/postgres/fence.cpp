@@ -5,18 +5,16 @@
 
 namespace outbox::postgres {
 
-std::string fence_sql(const char* epoch, const char* holder, const char* renewed_by) {
-  const std::string ours =
-      std::string("l.epoch = ") + epoch + "::bigint and l.holder = " + holder + "::text";
-  if (renewed_by != nullptr) {
-    return std::string(
-               "with fence as (update outbox.lease l set expires_at = "
-               "pg_catalog.clock_timestamp() + ") +
-           renewed_by + "::interval where " + ours + " returning l.epoch)";
-  }
-  const char* const lock = SABOTAGED(no_epoch_lock) ? "" : " for share";
-  return "with fence as materialized (select l.epoch from outbox.lease l where " + ours + lock +
-         ")";
+std::string fenced(std::string sql) {
+  const std::string lock = " for share";
+  if (SABOTAGED(no_epoch_lock)) sql.erase(sql.find(lock), lock.size());
+  return sql;
+}
+
+std::string renewing_fence(const char* ttl) {
+  return std::string(
+             "fence as (update outbox.lease l set expires_at = pg_catalog.clock_timestamp() + ") +
+         ttl + "::interval where l.epoch = $1::bigint and l.holder = $2::text returning l.epoch)";
 }
 
 }  // namespace outbox::postgres

@@ -6,6 +6,7 @@
 #include "relay/base/check.h"
 #include "relay/base/hex.h"
 #include "relay/postgres/journal_sql.h"
+#include "relay/postgres/statements.h"
 
 namespace outbox::postgres {
 namespace {
@@ -60,9 +61,7 @@ std::string offsets_json(const Offsets& offsets) {
 }
 
 Result<std::optional<Batch>> PgJournal::newest() {
-  auto rows = control().run("reading the journal",
-                            std::string("select ") + batch_columns +
-                                " from outbox.batch b order by b.number desc limit 1");
+  auto rows = control().run("reading the journal", sql::newest_batch);
   if (!rows) return rows.error();
   if (rows->empty()) return std::optional<Batch>{};
   auto batch = batch_of((*rows)[0]);
@@ -97,8 +96,8 @@ std::vector<Parameter> PgJournal::open_parameters(const Batch& next,
                                                   bool renew_lease) {
   using Text = Parameter;
   std::vector<Text> p = {
-      std::to_string(next.number),
       std::to_string(next.epoch),
+      options_.holder,
       next.token.text(),
       std::string(next.release ? "release" : "stream"),
       std::string(to_string(next.mode)),
@@ -110,7 +109,7 @@ std::vector<Parameter> PgJournal::open_parameters(const Batch& next,
       std::string(next.bounds.exhausted ? "t" : "f"),
       std::to_string(next.messages),
       std::to_string(next.bytes),
-      options_.holder,
+      std::to_string(next.number),
       database_.hot().backend_tag(),
       confirmed ? Text(std::to_string(confirmed->number)) : std::nullopt,
       confirmed && !confirmed->offsets.empty() ? Text(offsets_json(confirmed->offsets))
@@ -171,8 +170,8 @@ Result<bool> PgJournal::holds_lease(std::int64_t epoch) {
 Result<bool> PgJournal::open_release(Batch& next, const std::optional<Confirmed>& confirmed) {
   CHECK(next.release);
   auto rows = control().run(
-      "opening a release", open_release_sql(), next.number, next.epoch, next.token.text(),
-      to_string(next.mode), options_.holder, options_.order == KeyOrder::key,
+      "opening a release", open_release_sql(), next.epoch, options_.holder, next.number,
+      next.token.text(), to_string(next.mode), options_.order == KeyOrder::key,
       std::min(options_.batch_messages_max, release_messages_max), options_.batch_bytes_max,
       confirmed ? confirmed->number : 0,
       confirmed && !confirmed->offsets.empty() ? offsets_json(confirmed->offsets) : std::string());
@@ -239,12 +238,7 @@ Result<std::vector<std::size_t>> PgJournal::blocked(std::int64_t number,
     keys += "\"\\\\x" + hex(*m->key) + '"';
   }
   auto rows = control().run(
-      "looking for blocked keys",
-      "select k.n from unnest($1::text[], $2::bytea[], $3::bigint[]) with ordinality as k(topic, "
-      "key, seq, n) where exists ("
-      "select from outbox.parked p where p.topic = k.topic and sha256(p.key) = sha256(k.key) and "
-      "p.key = k.key "
-      "and p.released_in is null and (p.parked_for < $4 or p.seq < k.seq)) order by k.n",
+      "looking for blocked keys", sql::blocked_keys,
       array_text(topics, &Rejection::error_class), keys + "}", seq_array(topics), number);
   if (!rows) return rows.error();
   std::vector<std::size_t> out;

@@ -45,7 +45,7 @@ class PgJournal : public Journal {
   PgDatabase& database_;
 };
 
-// A row of the journal, whose columns are batch_columns (journal_sql.h), and begin with number
+// A row of the journal, whose columns are those of sql/relay/batch_columns.sql, and begin with number
 // `first` of `row`.
 //   refused   a snapshot or a word that this relay does not know.
 Result<Batch> batch_of(const pqxx::row& row, int first = 0);

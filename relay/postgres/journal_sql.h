@@ -9,9 +9,6 @@
 
 namespace outbox::postgres {
 
-// The columns of outbox.batch b that batch_of() reads, in their order.
-extern const char* const batch_columns;
-
 // Appends a batch; see Journal::open(). Returns when it was opened, and the number of batches
 // marked delivered and of rows parked. No row: the lease is not ours, or the session is not what it
 // should be.
@@ -23,7 +20,7 @@ extern const char* const batch_columns;
 std::string open_sql(bool parks, bool renews);
 
 // Chooses parked messages, and appends a batch of them; see Journal::open_release(). Returns the
-// number of batches marked delivered, and batch_columns. No row: there is nothing to release, or
+// number of batches marked delivered, and the columns of sql/relay/batch_columns.sql. No row: there is nothing to release, or
 // the lease is not ours.
 //
 //   fence, durable   as above

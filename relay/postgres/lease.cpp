@@ -4,21 +4,19 @@
 #include <ctime>
 
 #include "relay/base/sabotage.h"
+#include "relay/postgres/statements.h"
 
 namespace outbox::postgres {
 
 // A fail-over to a server whose clock is behind must not cost more than one ttl: hence the second
 // way to find it expired.
 Result<bool> PgLease::available() {
-  std::string now_sql = "pg_catalog.clock_timestamp()";
-  if (SABOTAGED(lease_by_relay_clock))
-    now_sql = "to_timestamp(" + std::to_string(std::time(nullptr)) + ")";
-  auto rows = database_.control().run(
-      "looking at the lease",
-      "select l.epoch, l.expires_at::text, l.holder is null or l.holder = $1 or "
-      "l.expires_at <= " +
-          now_sql + " from outbox.lease l",
-      options_.holder);
+  std::string sql = sql::look_at_lease;
+  if (SABOTAGED(lease_by_relay_clock)) {
+    const std::string now = "pg_catalog.clock_timestamp()";
+    sql.replace(sql.find(now), now.size(), "to_timestamp(" + std::to_string(std::time(nullptr)) + ")");
+  }
+  auto rows = database_.control().run("looking at the lease", sql, options_.holder);
   if (!rows) return rows.error();
   if (rows->empty())
     return Error{Fault::refused, "outbox.lease has no row",
@@ -39,15 +37,8 @@ Result<bool> PgLease::available() {
 // standbys one wins.
 Result<std::optional<Lease::Taken>> PgLease::take() {
   const auto sent = Clock::now();
-  auto rows = database_.control().run(
-      "taking the lease",
-      "update outbox.lease l set epoch = l.epoch + 1, holder = $1, expires_at = "
-      "pg_catalog.clock_timestamp() + $2::interval, "
-      "relay = $3, cluster = coalesce(l.cluster, nullif($6::bigint, 0)) "
-      "where l.epoch = $4 and l.expires_at = $5::timestamptz and coalesce(l.relay, $3) = $3 "
-      "returning l.epoch",
-      options_.holder, std::to_string(options_.lease_ttl.count()) + " ms", options_.relay,
-      seen_epoch_, seen_expiry_, database_.identity().cluster);
+  auto rows = database_.control().run("taking the lease", sql::take_lease, options_.holder, std::to_string(options_.lease_ttl.count()) + " ms",
+                                     options_.relay, seen_epoch_, seen_expiry_, database_.identity().cluster);
   if (!rows) return rows.error();
   if (const auto warning = database_.control().take_warning()) {
     return Error{Fault::postgres, "PostgreSQL, taking the lease: " + *warning, {}, true, true};
@@ -64,11 +55,8 @@ Result<std::optional<Lease::Taken>> PgLease::take() {
 
 Result<void> PgLease::renew() {
   const auto sent = Clock::now();
-  auto rows = database_.control().run(
-      "renewing the lease",
-      "update outbox.lease l set expires_at = pg_catalog.clock_timestamp() + $1::interval "
-      "where l.epoch = $2 and l.holder = $3 returning 1",
-      std::to_string(options_.lease_ttl.count()) + " ms", epoch_, options_.holder);
+  auto rows = database_.control().run("renewing the lease", sql::renew_lease, std::to_string(options_.lease_ttl.count()) + " ms", epoch_,
+                                     options_.holder);
   if (!rows) return rows.error();
   if (rows->empty()) {
     epoch_ = 0;
@@ -79,11 +67,7 @@ Result<void> PgLease::renew() {
 }
 
 Result<void> PgLease::resign() {
-  auto rows =
-      database_.control().run("giving up the lease",
-                              "update outbox.lease l set expires_at = '-infinity', holder = null "
-                              "where l.epoch = $1 and l.holder = $2 returning 1",
-                              epoch_, options_.holder);
+  auto rows = database_.control().run("giving up the lease", sql::resign_lease, epoch_, options_.holder);
   epoch_ = 0;
   if (!rows) return rows.error();
   return {};

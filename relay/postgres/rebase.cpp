@@ -5,9 +5,9 @@
 
 #include "relay/base/check.h"
 #include "relay/postgres/journal.h"
-#include "relay/postgres/journal_sql.h"
 #include "relay/postgres/page_query.h"
 #include "relay/postgres/startup_checks.h"
+#include "relay/postgres/statements.h"
 
 namespace outbox::postgres {
 namespace {
@@ -69,7 +69,7 @@ std::string is_pending(const Copy& copy) {
 
 Result<void> look_at_journal(PqxxSession& control, Copy& copy) {
   auto rows =
-      control.run("reading the journal", std::string("select ") + batch_columns +
+      control.run("reading the journal", std::string("select ") + sql::batch_columns +
                                              " from outbox.batch b order by b.number desc limit 2");
   if (!rows) return rows.error();
   if (rows->empty()) return {};

@@ -23,17 +23,6 @@ struct Pruned {
   bool more = false;  // the page was full: there may be more
 };
 
-// The base up to which messages are not kept, and the number of the first batch that has it: of the
-// oldest stream batch younger than `keep`, a parameter; if none is younger, of the newest.
-// Everything visible in a base is delivered or parked, so that whatever the clock says, no
-// undelivered message is deleted.
-std::string horizon_sql(const std::string& keep);
-
-// The condition on outbox.batch b that no message kept behind `horizon`, a number or parameter,
-// needs it. The newest two stream batches, every open one, and those that parked messages point at
-// are needed.
-std::string unneeded_batches_sql(const std::string& horizon);
-
 // Deletes one page of messages before the horizon; when none is left, a page of parked messages
 // that were released before it and one of the journal rows that are not needed. Each statement
 // locks the lease, which the stream renews: none may take long. `epoch` and options.holder must

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "relay/postgres/startup_checks.h"
 
+#include "relay/postgres/statements.h"
+
 namespace outbox::postgres {
 namespace {
 
@@ -57,26 +59,7 @@ Result<void> check_schema(PqxxSession& control) {
 }
 
 Result<void> check_rights(PqxxSession& control) {
-  auto rows = control.run("looking at the rights", R"(
-    select string_agg(r.priv || ' on ' || r.rel, ', ')
-    from (values ('outbox.message', 'SELECT'), ('outbox.message', 'DELETE'), ('outbox.scheduled', 'SELECT'),
-                 ('outbox.scheduled', 'DELETE'), ('outbox.batch', 'SELECT'), ('outbox.batch', 'INSERT'),
-                 ('outbox.batch', 'DELETE'), ('outbox.parked', 'SELECT'), ('outbox.parked', 'INSERT'),
-                 ('outbox.parked', 'DELETE'), ('outbox.lease', 'SELECT')) as r(rel, priv)
-    where not has_table_privilege(r.rel, r.priv)
-    union all
-    select string_agg(c.priv || ' (' || c.col || ') on ' || c.rel, ', ')
-    from (values ('outbox.batch', 'delivered_at', 'UPDATE'), ('outbox.batch', 'offsets', 'UPDATE'),
-                 ('outbox.parked', 'released_in', 'UPDATE'), ('outbox.parked', 'resolution', 'UPDATE'),
-                 ('outbox.parked', 'decided_by', 'UPDATE'), ('outbox.parked', 'decided_at', 'UPDATE'),
-                 ('outbox.parked', 'decided_why', 'UPDATE'), ('outbox.lease', 'relay', 'UPDATE'),
-                 ('outbox.lease', 'holder', 'UPDATE'), ('outbox.lease', 'epoch', 'UPDATE'),
-                 ('outbox.lease', 'expires_at', 'UPDATE'), ('outbox.lease', 'cluster', 'UPDATE'),
-                 ('outbox.message', 'topic', 'INSERT'), ('outbox.message', 'key', 'INSERT'),
-                 ('outbox.message', 'payload', 'INSERT'), ('outbox.message', 'headers', 'INSERT'),
-                 ('outbox.message', 'dedup_key', 'INSERT'), ('outbox.message', 'id', 'INSERT'),
-                 ('outbox.message', 'created_at', 'INSERT')) as c(rel, col, priv)
-    where not has_column_privilege(c.rel, c.col, c.priv))");
+  auto rows = control.run("looking at the rights", sql::check_rights);
   if (!rows) return rows.error();
   for (const auto& row : *rows) {
     if (!row[0].is_null()) {
@@ -142,13 +125,7 @@ Result<Identity> check_lineage(PqxxSession& control, const Options& options) {
   auto found = identify(control, options);
   if (!found) return found;
   const Identity identity = *found;
-  auto rows = control.run("comparing the position with the server", R"(
-    select l.relay, l.cluster,
-           exists (select from outbox.message m where m.txid >= pg_snapshot_xmax(pg_current_snapshot())),
-           exists (select from outbox.batch b where b.number = (select max(x.number) from outbox.batch x)
-                   and (pg_snapshot_xmax(b.upto) > pg_snapshot_xmax(pg_current_snapshot())
-                     or pg_snapshot_xmax(b.base) > pg_snapshot_xmax(pg_current_snapshot())))
-    from outbox.lease l)");
+  auto rows = control.run("comparing the position with the server", sql::check_position);
   if (!rows) return rows.error();
   if (rows->empty())
     return refused("outbox.lease has no row", "run `outbox-relay init` in this database");

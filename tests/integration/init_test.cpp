@@ -374,12 +374,12 @@ TEST_F(SchemasTest, EightAtOnceAllSucceed) {
     for (int i = 0; i < 8; ++i) at_once.emplace_back(command, one);
     test::eventually("all wait", [&] {
       return value("select count(*) from pg_locks where locktype = 'advisory' and not granted") == "8";
-    });
+    }, Millis{120'000});
     for (int i = 0; i < 2; ++i) at_once.emplace_back(command, other);
     lock->commit();
     int made = 0;
     for (auto& process : at_once) {
-      EXPECT_EQ(process.wait(Millis{60'000}), 0) << process.output();
+      EXPECT_EQ(process.wait(Millis{120'000}), 0) << process.output();
       made += contains(process.output(), versions(Schema::outbox, 0));
     }
     EXPECT_EQ(made, installed ? 1 : 2);  // in the other database as well

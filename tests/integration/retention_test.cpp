@@ -9,6 +9,7 @@
 #include "relay/postgres/lease.h"
 #include "relay/postgres/retention.h"
 #include "relay/postgres/scheduler.h"
+#include "relay/postgres/statements.h"
 #include "tests/support/judge.h"
 
 namespace outbox {
@@ -246,7 +247,8 @@ TEST_F(Retention, TheHorizonIsTheOldestYoungStreamBatch) {
             "clock_timestamp() - make_interval(mins => 1000 - g) from generate_series(1, 1000) g");
   for (const int minutes : {0, 1, 2, 3, 400, 500, 501, 502, 503, 504, 505, 998, 999, 1000, 5000}) {
     const std::string keep = "'" + std::to_string(minutes * 60 + 30) + " s'";
-    const std::string searched = world.value("select h.base from (" + postgres::horizon_sql(keep) + ") h");
+    const std::string searched = world.value("with recursive cutoff as materialized (select clock_timestamp() - " + keep + "::interval as until), " +
+                                             std::string(postgres::sql::horizon) + " select h.base from horizon h");
     const std::string linear = world.value(
         "select coalesce((select b.base from outbox.batch b where b.kind = 'stream' and b.opened_at > clock_timestamp() - " + keep +
         "::interval order by b.number limit 1), (select b.base from outbox.batch b where b.kind = 'stream' order by b.number desc limit 1))");

@@ -1,0 +1,7 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- The first part of every write of the relay: no row of the lease with our epoch, no write. The row
+-- lock makes a take-over wait for a write under way, and then see it. Comparing the epoch without
+-- the lock would let the write appear after the take-over.
+--   $1 epoch  $2 holder
+fence as materialized (
+  select l.epoch from outbox.lease l where l.epoch = $1::bigint and l.holder = $2::text for share)
