@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// How seldom a sick dependency is asked: docs/promises.md, P7.
+// How seldom a sick dependency is asked: docs/guarantees.md, G7.
 #include "relay/core/breaker.h"
 
 #include <gtest/gtest.h>
