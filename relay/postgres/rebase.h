@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Adopting a database that was copied, restored or upgraded: its journal speaks of transaction ids
-// of another cluster, or of another relay's name. See docs/operations.md, "Adopting a copy".
+// of another cluster, or of another relay's name. See docs/runbook.md, "Adopting a copy".
 #pragma once
 
 #include <optional>

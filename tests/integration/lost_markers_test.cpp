@@ -103,7 +103,7 @@ TEST_F(LostMarkersOfARelay, ItsNextBatchShowsWhatWasHidden) {
   EXPECT_EQ(relay.wait(), 0) << relay.output();
 }
 
-// As docs/operations.md tells it.
+// As docs/runbook.md tells it.
 TEST_F(LostMarkersOfARelay, WhereTheProgressTopicIsConcernedItWaitsUntilSomebodyEndsTheTransaction) {
   if (!forgets()) GTEST_SKIP() << "this Kafka does not forget";
   const std::string progress = world.name() + ".progress";

@@ -256,7 +256,7 @@ class Tidy:
     # --- The whole tree ---------------------------------------------------------------------------------------------------
 
     def look_at_events(self):
-        page = "docs/operations.md"
+        page = "docs/runbook.md"
         table = re.search(r"^## Log events$(.*?)(?=^## |\Z)", self.texts.get(page, ""), re.S | re.M)
         documented = set(re.findall(r"^\| `(\w+)` \|", table.group(1), re.M)) if table else set()
         logged = set()

@@ -15,8 +15,8 @@ PYTHON = "# SPDX-License-Identifier: Apache-2.0\n"
 TIDY_TREE = {
     "relay/core/loop.h": CPP + "#pragma once\n",
     "relay/core/loop.cpp": CPP + '#include "relay/core/loop.h"\n\nvoid f() {\n  log::event(Level::info, "started", {});\n}\n',
-    "docs/operations.md": "# Operations\n\n## Log events\n\n| event | means |\n| --- | --- |\n| `started` | it began |\n",
-    "README.md": "See docs/operations.md.\n",
+    "docs/runbook.md": "# Runbook\n\n## Log events\n\n| event | means |\n| --- | --- |\n| `started` | it began |\n",
+    "README.md": "See docs/runbook.md.\n",
 }
 
 
