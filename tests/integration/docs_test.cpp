@@ -38,7 +38,10 @@ std::string contents(const std::filesystem::path& file) {
 }
 
 std::vector<std::filesystem::path> pages() {
-  std::vector<std::filesystem::path> all = {std::filesystem::path(OUTBOX_SOURCE_DIR) / "README.md"};
+  std::vector<std::filesystem::path> all;
+  for (const char* page : {"README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"}) {
+    all.push_back(std::filesystem::path(OUTBOX_SOURCE_DIR) / page);
+  }
   for (const auto& entry : std::filesystem::directory_iterator(std::filesystem::path(OUTBOX_SOURCE_DIR) / "docs")) {
     if (entry.path().extension() == ".md") all.push_back(entry.path());
   }
