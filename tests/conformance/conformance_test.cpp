@@ -98,8 +98,7 @@ class ConformanceTest
   std::int64_t epoch = 0;
 };
 
-// Reader
-// -----------------------------------------------------------------------------------------------------------------
+// Reader ------------------------------------------------------------------------------------------
 
 TEST_P(ConformanceTest, ALateCommitterComesInALaterDifferenceWhateverItsSeq) {
   auto r = holder();
@@ -165,8 +164,7 @@ TEST_P(ConformanceTest, ARereadGivesTheSameRowsWithoutThoseParkedForTheBatch) {
   EXPECT_EQ(gone.error().fault, Fault::refused);
 }
 
-// Journal
-// ----------------------------------------------------------------------------------------------------------------
+// Journal -----------------------------------------------------------------------------------------
 
 TEST_P(ConformanceTest, TheJournalKeepsWhatWasOpenedAndMarksTheBatchBefore) {
   auto r = holder();
@@ -262,8 +260,7 @@ TEST_P(ConformanceTest, WhatWasOpenedOutlivesACrash) {
   EXPECT_EQ(numbers(*r.reader.reread(b)), Numbers{});
 }
 
-// Parking
-// ----------------------------------------------------------------------------------------------------------------
+// Parking -----------------------------------------------------------------------------------------
 
 TEST_P(ConformanceTest, AParkedMessageBlocksWhatComesBehindItAndNothingElse) {
   auto r = holder();
@@ -337,8 +334,7 @@ TEST_P(ConformanceTest, WhatIsDiscardedIsReleasedWithoutBeingSent) {
   EXPECT_EQ(r.journal.topics_with_blocked_keys()->size(), 1U);
 }
 
-// Lease
-// ------------------------------------------------------------------------------------------------------------------
+// Lease -------------------------------------------------------------------------------------------
 
 TEST_P(ConformanceTest, TheLeaseHasOneHolderAtATime) {
   auto a = stage->relay("a");
@@ -380,8 +376,7 @@ TEST_P(ConformanceTest, ALeaseThatRanOutIsTakenOverAndItsOldHolderKnows) {
   EXPECT_EQ(a.lease.renew().error().fault, Fault::fenced);
 }
 
-// Producer
-// --------------------------------------------------------------------------------------------------------------
+// Producer ----------------------------------------------------------------------------------------
 
 TEST_P(ConformanceTest, ATransactionIsVisibleWithItsProgressRecordOnceItIsCommitted) {
   auto r = holder();

@@ -111,8 +111,7 @@ int id_of(const Message& m) {
 
 Trait trait_of(const Message& m) { return static_cast<Trait>(m.id.bytes[4]); }
 
-// Reader
-// ---------------------------------------------------------------------------------------------------------------
+// Reader ------------------------------------------------------------------------------------------
 
 void SimReader::reset(const Cursor& cursor) {
   cursor_ = cursor;
@@ -196,8 +195,7 @@ Result<Page> SimReader::reread(const Batch& batch) {
   return page;
 }
 
-// Journal
-// --------------------------------------------------------------------------------------------------------------
+// Journal -----------------------------------------------------------------------------------------
 
 Result<Identity> SimDatabase::connect() {
   weather.point();
@@ -355,8 +353,7 @@ Result<std::vector<std::size_t>> SimJournal::blocked(std::int64_t number,
   return indexes;
 }
 
-// Lease
-// ----------------------------------------------------------------------------------------------------------------
+// Lease -------------------------------------------------------------------------------------------
 
 Result<bool> SimLease::available() {
   if (auto r = session_.reads(); !r) return r.error();
