@@ -17,6 +17,8 @@
 #include <mutex>
 #include <nlohmann/json.hpp>
 
+#include "relay/base/escape.h"
+
 namespace outbox::log {
 namespace {
 
@@ -87,47 +89,12 @@ std::string now_utc() {
   return fmt::format("{:%Y-%m-%dT%H:%M:%S}.{:03}Z", utc, millis);
 }
 
-// The number of bytes of the well-formed UTF-8 character at the start of `text`; 0 if it is broken, or a C1 control
-// character, which terminals obey like ESC.
-std::size_t utf8_length(std::string_view text) {
-  const auto byte = [&](std::size_t i) { return i < text.size() ? static_cast<unsigned char>(text[i]) : 0U; };
-  const unsigned lead = byte(0);
-  if (lead < 0xC2 || lead > 0xF4) return 0;
-  const std::size_t length = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : 2;
-  for (std::size_t i = 1; i < length; ++i) {
-    if ((byte(i) & 0xC0U) != 0x80U) return 0;
-  }
-  const bool overlong = (lead == 0xE0 && byte(1) < 0xA0) || (lead == 0xF0 && byte(1) < 0x90);
-  const bool surrogate = lead == 0xED && byte(1) >= 0xA0;
-  const bool beyond = lead == 0xF4 && byte(1) >= 0x90;
-  const bool control = lead == 0xC2 && byte(1) < 0xA0;
-  return overlong || surrogate || beyond || control ? 0 : length;
-}
-
 // Values come from outside: none may end the line, forge a second one, or drive the operator's terminal.
 void append_value(std::string& line, std::string_view value) {
-  std::string escaped;
-  bool quote = value.empty();
-  for (std::size_t i = 0; i < value.size();) {
-    const auto c = static_cast<unsigned char>(value[i]);
-    const std::size_t length = c < 0x80 ? 1 : utf8_length(value.substr(i));
-    if (length == 0 || c < 0x20 || c == 0x7F) {
-      quote = true;
-      if (c == '\n') escaped += "\\n";
-      else if (c == '\t') escaped += "\\t";
-      else if (c == '\r') escaped += "\\r";
-      else fmt::format_to(std::back_inserter(escaped), "\\x{:02x}", c);
-      ++i;
-      continue;
-    }
-    quote = quote || c == ' ' || c == '"' || c == '=' || c == '\\';
-    if (c == '"' || c == '\\') escaped += '\\';
-    escaped += value.substr(i, length);
-    i += length;
-  }
-  if (quote) line += '"';
-  line += escaped;
-  if (quote) line += '"';
+  const std::string escaped = escape(value, Escape::quoted);
+  const bool plain =
+      !value.empty() && escaped.size() == value.size() && value.find_first_of(" =") == std::string_view::npos;
+  line += plain ? escaped : '"' + escaped + '"';
 }
 
 std::string as_text(Level level, std::string_view name, std::initializer_list<Field> fields) {

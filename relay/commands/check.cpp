@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "relay/base/escape.h"
 #include "relay/commands/commands.h"
 #include "relay/commands/context.h"
 #include "relay/commands/output.h"
@@ -91,7 +92,7 @@ int exit_code_of(const Examination& e) {
 
 void print_lines(const Examination& e) {
   for (const Finding& f : e.findings) {
-    std::printf("%-12s%s: %s\n", to_string(f.severity), printable(f.about).c_str(), printable(f.what, true).c_str());
+    std::printf("%-12s%s: %s\n", to_string(f.severity), escape(f.about).c_str(), escape(f.what, Escape::lines).c_str());
     if (!f.hint.empty()) std::printf("%-12sHINT: %s\n", "", f.hint.c_str());
   }
   const int findings = e.count(Severity::finding);

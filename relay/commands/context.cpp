@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "relay/base/escape.h"
 #include "relay/commands/context.h"
 
 #include <unistd.h>
@@ -78,7 +79,7 @@ Result<std::string> id_array(const std::vector<std::string>& ids) {
   std::string out = "{";
   for (const auto& id : ids) {
     if (!Uuid::parse(id)) {
-      return Error{Fault::usage, "\"" + printable(id) + "\" is no message id", "an id is a UUID of 36 characters, as the commands `list` print it"};
+      return Error{Fault::usage, "\"" + escape(id) + "\" is no message id", "an id is a UUID of 36 characters, as the commands `list` print it"};
     }
     out += (out.size() > 1 ? "," : "") + id;
   }

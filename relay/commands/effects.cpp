@@ -2,6 +2,7 @@
 // effects list, show and resolve: what was asked of providers, what is known about it, and what a person decides.
 #include <cstdio>
 
+#include "relay/base/escape.h"
 #include "relay/commands/commands.h"
 #include "relay/commands/context.h"
 #include "relay/commands/output.h"
@@ -45,7 +46,7 @@ Json json_of(const pqxx::row& row) {
                 {"error", text_or_null(row[21])}}}};
 }
 
-std::string text(const Json& j) { return j.is_string() ? printable(j.get<std::string>()) : j.is_null() ? "-" : j.dump(); }
+std::string text(const Json& j) { return j.is_string() ? escape(j.get<std::string>()) : j.is_null() ? "-" : j.dump(); }
 
 // What the rule says, for a person.
 std::string rule(const Json& e) {
@@ -189,7 +190,7 @@ int effects_show(const Config& config, const EffectsShowOptions& options) {
     return 0;
   }
   print_effect(e);
-  if (options.payload) std::printf("  %-12s%s\n  %-12s%s\n", "target", printable(e["target"].dump()).c_str(), "body", shown_bytes(e, "body").c_str());
+  if (options.payload) std::printf("  %-12s%s\n  %-12s%s\n", "target", escape(e["target"].dump()).c_str(), "body", shown_bytes(e, "body").c_str());
   print_history(e["history"]);
   return 0;
 }

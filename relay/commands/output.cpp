@@ -3,10 +3,12 @@
 
 #include <cstdio>
 
+#include "relay/base/escape.h"
 #include "relay/base/hex.h"
 #include "relay/base/utf8.h"
 
 namespace outbox {
+
 Json json_answer() { return Json{{"schema", 1}}; }
 
 void print_json(const Json& answer, bool one_line) {
@@ -22,28 +24,7 @@ Json text_or_null(const pqxx::field& field) { return field.is_null() ? Json() : 
 Json integer_or_null(const pqxx::field& field) { return field.is_null() ? Json() : Json(field.as<std::int64_t>()); }
 Json number_or_null(const pqxx::field& field) { return field.is_null() ? Json() : Json(field.as<double>()); }
 
-std::string shown(const pqxx::field& field) { return field.is_null() ? "-" : printable(field.c_str()); }
-
-std::string printable(std::string_view text, bool keep_lines) {
-  std::string out;
-  for (std::size_t i = 0; i < text.size();) {
-    const auto byte = [&](std::size_t at) { return static_cast<unsigned char>(text[at]); };
-    const bool c1 = byte(i) == 0xC2 && i + 1 < text.size() && byte(i + 1) < 0xA0;  // U+0080 to U+009F: terminals obey them as well
-    const std::size_t end = i + (c1 ? 2 : 1);
-    const bool line = keep_lines && (text[i] == '\n' || text[i] == '\t');
-    const bool control = c1 || byte(i) < 0x20 || byte(i) == 0x7F;
-    for (; i < end; ++i) {
-      if (line || !control) {
-        out += text[i];
-      } else {
-        char escaped[5];
-        std::snprintf(escaped, sizeof escaped, "\\x%02x", byte(i));
-        out += escaped;
-      }
-    }
-  }
-  return out;
-}
+std::string shown(const pqxx::field& field) { return field.is_null() ? "-" : escape(field.c_str()); }
 
 void add_bytes(Json& j, const std::string& name, const pqxx::field& hex) {
   if (hex.is_null()) {
@@ -59,7 +40,7 @@ void add_bytes(Json& j, const std::string& name, const pqxx::field& hex) {
 std::string shown_bytes(const Json& j, const std::string& name) {
   if (j[name].is_null()) return "-";
   const std::string text = j[name].get<std::string>();
-  return j[name + "_encoding"] == "hex" ? "\\x" + text : printable(text, true);
+  return j[name + "_encoding"] == "hex" ? "\\x" + text : escape(text, Escape::lines);
 }
 
 std::string shown_seconds(double seconds) {

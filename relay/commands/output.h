@@ -5,7 +5,6 @@
 #include <nlohmann/json.hpp>
 #include <pqxx/pqxx>
 #include <string>
-#include <string_view>
 
 #include "relay/base/error.h"
 
@@ -29,7 +28,6 @@ Json number_or_null(const pqxx::field& field);
 
 // The value for a person, "-" for null; what could confuse a terminal is escaped.
 std::string shown(const pqxx::field& field);
-std::string printable(std::string_view text, bool keep_lines = false);
 
 // Adds `name` as text where the bytes are UTF-8, otherwise as hexadecimal digits; `name`_encoding tells which.
 void add_bytes(Json& j, const std::string& name, const pqxx::field& hex);

@@ -2,6 +2,7 @@
 // parked list and show: which messages wait for a decision, and why.
 #include <cstdio>
 
+#include "relay/base/escape.h"
 #include "relay/commands/commands.h"
 #include "relay/commands/context.h"
 #include "relay/commands/output.h"
@@ -37,7 +38,7 @@ Json json_of(const pqxx::row& row) {
 void print_details(const Json& j, bool payload) {
   const auto line = [&](const char* label, const char* name) {
     if (j[name].is_null()) return;
-    std::printf("  %-12s%s\n", label, j[name].is_string() ? printable(j[name].get<std::string>()).c_str() : j[name].dump().c_str());
+    std::printf("  %-12s%s\n", label, j[name].is_string() ? escape(j[name].get<std::string>()).c_str() : j[name].dump().c_str());
   };
   std::printf("message %s\n", j["id"].get<std::string>().c_str());
   line("topic", "topic");
@@ -55,7 +56,7 @@ void print_details(const Json& j, bool payload) {
   line("released in", "released_in");
   if (!payload) return;
   std::printf("  %-12s%s\n", "key", shown_bytes(j, "key").c_str());
-  std::printf("  %-12s%s\n", "headers", j["headers"].is_null() ? "-" : printable(j["headers"].dump()).c_str());
+  std::printf("  %-12s%s\n", "headers", j["headers"].is_null() ? "-" : escape(j["headers"].dump()).c_str());
   std::printf("  %-12s%s\n", "payload", shown_bytes(j, "payload").c_str());
 }
 

@@ -5,6 +5,7 @@
 
 #include <cstdio>
 
+#include "relay/base/escape.h"
 #include "relay/commands/commands.h"
 #include "relay/commands/context.h"
 #include "relay/commands/output.h"
@@ -89,7 +90,7 @@ std::string batch_line(const Json& batch) {
          batch["opened_at"].get<std::string>();
 }
 
-std::string text_of(const Json& value) { return value.is_null() ? "-" : printable(value.get<std::string>()); }
+std::string text_of(const Json& value) { return value.is_null() ? "-" : escape(value.get<std::string>()); }
 
 void print_lines(const Json& s) {
   const auto line = [](const char* name, const std::string& value) { std::printf("%-14s%s\n", name, value.c_str()); };

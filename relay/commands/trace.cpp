@@ -5,6 +5,7 @@
 #include <limits>
 #include <tuple>
 
+#include "relay/base/escape.h"
 #include "relay/base/uuid.h"
 #include "relay/commands/commands.h"
 #include "relay/commands/context.h"
@@ -312,7 +313,7 @@ Result<Traced> trace_row(const Config& config, postgres::PqxxSession& control, c
 }
 
 void print_consumers(const Json& j) {
-  const auto text = [](const Json& value) { return value.is_string() ? printable(value.get<std::string>()) : value.dump(); };
+  const auto text = [](const Json& value) { return value.is_string() ? escape(value.get<std::string>()) : value.dump(); };
   if (!j["consumed"].is_null()) {
     for (const Json& c : j["consumed"]) {
       std::printf("  %-12sby %s at %s, %s%s\n", "consumed", text(c["consumer"]).c_str(), text(c["accepted_at"]).c_str(), text(c["state"]).c_str(),
@@ -330,7 +331,7 @@ void print_consumers(const Json& j) {
 }
 
 void print_message(const Json& j) {
-  const auto line = [](const char* label, const std::string& value) { std::printf("  %-12s%s\n", label, printable(value).c_str()); };
+  const auto line = [](const char* label, const std::string& value) { std::printf("  %-12s%s\n", label, escape(value).c_str()); };
   std::printf("message %s: %s\n", j["id"].get<std::string>().c_str(), j["state"].get<std::string>().c_str());
   line("topic", j["topic"].get<std::string>());
   line("dedup key", j["dedup_key"].get<std::string>());
@@ -351,12 +352,12 @@ void print_message(const Json& j) {
     line("Kafka", k["verdict"] == "expired" ? "expired from the topic" : k["verdict"].get<std::string>());
   }
   print_consumers(j);
-  std::printf("  %s\n", printable(j["explanation"].get<std::string>()).c_str());
+  std::printf("  %s\n", escape(j["explanation"].get<std::string>()).c_str());
 }
 
 std::string described(const TraceOptions& options) {
   if (options.id) return "the id " + *options.id;
-  if (options.key) return "the deduplication key \"" + printable(*options.key) + "\"";
+  if (options.key) return "the deduplication key \"" + escape(*options.key) + "\"";
   return "the seq " + std::to_string(*options.seq);
 }
 
@@ -374,7 +375,7 @@ Result<pqxx::result> find(postgres::PqxxSession& control, const TraceOptions& op
 
 int trace(const Config& config, const TraceOptions& options) {
   if (options.id && !Uuid::parse(*options.id)) {
-    return report({Fault::usage, "\"" + printable(*options.id) + "\" is no message id",
+    return report({Fault::usage, "\"" + escape(*options.id) + "\" is no message id",
                    "an id is a UUID of 36 characters; --key looks for a deduplication key, --seq for a number"});
   }
   auto control = open_control(config);

@@ -9,6 +9,7 @@
 #include <limits>
 #include <span>
 
+#include "relay/base/escape.h"
 #include "relay/base/names.h"
 
 namespace outbox::config {
@@ -128,14 +129,7 @@ std::string in_quotes(std::string_view text) {
   constexpr std::size_t kShown = 80;
   std::size_t shown = std::min(text.size(), kShown);
   while (shown > 0 && shown < text.size() && (static_cast<unsigned char>(text[shown]) & 0xC0U) == 0x80U) --shown;
-  std::string out = "\"";
-  for (const char c : text.substr(0, shown)) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte < 0x20 || byte == 0x7F) out += fmt::format("\\x{:02x}", byte);
-    else out += c;
-  }
-  out += text.size() > kShown ? "…\"" : "\"";
-  return out;
+  return '"' + escape(text.substr(0, shown)) + (text.size() > kShown ? "…\"" : "\"");
 }
 
 std::optional<std::string> nearest(std::string_view word, const std::vector<std::string>& candidates) {
