@@ -49,10 +49,10 @@ class Secret {
 
  private:
   // Above the size that std::string stores inside itself, where a move would copy.
-  static constexpr std::size_t kAlwaysOnHeap = 64;
+  static constexpr std::size_t always_on_heap = 64;
 
   void keep(std::string_view value) {
-    value_.reserve(std::max(value.size(), kAlwaysOnHeap));
+    value_.reserve(std::max(value.size(), always_on_heap));
     value_.append(value);
   }
 

@@ -28,7 +28,7 @@ postgres::Options postgres_options(const Config& config) {
   o.batch_bytes_max = config.delivery.batch_bytes_max;
   o.message_bytes_max = config.delivery.message_bytes_max;
   o.order = config.delivery.order;
-  o.allow_unguarded = config.postgres.allow_unguarded;
+  o.allow_unverified_server = config.postgres.allow_unverified_server;
   return o;
 }
 

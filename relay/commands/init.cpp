@@ -5,7 +5,7 @@
 
 #include "relay/commands/commands.h"
 #include "relay/commands/context.h"
-#include "relay/config/value.h"
+#include "relay/config/parse.h"
 #include "relay/kafka/admin.h"
 #include "relay/postgres/migrations.h"
 

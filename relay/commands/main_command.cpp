@@ -7,7 +7,7 @@
 #include "relay/commands/context.h"
 #include "relay/commands/help.h"
 #include "relay/config/reference.h"
-#include "relay/config/value.h"
+#include "relay/config/parse.h"
 
 namespace outbox {
 namespace {

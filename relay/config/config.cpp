@@ -38,13 +38,15 @@ std::optional<std::string> default_file() {
   for (const char* path : {"/etc/outbox-relay/relay.toml", "./relay.toml"}) {
     std::error_code error;
     const auto status = std::filesystem::status(path, error);
-    // A file that exists but may not be looked at must be an error later, not a reason to take another one.
+    // A file that exists but may not be looked at must be an error later, not a reason to take
+    // another one.
     if (status.type() != std::filesystem::file_type::not_found) return path;
   }
   return std::nullopt;
 }
 
-Result<Config> load(const std::optional<std::string>& file, const Environment& environment, Required required) {
+Result<Config> load(const std::optional<std::string>& file, const Environment& environment,
+                    Required required) {
   Loader loader;
   if (const auto path = file ? file : default_file()) loader.read_file(*path);
   loader.read_environment(environment);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The configuration of one relay: typed, complete and checked, or not there at all.
+// The configuration of one relay: typed, complete and validated. load() returns it or an error.
 #pragma once
 
 #include <cstdint>
@@ -17,8 +17,9 @@
 
 namespace outbox {
 
-// One member per option, nested by section; relay/config/options.cpp says what each means, its range and its default.
-// A Config made by hand is zero and empty: begin with config::defaults().
+// One member per option, nested by section. relay/config/options.cpp documents the meaning, range
+// and default of each. A default-constructed Config is zero and empty: begin with
+// config::defaults().
 struct Config {
   struct Relay {
     std::string name;
@@ -29,12 +30,12 @@ struct Config {
     Secret dsn;       // may contain a password when it came from the environment
     Secret password;  // content of password_file; empty: none
     std::string pooler;
-    bool allow_unguarded = false;
+    bool allow_unverified_server = false;
   } postgres;
 
-  // Where the inbox and the effect ledger are that `trace` and `effects` look at.
+  // The database of the inbox and the effect ledger, which `trace` and `effects` read.
   struct Consumer {
-    Secret dsn;       // that of postgres, where nothing else is said
+    Secret dsn;       // defaults to postgres.dsn
     Secret password;  // content of password_file; empty: none
   } consumer;
 
@@ -42,9 +43,9 @@ struct Config {
     std::vector<std::string> brokers;
     Secret password;             // content of password_file, for sasl.password; empty: none
     std::string progress_topic;  // never empty after load()
-    // What librdkafka is given besides the protocol's own settings, sorted by name; none of them is a secret …
+    // Properties for librdkafka besides those that the relay sets, sorted by name; no secrets.
     std::vector<std::pair<std::string, std::string>> properties;
-    // … but these are: passwords and keys from the environment.
+    // Passwords and keys from the environment.
     std::vector<std::pair<std::string, Secret>> secret_properties;
   } kafka;
 
@@ -79,31 +80,35 @@ struct Config {
     log::Level level = log::Level::info;
   } log;
 
-  std::string file;  // where it was read from; empty: from the environment alone
+  std::string file;  // the file that was read; empty: the environment alone
 };
 
 namespace config {
 
-// The variables whose names begin with OUTBOX_RELAY_. A map and not a lookup function, so that a mistyped name is seen.
+// The variables whose names begin with OUTBOX_RELAY_. A map, not a lookup function, so that
+// mistyped names are detected.
 using Environment = std::map<std::string, std::string>;
 Environment process_environment();
 
-// Every option at its default; what is required is empty.
+// Every option at its default; required options are empty.
 Config defaults();
 
-// The file that is read without --config: /etc/outbox-relay/relay.toml, else ./relay.toml; nullopt: neither exists.
+// The file that is read without --config: /etc/outbox-relay/relay.toml, else ./relay.toml; nullopt:
+// neither exists.
 std::optional<std::string> default_file();
 
-// Which of the required options must be there: all, or only those of [postgres], for what concerns a database without an outbox.
+// Which required options must be set: all, or only those of [postgres], for commands on a database
+// without an outbox.
 enum class Required { all, postgres };
 
-// Reads `file` (or default_file(), if there is one), then the environment, which wins; kafka.properties are merged name
-// by name. A variable that is set but empty counts as not set.
+// Reads `file` (or default_file(), if there is one), then the environment, which takes precedence;
+// kafka.properties are merged name by name. A variable that is set but empty counts as not set.
 //
-// One error (Fault::usage) carries every mistake of both, in the order of the file, each as `file:line:column: what` or
-// `VARIABLE: what` and a line `HINT: remedy`. No text names a secret. When the file cannot be parsed at all, only that
-// and the environment's mistakes are reported.
-Result<Config> load(const std::optional<std::string>& file, const Environment& environment, Required required = Required::all);
+// One error (Fault::usage) contains all errors of both, in the order of the file, each as
+// `file:line:column: what` or `VARIABLE: what` and a line `HINT: fix`. No text contains a secret.
+// If the file cannot be parsed, only that and the errors of the environment are reported.
+Result<Config> load(const std::optional<std::string>& file, const Environment& environment,
+                    Required required = Required::all);
 
 }  // namespace config
 }  // namespace outbox

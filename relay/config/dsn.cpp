@@ -22,13 +22,15 @@ Parsed parse(const std::string& dsn) {
 Result<void> check_dsn(std::string_view dsn) {
   if (!dsn.empty() && parse(std::string(dsn))) return {};
   return Error{Fault::usage, "is not a connection string or URI of libpq",
-               "write \"host=db1 dbname=shop user=relay\" or \"postgresql://relay@db1/shop\"; values with blanks in "
+               "write \"host=db1 dbname=shop user=relay\" or \"postgresql://relay@db1/shop\"; "
+               "quote values with spaces in "
                "single quotes."};
 }
 
-bool carries_password(const std::string& dsn) {
+bool has_password(const std::string& dsn) {
   const Parsed parsed = parse(dsn);
-  for (const PQconninfoOption* option = parsed.get(); option != nullptr && option->keyword != nullptr; ++option) {
+  for (const PQconninfoOption* option = parsed.get();
+       option != nullptr && option->keyword != nullptr; ++option) {
     // "*" marks what psql would not echo: password, sslpassword, and whatever newer versions add.
     const bool hidden = option->dispchar != nullptr && std::string_view(option->dispchar) == "*";
     if (hidden && option->val != nullptr && option->val[0] != '\0') return true;

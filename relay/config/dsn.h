@@ -8,11 +8,11 @@
 
 namespace outbox::config {
 
-// An error if libpq cannot read `dsn`. Its own message is not passed on: it quotes pieces of the string, and with a
-// password that was not quoted properly such a piece is the password.
+// An error if libpq cannot parse `dsn`. The message of libpq is not passed on: it quotes parts of
+// the string, which contain the password if that was not quoted properly.
 Result<void> check_dsn(std::string_view dsn);
 
-// Whether `dsn` carries a password of any kind. REQUIRES: check_dsn() took it.
-bool carries_password(const std::string& dsn);
+// Whether `dsn` contains a password of any kind. REQUIRES: check_dsn() accepted it.
+bool has_password(const std::string& dsn);
 
 }  // namespace outbox::config

@@ -11,14 +11,14 @@ namespace outbox::config {
 
 // The errors below are what follows the name of the property in a sentence.
 
-// Whether the value of a property is a secret, by its name.
+// Whether the property holds a secret, judged by its name.
 bool is_secret_property(std::string_view name);
 
-// An error if the protocol owns the property (with the reason), or if librdkafka does not know it or its value.
-// Says nothing about the value of a secret property.
+// An error if the relay sets the property itself (with the reason), or if librdkafka does not
+// accept the name or the value. The text never quotes the value of a secret property.
 Result<void> check_property(const std::string& name, const std::string& value);
 
-// An error if a property may not stand in a configuration file, because it is a secret.
+// An error if the property is a secret, which a configuration file must not contain.
 Result<void> check_property_in_file(std::string_view name);
 
 // The list of refused properties with their reasons, as the rows of a Markdown table.

@@ -8,22 +8,23 @@
 #include "relay/base/check.h"
 #include "relay/config/dsn.h"
 #include "relay/config/kafka_properties.h"
-#include "relay/config/value.h"
+#include "relay/config/parse.h"
 
 namespace outbox::config {
 namespace {
 
-constexpr std::string_view kPrefix = "OUTBOX_RELAY_";
+constexpr std::string_view environment_prefix = "OUTBOX_RELAY_";
 
-// Kubernetes puts OUTBOX_RELAY_KAFKA_SERVICE_HOST and the like into every pod beside a service named
-// outbox-relay-kafka.
+// Kubernetes puts OUTBOX_RELAY_KAFKA_SERVICE_HOST and the like into every pod beside a service
+// named outbox-relay-kafka.
 bool is_service_link(std::string_view name) {
-  return name.find("_SERVICE_HOST") != std::string_view::npos || name.find("_SERVICE_PORT") != std::string_view::npos ||
+  return name.find("_SERVICE_HOST") != std::string_view::npos ||
+         name.find("_SERVICE_PORT") != std::string_view::npos ||
          name.find("_PORT_") != std::string_view::npos || name.ends_with("_PORT");
 }
 
-// The option that the unknown variable `name` probably means; nullopt: it is none of ours; "": of ours, but nothing is
-// near.
+// The option that the unknown variable `name` probably means. nullopt: it is not an option of the
+// relay; "": it looks like one, but no option is similar.
 std::optional<std::string> meant_by(std::string_view name) {
   std::vector<std::string> known;
   bool ours = false;
@@ -55,100 +56,113 @@ void Loader::read_environment(const Environment& environment) {
     known.insert(name);
     const auto found = environment.find(name);
     if (found == environment.end() || found->second.empty()) continue;
-    const Place place{name};
+    const Position position{name};
     if (option.type == Type::list) {
       Entries entries;
-      for (std::string& entry : split_list(found->second)) entries.emplace_back(std::move(entry), place);
-      store_list(option, entries, place);
+      for (std::string& entry : split_list(found->second))
+        entries.emplace_back(std::move(entry), position);
+      store_list(option, entries, position);
     } else if (option.type == Type::properties) {
-      read_property_list(option, found->second, place);
+      read_property_list(option, found->second, position);
     } else {
-      store(option, found->second, place);
+      store(option, found->second, position);
     }
   }
   for (const auto& [name, value] : environment) {
-    if (!name.starts_with(kPrefix) || known.contains(name) || is_service_link(name)) continue;
+    if (!name.starts_with(environment_prefix) || known.contains(name) || is_service_link(name))
+      continue;
     const auto meant = meant_by(name);
     if (!meant) continue;
-    mistakes_.add(Place{name}, "no option has this name",
-                  meant->empty() ? "see `outbox-relay config --defaults` for the names."
-                                 : fmt::format("did you mean {}?", *meant));
+    errors_.add(Position{name}, "no option has this name",
+                meant->empty() ? "see `outbox-relay config --defaults` for the names."
+                               : fmt::format("did you mean {}?", *meant));
   }
 }
 
-// A comma that is not escaped cuts a password in two. What follows one is therefore named only when it is right.
-void Loader::read_property_list(const Option& option, const std::string& list, const Place& place) {
+// A comma that is not escaped splits a password. What follows a secret is therefore quoted only if
+// it is a valid property.
+void Loader::read_property_list(const Option& option, const std::string& list,
+                                const Position& position) {
   bool after_secret = false;
   for (const std::string& entry : split_list(list)) {
     const auto [name, value] = split_property(entry);
     const bool complete = entry.find('=') != std::string::npos && !name.empty();
     if (after_secret && !(complete && check_property(name, value))) {
-      wrong(option, place, "what follows a secret is not name=value with a property that may be set",
-            R"(a comma inside a value is written \, there; put the secret last to see which entry is meant.)");
+      reject(
+          option, position, "the entry after a secret is not name=value of an accepted property",
+          R"(write a comma inside a value as \, and put the secret last to identify the entry.)");
     } else if (!complete) {
-      wrong(option, place, "an entry is not name=value",
-            R"(write "a=b,c=d"; a comma inside a value is written \, there.)");
+      reject(option, position, "an entry is not name=value",
+             R"(write "a=b,c=d", and a comma inside a value as \,.)");
     } else {
-      store_property(option, name, value, place);
+      store_property(option, name, value, position);
     }
     after_secret = after_secret || is_secret_property(name);
   }
 }
 
-void Loader::wrong(const Option& option, const Place& place, const std::string& what, const std::string& hint) {
+void Loader::reject(const Option& option, const Position& position, const std::string& what,
+                    const std::string& hint) {
   bad_.insert(&option);
-  mistakes_.add(place, fmt::format("{}: {}", full_name(option), what), hint);
+  errors_.add(position, fmt::format("{}: {}", full_name(option), what), hint);
 }
 
-void Loader::store(const Option& option, const std::string& text, const Place& place) {
-  given_[&option] = place;
+void Loader::store(const Option& option, const std::string& text, const Position& position) {
+  given_[&option] = position;
   if (auto stored = assign(option, text, config_); !stored) {
     const bool plain = option.type == Type::integer || option.type == Type::boolean;
     const std::string value = option.secret ? "the value" : plain ? text : in_quotes(text);
-    // A secret file's error is a sentence of its own.
-    wrong(option, place,
-          option.type == Type::secret_file ? stored.error().what : fmt::format("{} {}", value, stored.error().what),
-          stored.error().hint);
+    // The error of a secret file is a complete sentence.
+    reject(option, position,
+           option.type == Type::secret_file ? stored.error().what
+                                            : fmt::format("{} {}", value, stored.error().what),
+           stored.error().hint);
     return;
   }
-  if (option.key == "dsn" && place.in_file() && carries_password(text)) {
-    wrong(option, place, "the value carries a password, which does not belong in this file",
-          fmt::format("put the password into a file of its own and name that in {}.password_file, or set {}.", option.section,
-                      environment_name(option)));
+  if (option.key == "dsn" && position.in_file() && has_password(text)) {
+    reject(option, position, "the value contains a password, which is not accepted in this file",
+           fmt::format("put the password into a file of its own and set {}.password_file to the "
+                       "path, or set {}.",
+                       option.section, environment_name(option)));
   }
 }
 
-void Loader::store_list(const Option& option, const Entries& entries, const Place& place) {
-  given_[&option] = place;
+void Loader::store_list(const Option& option, const Entries& entries, const Position& position) {
+  given_[&option] = position;
   std::vector<std::string> values;
-  for (const auto& [entry, entry_place] : entries) {
+  for (const auto& [entry, entry_position] : entries) {
     if (auto checked = check_entry(option, entry); !checked) {
-      wrong(option, entry_place, fmt::format("{} {}", in_quotes(entry), checked.error().what), checked.error().hint);
+      reject(option, entry_position, fmt::format("{} {}", in_quotes(entry), checked.error().what),
+             checked.error().hint);
     }
     values.push_back(entry);
   }
   if (values.empty())
-    return wrong(option, place, "the list is empty", fmt::format("write {} = {}", option.key, option.example));
+    return reject(option, position, "the list is empty",
+                  fmt::format("write {} = {}", option.key, option.example));
   const auto* access = std::get_if<std::vector<std::string>& (*)(Config&)>(&option.member);
   CHECK(access != nullptr);
   (*access)(config_) = std::move(values);
 }
 
 void Loader::store_property(const Option& option, const std::string& name, const std::string& value,
-                            const Place& place) {
-  given_[&option] = place;
-  auto checked = place.in_file() ? check_property_in_file(name) : Result<void>{};
+                            const Position& position) {
+  given_[&option] = position;
+  auto checked = position.in_file() ? check_property_in_file(name) : Result<void>{};
   if (checked) checked = check_property(name, value);
   if (!checked)
-    return wrong(option, place, fmt::format("{} {}", in_quotes(name), checked.error().what), checked.error().hint);
-  properties_[name] = Property{value, place};
+    return reject(option, position, fmt::format("{} {}", in_quotes(name), checked.error().what),
+                  checked.error().hint);
+  properties_[name] = Property{value, position};
 }
 
-bool Loader::good(std::string_view section, std::string_view key) const { return !bad_.contains(find(section, key)); }
+bool Loader::good(std::string_view section, std::string_view key) const {
+  return !bad_.contains(find(section, key));
+}
 
-Place Loader::place_of(std::string_view section, std::string_view key) const {
+Position Loader::position_of(std::string_view section, std::string_view key) const {
   const auto found = given_.find(find(section, key));
-  return found == given_.end() ? Place{file_.empty() ? "configuration" : file_} : found->second;
+  return found == given_.end() ? Position{file_.empty() ? "configuration" : file_} : found->second;
 }
 
 void Loader::check_required(Required required) {
@@ -157,25 +171,28 @@ void Loader::check_required(Required required) {
     if (!option.required || given_.contains(&option)) continue;
     if (required == Required::postgres && option.section != "postgres") continue;
     const auto section = sections_.find(option.section);
-    Place place = file_.empty() ? Place{"configuration"} : Place{file_, 1, 1};
-    if (section != sections_.end()) place = section->second;
-    mistakes_.add(place, fmt::format("{} is missing; it is required", full_name(option)),
-                  fmt::format("write {} = {} under [{}], or set {}.", option.key, option.example, option.section,
-                              environment_name(option)));
+    Position position = file_.empty() ? Position{"configuration"} : Position{file_, 1, 1};
+    if (section != sections_.end()) position = section->second;
+    errors_.add(position, fmt::format("{} is missing; it is required", full_name(option)),
+                fmt::format("write {} = {} under [{}], or set {}.", option.key, option.example,
+                            option.section, environment_name(option)));
   }
 }
 
 void Loader::check_passwords() {
-  const auto check_twice = [this](const std::string& section, const Secret& dsn, const Secret& password) {
-    if (password.empty() || !good(section, "dsn") || !carries_password(dsn.reveal())) return;
-    mistakes_.add(place_of(section, "password_file"), fmt::format("{0}.password_file: {0}.dsn carries a password as well", section),
-                  "give it once.");
+  const auto check_twice = [this](const std::string& section, const Secret& dsn,
+                                  const Secret& password) {
+    if (password.empty() || !good(section, "dsn") || !has_password(dsn.reveal())) return;
+    errors_.add(position_of(section, "password_file"),
+                fmt::format("{0}.password_file: {0}.dsn contains a password as well", section),
+                "set only one of them.");
   };
   check_twice("postgres", config_.postgres.dsn, config_.postgres.password);
   check_twice("consumer", config_.consumer.dsn, config_.consumer.password);
   if (!config_.kafka.password.empty() && properties_.contains("sasl.password")) {
-    mistakes_.add(place_of("kafka", "password_file"),
-                  "kafka.password_file: kafka.properties sets sasl.password as well", "give it once.");
+    errors_.add(position_of("kafka", "password_file"),
+                "kafka.password_file: kafka.properties sets sasl.password as well",
+                "set only one of them.");
   }
 }
 
@@ -184,35 +201,39 @@ void Loader::check_sizes() {
   if (!good("delivery", "message_bytes_max") || !good("delivery", "batch_bytes_max")) return;
   if (delivery.message_bytes_max <= delivery.batch_bytes_max) return;
   const bool message_is_set = given_.contains(find("delivery", "message_bytes_max"));
-  mistakes_.add(place_of("delivery", message_is_set ? "message_bytes_max" : "batch_bytes_max"),
-                fmt::format("delivery.message_bytes_max ({}) is larger than delivery.batch_bytes_max ({})",
-                            format_size(delivery.message_bytes_max), format_size(delivery.batch_bytes_max)),
-                "the largest message must fit a batch: raise batch_bytes_max or lower message_bytes_max.");
+  errors_.add(
+      position_of("delivery", message_is_set ? "message_bytes_max" : "batch_bytes_max"),
+      fmt::format("delivery.message_bytes_max ({}) is larger than delivery.batch_bytes_max ({})",
+                  format_size(delivery.message_bytes_max), format_size(delivery.batch_bytes_max)),
+      "the largest message must fit a batch: raise batch_bytes_max or lower message_bytes_max.");
 }
 
-// The consumers' database is the outbox's, where nothing else is said.
-void Loader::settle_consumer() {
+// Without consumer.dsn, the consumers' database is the database of the outbox.
+void Loader::resolve_consumer() {
   if (given_.contains(find("consumer", "dsn"))) return;
   if (given_.contains(find("consumer", "password_file"))) {
-    mistakes_.add(place_of("consumer", "password_file"), "consumer.password_file is given, and consumer.dsn is not",
-                  "say in consumer.dsn whose password it is.");
+    errors_.add(position_of("consumer", "password_file"),
+                "consumer.password_file is set, and consumer.dsn is not", "set consumer.dsn.");
   }
   config_.consumer = {config_.postgres.dsn, config_.postgres.password};
 }
 
-void Loader::settle_topics() {
+void Loader::resolve_topics() {
   std::string& progress = config_.kafka.progress_topic;
-  if (!given_.contains(find("kafka", "progress_topic"))) progress = "outbox-progress." + config_.relay.name;
+  if (!given_.contains(find("kafka", "progress_topic")))
+    progress = "outbox-progress." + config_.relay.name;
   const auto& allow = config_.topics.allow;
   if (std::find(allow.begin(), allow.end(), progress) == allow.end()) return;
-  mistakes_.add(place_of("topics", "allow"),
-                fmt::format("topics.allow: {} is the relay's own progress topic", in_quotes(progress)),
-                "remove it: a message there would be taken for a progress record.");
+  errors_.add(
+      position_of("topics", "allow"),
+      fmt::format("topics.allow: {} is the relay's own progress topic", in_quotes(progress)),
+      "remove it: the relay would read a message there as a progress record.");
 }
 
-void Loader::settle_properties() {
+void Loader::resolve_properties() {
   for (const auto& [name, property] : properties_) {
-    if (is_secret_property(name)) config_.kafka.secret_properties.emplace_back(name, Secret(property.value));
+    if (is_secret_property(name))
+      config_.kafka.secret_properties.emplace_back(name, Secret(property.value));
     else config_.kafka.properties.emplace_back(name, property.value);
   }
   for (auto& [name, property] : properties_) wipe(property.value);
@@ -222,10 +243,10 @@ Result<Config> Loader::finish(Required required) && {
   check_required(required);
   check_passwords();
   check_sizes();
-  settle_consumer();
-  settle_topics();
-  settle_properties();
-  if (!mistakes_.empty()) return std::move(mistakes_).error();
+  resolve_consumer();
+  resolve_topics();
+  resolve_properties();
+  if (!errors_.empty()) return std::move(errors_).error();
   config_.file = file_;
   return std::move(config_);
 }

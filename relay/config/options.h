@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The one table of options. The parser, --help, config/relay.toml and docs/configuration.md are made from it.
+// The table of options. The parser, --help, config/relay.toml and docs/configuration.md are
+// generated from it.
 #pragma once
 
 #include <cstdint>
@@ -21,10 +22,11 @@ struct ChoiceMember {
   std::size_t (*get)(const Config&);
 };
 
-// Where the value goes. Its alternative agrees with the type of the option; properties have none.
-using Member =
-    std::variant<std::monostate, std::string& (*)(Config&), Secret& (*)(Config&), std::int64_t& (*)(Config&),
-                 bool& (*)(Config&), Millis& (*)(Config&), std::vector<std::string>& (*)(Config&), ChoiceMember>;
+// The member that stores the value. The alternative matches the type of the option; properties have
+// none.
+using Member = std::variant<std::monostate, std::string& (*)(Config&), Secret& (*)(Config&),
+                            std::int64_t& (*)(Config&), bool& (*)(Config&), Millis& (*)(Config&),
+                            std::vector<std::string>& (*)(Config&), ChoiceMember>;
 
 struct Option {
   std::string_view section;
@@ -32,14 +34,14 @@ struct Option {
   Type type = Type::text;
   Member member = {};
   std::string_view standard = {};  // the default, as in the environment; empty: none
-  std::string_view derived = {};   // a default that is made from other options, in words
+  std::string_view derived = {};   // a default that is derived from other options, in words
   std::string_view example = {};   // for an option without a default, as in the file
   std::int64_t min = 0;            // of an integer, a duration (in ms) or a size (in bytes)
   std::int64_t max = 0;
   std::span<const std::string_view> choices = {};
   Result<void> (*check)(std::string_view value) = nullptr;  // of a text, or of each entry of a list
   bool required = false;
-  bool reloadable = false;  // a running relay takes a new value without a restart
+  bool reloadable = false;  // a running relay applies a new value without a restart
   bool secret = false;      // its value is never shown
   std::string_view help = {};
 };
@@ -49,7 +51,7 @@ struct Section {
   std::string_view help;
 };
 
-// In the order of the documentation; options of one section stand together.
+// In the order of the documentation; options of one section are consecutive.
 std::span<const Option> options();
 std::span<const Section> sections();
 
@@ -67,9 +69,9 @@ std::string range_text(const Option& option);
 // The help, ending with "Defaults to …" if there is a default.
 std::string help_of(const Option& option);
 
-// Parses `text` and stores it in the member. An error is what follows the value in a sentence, as in value.h; of
-// a secret file, the whole sentence.
-// REQUIRES: the type is neither list nor properties.
+// Parses `text` and stores it in the member. An error is what follows the value in a sentence, as
+// in parse.h; of a secret file, the whole sentence. REQUIRES: the type is neither list nor
+// properties.
 Result<void> assign(const Option& option, const std::string& text, Config& config);
 
 // Checks one entry of a list.

@@ -7,20 +7,21 @@
 
 #include "relay/config/kafka_properties.h"
 #include "relay/config/options.h"
-#include "relay/config/value.h"
+#include "relay/config/parse.h"
 
 namespace outbox::config {
 namespace {
 
-constexpr std::size_t kWidth = 100;
+constexpr std::size_t page_width = 100;
 
-// Breaks `text` between words, so that no line with its prefix is wider than kWidth where that is possible.
+// Breaks `text` between words, so that no line with its prefix is wider than page_width where that
+// is possible.
 std::string wrap(std::string_view text, std::string_view prefix) {
   std::istringstream words{std::string(text)};
   std::string out;
   std::string line(prefix);
   for (std::string word; words >> word;) {
-    if (line.size() > prefix.size() && line.size() + 1 + word.size() > kWidth) {
+    if (line.size() > prefix.size() && line.size() + 1 + word.size() > page_width) {
       out += line + "\n";
       line = prefix;
     }
@@ -30,7 +31,7 @@ std::string wrap(std::string_view text, std::string_view prefix) {
   return out + line + "\n";
 }
 
-// Prose for Markdown: a `<name>` is no HTML there, and a `*` no emphasis.
+// Prose for Markdown: `<name>` must not become HTML, nor `*` emphasis.
 std::string markdown(std::string_view text) {
   std::string out;
   for (const char c : text) {
@@ -40,7 +41,7 @@ std::string markdown(std::string_view text) {
   return wrap(out, "");
 }
 
-// The default as it stands in a file; for an option without one, the example.
+// The default as written in a file; for an option without a default, the example.
 std::string value_in_file(const Option& option) {
   if (option.standard.empty()) return std::string(option.example);
   const bool plain = option.type == Type::integer || option.type == Type::boolean;
@@ -65,39 +66,45 @@ std::string default_cell(const Option& option) {
   return option.derived.empty() ? "none" : fmt::format("`{}`", option.derived);
 }
 
-constexpr std::string_view kMarkdownHead = R"(<!-- Generated from relay/config/options.cpp; do not edit. -->
+constexpr std::string_view markdown_head =
+    R"(<!-- Generated from relay/config/options.cpp by the unit tests; do not edit. -->
 # Configuration
 
-The relay reads `--config FILE`; without it `/etc/outbox-relay/relay.toml`, and if that does not exist
-`./relay.toml`. The file is TOML. Every option can also come from the environment, as
-`OUTBOX_RELAY_<SECTION>_<KEY>`, which wins over the file; no file is needed if the environment says everything that
-is required. All mistakes of both are reported at once, each with its place and a remedy.
+The relay reads the file that `--config FILE` names. Without `--config` it reads
+`/etc/outbox-relay/relay.toml` or, if that does not exist, `./relay.toml`. The file is TOML. Every
+option can also be set in the environment, as `OUTBOX_RELAY_<SECTION>_<KEY>`, which takes
+precedence over the file. No file is needed if the environment sets all required options. All
+errors of both are reported at once, each with its position and a hint.
 
-* **Durations** are whole numbers with a unit: `ms`, `s`, `m`, `h`, `d`. **Sizes** likewise: `B`, `KiB`, `MiB`, `GiB`,
-  or decimal `kB`, `MB`, `GB`. There is no blank between them, and no unit is ever assumed.
-* **Lists** are TOML arrays of texts, or one text with commas; in the environment always the latter:
-  `OUTBOX_RELAY_TOPICS_ALLOW="orders,shop.*"`. A comma that belongs to a value is written `\,` there, and a backslash
-  `\\`.
-* **A variable that is set but empty** counts as not set. One that is no option, but looks like one, is an error.
-* **Secrets** do not stand in the file: they come from a file of their own (`password_file`) or from the environment.
-  One newline at the end of such a file is not part of the secret. One that every user of the machine may read is
-  refused; secrets mounted by Kubernetes need `defaultMode: 0440` and an `fsGroup`.
-* **Reloadable** options are those that a running relay can take over without a restart.
+* **Durations** are integers with a unit: `ms`, `s`, `m`, `h`, `d`. **Sizes** are integers with a
+  unit: `B`, `KiB`, `MiB`, `GiB`, or decimal `kB`, `MB`, `GB`. There is no space before the unit,
+  and there is no default unit.
+* **Lists** are TOML arrays of strings, or one string with commas. In the environment they are one
+  string with commas: `OUTBOX_RELAY_TOPICS_ALLOW="orders,shop.*"`. There, `\,` is a comma that
+  belongs to a value, and `\\` a backslash.
+* **A variable that is set but empty** counts as not set. A variable that resembles an option but
+  is none is an error.
+* **Secrets** are not accepted in the file. Put them into a file of their own (`password_file`) or
+  into the environment. One newline at the end of a password file is not part of the secret. A
+  password file that every user of the machine can read is refused; secrets mounted by Kubernetes
+  need `defaultMode: 0440` and an `fsGroup`.
+* **Reloadable** options take effect in a running relay, without a restart, when it receives SIGHUP.
 
 )";
 
-constexpr std::string_view kTomlHead = R"(# Configuration of the outbox relay.
+constexpr std::string_view toml_head = R"(# Configuration of the outbox relay.
 #
-# Each option is commented out at its default; those marked REQUIRED have none and must be set. Each can
-# also come from the environment, under the name given, which wins over this file. Passwords do not
-# belong here: see password_file. `outbox-relay config --check FILE` reports all mistakes at once.
+# Each option is commented out at its default. Options marked REQUIRED have no default and must be
+# set. Each option can also be set in the environment, under the name given, which takes precedence
+# over this file. Passwords are not accepted here: see password_file. `outbox-relay config --check
+# FILE` reports all errors at once.
 #
 # Generated from relay/config/options.cpp.
 )";
 
-constexpr std::string_view kHelpHead =
-    R"(Configuration: --config FILE, else /etc/outbox-relay/relay.toml, else ./relay.toml. Every option can
-come from the environment as OUTBOX_RELAY_<SECTION>_<KEY>, which wins over the file.
+constexpr std::string_view help_head =
+    R"(Configuration: --config FILE, else /etc/outbox-relay/relay.toml, else ./relay.toml. Every option
+can be set in the environment as OUTBOX_RELAY_<SECTION>_<KEY>, which takes precedence over the file.
 )";
 
 // As a basic string of TOML.
@@ -112,7 +119,7 @@ std::string toml_text(const std::string& text) {
   return out + "\"";
 }
 
-// The value in force; empty: it is not set.
+// The effective value; empty: not set.
 std::string value_of(const Option& option, Config& config) {
   return std::visit(
       [&](const auto& member) -> std::string {
@@ -135,7 +142,8 @@ std::string value_of(const Option& option, Config& config) {
             for (const std::string& entry : value) entries.push_back(toml_text(entry));
             return entries.empty() ? "" : fmt::format("[{}]", fmt::join(entries, ", "));
           } else if constexpr (std::is_same_v<V, std::int64_t>) {
-            return option.type == Type::size ? toml_text(format_size(value)) : fmt::format("{}", value);
+            return option.type == Type::size ? toml_text(format_size(value))
+                                             : fmt::format("{}", value);
           } else {
             return fmt::format("{}", value);
           }
@@ -147,13 +155,14 @@ std::string value_of(const Option& option, Config& config) {
 }  // namespace
 
 std::string annotated_toml() {
-  std::string out(kTomlHead);
+  std::string out(toml_head);
   for (const Section& section : sections()) {
     out += "\n" + wrap(section.help, "# ") + fmt::format("[{}]\n", section.name);
     for_options_of(section, [&](const Option& option) {
       out += "\n" + wrap((option.required ? "REQUIRED. " : "") + help_of(option), "# ");
       out += wrap(fmt::format("{}; {}", type_and_range(option), environment_name(option)), "# - ");
-      if (option.type == Type::properties) out += fmt::format("#[{}]\n#{}\n", full_name(option), option.example);
+      if (option.type == Type::properties)
+        out += fmt::format("#[{}]\n#{}\n", full_name(option), option.example);
       else out += fmt::format("#{} = {}\n", option.key, value_in_file(option));
     });
   }
@@ -161,33 +170,36 @@ std::string annotated_toml() {
 }
 
 std::string reference_markdown() {
-  std::string out(kMarkdownHead);
+  std::string out(markdown_head);
   for (const Section& section : sections()) {
     out += fmt::format("## [{}]\n\n{}\n", section.name, section.help);
     for_options_of(section, [&](const Option& option) {
       out += fmt::format("\n### {}\n\n{}\n", full_name(option), markdown(help_of(option)));
       out += "| environment | value | default | reloadable |\n| --- | --- | --- | --- |\n";
-      out += fmt::format("| `{}` | {} | {} | {} |\n", environment_name(option), type_and_range(option),
-                         default_cell(option), option.reloadable ? "yes" : "no");
+      out +=
+          fmt::format("| `{}` | {} | {} | {} |\n", environment_name(option), type_and_range(option),
+                      default_cell(option), option.reloadable ? "yes" : "no");
       if (option.standard.empty() && option.type != Type::properties) {
         out += fmt::format("\nExample: `{} = {}`\n", option.key, option.example);
       }
     });
     out += "\n";
   }
-  out += "## Properties of librdkafka that the protocol owns\n\n";
+  out += "## Properties of librdkafka that the relay sets\n\n";
   out +=
-      "They are refused in `kafka.properties`. In the file, so is every secret, such as `sasl.password` or "
-      "`ssl.key.password`.\n\n";
+      "They are refused in `kafka.properties`. Secrets, such as `sasl.password` or "
+      "`ssl.key.password`, are "
+      "refused there too when they are in the file.\n\n";
   return out + "| property | reason |\n| --- | --- |\n" + owned_properties_markdown();
 }
 
 std::string help_text() {
-  std::string out(kHelpHead);
+  std::string out(help_head);
   for (const Section& section : sections()) {
     out += fmt::format("\n[{}]\n", section.name);
     for_options_of(section, [&](const Option& option) {
-      out += fmt::format("  {} ({}){}\n", option.key, type_and_range(option), option.required ? ", required" : "");
+      out += fmt::format("  {} ({}){}\n", option.key, type_and_range(option),
+                         option.required ? ", required" : "");
       out += wrap(help_of(option), "      ");
     });
   }
@@ -204,7 +216,8 @@ std::string effective_toml(const Config& config) {
         out += fmt::format("{} = {}\n", option.key, value);
     });
     if (section.name != "kafka") continue;
-    if (!config.kafka.properties.empty() || !config.kafka.secret_properties.empty()) out += "\n[kafka.properties]\n";
+    if (!config.kafka.properties.empty() || !config.kafka.secret_properties.empty())
+      out += "\n[kafka.properties]\n";
     for (const auto& [name, value] : config.kafka.properties)
       out += fmt::format("{} = {}\n", toml_text(name), toml_text(value));
     for (const auto& [name, value] : config.kafka.secret_properties)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the program says about its own configuration, made from the table of options; a test keeps the files in step.
+// The documentation of the configuration, generated from the table of options. A unit test fails
+// when a generated file is stale; with OUTBOX_REGENERATE=1 in the environment it writes the file.
 #pragma once
 
 #include <string>
@@ -17,7 +18,7 @@ std::string reference_markdown();
 // The options for --help, at most 100 columns wide.
 std::string help_text();
 
-// `config` as TOML, every option at the value in force; secrets as "***".
+// `config` as TOML, every option at its effective value; secrets as "***".
 std::string effective_toml(const Config& config);
 
 }  // namespace outbox::config

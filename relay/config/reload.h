@@ -8,12 +8,12 @@
 
 namespace outbox::config {
 
-// What a running relay takes of a configuration that was read anew: the options that can be reloaded.
+// The part of a new configuration that a running relay applies: the options that are reloadable.
 struct Reloaded {
-  Config config;                     // the running one, with those options as they are now
-  std::vector<std::string> changed;  // full names of options that have another value in it
-  std::vector<std::string> ignored;  // full names of options that differ too, but need a restart
+  Config config;                     // the running one, with those options at their new values
+  std::vector<std::string> changed;  // full names of the options that it changes
+  std::vector<std::string> ignored;  // full names of options that differ but need a restart
 };
-Reloaded reloaded(const Config& running, Config fresh);
+Reloaded reloaded(const Config& running, Config next);
 
 }  // namespace outbox::config

@@ -9,17 +9,18 @@
 #include <cerrno>
 #include <cstring>
 
-#include "relay/config/value.h"
+#include "relay/config/parse.h"
 
 namespace outbox::config {
 namespace {
 
-constexpr std::size_t kSecretBytesMax = 64 * 1024;
+constexpr std::size_t secret_bytes_max = 64 * 1024;
 
 class File {
  public:
   // Without O_NONBLOCK a FIFO without a writer would hang here, before fstat can refuse it.
-  explicit File(const std::string& path) : fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)) {}
+  explicit File(const std::string& path)
+      : fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)) {}
   ~File() {
     if (fd_ >= 0) ::close(fd_);
   }
@@ -41,15 +42,18 @@ Result<Secret> read_secret_file(const std::string& path) {
   const File file(path);
   struct stat status {};
   if (file.fd() < 0 || ::fstat(file.fd(), &status) != 0) {
-    return wrong(path, fmt::format("cannot be opened: {}", std::strerror(errno)),
-                 "create it with the secret as its only content, readable by the user that runs the relay.");
+    return wrong(
+        path, fmt::format("cannot be opened: {}", std::strerror(errno)),
+        "create it with the secret as its only content, readable by the user that runs the relay.");
   }
-  if (!S_ISREG(status.st_mode)) return wrong(path, "is not a regular file", "name a file that holds the secret.");
+  if (!S_ISREG(status.st_mode))
+    return wrong(path, "is not a regular file", "name a file that holds the secret.");
   if ((status.st_mode & (S_IROTH | S_IWOTH)) != 0) {
-    return wrong(path, "can be read or written by every user of this machine",
-                 "chmod o-rw it; for a secret mounted by Kubernetes, set defaultMode: 0440 and an fsGroup.");
+    return wrong(
+        path, "can be read or written by every user of this machine",
+        "chmod o-rw it; for a secret mounted by Kubernetes, set defaultMode: 0440 and an fsGroup.");
   }
-  std::string content(kSecretBytesMax + 1, '\0');
+  std::string content(secret_bytes_max + 1, '\0');
   std::size_t size = 0;
   while (size < content.size()) {
     const ssize_t got = ::read(file.fd(), content.data() + size, content.size() - size);
@@ -57,12 +61,13 @@ Result<Secret> read_secret_file(const std::string& path) {
     if (got < 0) {
       const int reason = errno;
       wipe(content);
-      return wrong(path, fmt::format("cannot be read: {}", std::strerror(reason)), "check the file system.");
+      return wrong(path, fmt::format("cannot be read: {}", std::strerror(reason)),
+                   "check the file system.");
     }
     if (got == 0) break;
     size += static_cast<std::size_t>(got);
   }
-  if (size > kSecretBytesMax) {
+  if (size > secret_bytes_max) {
     wipe(content);
     return wrong(path, "is longer than 64 KiB", "it must hold the secret and nothing else.");
   }

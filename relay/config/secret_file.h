@@ -10,8 +10,8 @@ namespace outbox::config {
 
 // Reads a file that holds one secret and nothing else; one newline at its end is not part of it.
 //
-// An error (Fault::usage) if the file cannot be read, is no regular file, may be read or written by everybody, is
-// empty, or is longer than 64 KiB. No error names a byte of the content.
+// An error (Fault::usage) if the file cannot be read, is not a regular file, is readable or
+// writable by every user, is empty, or is longer than 64 KiB. No error quotes the content.
 Result<Secret> read_secret_file(const std::string& path);
 
 }  // namespace outbox::config

@@ -30,21 +30,14 @@ Severity severity_of(const Error& error) {
   return error.fault == Fault::postgres ? Severity::unreachable : Severity::refused;
 }
 
-// REQUIRES: postgres.allow_unguarded, or the start-up checks would have been refused.
+// REQUIRES: postgres.allow_unverified_server, or the checks would have failed.
 void name_missing_checks(const Identity& here, std::vector<Finding>& out) {
-  const std::string hint =
-      "postgres.allow_unguarded = true takes that into account; a grant of execute to the relay's "
-      "user ends it";
+  const std::string hint = "postgres.allow_unverified_server = true accepts that; grant execute to the relay's user to enable the check";
   if (here.cluster == 0) {
-    out.push_back(
-        {Severity::note, about,
-         "the guard against another cluster is off: pg_control_system() is forbidden here", hint});
+    out.push_back({Severity::note, about, "the check for another cluster is off: pg_control_system() is forbidden here", hint});
   }
   if (here.timeline == 0) {
-    out.push_back(
-        {Severity::note, about,
-         "the guard against an abandoned primary is off: pg_walfile_name() is forbidden here",
-         hint});
+    out.push_back({Severity::note, about, "the check for a former primary is off: pg_walfile_name() is forbidden here", hint});
   }
 }
 

@@ -25,7 +25,7 @@ struct Options {
   std::int64_t batch_bytes_max = 8 << 20;
   std::int64_t message_bytes_max = 1 << 20;
   KeyOrder order = KeyOrder::key;
-  bool allow_unguarded = false;
+  bool allow_unverified_server = false;
 
   // Of one statement of the holder of the lease, beside the hot path: after three times the lease
   // it could not act on the answer.

@@ -111,11 +111,12 @@ Result<void> excused(const Result<pqxx::result>& answer, const Options& options)
   if (answer) return {};
   Error e = answer.error();
   const bool forbidden = e.fault == Fault::refused;
-  if (forbidden && options.allow_unguarded) return {};
-  if (forbidden)
+  if (forbidden && options.allow_unverified_server) return {};
+  if (forbidden) {
     e.hint =
-        "if this managed server forbids it, set postgres.allow_unguarded = true and know what you "
-        "give up";
+        "if this managed server forbids it, set postgres.allow_unverified_server = true; the relay "
+        "then does not detect another cluster or a former primary";
+  }
   return e;
 }
 

@@ -168,13 +168,13 @@ TEST_F(CheckTest, AGuardThatIsOffIsNamed) {
   EXPECT_EQ(count(check(world, 0), "refused"), 0);
   world.sql("revoke execute on function pg_control_system() from public");
   expect_refused("pg_control_system");
-  world.environment["OUTBOX_RELAY_POSTGRES_ALLOW_UNGUARDED"] = "true";
+  world.environment["OUTBOX_RELAY_POSTGRES_ALLOW_UNVERIFIED_SERVER"] = "true";
   json answer = check(world, 0);
-  EXPECT_TRUE(says(answer, "note", "PostgreSQL", "the guard against another cluster is off")) << answer;
-  EXPECT_FALSE(says(answer, "note", "PostgreSQL", "abandoned primary")) << answer;
+  EXPECT_TRUE(says(answer, "note", "PostgreSQL", "the check for another cluster is off")) << answer;
+  EXPECT_FALSE(says(answer, "note", "PostgreSQL", "former primary")) << answer;
   world.sql("revoke execute on function pg_walfile_name(pg_lsn) from public");
   answer = check(world, 0);
-  EXPECT_TRUE(says(answer, "note", "PostgreSQL", "the guard against an abandoned primary is off")) << answer;
+  EXPECT_TRUE(says(answer, "note", "PostgreSQL", "the check for a former primary is off")) << answer;
 }
 
 TEST_F(CheckTest, WhatIsNotReachableIsSaidAndTheRestIsStillLookedAt) {

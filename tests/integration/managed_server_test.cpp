@@ -18,9 +18,9 @@ TEST(ManagedServerTest, ForbiddenGuardsAreRefusedUnlessAccepted) {
 
   auto careful = world.relay();
   EXPECT_EQ(careful.wait(), 5) << careful.output();
-  EXPECT_NE(careful.output().find("allow_unguarded"), std::string::npos) << careful.output();
+  EXPECT_NE(careful.output().find("allow_unverified_server"), std::string::npos) << careful.output();
 
-  world.environment["OUTBOX_RELAY_POSTGRES_ALLOW_UNGUARDED"] = "true";
+  world.environment["OUTBOX_RELAY_POSTGRES_ALLOW_UNVERIFIED_SERVER"] = "true";
   auto relay = world.relay();
   world.settled();
   EXPECT_EQ(test::read_log(world.kafka().brokers(), {topic}, test::Isolation::read_committed).records.size(), 1U);

@@ -56,9 +56,9 @@ TEST_F(Privileges, AServerThatHidesItsIdentityNeedsLeave) {
   {
     auto relay = world.relay();
     EXPECT_EQ(relay.wait(), 5) << relay.output();
-    EXPECT_NE(relay.output().find("allow_unguarded"), std::string::npos) << relay.output();
+    EXPECT_NE(relay.output().find("allow_unverified_server"), std::string::npos) << relay.output();
   }
-  world.environment["OUTBOX_RELAY_POSTGRES_ALLOW_UNGUARDED"] = "true";
+  world.environment["OUTBOX_RELAY_POSTGRES_ALLOW_UNVERIFIED_SERVER"] = "true";
   deliver();
   EXPECT_EQ(world.value("select count(*) from outbox.batch where delivered_at is not null"), "1");
 }

@@ -5,7 +5,6 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
-#include <cstdlib>
 #include <fstream>
 #include <limits>
 #include <random>
@@ -15,7 +14,8 @@
 
 #include "relay/config/config.h"
 #include "relay/config/options.h"
-#include "relay/config/value.h"
+#include "relay/config/parse.h"
+#include "tests/support/generated_file.h"
 
 namespace outbox::config {
 namespace {
@@ -220,18 +220,8 @@ TEST(Reference, HelpFitsATerminal) {
   for (std::string line; std::getline(lines, line);) EXPECT_LE(line.size(), 100U) << line;
 }
 
-// With OUTBOX_REGENERATE set in the environment, writes the file instead.
-void expect_current(const std::string& file, const std::string& wanted) {
-  const std::string path = std::string(OUTBOX_SOURCE_DIR) + "/" + file;
-  if (std::getenv("OUTBOX_REGENERATE") != nullptr) std::ofstream(path, std::ios::binary) << wanted;
-  std::ostringstream found;
-  found << std::ifstream(path, std::ios::binary).rdbuf();
-  EXPECT_TRUE(found.str() == wanted) << file
-                                     << " is stale: run this test with OUTBOX_REGENERATE=1 and look at the difference";
-}
-
-TEST(GeneratedFiles, RelayTomlIsCurrent) { expect_current("config/relay.toml", annotated_toml()); }
-TEST(GeneratedFiles, ConfigurationMdIsCurrent) { expect_current("docs/configuration.md", reference_markdown()); }
+TEST(GeneratedFiles, RelayTomlIsCurrent) { test::expect_current("config/relay.toml", annotated_toml()); }
+TEST(GeneratedFiles, ConfigurationMdIsCurrent) { test::expect_current("docs/configuration.md", reference_markdown()); }
 
 }  // namespace
 }  // namespace outbox::config

@@ -82,7 +82,7 @@ TEST_F(ConfigSecretsTest, PasswordInTheDsnIsTakenFromTheEnvironmentButNotFromThe
     EXPECT_EQ(config->postgres.dsn.reveal(), dsn);
 
     const std::string text = mistakes({}, "[postgres]\ndsn = \"" + dsn + "\"\n");
-    EXPECT_TRUE(contains(text, "relay.toml:2:7: postgres.dsn: the value carries a password")) << text;
+    EXPECT_TRUE(contains(text, "relay.toml:2:7: postgres.dsn: the value contains a password")) << text;
     EXPECT_TRUE(contains(text, "postgres.password_file")) << text;
     EXPECT_FALSE(contains(text, "hunter2")) << text;
   }
@@ -110,7 +110,7 @@ TEST_F(ConfigSecretsTest, PasswordGivenTwiceIsAMistake) {
 
 TEST_F(ConfigSecretsTest, APasswordOfConsumersWhoseDatabaseIsNotNamedIsAMistake) {
   const Environment environment = {{"OUTBOX_RELAY_CONSUMER_PASSWORD_FILE", write("secret", "hunter2")}};
-  EXPECT_TRUE(contains(mistakes(environment), "consumer.password_file is given, and consumer.dsn is not"));
+  EXPECT_TRUE(contains(mistakes(environment), "consumer.password_file is set, and consumer.dsn is not"));
 }
 
 // Every way to get a value wrong that holds a secret, or stands where one was meant.
@@ -154,7 +154,7 @@ TEST_F(ConfigSecretsTest, EffectiveConfigurationShowsEveryValueButNoSecret) {
   EXPECT_FALSE(contains(text, "hunter")) << text;
   for (const char* line : {"dsn = \"***\"\n", "password_file = \"***\"\n", "name = \"main\"\n", "keep = \"90m\"\n",
                            "batch_bytes_max = \"8MiB\"\n", "prune_rows_per_second = 20000\n", "allow = [\"*\"]\n",
-                           "allow_unguarded = false\n", "progress_topic = \"outbox-progress.main\"\n",
+                           "allow_unverified_server = false\n", "progress_topic = \"outbox-progress.main\"\n",
                            "\"client.id\" = \"a\\\"b\"\n", "\"sasl.password\" = \"***\"\n"}) {
     EXPECT_TRUE(contains(text, line)) << line << text;
   }

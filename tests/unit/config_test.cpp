@@ -76,7 +76,7 @@ TEST_F(ConfigTest, FileWithOnlyTheRequiredOptionsHasTheDefaultsOfTheOthers) {
   EXPECT_EQ(config->postgres.dsn.reveal(), "host=db1 dbname=shop");
   EXPECT_TRUE(config->postgres.password.empty());
   EXPECT_EQ(config->postgres.pooler, "none");
-  EXPECT_FALSE(config->postgres.allow_unguarded);
+  EXPECT_FALSE(config->postgres.allow_unverified_server);
   EXPECT_EQ(config->kafka.brokers, std::vector<std::string>{"k1:9092"});
   EXPECT_EQ(config->kafka.progress_topic, "outbox-progress.main");
   EXPECT_EQ(config->topics.allow, std::vector<std::string>{"shop.*"});
@@ -119,12 +119,12 @@ TEST_F(ConfigTest, EnvironmentWinsOverTheFile) {
                                 {{"OUTBOX_RELAY_POLL_IDLE", "2s"},
                                  {"OUTBOX_RELAY_TOPICS_ALLOW", "*"},
                                  {"OUTBOX_RELAY_RELAY_MODE", "at-least-once"},
-                                 {"OUTBOX_RELAY_POSTGRES_ALLOW_UNGUARDED", "true"}});
+                                 {"OUTBOX_RELAY_POSTGRES_ALLOW_UNVERIFIED_SERVER", "true"}});
   ASSERT_TRUE(config) << config.error().text();
   EXPECT_EQ(config->poll.idle, 2s);
   EXPECT_EQ(config->topics.allow, std::vector<std::string>{"*"});
   EXPECT_EQ(config->relay.mode, Mode::at_least_once);
-  EXPECT_TRUE(config->postgres.allow_unguarded);
+  EXPECT_TRUE(config->postgres.allow_unverified_server);
   EXPECT_EQ(config->log.level, log::Level::debug);
 }
 
@@ -162,10 +162,10 @@ TEST_F(ConfigTest, AllMistakesAreReportedAtOnceWithTheirPlaces) {
       "relay.toml:8:10: topics.allow: \"a*b\" is not a name for a topic\nHINT: ",
       "relay.toml:10:8: poll.idle: a number without quotes where a duration belongs\nHINT: write it in quotes and with "
       "its unit: idle = \"20ms\"",
-      "relay.toml:12:22: delivery.batch_messages_max: 0 is out of range\nHINT: allowed is 1 to 1000000.",
+      "relay.toml:12:22: delivery.batch_messages_max: 0 is out of range\nHINT: the range is 1 to 1000000.",
       "relay.toml:13:19: delivery.batch_bytes_max: \"8 MiB\" has the unit \" MiB\", which does not exist\nHINT: ",
       "relay.toml:14:2: kafka.brokers is missing; it is required\nHINT: ",
-      "relay.toml:15:8: kafka.properties: \"acks\" belongs to the relay's protocol: a message counts as delivered",
+      "relay.toml:15:8: kafka.properties: \"acks\" is set by the relay: a message counts as delivered",
       "relay.toml:16:2: there is no section \"leese\"\nHINT: did you mean [lease]?",
       "OUTBOX_RELAY_LOG_LEVEL: log.level: \"loud\" is not one of the choices\nHINT: the choices are debug, info",
       "OUTBOX_RELAY_KAFKA_BROKER: no option has this name\nHINT: did you mean OUTBOX_RELAY_KAFKA_BROKERS?"};
@@ -281,7 +281,7 @@ TEST_F(ConfigTest, PropertiesOfTheProtocolAreRefusedWithTheReason) {
                            "log.queue",
                            "metadata.recovery.strategy"}) {
     const std::string text = mistakes_in_properties(std::string("\"") + name + "\" = 1");
-    EXPECT_TRUE(contains(text, std::string("\"") + name + "\" belongs to the relay's protocol: ")) << text;
+    EXPECT_TRUE(contains(text, std::string("\"") + name + "\" is set by the relay: ")) << text;
   }
   EXPECT_TRUE(contains(mistakes_in_properties("bootstrap.servers = \"k\""), "HINT: remove it, and set kafka.brokers."));
 }
@@ -290,7 +290,7 @@ TEST_F(ConfigTest, PropertiesThatLibrdkafkaRefusesAreMistakes) {
   EXPECT_TRUE(
       contains(mistakes_in_properties("compresion.type = \"lz4\""), "\"compresion.type\" is unknown to librdkafka"));
   EXPECT_TRUE(
-      contains(mistakes_in_properties("compression.type = \"lz5\""), "is not taken by librdkafka: Invalid value"));
+      contains(mistakes_in_properties("compression.type = \"lz5\""), "is not accepted by librdkafka: Invalid value"));
   EXPECT_TRUE(
       contains(mistakes_in_properties("debug = [\"all\"]"), "\"debug\" is a list where a single value belongs"));
   EXPECT_TRUE(contains(mistakes_in_properties("debug = \"all\"\n\"debug\" = \"eos\""), "relay.toml:9:1"));
