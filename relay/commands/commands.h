@@ -157,14 +157,14 @@ int replay(const Config& config, const ReplayOptions& options);
 //   5 a relay is active, and does it itself · 6 the lease was lost on the way
 int prune(const Config& config, bool dry_run);
 
-struct RebaseOptions {
+struct AdoptOptions {
   bool yes = false;        // without it, only says what would be done
   bool resend = false;     // the batch in doubt is sent again …
   bool delivered = false;  // … or was delivered
 };
 // Adopts a database that was copied, restored or upgraded.
 //   0 done, or nothing to do · 1 there is something to do, and --yes was not given · 5 a relay is active
-int rebase(const Config& config, const RebaseOptions& options);
+int adopt(const Config& config, const AdoptOptions& options);
 
 // Prints the configuration in force, without secrets.
 int config_show(const Config& config);

@@ -55,7 +55,7 @@ class CommandLine {
   void add_scheduled();
   void add_effects();
   void add_replay();
-  void add_rebase();
+  void add_adopt();
   void add_config();
   Result<Config> load() const {
     return config::load(file_.empty() ? std::nullopt : std::optional(file_), config::process_environment(), required_);
@@ -86,7 +86,7 @@ class CommandLine {
   EffectDecision effects_resolve_;
   ReplayOptions replay_;
   bool prune_dry_run_ = false;
-  RebaseOptions rebase_;
+  AdoptOptions adopt_;
   bool config_defaults_ = false;
   std::string config_check_;
 };
@@ -324,17 +324,17 @@ void CommandLine::add_replay() {
   add_record_options(command, replay_.why, replay_.by, replay_.json);
 }
 
-void CommandLine::add_rebase() {
+void CommandLine::add_adopt() {
   CLI::App* const command = add_configured(
-      app_, "rebase",
+      app_, "adopt",
       "Adopts a database that was copied, restored or upgraded, so that the relay can go on with it.\n"
       "Says what it found and what it would do; does it with --yes. Stop the relay first, also the one of the original database: it could "
       "not write to Kafka under this name any more. Needs the rights of the owner.",
       "0 done, or nothing to do, 1 something to do and no --yes, 2 usage or configuration, 3 PostgreSQL, 4 Kafka, 5 refused: a relay is active",
-      [this](const Config& c) { return rebase(c, rebase_); });
-  command->add_flag("--yes", rebase_.yes, "Do it.");
-  CLI::Option* const resend = command->add_flag("--resend", rebase_.resend, "Send the batch in doubt again: some of it may arrive twice.");
-  command->add_flag("--delivered", rebase_.delivered, "Take the batch in doubt for delivered: what was not is lost.")->excludes(resend);
+      [this](const Config& c) { return adopt(c, adopt_); });
+  command->add_flag("--yes", adopt_.yes, "Do it.");
+  CLI::Option* const resend = command->add_flag("--resend", adopt_.resend, "Send the batch in doubt again: some of it may arrive twice.");
+  command->add_flag("--delivered", adopt_.delivered, "Take the batch in doubt for delivered: what was not is lost.")->excludes(resend);
 }
 
 void CommandLine::add_config() {
@@ -400,7 +400,7 @@ CommandLine::CommandLine(std::function<void(Phase)> at_phase) {
       "0 done, 2 usage or configuration, 3 PostgreSQL, 5 refused: a relay is active, 6 a relay took the lease meanwhile",
       [this](const Config& c) { return prune(c, prune_dry_run_); });
   prune_command->add_flag("--dry-run", prune_dry_run_, "Only count what would be deleted.");
-  add_rebase();
+  add_adopt();
   add_config();
   CLI::App* const version_command =
       add(app_, "version", "Prints the versions of the program, its libraries, and the schemas that it works with.", "0 done, 2 usage");

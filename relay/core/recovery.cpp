@@ -43,7 +43,7 @@ std::optional<Error> foreign(const Identity& here, const std::optional<Progress>
                  "the progress record in Kafka was written from another database cluster (" +
                      std::to_string(there.cluster) + ", here " + std::to_string(here.cluster) + ")",
                  "two databases must not share a relay name; after a restore elsewhere run "
-                 "`outbox-relay rebase`"};
+                 "`outbox-relay adopt`"};
   }
   if (here.timeline != 0 && there.timeline > here.timeline && !SABOTAGED(no_timeline_fence)) {
     return Error{Fault::refused,

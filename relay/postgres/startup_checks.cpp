@@ -100,7 +100,7 @@ Result<void> check_sequence(PqxxSession& control) {
   if (!rows) return rows.error();
   if (!(*rows)[0][0].as<bool>()) {
     return refused("outbox.message_seq_seq is behind the newest message",
-                   "it was restored or reset: run `outbox-relay rebase`");
+                   "it was restored or reset: run `outbox-relay adopt`");
   }
   return {};
 }
@@ -139,12 +139,12 @@ Result<Identity> check_lineage(PqxxSession& control, const Options& options) {
   if (identity.cluster != 0 && !row[1].is_null() && row[1].as<std::int64_t>() != identity.cluster) {
     return refused(
         "this database was copied from another cluster: its transaction ids mean nothing here",
-        "run `outbox-relay rebase` with the relay stopped");
+        "run `outbox-relay adopt` with the relay stopped");
   }
   if (row[2].as<bool>() || row[3].as<bool>()) {
     return refused(
         "outbox.message or outbox.batch holds transaction ids from the future of this server",
-        "the data was restored from elsewhere: run `outbox-relay rebase` with the relay stopped");
+        "the data was restored from elsewhere: run `outbox-relay adopt` with the relay stopped");
   }
   return identity;
 }

@@ -199,14 +199,14 @@ void adopt_copy(Round& round) {
                    [&] { return world.value("select l.expires_at < clock_timestamp() from outbox.lease l") == "t"; });
   command({"run"}, 5);
   const bool in_doubt = world.value("select exists (select from outbox.batch b where b.delivered_at is null)") == "t";
-  const std::string found = command({"rebase"}, in_doubt ? 2 : 1);
-  std::vector<std::string> decision = {"rebase", "--yes"};
+  const std::string found = command({"adopt"}, in_doubt ? 2 : 1);
+  std::vector<std::string> decision = {"adopt", "--yes"};
   if (in_doubt) {
     const auto says = [&](const char* evidence) { return found.find(evidence) != std::string::npos; };
     const bool delivered = says(": Kafka has it");
     const bool exactly_once = round.session.options.mode == Mode::exactly_once;
     if (!delivered && !says(exactly_once ? ": Kafka does not have it" : ": Kafka may have some of it, or all")) {
-      round.broke(&Counts::exits, "rebase does not say what became of the batch in doubt: " + found);
+      round.broke(&Counts::exits, "adopt does not say what became of the batch in doubt: " + found);
     }
     decision.emplace_back(delivered ? "--delivered" : "--resend");
     round.note(std::string("a batch in doubt: ") + decision.back());

@@ -75,18 +75,18 @@ TEST_F(BadInputTest, ASequenceThatBreaksTheOrderOfKeys) {
 
 TEST_F(BadInputTest, ASequenceThatWentBack) {
   world.sql("alter sequence outbox.message_seq_seq restart with 1");
-  refused("behind the newest message", "rebase");
+  refused("behind the newest message", "adopt");
 }
 
 TEST_F(BadInputTest, AnotherCluster) {
   world.sql("update outbox.lease set cluster = 1");
-  refused("another cluster", "rebase");
+  refused("another cluster", "adopt");
 }
 
 TEST_F(BadInputTest, TransactionIdsFromTheFuture) {
   world.sql("alter table outbox.message drop constraint own_txid");
   world.sql("update outbox.message set txid = '999999999'");
-  refused("from the future", "rebase");
+  refused("from the future", "adopt");
 }
 
 TEST_F(BadInputTest, ASecondRelayName) {

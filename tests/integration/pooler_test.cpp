@@ -317,7 +317,7 @@ TEST(PoolerTest, ParkingAndEveryCommandWork) {
   world.environment["OUTBOX_RELAY_RELAY_NAME"] = world.name() + "-next";
   command({"init", "--kafka"});
   EXPECT_TRUE(contains(command({"check"}, 5), "belongs to the relay named"));
-  command({"rebase", "--yes"});
+  command({"adopt", "--yes"});
   test::write(world, topic, 5);
   world.deliver();
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// rebase: adopts a database that was copied, restored or upgraded. First the database, in one transaction; then the progress record,
+// adopt: adopts a database that was copied, restored or upgraded. First the database, in one transaction; then the progress record,
 // which also shuts out every older producer of this name. A crash in between leaves a database that the relay refuses, until this
 // command is run again.
-#include "relay/postgres/rebase.h"
+#include "relay/postgres/adopt.h"
 
 #include <poll.h>
 #include <signal.h>
@@ -22,17 +22,17 @@ namespace outbox {
 namespace {
 
 using postgres::Copy;
-using postgres::Lineage;
-using postgres::Settle;
+using postgres::CopyKind;
+using postgres::OperatorDecision;
 
 constexpr Millis kafka_patience{30'000};
 constexpr Millis record_is_readable_within{10'000};
 
 long long number(std::int64_t n) { return static_cast<long long>(n); }
 
-std::optional<Settle> settlement(const RebaseOptions& o) {
-  if (o.resend) return Settle::resend;
-  if (o.delivered) return Settle::delivered;
+std::optional<OperatorDecision> settlement(const AdoptOptions& o) {
+  if (o.resend) return OperatorDecision::resend;
+  if (o.delivered) return OperatorDecision::delivered;
   return std::nullopt;
 }
 
@@ -69,7 +69,7 @@ void describe(const Config& config, const Copy& copy, const std::optional<Progre
   std::printf("relay         %s%s\n", config.relay.name.c_str(), was.c_str());
   std::printf("cluster       %lld%s\n", number(copy.here.cluster),
               copy.cluster && *copy.cluster != copy.here.cluster ? (", was " + std::to_string(*copy.cluster)).c_str() : "");
-  if (copy.lineage == Lineage::physical) {
+  if (copy.kind == CopyKind::physical) {
     std::printf("transactions  have kept their ids: the position holds\n");
     std::printf("delivered     %lld messages\n", number(copy.delivered));
     std::printf("pending       %lld messages\n", number(copy.pending));
@@ -132,7 +132,7 @@ Result<void> write_progress(kafka::KafkaProducer& producer, const Bell& bell, Mo
   return await_progress(producer, bell, progress);
 }
 
-Result<int> carry_out(const Config& config, const RebaseOptions& o) {
+Result<int> carry_out(const Config& config, const AdoptOptions& o) {
   const auto in_postgres = postgres_options(config);
   const auto in_kafka = kafka_options(config);
   signal(SIGPIPE, SIG_IGN);  // a server that closes a connection is an error like others
@@ -154,8 +154,8 @@ Result<int> carry_out(const Config& config, const RebaseOptions& o) {
     return 0;
   }
   describe(config, *copy, *progress);
-  const auto settle = settlement(o);
-  if (copy->in_doubt() != nullptr && !settle) {
+  const auto decision = settlement(o);
+  if (copy->in_doubt() != nullptr && !decision) {
     return Error{Fault::usage, "batch " + std::to_string(copy->newest->number) + " is in doubt",
                  "say --resend, and some of it may arrive twice, or --delivered, and what was not is lost"};
   }
@@ -163,13 +163,13 @@ Result<int> carry_out(const Config& config, const RebaseOptions& o) {
     std::printf("nothing was changed; with --yes it is done\n");
     return exit_code(Fault::absent);
   }
-  const postgres::Beyond beyond = *progress ? postgres::Beyond{(*progress)->number, (*progress)->epoch} : postgres::Beyond{};
-  if (!copy->adopted || !copy->newest || (copy->in_doubt() != nullptr && settle == Settle::delivered)) {
-    if (auto r = postgres::adopt_copy(**control, in_postgres, *copy, settle, beyond); !r) return for_person(r.error(), "outbox_owner");
+  const postgres::HighWater high_water = *progress ? postgres::HighWater{(*progress)->number, (*progress)->epoch} : postgres::HighWater{};
+  if (!copy->adopted || !copy->newest || (copy->in_doubt() != nullptr && decision == OperatorDecision::delivered)) {
+    if (auto r = postgres::adopt_copy(**control, in_postgres, *copy, decision, high_water); !r) return for_person(r.error(), "outbox_owner");
     copy = postgres::inspect_copy(**control, in_postgres);
     if (!copy) return copy.error();
   }
-  if (auto r = write_progress(producer, bell, config.relay.mode, progress_of(*copy, beyond.number)); !r) {
+  if (auto r = write_progress(producer, bell, config.relay.mode, progress_of(*copy, high_water.number)); !r) {
     Error e = r.error();
     e.hint = "the database is adopted, Kafka is not told yet: run this command again";
     return e;
@@ -181,7 +181,7 @@ Result<int> carry_out(const Config& config, const RebaseOptions& o) {
 
 }  // namespace
 
-int rebase(const Config& config, const RebaseOptions& options) {
+int adopt(const Config& config, const AdoptOptions& options) {
   const auto code = carry_out(config, options);
   std::fflush(stdout);
   return code ? *code : report(code.error());

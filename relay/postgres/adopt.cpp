@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "relay/postgres/rebase.h"
+#include "relay/postgres/adopt.h"
 
 #include <algorithm>
 
@@ -57,7 +57,7 @@ std::string sent_by(const Batch& b) {
 // Whether message m was written by the application after a logical copy was made; also where the
 // constraint came back late.
 std::string since_copy(const Copy& copy) {
-  if (copy.lineage == Lineage::physical) return "false";
+  if (copy.kind == CopyKind::physical) return "false";
   return std::string("(age(m.xmin) < ") + made_last + " or (" + has_own_id + " and not " +
          shares_its_writer + "))";
 }
@@ -105,9 +105,9 @@ std::string plain(std::int64_t n) { return std::to_string(n); }
 
 // The messages that are to be sent are inserted once more, with ids and sequence numbers of this
 // server; everything else goes.
-void insert_anew(std::vector<std::string>& script, const Copy& copy, std::optional<Settle> settle) {
+void insert_again(std::vector<std::string>& script, const Copy& copy, std::optional<OperatorDecision> decision) {
   const std::string columns = "id, topic, key, payload, headers, dedup_key, created_at";
-  const bool resend = copy.in_doubt() != nullptr && settle == Settle::resend;
+  const bool resend = copy.in_doubt() != nullptr && decision == OperatorDecision::resend;
   if (resend && copy.newest->release) {  // its messages are older than any that is pending
     const std::string number = plain(copy.newest->number);
     script.push_back("insert into outbox.message (" + columns + ") select " + columns + " from (" +
@@ -138,7 +138,7 @@ std::string append_batch(const Copy& copy, const Options& options, std::int64_t 
                          std::int64_t epoch) {
   std::string position =
       quoted(Snapshot::nothing()) + ", " + quoted(Snapshot::nothing()) + ", null, 0, 0, true";
-  if (copy.lineage == Lineage::logical) {
+  if (copy.kind == CopyKind::logical) {
     position =
         "current_setting('outbox_relay.base')::pg_snapshot, "
         "current_setting('outbox_relay.base')::pg_snapshot, null, 0, 0, true";
@@ -150,7 +150,7 @@ std::string append_batch(const Copy& copy, const Options& options, std::int64_t 
                (b.bounds.exhausted ? "true" : "false");
   }
   // A stream batch where it begins a position, a release where it repeats one.
-  const char* const kind = copy.lineage == Lineage::physical && copy.newest ? "release" : "stream";
+  const char* const kind = copy.kind == CopyKind::physical && copy.newest ? "release" : "stream";
   return "insert into outbox.batch (number, epoch, token, kind, mode, base, upto, fresh_from, "
          "after_seq, upto_seq, exhausted, messages, bytes, "
          "delivered_at) select " +
@@ -184,12 +184,16 @@ Result<Copy> inspect_copy(PqxxSession& control, const Options& options) {
   copy.here = *identity;
   auto rows = control.run("looking at the outbox", std::string(R"(
     select l.cluster, l.relay, l.epoch, l.expires_at > clock_timestamp(), coalesce(l.holder, ''),
-           exists (select from outbox.message m where m.txid >= pg_snapshot_xmax(pg_current_snapshot()))
-             or exists (select from outbox.batch b where pg_snapshot_xmax(b.upto) > pg_snapshot_xmax(pg_current_snapshot())
-                        or pg_snapshot_xmax(b.base) > pg_snapshot_xmax(pg_current_snapshot())),
+           exists (select from outbox.message m
+                   where m.txid >= pg_snapshot_xmax(pg_current_snapshot()))
+             or exists (select from outbox.batch b
+                        where pg_snapshot_xmax(b.upto) > pg_snapshot_xmax(pg_current_snapshot())
+                           or pg_snapshot_xmax(b.base) > pg_snapshot_xmax(pg_current_snapshot())),
            )") + ids_are_kept() + R"(,
-           greatest((select max(m.seq) from outbox.message m), (select max(p.seq) from outbox.parked p), 0),
-           (select case when q.is_called then q.last_value else q.last_value - 1 end from outbox.message_seq_seq q),
+           greatest((select max(m.seq) from outbox.message m),
+                    (select max(p.seq) from outbox.parked p), 0),
+           (select case when q.is_called then q.last_value else q.last_value - 1 end
+            from outbox.message_seq_seq q),
            )" + made_last + R"( is not null
     from outbox.lease l)");
   if (!rows) return rows.error();
@@ -215,7 +219,7 @@ Result<Copy> inspect_copy(PqxxSession& control, const Options& options) {
                  "while no application writes: alter table outbox.message add constraint own_txid "
                  "check (txid = pg_current_xact_id()) not valid"};
   }
-  if ((another_cluster && !row[6].as<bool>()) || from_the_future) copy.lineage = Lineage::logical;
+  if ((another_cluster && !row[6].as<bool>()) || from_the_future) copy.kind = CopyKind::logical;
   copy.newest_seq = row[7].as<std::int64_t>();
   copy.sequence_behind = copy.newest_seq > row[8].as<std::int64_t>();
   copy.adopted = !another_cluster && !from_the_future && !copy.sequence_behind &&
@@ -226,15 +230,16 @@ Result<Copy> inspect_copy(PqxxSession& control, const Options& options) {
 }
 
 Result<void> adopt_copy(PqxxSession& control, const Options& options, const Copy& copy,
-                        std::optional<Settle> settle, Beyond beyond) {
-  CHECK(copy.in_doubt() == nullptr || settle);
+                        std::optional<OperatorDecision> decision, HighWater high_water) {
+  CHECK(copy.in_doubt() == nullptr || decision);
   auto owner = control.run("looking for the owner",
                            "select quote_ident(pg_get_userbyid(c.relowner)) from pg_class c where "
                            "c.oid = 'outbox.message'::regclass");
   if (!owner) return owner.error();
-  const std::int64_t number = std::max(copy.newest ? copy.newest->number : 0, beyond.number) + 1;
-  const std::int64_t epoch = std::max(copy.epoch, beyond.epoch) + 1;
-  const bool logical = copy.lineage == Lineage::logical;
+  const std::int64_t number =
+      std::max(copy.newest ? copy.newest->number : 0, high_water.number) + 1;
+  const std::int64_t epoch = std::max(copy.epoch, high_water.epoch) + 1;
+  const bool logical = copy.kind == CopyKind::logical;
 
   std::vector<std::string> script;
   // Before the transaction has an id: its own messages are then not in this snapshot, but in every
@@ -250,14 +255,14 @@ Result<void> adopt_copy(PqxxSession& control, const Options& options, const Copy
         "select setval('outbox.message_seq_seq', greatest(q.last_value, " + plain(copy.newest_seq) +
         ", (select max(m.seq) from outbox.message m), 1)) from outbox.message_seq_seq q");
   }
-  if (copy.in_doubt() != nullptr && settle == Settle::delivered) {
+  if (copy.in_doubt() != nullptr && decision == OperatorDecision::delivered) {
     script.push_back(
         "update outbox.batch b set delivered_at = clock_timestamp() where b.number = " +
         plain(copy.newest->number));
   }
-  if (logical) insert_anew(script, copy, settle);
+  if (logical) insert_again(script, copy, decision);
   // Physical, to be sent again: the batch in doubt stays the newest, and recovery sends it.
-  if (logical || copy.in_doubt() == nullptr || settle == Settle::delivered)
+  if (logical || copy.in_doubt() == nullptr || decision == OperatorDecision::delivered)
     script.push_back(append_batch(copy, options, number, epoch));
   script.push_back("update outbox.lease l set relay = '" + options.relay +
                    "', holder = null, expires_at = '-infinity', epoch = " + plain(epoch) +

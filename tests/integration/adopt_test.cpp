@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Adopting a copied database: by dump and restore into a server whose transaction ids are lower, or higher; by pg_upgrade; under
 // another name. Judged from Kafka: what the original had sent is not sent again, what it had not is.
-#include "relay/postgres/rebase.h"
+#include "relay/postgres/adopt.h"
 
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -31,9 +31,9 @@ ScratchPostgres old_server() {
   return ScratchPostgres();
 }
 
-class RebaseTest : public ::testing::Test {
+class AdoptTest : public ::testing::Test {
  protected:
-  RebaseTest() : from(old_server()), original(from), topic(original.topic("t", 2)) {
+  AdoptTest() : from(old_server()), original(from), topic(original.topic("t", 2)) {
     test::create_counters(original);
     original.environment["OUTBOX_RELAY_TOPICS_ALLOW"] = topic;
   }
@@ -75,26 +75,26 @@ class RebaseTest : public ::testing::Test {
     tx.commit();
   }
 
-  test::Finished rebase(World& world, const std::vector<std::string>& options, int code) {
-    std::vector<std::string> command = {"rebase"};
+  test::Finished run_adopt(World& world, const std::vector<std::string>& options, int code) {
+    std::vector<std::string> command = {"adopt"};
     command.insert(command.end(), options.begin(), options.end());
     auto done = world.command(command);
     EXPECT_EQ(done.code, code) << done.output;
     return done;
   }
 
-  // The relay refuses the copy, rebase says what there is, and with its consent the relay goes on.
-  void adopt(World& copy, const std::string& settlement, const std::string& evidence) {
+  // The relay refuses the copy, adopt says what there is, and with its consent the relay goes on.
+  void adopt_in_steps(World& copy, const std::string& settlement, const std::string& evidence) {
     const auto refused = copy.command({"run"});
     EXPECT_EQ(refused.code, 5) << refused.output;
-    EXPECT_NE(refused.output.find("rebase"), std::string::npos) << refused.output;
-    const std::string found = rebase(copy, {}, 2).output;
+    EXPECT_NE(refused.output.find("adopt"), std::string::npos) << refused.output;
+    const std::string found = run_adopt(copy, {}, 2).output;
     EXPECT_NE(found.find("is in doubt"), std::string::npos) << found;
     EXPECT_NE(found.find(evidence), std::string::npos) << found;
-    EXPECT_NE(rebase(copy, {settlement}, 1).output.find("nothing was changed"), std::string::npos);
+    EXPECT_NE(run_adopt(copy, {settlement}, 1).output.find("nothing was changed"), std::string::npos);
     EXPECT_EQ(copy.command({"run"}).code, 5);
-    rebase(copy, {settlement, "--yes"}, 0);
-    rebase(copy, {settlement, "--yes"}, 0);  // nothing is left to do
+    run_adopt(copy, {settlement, "--yes"}, 0);
+    run_adopt(copy, {settlement, "--yes"}, 0);  // nothing is left to do
     EXPECT_EQ(copy.deliver().find(" error "), std::string::npos);
   }
 
@@ -103,7 +103,7 @@ class RebaseTest : public ::testing::Test {
     const char* const old_programs = std::getenv("OUTBOX_UPGRADE_FROM");
     test::upgrade(from, to, old_programs != nullptr ? old_programs : "");
     World copy = original.moved_to(to);
-    adopt(copy, settlement, evidence);
+    adopt_in_steps(copy, settlement, evidence);
     expect_exactly_once();
     EXPECT_EQ(copy.value("select count(*) from outbox.message"), original.value("select count(*) from outbox.message"));
   }
@@ -121,7 +121,7 @@ class RebaseTest : public ::testing::Test {
   std::string topic;
 };
 
-TEST_F(RebaseTest, AfterDumpAndRestoreIntoAServerWithLowerTransactionIds) {
+TEST_F(AdoptTest, AfterDumpAndRestoreIntoAServerWithLowerTransactionIds) {
   original_ids = 5'000;
   live("opened");
   ScratchPostgres to;
@@ -129,7 +129,7 @@ TEST_F(RebaseTest, AfterDumpAndRestoreIntoAServerWithLowerTransactionIds) {
   World copy = original.moved_to(to);
   ASSERT_EQ(copy.value("select count(*) from outbox.message where txid >= pg_snapshot_xmax(pg_current_snapshot())"),
             original.value("select count(*) from outbox.message"));
-  adopt(copy, "--resend", "Kafka does not have it");
+  adopt_in_steps(copy, "--resend", "Kafka does not have it");
   expect_exactly_once();
   EXPECT_EQ(copy.value("select count(*) from outbox.parked where released_in is null"), "1");
   test::write(copy, topic, 10);
@@ -138,19 +138,19 @@ TEST_F(RebaseTest, AfterDumpAndRestoreIntoAServerWithLowerTransactionIds) {
 }
 
 // Without a transaction there is nothing that Kafka has or has not.
-TEST_F(RebaseTest, AtLeastOnceABatchInDoubtMayBeThere) {
+TEST_F(AdoptTest, AtLeastOnceABatchInDoubtMayBeThere) {
   original.environment["OUTBOX_RELAY_RELAY_MODE"] = "at-least-once";
   original_ids = 5'000;
   live("reported");
   ScratchPostgres to;
   dump_and_restore(to);
   World copy = original.moved_to(to);
-  adopt(copy, "--delivered", "Kafka may have some of it, or all");
+  adopt_in_steps(copy, "--delivered", "Kafka may have some of it, or all");
   expect_exactly_once();
 }
 
 // It is told to the relay by a progress record, for which an at-least-once relay never waits.
-TEST(RebaseAtLeastOnce, IsDoneWhenKafkaHasTheProgressRecord) {
+TEST(AdoptAtLeastOnce, IsDoneWhenKafkaHasTheProgressRecord) {
   World world(test::shared_postgres(), &test::shared_kafka_with_rights());
   world.environment["OUTBOX_RELAY_RELAY_MODE"] = "at-least-once";
   test::create_counters(world);
@@ -160,19 +160,20 @@ TEST(RebaseAtLeastOnce, IsDoneWhenKafkaHasTheProgressRecord) {
   ASSERT_EQ(world.command({"init", "--kafka"}).code, 0);
   const std::string progress = "outbox-progress." + world.name() + "-renamed";
   test::deny(world.kafka().brokers(), progress, test::Denied::write);
-  const auto untold = world.command({"rebase", "--yes"});
+  const auto untold = world.command({"adopt", "--yes"});
   EXPECT_EQ(untold.code, 4) << untold.output;
-  EXPECT_NE(untold.output.find("HINT: the database is adopted, Kafka is not told yet: run this command again"), std::string::npos) << untold.output;
+  EXPECT_NE(untold.output.find("HINT: the database is adopted, Kafka is not told yet: run this command again"), std::string::npos)
+      << untold.output;
   EXPECT_EQ(untold.output.find("start the relay"), std::string::npos) << untold.output;
   test::allow_again(world.kafka().brokers(), progress);
-  const auto told = world.command({"rebase", "--yes"});
+  const auto told = world.command({"adopt", "--yes"});
   EXPECT_EQ(told.code, 0) << told.output;
   test::write(world, world.topic("u"), 5);
   world.deliver();
 }
 
 // Where a batch is sent again, the record has the token of the one before it, as the original's has.
-TEST(RebaseAtLeastOnce, IsNotDoneByTheRecordOfTheOriginal) {
+TEST(AdoptAtLeastOnce, IsNotDoneByTheRecordOfTheOriginal) {
   ScratchPostgres from;
   World original(from, &test::shared_kafka_with_rights());
   original.environment["OUTBOX_RELAY_RELAY_MODE"] = "at-least-once";
@@ -190,14 +191,14 @@ TEST(RebaseAtLeastOnce, IsNotDoneByTheRecordOfTheOriginal) {
   World copy = original.moved_to(to);
   const std::string progress = "outbox-progress." + original.name();
   test::deny(copy.kafka().brokers(), progress, test::Denied::write);
-  const auto untold = copy.command({"rebase", "--resend", "--yes"});
+  const auto untold = copy.command({"adopt", "--resend", "--yes"});
   EXPECT_EQ(untold.code, 4) << untold.output;
   test::allow_again(copy.kafka().brokers(), progress);
-  EXPECT_EQ(copy.command({"rebase", "--resend", "--yes"}).code, 0);
+  EXPECT_EQ(copy.command({"adopt", "--resend", "--yes"}).code, 0);
   copy.deliver();
 }
 
-TEST_F(RebaseTest, AReleaseInDoubtIsSentAheadOfWhatWaitsBehindIt) {
+TEST_F(AdoptTest, AReleaseInDoubtIsSentAheadOfWhatWaitsBehindIt) {
   original_ids = 5'000;
   test::burn_ids(from, original_ids);
   original.environment["OUTBOX_RELAY_TOPICS_ALLOW"] = "nothing";
@@ -213,25 +214,25 @@ TEST_F(RebaseTest, AReleaseInDoubtIsSentAheadOfWhatWaitsBehindIt) {
   ScratchPostgres to;
   dump_and_restore(to);
   World copy = original.moved_to(to);
-  adopt(copy, "--resend", "Kafka does not have it");
+  adopt_in_steps(copy, "--resend", "Kafka does not have it");
   const auto verdict = test::judge(original, {topic});
   EXPECT_TRUE(verdict.exactly_once()) << verdict;
   EXPECT_EQ(verdict.parked, 0) << verdict;
   EXPECT_EQ(copy.value("select count(*) from outbox.parked"), "0");
 }
 
-TEST_F(RebaseTest, AfterDumpAndRestoreIntoAServerWithHigherTransactionIds) {
+TEST_F(AdoptTest, AfterDumpAndRestoreIntoAServerWithHigherTransactionIds) {
   live("confirmed");
   ScratchPostgres to;
   test::burn_ids(to, 20'000);
   dump_and_restore(to);
   World copy = original.moved_to(to);
   EXPECT_EQ(copy.value("select count(*) from outbox.message where txid >= pg_snapshot_xmax(pg_current_snapshot())"), "0");
-  adopt(copy, "--delivered", "Kafka has it");
+  adopt_in_steps(copy, "--delivered", "Kafka has it");
   expect_exactly_once();
 }
 
-TEST_F(RebaseTest, WhatWasWrittenSinceTheCopyIsSentBehindIt) {
+TEST_F(AdoptTest, WhatWasWrittenSinceTheCopyIsSentBehindIt) {
   original_ids = 5'000;
   live("opened");
   ScratchPostgres to;
@@ -239,49 +240,49 @@ TEST_F(RebaseTest, WhatWasWrittenSinceTheCopyIsSentBehindIt) {
   World copy = original.moved_to(to);
   for (int i = 0; i < 5; ++i) write_in_both(copy, 1'000 + i);
   for (World* world : {&copy, &original}) write_in_savepoint(*world, 1'001);
-  EXPECT_NE(rebase(copy, {"--resend"}, 1).output.find("6 of them written here"), std::string::npos);
-  adopt(copy, "--resend", "Kafka does not have it");
+  EXPECT_NE(run_adopt(copy, {"--resend"}, 1).output.find("6 of them written here"), std::string::npos);
+  adopt_in_steps(copy, "--resend", "Kafka does not have it");
   expect_exactly_once();
 }
 
-TEST_F(RebaseTest, ARestoredMessageWhoseIdIsByChanceThatOfTheRestoreIsNotSentAgain) {
+TEST_F(AdoptTest, ARestoredMessageWhoseIdIsByChanceThatOfTheRestoreIsNotSentAgain) {
   test::write(original, topic, 1'000);
   original.deliver();
   ScratchPostgres to;
   dump_and_restore(to);
   World copy = original.moved_to(to);
   ASSERT_NE(copy.value("select count(*) from outbox.message where txid::text = xmin::text"), "0");
-  rebase(copy, {"--yes"}, 0);
+  run_adopt(copy, {"--yes"}, 0);
   EXPECT_EQ(copy.deliver().find(" error "), std::string::npos);
   expect_exactly_once(0);
 }
 
 // As after logical replication, which the constraint does not let in.
-TEST_F(RebaseTest, WhereTheConstraintCameBackLateWhatWasWrittenBeforeItIsSent) {
+TEST_F(AdoptTest, WhereTheConstraintCameBackLateWhatWasWrittenBeforeItIsSent) {
   original_ids = 5'000;
   live("confirmed");
   ScratchPostgres to;
   dump_and_restore(to);
   World copy = original.moved_to(to);
   copy.sql("alter table outbox.message drop constraint own_txid");
-  EXPECT_NE(rebase(copy, {"--delivered", "--yes"}, 5).output.find("add constraint own_txid"), std::string::npos);
+  EXPECT_NE(run_adopt(copy, {"--delivered", "--yes"}, 5).output.find("add constraint own_txid"), std::string::npos);
   write_in_both(copy, 1'000);
   copy.sql("alter table outbox.message add constraint own_txid check (txid = pg_current_xact_id()) not valid");
-  adopt(copy, "--delivered", "Kafka has it");
+  adopt_in_steps(copy, "--delivered", "Kafka has it");
   expect_exactly_once();
 }
 
-TEST_F(RebaseTest, AfterPgUpgradeThePositionHoldsAndTheBatchInDoubtIsSentAgain) {
+TEST_F(AdoptTest, AfterPgUpgradeThePositionHoldsAndTheBatchInDoubtIsSentAgain) {
   live("opened");
   upgrade_and_adopt("--resend", "Kafka does not have it");
 }
 
-TEST_F(RebaseTest, AfterPgUpgradeABatchThatWasDeliveredIsNotSentAgain) {
+TEST_F(AdoptTest, AfterPgUpgradeABatchThatWasDeliveredIsNotSentAgain) {
   live("confirmed");
   upgrade_and_adopt("--delivered", "Kafka has it");
 }
 
-TEST_F(RebaseTest, ADatabaseThatBeganAnewTakesTheNameOver) {
+TEST_F(AdoptTest, ADatabaseThatBeganAnewTakesTheNameOver) {
   test::write(original, topic, 20);
   original.deliver();
   ScratchPostgres to;
@@ -289,29 +290,29 @@ TEST_F(RebaseTest, ADatabaseThatBeganAnewTakesTheNameOver) {
   World anew = original.moved_to(to);
   ASSERT_EQ(anew.command({"init"}).code, 0);
   EXPECT_EQ(anew.command({"run"}).code, 5);
-  rebase(anew, {}, 1);
-  rebase(anew, {"--yes"}, 0);
+  run_adopt(anew, {}, 1);
+  run_adopt(anew, {"--yes"}, 0);
   write_in_both(anew, 1'000);
   EXPECT_EQ(anew.deliver().find(" error "), std::string::npos);
   const auto verdict = test::judge(original, {topic});
   EXPECT_TRUE(verdict.exactly_once()) << verdict;
 }
 
-TEST_F(RebaseTest, AnotherNameForTheSameDatabase) {
+TEST_F(AdoptTest, AnotherNameForTheSameDatabase) {
   test::write(original, topic, 20);
   original.deliver();
   test::write(original, topic, 20);
   original.environment["OUTBOX_RELAY_RELAY_NAME"] = original.name() + "-renamed";
   ASSERT_EQ(original.command({"init", "--kafka"}).code, 0);
   EXPECT_EQ(original.command({"run"}).code, 5);
-  rebase(original, {}, 1);
-  rebase(original, {"--yes"}, 0);
+  run_adopt(original, {}, 1);
+  run_adopt(original, {"--yes"}, 0);
   original.deliver();
   const auto verdict = test::judge(original, {topic});
   EXPECT_TRUE(verdict.exactly_once()) << verdict;
 }
 
-TEST_F(RebaseTest, IsRunAgainWhenItDiedBeforeKafkaWasTold) {
+TEST_F(AdoptTest, IsRunAgainWhenItDiedBeforeKafkaWasTold) {
   original_ids = 5'000;
   live("opened");
   ScratchPostgres to;
@@ -323,22 +324,22 @@ TEST_F(RebaseTest, IsRunAgainWhenItDiedBeforeKafkaWasTold) {
   ASSERT_TRUE(control);
   const auto found = postgres::inspect_copy(**control, options);
   ASSERT_TRUE(found) << found.error().text();
-  ASSERT_TRUE(postgres::adopt_copy(**control, options, *found, postgres::Settle::resend, {}));
+  ASSERT_TRUE(postgres::adopt_copy(**control, options, *found, postgres::OperatorDecision::resend, {}));
   const auto refused = copy.command({"run"});
   EXPECT_EQ(refused.code, 5) << refused.output;
-  rebase(copy, {"--yes"}, 0);
+  run_adopt(copy, {"--yes"}, 0);
   copy.deliver();
   expect_exactly_once();
 }
 
-TEST_F(RebaseTest, IsRefusedWhileARelayIsActiveAndUnnecessaryWhereAllIsWell) {
+TEST_F(AdoptTest, IsRefusedWhileARelayIsActiveAndUnnecessaryWhereAllIsWell) {
   test::write(original, topic, 5);
   auto relay = original.relay();
   relay.says("to=streaming");
-  EXPECT_NE(rebase(original, {"--yes"}, 5).output.find("a relay holds the lease"), std::string::npos);
+  EXPECT_NE(run_adopt(original, {"--yes"}, 5).output.find("a relay holds the lease"), std::string::npos);
   relay.signal(SIGTERM);
   EXPECT_EQ(relay.wait(), 0);
-  EXPECT_NE(rebase(original, {"--yes"}, 0).output.find("nothing to do"), std::string::npos);
+  EXPECT_NE(run_adopt(original, {"--yes"}, 0).output.find("nothing to do"), std::string::npos);
 }
 
 }  // namespace
