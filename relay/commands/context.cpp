@@ -1,19 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "relay/base/escape.h"
 #include "relay/commands/context.h"
 
 #include <unistd.h>
 
-#include <cstdio>
-
+#include "relay/base/escape.h"
 #include "relay/base/uuid.h"
-#include "relay/commands/output.h"
 
 namespace outbox {
+namespace {
 
-static postgres::Pooler pooler_of(const Config& config) {
-  return config.postgres.pooler == "transaction" ? postgres::Pooler::transaction : postgres::Pooler::none;
+postgres::Pooler pooler_of(const Config& config) {
+  return config.postgres.pooler == "transaction" ? postgres::Pooler::transaction
+                                                 : postgres::Pooler::none;
 }
+
+Result<std::string> connection_of(const Config& config, const Secret& dsn, const Secret& password) {
+  return postgres::connection_string(dsn, password, "outbox-relay " + config.relay.name);
+}
+
+Result<std::unique_ptr<postgres::PqxxSession>> open_control_of(const Config& config, const Secret& dsn,
+                                                           const Secret& password,
+                                                           std::optional<Millis> limit) {
+  auto connection = connection_of(config, dsn, password);
+  if (!connection) return connection.error();
+  return postgres::PqxxSession::connect(*connection, limit, pooler_of(config));
+}
+
+}  // namespace
 
 postgres::Options postgres_options(const Config& config) {
   postgres::Options o;
@@ -34,7 +47,8 @@ postgres::Options postgres_options(const Config& config) {
 
 kafka::Options kafka_options(const Config& config) {
   kafka::Options o;
-  for (const auto& broker : config.kafka.brokers) o.brokers += (o.brokers.empty() ? "" : ",") + broker;
+  for (const auto& broker : config.kafka.brokers)
+    o.brokers += (o.brokers.empty() ? "" : ",") + broker;
   o.properties = config.kafka.properties;
   o.secret_properties = config.kafka.secret_properties;
   o.password = config.kafka.password;
@@ -50,23 +64,14 @@ kafka::Options kafka_options(const Config& config) {
   return o;
 }
 
-static Result<std::string> connection_of(const Config& config, const Secret& dsn, const Secret& password) {
-  return postgres::connection_string(dsn, password, "outbox-relay " + config.relay.name);
-}
-
-static Result<std::unique_ptr<postgres::PqxxSession>> open_control_of(const Config& config, const Secret& dsn, const Secret& password,
-                                                                  std::optional<Millis> limit) {
-  auto connection = connection_of(config, dsn, password);
-  if (!connection) return connection.error();
-  return postgres::PqxxSession::connect(*connection, limit, pooler_of(config));
-}
-
-Result<std::unique_ptr<postgres::PqxxSession>> open_control(const Config& config, std::optional<Millis> limit) {
+Result<std::unique_ptr<postgres::PqxxSession>> open_control(const Config& config,
+                                                        std::optional<Millis> limit) {
   return open_control_of(config, config.postgres.dsn, config.postgres.password, limit);
 }
 
 Result<std::unique_ptr<postgres::PqxxSession>> open_consumer_control(const Config& config) {
-  return open_control_of(config, config.consumer.dsn, config.consumer.password, command_statement_max);
+  return open_control_of(config, config.consumer.dsn, config.consumer.password,
+                         command_statement_max);
 }
 
 Result<std::unique_ptr<postgres::StreamSession>> open_session(const Config& config) {
@@ -79,22 +84,19 @@ Result<std::string> id_array(const std::vector<std::string>& ids) {
   std::string out = "{";
   for (const auto& id : ids) {
     if (!Uuid::parse(id)) {
-      return Error{Fault::usage, "\"" + escape(id) + "\" is no message id", "an id is a UUID of 36 characters, as the commands `list` print it"};
+      return Error{Fault::usage, "\"" + escape(id) + "\" is no message id",
+                   "an id is a UUID of 36 characters, as the `list` commands print it"};
     }
     out += (out.size() > 1 ? "," : "") + id;
   }
   return out + "}";
 }
 
-int report(const Error& error) {
-  std::fprintf(stderr, "outbox-relay: %s\n", error.text().c_str());
-  return exit_code(error.fault);
-}
-
 std::string holder_name() {
   char host[256] = "unknown";
   gethostname(host, sizeof host - 1);
-  static const std::string name = std::string(host) + ":" + std::to_string(getpid()) + ":" + Uuid::random().text().substr(0, 8);
+  static const std::string name =
+      std::string(host) + ":" + std::to_string(getpid()) + ":" + Uuid::random().text().substr(0, 8);
   return name;
 }
 

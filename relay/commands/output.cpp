@@ -9,10 +9,10 @@
 
 namespace outbox {
 
-Json json_answer() { return Json{{"schema", 1}}; }
+Json json_answer() { return Json::object({{"schema", 1}}); }
 
 void print_json(const Json& answer, bool one_line) {
-  std::puts(answer.dump(one_line ? -1 : 2, ' ', false, Json::error_handler_t::replace).c_str());
+  std::puts((one_line ? answer.dump() : answer.dump_indented()).c_str());
   std::fflush(stdout);
 }
 
@@ -20,11 +20,30 @@ std::string utc(const std::string& column) {
   return "to_char(" + column + " at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')";
 }
 
-Json text_or_null(const pqxx::field& field) { return field.is_null() ? Json() : Json(field.c_str()); }
-Json integer_or_null(const pqxx::field& field) { return field.is_null() ? Json() : Json(field.as<std::int64_t>()); }
-Json number_or_null(const pqxx::field& field) { return field.is_null() ? Json() : Json(field.as<double>()); }
+Json text_or_null(const pqxx::field& field) {
+  return field.is_null() ? Json() : Json(field.c_str());
+}
 
-std::string shown(const pqxx::field& field) { return field.is_null() ? "-" : escape(field.c_str()); }
+Json integer_or_null(const pqxx::field& field) {
+  return field.is_null() ? Json() : Json(field.as<std::int64_t>());
+}
+
+Json number_or_null(const pqxx::field& field) {
+  return field.is_null() ? Json() : Json(field.as<double>());
+}
+
+std::string shown(const pqxx::field& field) {
+  return field.is_null() ? "-" : escape(field.c_str());
+}
+
+std::string shown(const Json& value) {
+  if (value.is_null()) return "-";
+  return value.is_text() ? escape(value.text()) : value.dump();
+}
+
+void print_field(const char* label, const std::string& value) {
+  std::printf("  %-12s%s\n", label, value.c_str());
+}
 
 void add_bytes(Json& j, const std::string& name, const pqxx::field& hex) {
   if (hex.is_null()) {
@@ -39,7 +58,7 @@ void add_bytes(Json& j, const std::string& name, const pqxx::field& hex) {
 
 std::string shown_bytes(const Json& j, const std::string& name) {
   if (j[name].is_null()) return "-";
-  const std::string text = j[name].get<std::string>();
+  const std::string& text = j[name].text();
   return j[name + "_encoding"] == "hex" ? "\\x" + text : escape(text, Escape::lines);
 }
 
@@ -52,12 +71,13 @@ std::string shown_seconds(double seconds) {
   return out;
 }
 
-Error for_person(Error error, const char* role) {
+Error for_operator(Error error, const char* role) {
   const std::string name = role;
   if (error.what.find("permission denied") != std::string::npos) {
     error.hint = "grant the role " + name + " to your login";
   } else if (!name.starts_with("outbox_") && error.fault == Fault::refused) {
-    error.hint = "run `outbox-relay init --schema " + name.substr(0, name.find('_')) + "` in this database, or see consumer.dsn";
+    error.hint = "run `outbox-relay init --schema " + name.substr(0, name.find('_')) +
+                 "` in this database, or see consumer.dsn";
   }
   return error;
 }

@@ -1,24 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-// How commands print what they found: JSON for programs, lines for people.
+// The output of commands: JSON for programs, lines for operators.
 #pragma once
 
-#include <nlohmann/json.hpp>
 #include <pqxx/pqxx>
 #include <string>
 
 #include "relay/base/error.h"
+#include "relay/commands/json.h"
 
 namespace outbox {
-
-using Json = nlohmann::ordered_json;
 
 // The beginning of every JSON answer: {"schema": 1}.
 Json json_answer();
 
-// Prints `answer` and a newline to standard output. Bytes that are no UTF-8 are replaced.
+// Prints `answer` and a newline to standard output.
 void print_json(const Json& answer, bool one_line = false);
 
-// SQL that gives the timestamptz `column` as text, in UTC by ISO 8601; null stays null.
+// SQL for the timestamptz `column` as text, in UTC by ISO 8601; null stays null.
 std::string utc(const std::string& column);
 
 // The value as text or number, or null.
@@ -26,18 +24,23 @@ Json text_or_null(const pqxx::field& field);
 Json integer_or_null(const pqxx::field& field);
 Json number_or_null(const pqxx::field& field);
 
-// The value for a person, "-" for null; what could confuse a terminal is escaped.
+// The value for an operator, "-" for null; control characters are escaped.
 std::string shown(const pqxx::field& field);
+std::string shown(const Json& value);
 
-// Adds `name` as text where the bytes are UTF-8, otherwise as hexadecimal digits; `name`_encoding tells which.
+// Prints "  label       value", the line format of one object.
+void print_field(const char* label, const std::string& value);
+
+// Adds `name` as text if the bytes are UTF-8, otherwise as hexadecimal digits; `name`_encoding says
+// which.
 void add_bytes(Json& j, const std::string& name, const pqxx::field& hex);
-// What add_bytes() added, for a person.
+// What add_bytes() added, for an operator.
 std::string shown_bytes(const Json& j, const std::string& name);
 
-// What a person reads of a duration in seconds: "12 s", "3 min", "5.2 h".
+// A duration in seconds for an operator: "12 s", "3 min", "5.2 h".
 std::string shown_seconds(double seconds);
 
-// The same error, but where a right is missing, with the remedy for a person's login instead of the relay's.
-Error for_person(Error error, const char* role);
+// The same error; if a privilege is missing, with the hint for an operator's login.
+Error for_operator(Error error, const char* role);
 
 }  // namespace outbox

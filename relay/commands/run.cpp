@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// run: the relay itself.
 #include <spdlog/fmt/ranges.h>
 
 #include "relay/base/log.h"
@@ -6,6 +7,7 @@
 #include "relay/commands/context.h"
 #include "relay/commands/wakeup.h"
 #include "relay/config/reload.h"
+#include "relay/core/loop.h"
 #include "relay/kafka/admin.h"
 #include "relay/kafka/producer.h"
 #include "relay/postgres/database.h"
@@ -17,8 +19,9 @@
 namespace outbox {
 namespace {
 
-// One life of the loop and of everything below it.
-Result<void> run_once(const Config& config, const std::string& holder, PollWakeup& wakeup, const std::function<void(Phase)>& at_phase) {
+// One run of the loop, with everything that it needs.
+Result<void> run_once(const Config& config, const std::string& holder, PollWakeup& wakeup,
+                      const std::function<void(Phase)>& at_phase) {
   postgres::Options in_postgres = postgres_options(config);
   in_postgres.holder = holder;
   const kafka::Options in_kafka = kafka_options(config);
@@ -26,8 +29,11 @@ Result<void> run_once(const Config& config, const std::string& holder, PollWakeu
   postgres::PgReader reader(in_postgres, database);
   postgres::PgJournal journal(in_postgres, database);
   postgres::PgLease lease(in_postgres, database);
-  postgres::PgMaintenance maintenance(in_postgres, {config.retention.keep, config.retention.prune_rows_per_second},
-                            [&](const auto& topics) { return kafka::topics_that_exist(in_kafka, topics, Deadline(Millis{5'000})); });
+  postgres::PgMaintenance maintenance(
+      in_postgres, {config.retention.keep, config.retention.prune_rows_per_second},
+      [&](const auto& topics) {
+        return kafka::topics_that_exist(in_kafka, topics, Deadline(Millis{5'000}));
+      });
   kafka::KafkaProducer producer(in_kafka, wakeup.kafka_fd());
   wakeup.watch_postgres([&] { return database.fd(); });
 
@@ -38,42 +44,74 @@ Result<void> run_once(const Config& config, const std::string& holder, PollWakeu
   options.poll_idle = config.poll.idle;
   options.stop_on_lost_progress = config.delivery.on_lost_progress == OnLostProgress::stop;
   options.at_phase = at_phase;
-  auto ended = Loop({database, reader, journal, lease, producer, maintenance, wakeup}, std::move(options)).run();
+  auto ended = Loop({database, reader, journal, lease, producer, maintenance, wakeup}, std::move(options))
+                   .run();
   wakeup.watch_postgres([] { return -1; });
   return ended;
 }
 
-// Takes what can be taken of the configuration as it is now; true if that is a reason to begin anew.
-bool reload(Config& config, const std::function<Result<Config>()>& read_again) {
-  auto fresh = read_again();
-  if (!fresh) {
-    log::event(log::Level::error, "reload_refused", {{"reason", fresh.error().text()}});
+// Applies the reloadable options of the configuration as it is now; true if the loop must restart.
+bool reload(Config& config, const Invocation& invocation) {
+  auto next = invocation.load();
+  if (!next) {
+    log::event(log::Level::error, "reload_refused", {{"reason", next.error().text()}});
     return false;
   }
-  auto taken = config::reloaded(config, std::move(*fresh));
+  auto taken = config::reloaded(config, std::move(*next));
   log::event(taken.ignored.empty() ? log::Level::info : log::Level::warn, "reloaded",
-             {{"changed", fmt::format("{}", fmt::join(taken.changed, " "))}, {"needs_restart", fmt::format("{}", fmt::join(taken.ignored, " "))}});
+             {{"changed", fmt::format("{}", fmt::join(taken.changed, " "))},
+              {"needs_restart", fmt::format("{}", fmt::join(taken.ignored, " "))}});
   config = std::move(taken.config);
   log::set_level(config.log.level);
   return !taken.changed.empty();
 }
 
-}  // namespace
-
-int run(Config config, const std::function<Result<Config>()>& read_again, const std::function<void(Phase)>& at_phase) {
+int run(const Invocation& invocation, const std::function<void(Phase)>& at_phase) {
+  auto loaded = invocation.load();
+  if (!loaded) return report(loaded.error());
+  Config config = std::move(*loaded);
   PollWakeup wakeup;  // first: threads inherit its signal mask
   log::start(config.log.format, config.log.level);
   const std::string holder = holder_name();
-  log::event(log::Level::info, "starting", {{"relay", config.relay.name}, {"version", OUTBOX_VERSION},
-                                            {"mode", to_string(config.relay.mode)}, {"holder", holder}});
-  wakeup.on_reload([&] { return reload(config, read_again); });
+  log::event(log::Level::info, "starting",
+             {{"relay", config.relay.name},
+              {"version", OUTBOX_VERSION},
+              {"mode", to_string(config.relay.mode)},
+              {"holder", holder}});
+  wakeup.on_reload([&] { return reload(config, invocation); });
   while (true) {
-    const Config running = config;  // reload() changes the other while this one is in use
+    const Config running = config;  // reload() changes the other one meanwhile
     const auto ended = run_once(running, holder, wakeup, at_phase);
     if (!ended) return report(ended.error());
     if (!wakeup.restart_requested()) return 0;
     wakeup.restarting();
   }
+}
+
+}  // namespace
+
+Command run_command(std::function<void(Phase)> at_phase) {
+  return {
+      .name = "run",
+      .summary = "Runs the relay until SIGTERM or SIGINT.",
+      .details =
+          "On SIGTERM or SIGINT it delivers the batch in flight and releases the lease. On SIGHUP "
+          "it reads the "
+          "configuration again, finishes the batch in flight, and continues with the new values of "
+          "the reloadable options. Of "
+          "several instances for one outbox, one is active and the others stand by. While "
+          "PostgreSQL or Kafka "
+          "is not available, it retries.",
+      .exit_codes = {{0, "stopped by a signal"},
+                     usage_code,
+                     {5, "refused, because a guarantee could not be kept"}},
+      .reference = R"(
+[Configuration](configuration.md) says which options are reloadable.
+)",
+      .examples = {{"run --config /etc/outbox-relay/relay.toml",
+                    "Runs the relay with this configuration."}},
+      .run = [at_phase = std::move(at_phase)](const Invocation& i) { return run(i, at_phase); },
+  };
 }
 
 }  // namespace outbox

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// status: how far the relay is, as the database shows it.
+// status: the progress of the relay, as the database shows it.
 #include <signal.h>
 #include <unistd.h>
 
 #include <cstdio>
+#include <memory>
 
-#include "relay/base/escape.h"
 #include "relay/commands/commands.h"
 #include "relay/commands/context.h"
 #include "relay/commands/output.h"
@@ -15,37 +15,53 @@ namespace {
 
 constexpr Millis answer_within{20'000};
 
-// One statement, so that all figures belong to one moment. Pending is everything visible that the newest batch does not cover:
-// rows of transactions that were running in its position, and rows of later ones, both along the index (txid, seq).
+struct StatusOptions {
+  bool json = false;
+  bool watch = false;  // every second, until SIGINT or SIGTERM
+};
+
+// One statement, so that all figures belong to one moment. Pending is everything visible that the
+// newest batch does not cover: rows of transactions that were running in its position, and rows of
+// later ones, both along the index (txid, seq).
 std::string status_sql() {
   return R"(
   with newest as materialized (
-    select b.base, b.upto, b.upto_seq, b.exhausted from outbox.batch b order by b.number desc limit 1),
+    select b.base, b.upto, b.upto_seq, b.exhausted
+    from outbox.batch b order by b.number desc limit 1),
   place as materialized (
-    select case when n.exhausted then n.upto else n.base end as base, case when not n.exhausted then n.upto end as upto,
-           n.upto_seq from newest n
+    select case when n.exhausted then n.upto else n.base end as base,
+           case when not n.exhausted then n.upto end as upto, n.upto_seq
+    from newest n
     union all select '3:3:'::pg_snapshot, null, 0 where not exists (select from newest)),
   pending as materialized (
     select count(*) as messages, min(u.seq) as first_seq
     from place p cross join lateral (
-      select m.seq + 0 as seq, m.txid from pg_snapshot_xip(p.base) as x(id) join outbox.message m on m.txid = x.id
+      select m.seq + 0 as seq, m.txid
+      from pg_snapshot_xip(p.base) as x(id) join outbox.message m on m.txid = x.id
       union all
       select m.seq + 0, m.txid from outbox.message m where m.txid >= pg_snapshot_xmax(p.base)) u
     where p.upto is null or not pg_visible_in_snapshot(u.txid, p.upto) or u.seq > p.upto_seq),
   open_batch as materialized (
-    select b.number, b.epoch, b.opened_at, b.messages from outbox.batch b where b.delivered_at is null
+    select b.number, b.epoch, b.opened_at, b.messages from outbox.batch b
+    where b.delivered_at is null
     order by b.number desc limit 1),
   holder as materialized (
-    select l.relay, l.holder, l.epoch, l.holder is not null and l.expires_at > clock_timestamp() as held,
-           case when isfinite(l.expires_at) then extract(epoch from l.expires_at - clock_timestamp()) end as expires_in
+    select l.relay, l.holder, l.epoch,
+           l.holder is not null and l.expires_at > clock_timestamp() as held,
+           case when isfinite(l.expires_at)
+                then extract(epoch from l.expires_at - clock_timestamp()) end as expires_in
     from outbox.lease l)
   select h.relay, h.holder, h.epoch, h.held, h.expires_in, p.messages,
-         (select extract(epoch from clock_timestamp() - m.created_at) from outbox.message m where m.seq = p.first_seq),
-         o.number, )" + utc("o.opened_at") + R"(, o.messages, h.held and h.epoch = o.epoch,
-         (select )" + utc("b.delivered_at") + R"( from outbox.batch b where b.delivered_at is not null
+         (select extract(epoch from clock_timestamp() - m.created_at)
+          from outbox.message m where m.seq = p.first_seq),
+         o.number, )" +
+         utc("o.opened_at") + R"(, o.messages, h.held and h.epoch = o.epoch,
+         (select )" +
+         utc("b.delivered_at") + R"( from outbox.batch b where b.delivered_at is not null
           order by b.number desc limit 1),
          (select jsonb_object_agg(k.error_class, k.messages)::text from (
-            select q.error_class, count(*) as messages from outbox.parked q where q.released_in is null
+            select q.error_class, count(*) as messages from outbox.parked q
+            where q.released_in is null
             group by q.error_class) k),
          (select count(s.id) from outbox.scheduled s)
   from holder h cross join pending p left join open_batch o on true)";
@@ -53,19 +69,22 @@ std::string status_sql() {
 
 Result<Json> look(postgres::PqxxSession& control) {
   auto rows = control.run("looking at the outbox", status_sql());
-  if (!rows) return for_person(rows.error(), "outbox_observer");
-  if (rows->empty()) return Error{Fault::refused, "outbox.lease has no row", "run `outbox-relay init` in this database"};
+  if (!rows) return for_operator(rows.error(), "outbox_observer");
+  if (rows->empty())
+    return Error{Fault::refused, "outbox.lease has no row",
+                 "run `outbox-relay init` in this database"};
   const auto row = (*rows)[0];
   const bool held = row[3].as<bool>();
   const auto pending = row[5].as<std::int64_t>();
   const Json batch = row[7].is_null() ? Json()
-                                      : Json{{"number", row[7].as<std::int64_t>()},
-                                             {"opened_at", row[8].c_str()},
-                                             {"messages", row[9].as<std::int64_t>()}};
+                                      : Json::object({{"number", row[7].as<std::int64_t>()},
+                                                      {"opened_at", row[8].c_str()},
+                                                      {"messages", row[9].as<std::int64_t>()}});
   const bool sending = !batch.is_null() && row[10].as<bool>();
-  const Json parked = row[12].is_null() ? Json::object() : Json::parse(row[12].c_str());
+  const Json parked =
+      row[12].is_null() ? Json::object() : Json::parse(row[12].c_str()).value_or(Json::object());
   std::int64_t parked_total = 0;
-  for (const auto& [error_class, messages] : parked.items()) parked_total += messages.get<std::int64_t>();
+  for (const auto& [error_class, messages] : parked.members()) parked_total += messages.integer();
 
   Json j = json_answer();
   j["relay"] = text_or_null(row[0]);
@@ -86,30 +105,33 @@ Result<Json> look(postgres::PqxxSession& control) {
 
 std::string batch_line(const Json& batch) {
   if (batch.is_null()) return "none";
-  return "batch " + batch["number"].dump() + ", " + batch["messages"].dump() + " messages, opened " +
-         batch["opened_at"].get<std::string>();
+  return "batch " + shown(batch["number"]) + ", " + shown(batch["messages"]) +
+         " messages, opened " + shown(batch["opened_at"]);
 }
 
-std::string text_of(const Json& value) { return value.is_null() ? "-" : escape(value.get<std::string>()); }
-
 void print_lines(const Json& s) {
-  const auto line = [](const char* name, const std::string& value) { std::printf("%-14s%s\n", name, value.c_str()); };
-  line("relay", text_of(s["relay"]));
-  line("state", s["state"].get<std::string>());
-  line("pending", s["pending"].dump() + (s["oldest_pending_seconds"].is_null()
-                                              ? ""
-                                              : ", oldest " + shown_seconds(s["oldest_pending_seconds"].get<double>())));
+  const auto line = [](const char* name, const std::string& value) {
+    std::printf("%-14s%s\n", name, value.c_str());
+  };
+  line("relay", shown(s["relay"]));
+  line("state", shown(s["state"]));
+  line("pending", s["pending"].dump() +
+                      (s["oldest_pending_seconds"].is_null()
+                           ? ""
+                           : ", oldest " + shown_seconds(s["oldest_pending_seconds"].number())));
   line("sending", batch_line(s["batch_sending"]));
   line("in doubt", batch_line(s["batch_in_doubt"]));
-  line("last delivery", text_of(s["last_delivered_at"]));
+  line("last delivery", shown(s["last_delivered_at"]));
   std::string lease = "free";
   if (!s["lease_holder"].is_null()) {
-    lease = text_of(s["lease_holder"]) + ", expires in " + shown_seconds(s["lease_expires_in_seconds"].get<double>());
+    lease = shown(s["lease_holder"]) + ", expires in " +
+            shown_seconds(s["lease_expires_in_seconds"].number());
   }
   line("lease", lease + ", epoch " + s["epoch"].dump());
   std::string parked = s["parked_total"].dump();
-  for (const auto& [error_class, messages] : s["parked"].items()) {
-    parked += (parked.find('(') == std::string::npos ? " (" : ", ") + messages.dump() + " " + error_class;
+  for (const auto& [error_class, messages] : s["parked"].members()) {
+    parked +=
+        (parked.find('(') == std::string::npos ? " (" : ", ") + messages.dump() + " " + error_class;
   }
   line("parked", parked + (s["parked"].empty() ? "" : ")"));
   line("scheduled", s["scheduled"].dump());
@@ -123,7 +145,7 @@ void print_status(const Json& status, const StatusOptions& options) {
   if (options.watch && isatty(STDOUT_FILENO) == 0) std::puts("");
 }
 
-// Goes on through outages: whoever watches wants to see them end.
+// Continues during outages, so that the operator sees them end.
 int watch(const Config& config, const StatusOptions& options) {
   sigset_t stop;
   sigemptyset(&stop);
@@ -151,8 +173,6 @@ int watch(const Config& config, const StatusOptions& options) {
   return 0;
 }
 
-}  // namespace
-
 int status(const Config& config, const StatusOptions& options) {
   if (options.watch) return watch(config, options);
   auto control = open_control(config, answer_within);
@@ -161,6 +181,39 @@ int status(const Config& config, const StatusOptions& options) {
   if (!status) return report(status.error());
   print_status(*status, options);
   return 0;
+}
+
+constexpr std::string_view reference = R"(
+JSON: `relay`; `state` (`no relay`, `idle`, `streaming`); `pending` and `oldest_pending_seconds` of
+the messages that are in no batch; `batch_sending` and `batch_in_doubt`, each with `number`,
+`opened_at` and `messages`; `last_delivered_at`; `lease_holder`, `epoch`,
+`lease_expires_in_seconds`; `parked` (by error class) and `parked_total`, of the messages that are
+not released; `scheduled`.
+)";
+
+}  // namespace
+
+Command status_command() {
+  const auto options = std::make_shared<StatusOptions>();
+  return {
+      .name = "status",
+      .summary =
+          "Shows the progress of the relay: pending messages, the oldest of them, the batch in "
+          "doubt, the lease, parked and "
+          "scheduled messages.",
+      .details = "It reads the database only, and needs the role outbox_observer.",
+      .options = {{.name = "--json",
+                   .value = &options->json,
+                   .text = "Print JSON; with --watch, one line each time."},
+                  {.name = "--watch",
+                   .value = &options->watch,
+                   .text = "Print the status every second, until SIGINT."}},
+      .exit_codes = {done_code, usage_code, postgres_code, right_missing_code},
+      .reference = reference,
+      .examples = {{"status", "Prints the status once."},
+                   {"status --watch --json", "Prints a JSON line every second."}},
+      .run = with_config([options](const Config& config) { return status(config, *options); }),
+  };
 }
 
 }  // namespace outbox

@@ -41,7 +41,8 @@ void PollWakeup::wait(std::chrono::microseconds at_most) {
   if ((fds[0].revents & POLLIN) != 0) {
     signalfd_siginfo info;
     bool reload = false;
-    while (read(signals_, &info, sizeof info) == sizeof info) (info.ssi_signo == SIGHUP ? reload : stop_) = true;
+    while (read(signals_, &info, sizeof info) == sizeof info)
+      (info.ssi_signo == SIGHUP ? reload : stop_) = true;
     if (reload && !stop_ && reload_()) restart_ = true;
   }
 }

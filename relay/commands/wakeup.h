@@ -7,7 +7,8 @@
 
 namespace outbox {
 
-// Waits in one poll() for PostgreSQL, Kafka and signals. SIGTERM and SIGINT ask the process to end, SIGHUP to reload.
+// Waits in one poll() for PostgreSQL, Kafka and signals. SIGTERM and SIGINT ask the process to end,
+// SIGHUP to reload.
 //
 // Must be made before any other thread starts: it blocks those signals, and threads inherit that.
 class PollWakeup : public Poller {
@@ -22,9 +23,9 @@ class PollWakeup : public Poller {
   // Gives the socket on which PostgreSQL is expected to answer, or -1.
   void watch_postgres(std::function<int()> fd) { postgres_ = std::move(fd); }
 
-  // Called at SIGHUP, by the thread that waits: whether the loop should begin anew.
+  // Called at SIGHUP, by the thread that waits. Returns whether the loop must restart.
   void on_reload(std::function<bool()> reload) { reload_ = std::move(reload); }
-  // The loop has ended and is about to begin anew.
+  // The loop has ended and is about to restart.
   void restarting() { restart_ = false; }
 
   Clock::time_point now() const override { return Clock::now(); }

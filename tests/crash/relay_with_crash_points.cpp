@@ -7,6 +7,7 @@
 #include <string>
 
 #include "relay/commands/commands.h"
+#include "relay/core/loop.h"
 
 namespace {
 

@@ -145,7 +145,7 @@ TEST_F(AdoptTest, AtLeastOnceABatchInDoubtMayBeThere) {
   ScratchPostgres to;
   dump_and_restore(to);
   World copy = original.moved_to(to);
-  adopt_in_steps(copy, "--delivered", "Kafka may have some of it, or all");
+  adopt_in_steps(copy, "--delivered", "Kafka may have a part of it, or all of it");
   expect_exactly_once();
 }
 
@@ -162,7 +162,7 @@ TEST(AdoptAtLeastOnce, IsDoneWhenKafkaHasTheProgressRecord) {
   test::deny(world.kafka().brokers(), progress, test::Denied::write);
   const auto untold = world.command({"adopt", "--yes"});
   EXPECT_EQ(untold.code, 4) << untold.output;
-  EXPECT_NE(untold.output.find("HINT: the database is adopted, Kafka is not told yet: run this command again"), std::string::npos)
+  EXPECT_NE(untold.output.find("HINT: the database is adopted, the progress record is not written: run this command again"), std::string::npos)
       << untold.output;
   EXPECT_EQ(untold.output.find("start the relay"), std::string::npos) << untold.output;
   test::allow_again(world.kafka().brokers(), progress);

@@ -187,7 +187,7 @@ TEST_F(CommandsTest, ConfigAndVersionTellWhatTheyKnow) {
   const std::string wrong = expect(2, {"config", "--check", file});
   EXPECT_TRUE(contains(wrong, ":2:") && contains(wrong, "HINT: ")) << wrong;
   std::ofstream(file) << "[poll]\nidle = \"7ms\"\n";
-  EXPECT_TRUE(contains(expect(0, {"config", "--check", file}), "no mistakes"));
+  EXPECT_TRUE(contains(expect(0, {"config", "--check", file}), "no errors"));
   EXPECT_TRUE(contains(expect(0, {"config", "--config", file}), "idle = \"7ms\""));
   EXPECT_TRUE(contains(expect(2, {"status", "--config", file + ".gone"}), file + ".gone"));
   const json version = expect_json(0, {"version", "--json"});

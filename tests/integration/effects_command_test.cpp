@@ -58,7 +58,7 @@ TEST_F(EffectsCommand, ListsThoseOfWhichNobodyKnows) {
 
   const auto text = world.command({"effects", "list"});
   EXPECT_EQ(text.code, 0);
-  EXPECT_NE(text.output.find("an operator has to decide: `outbox-relay effects resolve " + lost + "`"), std::string::npos) << text.output;
+  EXPECT_NE(text.output.find("an operator must decide: `outbox-relay effects resolve " + lost + "`"), std::string::npos) << text.output;
 }
 
 TEST_F(EffectsCommand, ShowsTheEvidence) {

@@ -121,7 +121,7 @@ TEST_F(TraceTest, ABatchInDoubtIsExplainedAndLookedForInKafka) {
   json found = trace_one(lost);
   EXPECT_EQ(found["state"], "in_doubt");
   EXPECT_EQ(found["kafka"]["verdict"], "absent") << found;
-  EXPECT_TRUE(contains(found["explanation"], "sends the batch again only if Kafka has not got it")) << found;
+  EXPECT_TRUE(contains(found["explanation"], "sends the batch again only if Kafka does not have it")) << found;
   world.deliver();
   const std::string kept = put();
   crash("confirmed");

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+// parked discard: parked messages are never sent.
+#include "relay/commands/commands.h"
+#include "relay/commands/parked_decision.h"
+
+namespace outbox {
+namespace {
+
+constexpr std::string_view reference = R"(
+Selection of messages, replacement of decisions and JSON are as for `parked release`.
+)";
+
+}  // namespace
+
+Command parked_discard_command() {
+  return parked_decision_command(
+      {
+          .name = "parked discard",
+          .summary = "Decides that parked messages are never sent.",
+          .details =
+              "They stay in outbox.parked, with the decision, until retention deletes them. "
+              "Messages that only wait for one of them (key_blocked) are sent. Needs the role "
+              "outbox_operator.",
+          .reference = reference,
+          .examples = {{"parked discard --topic test --why \"test data\" --dry-run",
+                        "Counts the messages."}},
+      },
+      {"discard", "discarded"});
+}
+
+}  // namespace outbox
