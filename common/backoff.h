@@ -7,7 +7,7 @@
 #include <optional>
 #include <random>
 
-namespace outbox {
+namespace outbox::common {
 
 // How long to wait before the next attempt: twice as long each time, up to a limit.
 //
@@ -54,4 +54,4 @@ class Backoff {
   std::optional<std::minstd_rand> random_;
 };
 
-}  // namespace outbox
+}  // namespace outbox::common

@@ -3,8 +3,8 @@
 
 #include <charconv>
 
-#include "client/consumer/text.h"
-#include "relay/base/names.h"
+#include "client/consumer/sanitize_utf8.h"
+#include "common/names.h"
 
 namespace outbox::consumer {
 namespace {
@@ -45,8 +45,8 @@ bool read_time(const rd_kafka_message_t& message, Record& record) {
 
 std::string fault_of_key(const std::optional<std::string_view>& key) {
   if (!key || key->empty()) return "the record has no header dedup-key";
-  if (key->size() > dedup_key_bytes_max) return "the header dedup-key has " + std::to_string(key->size()) + " bytes, more than 1,024";
-  if (!is_text(*key)) return "the header dedup-key is no UTF-8, or has a zero byte";
+  if (key->size() > common::dedup_key_bytes_max) return "the header dedup-key has " + std::to_string(key->size()) + " bytes, more than 1,024";
+  if (!common::is_text(*key)) return "the header dedup-key is no UTF-8, or has a zero byte";
   return {};
 }
 

@@ -4,7 +4,7 @@
 #include <atomic>
 #include <stdexcept>
 
-#include "client/consumer/course.h"
+#include "client/consumer/consumer_loop.h"
 #include "client/consumer/properties.h"
 
 namespace outbox {
@@ -26,17 +26,17 @@ class Consumer::Impl {
       std::atomic<bool>& running;
       ~Ended() { running = false; }
     } const ended{running_};
-    consumer::Course course(options_, handler_, figures_, events_, std::move(stop));
-    while (!course.over()) course.step();
+    consumer::ConsumerLoop loop(options_, handler_, stats_, events_, std::move(stop));
+    while (!loop.over()) loop.step();
   }
 
-  ConsumerStats stats() const { return figures_.snapshot(); }
+  ConsumerStats stats() const { return stats_.snapshot(); }
 
  private:
   ConsumerOptions options_;
   const BatchHandler handler_;
   consumer::Events events_;
-  consumer::Figures figures_;
+  consumer::StatsCounter stats_;
   std::atomic<bool> running_{false};
 };
 

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <array>
 
-#include "relay/base/names.h"
+#include "common/names.h"
 
 namespace outbox::consumer {
 namespace {
@@ -85,7 +85,7 @@ Conf make_conf(const ConsumerOptions& o) {
   set(conf.get(), "reconnect.backoff.max.ms", "2000");
   set_fetch_pause(conf.get());
   for (const auto& [name, value] : o.properties) {
-    const auto found = std::find_if(owned.begin(), owned.end(), [&](const auto& p) { return matches_pattern(p.name, name); });
+    const auto found = std::find_if(owned.begin(), owned.end(), [&](const auto& p) { return common::matches_pattern(p.name, name); });
     if (found != owned.end()) {
       throw ConsumerSetupError("properties: \"" + name + "\" belongs to the consumer: " + std::string(found->reason) + ". HINT: remove it");
     }

@@ -5,7 +5,7 @@
 #include <array>
 
 #include "client/consumer/properties.h"
-#include "relay/base/check.h"
+#include "common/check.h"
 
 namespace outbox::consumer {
 namespace {
@@ -25,7 +25,7 @@ Client make_client(Conf conf) {
 
 }  // namespace
 
-Source::Source(const ConsumerOptions& options, Events& events) : events_(events) {
+RecordSource::RecordSource(const ConsumerOptions& options, Events& events) : events_(events) {
   Conf conf = make_conf(options);
   rd_kafka_conf_set_opaque(conf.get(), this);
   rd_kafka_conf_set_rebalance_cb(conf.get(), &on_rebalance);
@@ -43,7 +43,7 @@ Source::Source(const ConsumerOptions& options, Events& events) : events_(events)
   group_thread_ = std::jthread([this](std::stop_token stop) { serve_group(std::move(stop)); });
 }
 
-Source::~Source() {
+RecordSource::~RecordSource() {
   if (!group_thread_.joinable()) return;
   group_thread_.request_stop();
   group_thread_.join();
@@ -59,7 +59,7 @@ Source::~Source() {
 
 // --- The thread of run() --------------------------------------------------------------------------------------------------
 
-Batch Source::poll(int messages_max, std::chrono::milliseconds wait) {
+Batch RecordSource::poll(int messages_max, std::chrono::milliseconds wait) {
   if (rd_kafka_fatal_error(client_.get(), nullptr, 0) != RD_KAFKA_RESP_ERR_NO_ERROR) {
     std::array<char, 512> why{};
     rd_kafka_fatal_error(client_.get(), why.data(), why.size());
@@ -83,34 +83,34 @@ Batch Source::poll(int messages_max, std::chrono::milliseconds wait) {
   return batch;
 }
 
-void Source::handled(const Batch& batch) {
+void RecordSource::handled(const Batch& batch) {
   for (const Record& record : batch.records) offsets_.handled(record);
 }
 
 // The answer comes to on_commit(). Refused for a partition that is no longer ours, or lost on its way, it harms nothing.
-void Source::commit() {
+void RecordSource::commit() {
   committed_at_ = Clock::now();
   if (const Partitions list = offsets_.uncommitted()) rd_kafka_commit(client_.get(), list.get(), 1);
 }
 
-void Source::look_at_error(const rd_kafka_message_t& message) {
+void RecordSource::look_at_error(const rd_kafka_message_t& message) {
   {
     const std::lock_guard lock(mutex_);
     auto& told_at = told_at_[message.err];
     if (told_at != Clock::time_point{} && Clock::now() - told_at < same_trouble_interval) return;
     told_at = Clock::now();
   }
-  events_.tell(Level::warn, "kafka_trouble", {{"topic", message.rkt != nullptr ? rd_kafka_topic_name(message.rkt) : ""},
+  events_.emit(Level::warn, "kafka_trouble", {{"topic", message.rkt != nullptr ? rd_kafka_topic_name(message.rkt) : ""},
                                               {"code", rd_kafka_err2name(message.err)}, {"error", rd_kafka_message_errstr(&message)}});
 }
 
-void Source::reachable(bool is) {
-  if (reachable_.exchange(is) != is) events_.tell(is ? Level::info : Level::warn, is ? "kafka_back" : "kafka_away");
+void RecordSource::reachable(bool is) {
+  if (reachable_.exchange(is) != is) events_.emit(is ? Level::info : Level::warn, is ? "kafka_back" : "kafka_away");
 }
 
 // --- The group's thread ---------------------------------------------------------------------------------------------------
 
-void Source::serve_group(std::stop_token stop) {
+void RecordSource::serve_group(std::stop_token stop) {
   while (!stop.stop_requested()) {
     const Message message(rd_kafka_consumer_poll(client_.get(), group_poll_ms));
     if (!message) continue;
@@ -119,14 +119,14 @@ void Source::serve_group(std::stop_token stop) {
   }
 }
 
-void Source::on_rebalance(rd_kafka_t*, rd_kafka_resp_err_t code, rd_kafka_topic_partition_list_t* partitions, void* self) {
-  auto& source = *static_cast<Source*>(self);
+void RecordSource::on_rebalance(rd_kafka_t*, rd_kafka_resp_err_t code, rd_kafka_topic_partition_list_t* partitions, void* self) {
+  auto& source = *static_cast<RecordSource*>(self);
   if (code == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS) source.assign(partitions);
   else source.revoke(partitions);
 }
 
 // The way to our queue comes first: what is fetched before it was laid would go to the group's own.
-void Source::assign(const rd_kafka_topic_partition_list_t* partitions) {
+void RecordSource::assign(const rd_kafka_topic_partition_list_t* partitions) {
   for (int i = 0; i < partitions->cnt; ++i) {
     const Queue queue(rd_kafka_queue_get_partition(client_.get(), partitions->elems[i].topic, partitions->elems[i].partition));
     rd_kafka_queue_forward(queue.get(), records_.get());
@@ -135,33 +135,33 @@ void Source::assign(const rd_kafka_topic_partition_list_t* partitions) {
   offsets_.assigned(*partitions);
   reachable(true);
   const KafkaError error(rd_kafka_incremental_assign(client_.get(), partitions));
-  if (error) events_.tell(Level::warn, "kafka_trouble", {{"error", rd_kafka_error_string(error.get())}});
-  else if (partitions->cnt > 0) events_.tell(Level::info, "partitions_assigned", {{"count", std::to_string(partitions->cnt)}});
+  if (error) events_.emit(Level::warn, "kafka_trouble", {{"error", rd_kafka_error_string(error.get())}});
+  else if (partitions->cnt > 0) events_.emit(Level::info, "partitions_assigned", {{"count", std::to_string(partitions->cnt)}});
 }
 
 // Kafka is told of what is handled before it gives the partitions away. A batch in hand is finished; its offsets are not ours to
 // commit then, and the next owner meets duplicates. Partitions can be lost as well, without notice: when a commit of the generation
 // before arrives after a rebalance, Kafka sends the member back to the start. It is no trouble of ours, for the same reason.
-void Source::revoke(const rd_kafka_topic_partition_list_t* partitions) {
+void RecordSource::revoke(const rd_kafka_topic_partition_list_t* partitions) {
   if (const Partitions list = offsets_.uncommitted()) rd_kafka_commit(client_.get(), list.get(), 1);
   offsets_.revoked(*partitions);
   const bool lost = rd_kafka_assignment_lost(client_.get()) != 0;
   const KafkaError error(rd_kafka_incremental_unassign(client_.get(), partitions));
-  if (error) events_.tell(Level::warn, "kafka_trouble", {{"error", rd_kafka_error_string(error.get())}});
-  events_.tell(Level::info, lost ? "partitions_lost" : "partitions_revoked", {{"count", std::to_string(partitions->cnt)}});
+  if (error) events_.emit(Level::warn, "kafka_trouble", {{"error", rd_kafka_error_string(error.get())}});
+  events_.emit(Level::info, lost ? "partitions_lost" : "partitions_revoked", {{"count", std::to_string(partitions->cnt)}});
 }
 
-void Source::on_commit(rd_kafka_t*, rd_kafka_resp_err_t code, rd_kafka_topic_partition_list_t* partitions, void* self) {
-  if (code == RD_KAFKA_RESP_ERR_NO_ERROR && partitions != nullptr) static_cast<Source*>(self)->offsets_.committed(*partitions);
+void RecordSource::on_commit(rd_kafka_t*, rd_kafka_resp_err_t code, rd_kafka_topic_partition_list_t* partitions, void* self) {
+  if (code == RD_KAFKA_RESP_ERR_NO_ERROR && partitions != nullptr) static_cast<RecordSource*>(self)->offsets_.committed(*partitions);
 }
 
-void Source::on_error(rd_kafka_t*, int code, const char*, void* self) {
-  if (code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) static_cast<Source*>(self)->reachable(false);
+void RecordSource::on_error(rd_kafka_t*, int code, const char*, void* self) {
+  if (code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) static_cast<RecordSource*>(self)->reachable(false);
 }
 
-void Source::on_log(const rd_kafka_t* client, int, const char* facility, const char* text) {
-  if (auto* self = static_cast<Source*>(rd_kafka_opaque(client))) {
-    self->events_.tell(Level::debug, "librdkafka", {{"facility", facility}, {"text", text}});
+void RecordSource::on_log(const rd_kafka_t* client, int, const char* facility, const char* text) {
+  if (auto* self = static_cast<RecordSource*>(rd_kafka_opaque(client))) {
+    self->events_.emit(Level::debug, "librdkafka", {{"facility", facility}, {"text", text}});
   }
 }
 

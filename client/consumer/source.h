@@ -6,7 +6,7 @@
 
 #include "client/consumer/batch.h"
 #include "client/consumer/offsets.h"
-#include "client/consumer/telling.h"
+#include "client/consumer/events.h"
 
 namespace outbox::consumer {
 
@@ -17,14 +17,14 @@ namespace outbox::consumer {
 // paused: librdkafka stops fetching when that queue is full.
 //
 // Used by one thread.
-class Source {
+class RecordSource {
  public:
   // Throws ConsumerSetupError if the options are wrong. `events` outlives it.
-  Source(const ConsumerOptions& options, Events& events);
+  RecordSource(const ConsumerOptions& options, Events& events);
   // Commits what is handled and leaves the group.
-  ~Source();
-  Source(const Source&) = delete;
-  Source& operator=(const Source&) = delete;
+  ~RecordSource();
+  RecordSource(const RecordSource&) = delete;
+  RecordSource& operator=(const RecordSource&) = delete;
 
   // The records that are there; waits for the first of them. Throws ConsumerSetupError when Kafka refuses for good.
   Batch poll(int messages_max, std::chrono::milliseconds wait);

@@ -7,8 +7,8 @@
 #include <string_view>
 #include <utility>
 
-#include "client/effects/http.h"
-#include "relay/base/hex.h"
+#include "client/effects/http_exchange.h"
+#include "common/hex.h"
 
 namespace outbox {
 inline namespace v1 {
@@ -100,7 +100,7 @@ std::string percent_encoded(const std::string& text) {
     if (std::string_view("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~").find(c) != std::string_view::npos) {
       out += c;
     } else {
-      out += "%" + hex(std::string_view(&c, 1));
+      out += "%" + common::hex(std::string_view(&c, 1));
     }
   }
   return out;
@@ -149,8 +149,8 @@ Outcome HttpProvider::call(const Request& request, Deadline deadline) {
   return outcome;
 }
 
-Outcome HttpProvider::ask(const Request& request, Deadline deadline) {
-  if (!can_ask()) return Provider::ask(request, deadline);
+Outcome HttpProvider::lookup(const Request& request, Deadline deadline) {
+  if (!supports_lookup()) return Provider::lookup(request, deadline);
   std::string path = options_.lookup_path;
   const std::string key = percent_encoded(request.provider_key);
   for (std::size_t at = 0; (at = path.find("{key}", at)) != std::string::npos; at += key.size()) path.replace(at, 5, key);

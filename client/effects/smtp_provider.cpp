@@ -9,14 +9,14 @@
 #include <vector>
 
 #include "client/effects/digest.h"
-#include "client/effects/transfer.h"
-#include "relay/base/hex.h"
+#include "client/effects/curl_request.h"
+#include "common/hex.h"
 
 namespace outbox {
 inline namespace v1 {
 namespace {
 
-using effects::Transfer;
+using effects::CurlRequest;
 
 constexpr std::size_t message_id_digits = 32;
 constexpr std::size_t queue_id_bytes_max = 200;
@@ -91,7 +91,7 @@ bool has_message_id(std::string_view message) {
 }
 
 // A message that can be sent, or `fault`.
-struct Letter {
+struct MailMessage {
   std::string fault{};
   std::string from{};
   std::vector<std::string> to{};
@@ -99,8 +99,8 @@ struct Letter {
   std::string text{};
 };
 
-Letter letter_of(const Request& request, const SmtpOptions& options) {
-  Letter letter;
+MailMessage letter_of(const Request& request, const SmtpOptions& options) {
+  MailMessage letter;
   const auto target = [&](const char* name) { return request.target.contains(name) ? request.target.at(name) : std::string(); };
   letter.from = request.target.contains("from") ? trimmed(target("from")) : options.from;
   if (!valid_address(letter.from)) return {"target from is no address. HINT: use the bare form, shop@example.com"};
@@ -122,7 +122,7 @@ Letter letter_of(const Request& request, const SmtpOptions& options) {
     return {"the message begins with a blank, which would make it a part of the Message-ID. HINT: begin with a header field"};
   }
   const std::string domain = options.message_id_domain.empty() ? letter.from.substr(letter.from.rfind('@') + 1) : options.message_id_domain;
-  letter.message_id = "<" + hex(effects::sha256(request.provider_key)).substr(0, message_id_digits) + "@" + domain + ">";
+  letter.message_id = "<" + common::hex(effects::sha256(request.provider_key)).substr(0, message_id_digits) + "@" + domain + ">";
   letter.text.insert(0, "Message-ID: " + letter.message_id + "\r\n");
   return letter;
 }
@@ -130,7 +130,7 @@ Letter letter_of(const Request& request, const SmtpOptions& options) {
 // Follows the dialogue: which reply answers the newest command, and whether the dot was written.
 class Dialogue {
  public:
-  Dialogue(Transfer& transfer, std::string_view text) : transfer_(transfer), text_(text) {}
+  Dialogue(CurlRequest& transfer, std::string_view text) : request_(transfer), text_(text) {}
 
   // libcurl asks for more of the text once it has written what it was given, and writes the dot when there is no more. The
   // dot itself is not in sight: libcurl 7.88 does not show it, newer ones may hold text back and write it with it. So from here on
@@ -175,14 +175,14 @@ class Dialogue {
     if (complete_) forget();
     while (!line.empty() && (line.back() == '\r' || line.back() == '\n')) line.remove_suffix(1);
     const bool has_code = line.size() >= 3 && line.find_first_not_of("0123456789") >= 3;
-    if (reply_.size() < Transfer::body_bytes_max) (reply_ += line) += '\n';
+    if (reply_.size() < CurlRequest::body_bytes_max) (reply_ += line) += '\n';
     last_line_ = line.size() > 4 ? line.substr(4) : "";
     if (!has_code || (line.size() > 3 && line[3] != ' ')) return;
     code_ = (line[0] - '0') * 100 + (line[1] - '0') * 10 + (line[2] - '0');
     complete_ = true;
     over_ = dot_ || (about_message_ && code_ >= 400);
     // Or libcurl would wait for the answer to its QUIT, for as long as two minutes, whatever the deadline.
-    if (over_) transfer_.stop_listening();
+    if (over_) request_.stop_listening();
   }
 
   void forget() {
@@ -192,7 +192,7 @@ class Dialogue {
     complete_ = false;
   }
 
-  Transfer& transfer_;
+  CurlRequest& request_;
   std::string_view text_;
   std::string reply_;
   std::string last_line_;
@@ -223,7 +223,7 @@ Answer answer_of_reply(int code, bool about_message) {
   return wants_login || !about_message ? Answer::unauthorized : Answer::refused;
 }
 
-Outcome outcome_of(const Dialogue& dialogue, const Transfer& transfer, CURLcode code, const Letter& letter) {
+Outcome outcome_of(const Dialogue& dialogue, const CurlRequest& transfer, CURLcode code, const MailMessage& letter) {
   Outcome outcome;
   outcome.status = dialogue.code();
   outcome.response = effects::beginning_of(dialogue.text());
@@ -255,9 +255,9 @@ SmtpProvider::SmtpProvider(SmtpOptions options) : options_(checked(std::move(opt
 SmtpProvider::~SmtpProvider() = default;
 
 Outcome SmtpProvider::call(const Request& request, Deadline deadline) {
-  const Letter letter = letter_of(request, options_);
+  const MailMessage letter = letter_of(request, options_);
   if (!letter.fault.empty()) return effects::refused_unsent(letter.fault);
-  Transfer transfer({options_.url, "smtp,smtps", options_.ca_file, options_.connect_timeout});
+  CurlRequest transfer({options_.url, "smtp,smtps", options_.ca_file, options_.connect_timeout});
   Dialogue dialogue(transfer, letter.text);
   transfer.watch([&](curl_infotype kind, std::string_view bytes) { dialogue.see(kind, bytes); });
   if (!options_.username.empty()) {

@@ -5,8 +5,8 @@
 #include <utility>
 
 #include "client/effects/digest.h"
-#include "client/effects/http.h"
-#include "relay/base/hex.h"
+#include "client/effects/http_exchange.h"
+#include "common/hex.h"
 
 namespace outbox {
 inline namespace v1 {
@@ -45,7 +45,7 @@ Whose whose(const HttpExchange& head, std::string_view body) {
   if (!checksum.empty() && checksum.find('-') == std::string::npos) {
     return checksum == effects::base64(effects::sha256(body)) ? Whose::ours : Whose::another;
   }
-  const std::string digits = hex(effects::md5(body));
+  const std::string digits = common::hex(effects::md5(body));
   if (!digits.empty() && head.header("ETag") == '"' + digits + '"') return Whose::ours;
   return Whose::unknown;
 }
@@ -127,8 +127,8 @@ Outcome UploadProvider::call(const Request& request, Deadline deadline) {
   return outcome;
 }
 
-Outcome UploadProvider::ask(const Request& request, Deadline deadline) {
-  if (!can_ask()) return Provider::ask(request, deadline);
+Outcome UploadProvider::lookup(const Request& request, Deadline deadline) {
+  if (!supports_lookup()) return Provider::lookup(request, deadline);
   Outcome outcome;
   if (outcome.error = fault_of(request); !outcome.error.empty()) return outcome;
   Looked looked = look(request, options_, deadline);

@@ -22,7 +22,7 @@ void plan_charge(pqxx::dbtransaction& tx, const outbox::Record& record) {
   if (cents <= 0) throw outbox::Poison("an order of " + std::to_string(cents) + " cents cannot be charged");
   const std::string number = order.at("order").dump();
   const std::string key(record.dedup_key);
-  outbox::plan(tx, {.provider = bank,
+  outbox::effect::plan(tx, {.provider = bank,
                     .effect_key = key,
                     .target = {{"path", "/charges"}},
                     .body = nlohmann::json{{"amount", cents}, {"currency", "eur"}, {"reference", "order " + number}}.dump(),
@@ -33,9 +33,9 @@ void plan_charge(pqxx::dbtransaction& tx, const outbox::Record& record) {
 // The bank keeps idempotency keys for a day and can be asked about them. What neither resolves waits for a person.
 outbox::EffectWorkerOptions::Account account(const toml::table& config, const std::string& api_key) {
   return {bank,
-          outbox::ProviderSettings{.on_doubt = outbox::OnDoubt::hold,
-                                   .key_window = std::chrono::hours(24),
-                                   .can_ask = true,
+          outbox::ProviderSettings{.in_doubt_policy = outbox::InDoubtPolicy::hold,
+                                   .idempotency_window = std::chrono::hours(24),
+                                   .supports_lookup = true,
                                    .claim_ttl = std::chrono::seconds(config.at_path("bank.claim_ttl_seconds").value_or(30))},
           std::make_unique<outbox::HttpProvider>(outbox::HttpOptions{.base_url = required(config, "bank.url"),
                                                                      .headers = {{"Authorization", "Bearer " + api_key}},

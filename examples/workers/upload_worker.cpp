@@ -18,7 +18,7 @@ constexpr const char* store = "store";
 void plan_upload(pqxx::dbtransaction& tx, const outbox::Record& record, const std::string& url) {
   const std::string number = nlohmann::json::parse(record.payload.value_or("")).at("order").dump();
   const std::string key(record.dedup_key);
-  outbox::plan(tx, {.provider = store,
+  outbox::effect::plan(tx, {.provider = store,
                     .effect_key = key,
                     .target = {{"url", url + "/receipts/" + key + ".json"}, {"content-type", "application/json"}},
                     .body = std::string(*record.payload),
@@ -28,9 +28,9 @@ void plan_upload(pqxx::dbtransaction& tx, const outbox::Record& record, const st
 
 outbox::EffectWorkerOptions::Account account(const toml::table& config) {
   return {store,
-          outbox::ProviderSettings{.on_doubt = outbox::OnDoubt::hold,
-                                   .key_window = std::chrono::hours(24 * 365),
-                                   .can_ask = true,
+          outbox::ProviderSettings{.in_doubt_policy = outbox::InDoubtPolicy::hold,
+                                   .idempotency_window = std::chrono::hours(24 * 365),
+                                   .supports_lookup = true,
                                    .claim_ttl = std::chrono::seconds(config.at_path("store.claim_ttl_seconds").value_or(30))},
           std::make_unique<outbox::UploadProvider>(outbox::UploadOptions{})};
 }

@@ -4,7 +4,7 @@
 // Whoever handles a message plans the effects that it asks for, in the transaction that remembers the message:
 //
 //   pqxx::work tx(connection);
-//   outbox::plan(tx, {.provider = "payments", .effect_key = "charge-7", .target = {{"path", "/v1/charges"}}, .body = "amount=4200"});
+//   outbox::effect::plan(tx, {.provider = "payments", .effect_key = "charge-7", .target = {{"path", "/v1/charges"}}, .body = "amount=4200"});
 //   tx.commit();
 //
 // An EffectWorker (effect_worker.h) then carries them out. claim() and settle() are what it is made of, for whoever must write
@@ -70,11 +70,11 @@ class EffectRefused : public std::runtime_error {
   Why why_;
 };
 
-// planned -> claimed -> done | failed | planned | in_doubt | needs_human. See the comments of the table effect.effect.
-enum class EffectState { planned, claimed, in_doubt, needs_human, done, failed, stale };
+// planned -> claimed -> done | failed | planned | in_doubt | needs_review. See the comments of the table effect.effect.
+enum class EffectState { planned, claimed, in_doubt, needs_review, done, failed, stale };
 
 // What is done about a doubt that neither a repeat with the same key nor a question can resolve.
-enum class OnDoubt {
+enum class InDoubtPolicy {
   resend,  // the effect may happen twice
   hold,    // a person decides
 };
@@ -82,27 +82,27 @@ enum class OnDoubt {
 // The rules for the effects of one account at a provider.
 struct ProviderSettings {
   // Must be declared.
-  OnDoubt on_doubt;
+  InDoubtPolicy in_doubt_policy;
   // How long the provider tells a repeat by its key. Defaults to none: it cannot.
-  std::optional<std::chrono::milliseconds> key_window{};
+  std::optional<std::chrono::milliseconds> idempotency_window{};
   // A repeat must be over so long before the window ends. Defaults to 5 minutes.
   std::chrono::milliseconds window_margin = std::chrono::minutes{5};
   // Whether the provider can be asked what became of an effect. Defaults to no.
-  bool can_ask = false;
+  bool supports_lookup = false;
   // How long after an attempt the answer that there is no such effect may still be wrong. Defaults to 1 minute.
-  std::chrono::milliseconds absence_delay = std::chrono::minutes{1};
+  std::chrono::milliseconds lookup_delay = std::chrono::minutes{1};
   // How long one attempt may take; afterwards its effect is in doubt. Defaults to 2 minutes.
   std::chrono::milliseconds claim_ttl = std::chrono::minutes{2};
   // Attempts that left a doubt after which a person decides. Defaults to 8.
-  int doubts_max = 8;
+  int in_doubt_attempts_max = 8;
   // Pause before the first retry; it doubles with each, and half of it is random. Defaults to 1 second.
   std::chrono::milliseconds retry_first = std::chrono::seconds{1};
   // Longest pause. Defaults to 10 minutes.
   std::chrono::milliseconds retry_max = std::chrono::minutes{10};
   // Retries that each first attempt pays for, 0 to 1. Defaults to 0.2.
-  double retry_share = 0.2;
+  double retry_budget_ratio = 0.2;
   // Most retries that are saved up, and those there are at first. Defaults to 10.
-  int retry_reserve = 10;
+  int retry_budget_burst = 10;
   // Retries that time pays for. Defaults to 6.
   double retry_per_minute = 6;
   // Failures in a row after which the provider is left alone, but for one probe at a time. Defaults to 5.
@@ -116,7 +116,7 @@ struct ProviderSettings {
 enum class AttemptKind {
   call,    // nothing is in doubt: carry it out
   repeat,  // the same request again
-  ask,     // ask what became of it, and carry out nothing
+  lookup,  // ask what became of it, and carry out nothing
 };
 
 // One attempt that a worker is to make.
@@ -136,6 +136,8 @@ enum class Resolution {
   failed,  // it was not, and shall not be
   resend,  // call the provider as if for the first time, with another key
 };
+
+namespace effect {
 
 // Writes down an effect and returns its number. The same effect again returns the same number. Role effect_planner.
 std::int64_t plan(pqxx::dbtransaction& tx, const Effect& effect);
@@ -161,5 +163,6 @@ EffectState give_back(pqxx::dbtransaction& tx, const Claim& claim, const std::st
 EffectState resolve(pqxx::dbtransaction& tx, std::int64_t effect, Resolution resolution, const std::string& decided_by,
                     const std::string& why, const std::optional<std::string>& object = std::nullopt);
 
+}  // namespace effect
 }  // namespace v1
 }  // namespace outbox

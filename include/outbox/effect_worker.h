@@ -2,7 +2,7 @@
 // Carries out effects that were planned: claims them in the ledger, has an adapter make the attempt, and settles what came of it.
 //
 //   outbox::EffectWorkerOptions options{.dsn = "dbname=shop"};
-//   options.accounts.push_back({"payments", outbox::ProviderSettings{.on_doubt = outbox::OnDoubt::hold}, std::move(adapter)});
+//   options.accounts.push_back({"payments", outbox::ProviderSettings{.in_doubt_policy = outbox::InDoubtPolicy::hold}, std::move(adapter)});
 //   outbox::EffectWorker worker(std::move(options));
 //   worker.run(stop_token);    // blocks
 //
@@ -72,7 +72,7 @@ struct EffectWorkerStats {
   std::uint64_t done = 0;        // effects settled so
   std::uint64_t failed = 0;
   std::uint64_t in_doubt = 0;    // attempts that left their effect so
-  std::uint64_t needs_human = 0;
+  std::uint64_t needs_review = 0;
   std::uint64_t again = 0;       // attempts without an effect, which will be made again
   std::uint64_t stale = 0;       // outcomes that came when their claim was over, and were kept as evidence
   std::uint64_t lost = 0;        // outcomes that could not be recorded
@@ -95,8 +95,8 @@ class EffectWorker {
   EffectWorkerStats stats() const;
 
  private:
-  class Rounds;
-  std::unique_ptr<Rounds> rounds_;
+  class Impl;
+  std::unique_ptr<Impl> impl_;
 };
 
 }  // namespace v1

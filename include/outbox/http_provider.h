@@ -78,8 +78,8 @@ class HttpProvider final : public Provider {
 
   // A request that can never be sent, say without a path, is `refused` at Phase::nothing.
   Outcome call(const Request& request, Deadline deadline) override;
-  Outcome ask(const Request& request, Deadline deadline) override;
-  bool can_ask() const override { return !options_.lookup_path.empty(); }
+  Outcome lookup(const Request& request, Deadline deadline) override;
+  bool supports_lookup() const override { return !options_.lookup_path.empty(); }
 
  private:
   const HttpOptions options_;

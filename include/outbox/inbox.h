@@ -2,7 +2,7 @@
 // Tells a consumer, inside the transaction that handles a message, whether the message was handled before.
 //
 //   pqxx::work tx(connection);
-//   if (outbox::inbox::accept(tx, "billing", dedup_key, sent_at) == outbox::inbox::Accepted::fresh) charge(tx, message);
+//   if (outbox::inbox::accept(tx, "billing", dedup_key, sent_at) == outbox::inbox::Accepted::new_message) charge(tx, message);
 //   tx.commit();
 //
 // What is accepted is true with the commit, together with what the handler wrote, or not at all. Two transactions that accept one
@@ -33,7 +33,7 @@ namespace inbox {
 
 // What becomes of a message.
 enum class Accepted {
-  fresh,      // handle it, in this transaction
+  new_message,  // handle it, in this transaction
   duplicate,  // it was handled before, or stands earlier in this transaction: do nothing
   expired,    // it is older than what the consumer remembers, and nobody knows: do not handle it, tell a person
 };

@@ -76,9 +76,9 @@ class Provider {
   virtual Outcome call(const Request& request, Deadline deadline) = 0;
 
   // Asks whether the effect was carried out, without carrying it out: done, absent, or an outcome without an answer.
-  // REQUIRES: can_ask().
-  virtual Outcome ask(const Request& request, Deadline deadline);
-  virtual bool can_ask() const { return false; }
+  // REQUIRES: supports_lookup().
+  virtual Outcome lookup(const Request& request, Deadline deadline);
+  virtual bool supports_lookup() const { return false; }
 
  protected:
   Provider() = default;

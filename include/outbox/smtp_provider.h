@@ -7,7 +7,7 @@
 // SMTP has no idempotency keys. What it has is one narrow window: a mail server takes a message over when it answers to the dot
 // that ends it, and nothing before that dot has an effect. So an attempt that broke off earlier is Phase::nothing, free to repeat,
 // even when the whole text was written; one that broke off between the dot and its answer is Phase::sent, in doubt, and nobody
-// can be asked (can_ask() is false). The Message-ID is made of Request::provider_key alone, so that a repeat after doubt carries
+// can be asked (supports_lookup() is false). The Message-ID is made of Request::provider_key alone, so that a repeat after doubt carries
 // the same one: the recipient's software may show two such messages as one, but need not.
 //
 // Target of a Request:

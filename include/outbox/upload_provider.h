@@ -66,8 +66,8 @@ class UploadProvider final : public Provider {
 
   // HEAD: 200 with our checksum is done, 404 absent, anything else no answer. S3 says 403 in place of 404 to whoever may not list
   // the bucket.
-  Outcome ask(const Request& request, Deadline deadline) override;
-  bool can_ask() const override { return options_.head_allowed; }
+  Outcome lookup(const Request& request, Deadline deadline) override;
+  bool supports_lookup() const override { return options_.head_allowed; }
 
  private:
   const UploadOptions options_;

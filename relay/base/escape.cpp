@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "relay/base/escape.h"
 
-#include "relay/base/hex.h"
-#include "relay/base/utf8.h"
+#include "common/hex.h"
+#include "common/utf8.h"
 
 namespace outbox {
 namespace {

@@ -3,8 +3,8 @@
 
 #include <sys/random.h>
 
-#include "relay/base/check.h"
-#include "relay/base/hex.h"
+#include "common/check.h"
+#include "common/hex.h"
 
 namespace outbox {
 namespace {

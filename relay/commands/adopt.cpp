@@ -12,7 +12,7 @@
 #include <cstdio>
 #include <memory>
 
-#include "relay/base/check.h"
+#include "common/check.h"
 #include "relay/commands/commands.h"
 #include "relay/commands/context.h"
 #include "relay/commands/output.h"

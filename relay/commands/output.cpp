@@ -4,8 +4,8 @@
 #include <cstdio>
 
 #include "relay/base/escape.h"
-#include "relay/base/hex.h"
-#include "relay/base/utf8.h"
+#include "common/hex.h"
+#include "common/utf8.h"
 
 namespace outbox {
 

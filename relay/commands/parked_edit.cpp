@@ -6,7 +6,7 @@
 #include <iterator>
 #include <memory>
 
-#include "relay/base/hex.h"
+#include "common/hex.h"
 #include "relay/commands/commands.h"
 #include "relay/commands/context.h"
 #include "relay/commands/output.h"

@@ -7,7 +7,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-#include "relay/base/check.h"
+#include "common/check.h"
 
 namespace outbox {
 

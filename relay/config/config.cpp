@@ -6,7 +6,7 @@
 #include <filesystem>
 #include <string_view>
 
-#include "relay/base/check.h"
+#include "common/check.h"
 #include "relay/config/loader.h"
 #include "relay/config/options.h"
 

@@ -7,7 +7,7 @@
 #include <tuple>
 #include <utility>
 
-#include "relay/base/check.h"
+#include "common/check.h"
 
 namespace outbox::config {
 

@@ -8,7 +8,7 @@
 #include <array>
 #include <memory>
 
-#include "relay/base/names.h"
+#include "common/names.h"
 #include "relay/config/errors.h"
 #include "relay/config/parse.h"
 

@@ -5,7 +5,7 @@
 
 #include <algorithm>
 
-#include "relay/base/check.h"
+#include "common/check.h"
 #include "relay/config/dsn.h"
 #include "relay/config/kafka_properties.h"
 #include "relay/config/parse.h"

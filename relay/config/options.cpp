@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <array>
 
-#include "relay/base/check.h"
+#include "common/check.h"
 #include "relay/config/dsn.h"
 #include "relay/config/errors.h"
 #include "relay/config/parse.h"

@@ -10,7 +10,7 @@
 #include <span>
 
 #include "relay/base/escape.h"
-#include "relay/base/names.h"
+#include "common/names.h"
 #include "relay/config/errors.h"
 
 namespace outbox::config {

@@ -5,7 +5,7 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 
-#include "relay/base/names.h"
+#include "common/names.h"
 
 namespace outbox {
 namespace {

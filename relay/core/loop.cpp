@@ -13,7 +13,7 @@
 
 #include <algorithm>
 
-#include "relay/base/check.h"
+#include "common/check.h"
 #include "relay/base/log.h"
 #include "relay/base/sabotage.h"
 

@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "relay/base/error.h"
-#include "relay/base/owned.h"
+#include "common/owned.h"
 #include "relay/base/secret.h"
 #include "relay/core/mode.h"
 

@@ -7,7 +7,7 @@
 #include <set>
 #include <utility>
 
-#include "relay/base/check.h"
+#include "common/check.h"
 #include "relay/base/log.h"
 #include "relay/base/sabotage.h"
 #include "relay/kafka/record.h"

@@ -3,7 +3,7 @@
 
 #include <string_view>
 
-#include "relay/base/names.h"
+#include "common/names.h"
 #include "relay/kafka/delivery_reports.h"
 #include "relay/kafka/progress.h"
 

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "relay/base/names.h"
+#include "common/names.h"
 
 namespace outbox::kafka {
 

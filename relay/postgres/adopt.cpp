@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "relay/base/check.h"
+#include "common/check.h"
 #include "relay/postgres/journal.h"
 #include "relay/postgres/page_query.h"
 #include "relay/postgres/startup_checks.h"

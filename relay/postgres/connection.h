@@ -7,7 +7,7 @@
 #include <string>
 
 #include "relay/base/error.h"
-#include "relay/base/owned.h"
+#include "common/owned.h"
 #include "relay/base/secret.h"
 
 namespace outbox::postgres {

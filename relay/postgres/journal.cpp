@@ -3,8 +3,8 @@
 
 #include <nlohmann/json.hpp>
 
-#include "relay/base/check.h"
-#include "relay/base/hex.h"
+#include "common/check.h"
+#include "common/hex.h"
 #include "relay/postgres/journal_sql.h"
 #include "relay/postgres/statements.h"
 

@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <limits>
 
-#include "relay/base/check.h"
+#include "common/check.h"
 #include "relay/base/sabotage.h"
 #include "relay/postgres/copy_rows.h"
 

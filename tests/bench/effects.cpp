@@ -113,7 +113,7 @@ int main(int argc, char** argv) {
   try {
     ScratchPostgres postgres;
     EffectWorld world(postgres);
-    world.register_provider("p", {.on_doubt = OnDoubt::hold, .key_window = std::chrono::hours{24}});
+    world.register_provider("p", {.in_doubt_policy = InDoubtPolicy::hold, .idempotency_window = std::chrono::hours{24}});
     measure_kept(world, kept, planned);
     for (const auto& [workers, claims_max] : {std::pair{1, 1}, {1, 10}, {4, 1}, {4, 10}}) measure(world, workers, claims_max, effects);
   } catch (const std::exception& e) {

@@ -33,7 +33,7 @@ int main(int argc, char** argv) {
   std::jthread working([&](std::stop_token stop) { worker.run(stop); });
   const auto settled = [&] {
     const auto s = worker.stats();
-    return s.done + s.failed + s.in_doubt + s.needs_human + s.again > 0;
+    return s.done + s.failed + s.in_doubt + s.needs_review + s.again > 0;
   };
   while (!settled()) std::this_thread::yield();
   return 0;

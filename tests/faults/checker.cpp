@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "client/effects/digest.h"
-#include "relay/base/hex.h"
+#include "common/hex.h"
 
 namespace outbox::faults {
 namespace {

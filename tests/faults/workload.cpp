@@ -5,7 +5,7 @@
 #include <memory>
 #include <optional>
 
-#include "relay/base/hex.h"
+#include "common/hex.h"
 #include "relay/base/uuid.h"
 
 namespace outbox::faults {

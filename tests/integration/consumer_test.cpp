@@ -12,7 +12,7 @@
 #include <pqxx/pqxx>
 #include <random>
 
-#include "client/sql.h"
+#include "common/pqxx_statement.h"
 #include "tests/support/consuming.h"
 #include "tests/support/dying_consumers.h"
 #include "tests/support/from_environment.h"

@@ -30,15 +30,15 @@ auto commit(pqxx::connection& connection, const Step& step) {
 class EffectLedger : public ::testing::Test {
  protected:
   EffectLedger() : worker(world.login("effect_worker")) {
-    world.register_provider("hold", {.on_doubt = OnDoubt::hold, .retry_first = soon});
-    world.register_provider("window", {.on_doubt = OnDoubt::hold, .key_window = 24h, .retry_first = soon});
+    world.register_provider("hold", {.in_doubt_policy = InDoubtPolicy::hold, .retry_first = soon});
+    world.register_provider("window", {.in_doubt_policy = InDoubtPolicy::hold, .idempotency_window = 24h, .retry_first = soon});
   }
   std::int64_t plan(const std::string& provider, const std::string& key = "k", const std::string& body = "body") {
     const Effect effect{.provider = provider, .effect_key = key, .target = {{"to", "x"}}, .body = body};
-    return commit(worker, [&](auto& tx) { return outbox::plan(tx, effect); });
+    return commit(worker, [&](auto& tx) { return outbox::effect::plan(tx, effect); });
   }
   std::vector<Claim> claim(const std::string& provider, int max = 1) {
-    return commit(worker, [&](auto& tx) { return outbox::claim(tx, provider, "w", max); });
+    return commit(worker, [&](auto& tx) { return outbox::effect::claim(tx, provider, "w", max); });
   }
   // Waits until something is due.
   Claim claimed(const std::string& provider) {
@@ -47,7 +47,7 @@ class EffectLedger : public ::testing::Test {
     return claims.front();
   }
   EffectState settle(const Claim& claim, const Outcome& outcome) {
-    return commit(worker, [&](auto& tx) { return outbox::settle(tx, claim, outcome); });
+    return commit(worker, [&](auto& tx) { return outbox::effect::settle(tx, claim, outcome); });
   }
   std::string state_of(std::int64_t id) {
     return world.value("select state || coalesce(' ' || evidence, '') from effect.effect where id = " + std::to_string(id));
@@ -93,7 +93,7 @@ TEST_F(EffectLedger, TheRequestArrivesByteForByteAtEachAttempt) {
   for (int i = 0; i < 256; ++i) bytes += static_cast<char>(i);
   const std::string awkward = "a\"b\\c{}\xC3\xA4\n";
   const std::map<std::string, std::string> target{{awkward, awkward}, {"empty", ""}};
-  commit(worker, [&](auto& tx) { return outbox::plan(tx, {"window", awkward, target, bytes, awkward, awkward}); });
+  commit(worker, [&](auto& tx) { return outbox::effect::plan(tx, {"window", awkward, target, bytes, awkward, awkward}); });
   for (const AttemptKind kind : {AttemptKind::call, AttemptKind::repeat}) {
     const Claim c = claimed("window");
     EXPECT_EQ(c.kind, kind);
@@ -115,7 +115,7 @@ TEST_F(EffectLedger, WhateverAnAdapterSaysIsKept) {
   EXPECT_EQ(world.value("select octet_length(response) || ' ' || status from effect.attempt"), "4096 402");
   plan("hold", "contradiction");
   world.sql("update effect.throttle set open_until = null");
-  EXPECT_EQ(settle(claimed("hold"), {.phase = Phase::nothing, .answer = Answer::done}), EffectState::needs_human) << "never as nothing";
+  EXPECT_EQ(settle(claimed("hold"), {.phase = Phase::nothing, .answer = Answer::done}), EffectState::needs_review) << "never as nothing";
 }
 
 TEST_F(EffectLedger, NoFigureOfAProviderStopsItForMoreThanADay) {
@@ -140,7 +140,7 @@ TEST_F(EffectLedger, AnOutcomeCanBeSettledAgain) {
 
 TEST_F(EffectLedger, ADoubtOutsideTheWindowGoesToAPerson) {
   const auto id = plan("hold");
-  EXPECT_EQ(settle(claimed("hold"), unknown), EffectState::needs_human);
+  EXPECT_EQ(settle(claimed("hold"), unknown), EffectState::needs_review);
   EXPECT_TRUE(claim("hold").empty());
   EXPECT_EQ(world.value("select id from effect.needs_review"), std::to_string(id));
 
@@ -149,7 +149,7 @@ TEST_F(EffectLedger, ADoubtOutsideTheWindowGoesToAPerson) {
   world.sql("set session_replication_role = replica; update effect.effect set key_valid_until = clock_timestamp() where state = 'in_doubt'");
   eventually("the window is over", [&] { return claim("window").empty() && state_of(with_key) == "needs_review"; });
 
-  world.register_provider("window", {.on_doubt = OnDoubt::resend, .retry_first = soon});
+  world.register_provider("window", {.in_doubt_policy = InDoubtPolicy::resend, .retry_first = soon});
   const auto resent = plan("window", "resent");
   EXPECT_EQ(settle(claimed("window"), unknown), EffectState::in_doubt);
   EXPECT_EQ(claimed("window").effect, resent);
@@ -159,7 +159,7 @@ TEST_F(EffectLedger, APersonDecides) {
   const auto id = plan("hold");
   pqxx::connection person(world.login("effect_operator"));
   const auto resolve = [&](Resolution r) {
-    return commit(person, [&](auto& tx) { return outbox::resolve(tx, id, r, "p", "asked them", "ch-7"); });
+    return commit(person, [&](auto& tx) { return outbox::effect::resolve(tx, id, r, "p", "asked them", "ch-7"); });
   };
   const Claim first = claimed("hold");
   EXPECT_THROW(resolve(Resolution::done), EffectRefused) << "under way";
@@ -182,7 +182,7 @@ TEST_F(EffectLedger, APersonNeedsNoWorkerToDecideAboutAClaimThatHasExpired) {
   claimed("hold");
   expire(id);
   pqxx::connection person(world.login("effect_operator"));
-  EXPECT_EQ(commit(person, [&](auto& tx) { return outbox::resolve(tx, id, Resolution::failed, "p", "it never arrived"); }), EffectState::failed);
+  EXPECT_EQ(commit(person, [&](auto& tx) { return outbox::effect::resolve(tx, id, Resolution::failed, "p", "it never arrived"); }), EffectState::failed);
   EXPECT_EQ(world.value("select from_state from effect.decision"), "needs_review");
 }
 
@@ -216,7 +216,7 @@ TEST_F(EffectLedger, ALateAnswerOverrulesWhatALaterAttemptSays) {
 
 // The claim of a process that was paused, with the answer in its hands.
 TEST_F(EffectLedger, APausedWorkerSettlesUnderItsOldEpochAndChangesNothing) {
-  world.register_provider("window", {.on_doubt = OnDoubt::hold, .key_window = 24h, .claim_ttl = 100ms, .retry_first = soon});
+  world.register_provider("window", {.in_doubt_policy = InDoubtPolicy::hold, .idempotency_window = 24h, .claim_ttl = 100ms, .retry_first = soon});
   const auto id = plan("window");
   const std::string psql = run_command({"/bin/sh", "-c", "command -v psql"}, {}).output;
   Process paused({"/bin/sh", "-c",
@@ -242,7 +242,7 @@ TEST_F(EffectLedger, NoEffectIsHandedToTwoWorkers) {
       pqxx::connection connection(dsn);
       std::vector<std::int64_t> ids;
       for (;;) {
-        const auto claims = commit(connection, [&](auto& tx) { return outbox::claim(tx, "window", "w", max); });
+        const auto claims = commit(connection, [&](auto& tx) { return outbox::effect::claim(tx, "window", "w", max); });
         if (claims.empty()) return ids;
         for (const Claim& c : claims) ids.push_back(c.effect);
       }
@@ -287,7 +287,7 @@ TEST_F(EffectLedger, ABreakerWithoutAnythingToDoStaysReadyForAProbe) {
 
 // Twelve full mailboxes, one of which is always due, are not all that is ever tried.
 TEST_F(EffectLedger, WhatGoesOnFailingDoesNotKeepTheBreakerOpenForTheOthers) {
-  world.register_provider("hold", {.on_doubt = OnDoubt::hold, .retry_first = soon, .breaker_failures = 5});
+  world.register_provider("hold", {.in_doubt_policy = InDoubtPolicy::hold, .retry_first = soon, .breaker_failures = 5});
   const Outcome full{.phase = Phase::answered, .answer = Answer::not_now, .status = 452};
   world.plan("hold", "full", 12);
   for (const Claim& c : claim("hold", 12)) EXPECT_EQ(settle(c, full), EffectState::planned);
@@ -306,7 +306,7 @@ TEST_F(EffectLedger, WhatGoesOnFailingDoesNotKeepTheBreakerOpenForTheOthers) {
 
 // Another probe is no reason for another doubt.
 TEST_F(EffectLedger, AnOutageIsProbedWithWhatIsInDoubtAlready) {
-  world.register_provider("window", {.on_doubt = OnDoubt::hold, .key_window = 24h, .retry_first = soon, .breaker_failures = 5});
+  world.register_provider("window", {.in_doubt_policy = InDoubtPolicy::hold, .idempotency_window = 24h, .retry_first = soon, .breaker_failures = 5});
   world.plan("window", "n", 60);
   for (const Claim& c : claim("window", 5)) settle(c, unknown);
   for (int probes = 0; probes < 40; ++probes) {
@@ -321,9 +321,9 @@ TEST_F(EffectLedger, NoOtherEffectHasTheKeyOfOneThatIsSentAgain) {
   const auto other = plan("hold", "order-1#2");
   EXPECT_EQ(settle(claimed("hold"), done), EffectState::done);
   const auto id = plan("hold", "order-1");
-  EXPECT_EQ(settle(claimed("hold"), unknown), EffectState::needs_human);
+  EXPECT_EQ(settle(claimed("hold"), unknown), EffectState::needs_review);
   pqxx::connection person(world.login("effect_operator"));
-  commit(person, [&](auto& tx) { return outbox::resolve(tx, id, Resolution::resend, "p", "asked them"); });
+  commit(person, [&](auto& tx) { return outbox::effect::resolve(tx, id, Resolution::resend, "p", "asked them"); });
   EXPECT_EQ(claimed("hold").request.provider_key, "order-1##2");
   EXPECT_NE(other, id);
   for (const char* key : {"", " ", " k", "k\t", "order-1##2"}) {
@@ -338,7 +338,7 @@ TEST_F(EffectLedger, ARefusalBehindTheWindowSpeaksForNoEarlierAttempt) {
   const Claim repeat = claimed("window");
   EXPECT_EQ(repeat.kind, AttemptKind::repeat);
   world.sql("set session_replication_role = replica; update effect.effect set key_valid_until = (select max(a.started_at) from effect.attempt a)");
-  EXPECT_EQ(settle(repeat, {.phase = Phase::answered, .answer = Answer::refused, .status = 402}), EffectState::needs_human);
+  EXPECT_EQ(settle(repeat, {.phase = Phase::answered, .answer = Answer::refused, .status = 402}), EffectState::needs_review);
   EXPECT_EQ(state_of(id), "needs_review");
 }
 
@@ -378,7 +378,7 @@ TEST_F(EffectLedger, AClaimInAnOldSnapshotIsRefusedOrRight) {
   pqxx::transaction<pqxx::isolation_level::repeatable_read> old(other);
   old.exec("select count(*) from effect.effect");
   claimed("window");
-  EXPECT_THROW(outbox::claim(old, "window", "w"), pqxx::failure);
+  EXPECT_THROW(outbox::effect::claim(old, "window", "w"), pqxx::failure);
 }
 
 TEST_F(EffectLedger, WhatIsForgottenInACrashWasNotClaimed) {
@@ -388,21 +388,21 @@ TEST_F(EffectLedger, WhatIsForgottenInACrashWasNotClaimed) {
   pqxx::connection careless(dsn);
   pqxx::work tx(careless);
   EXPECT_EQ(tx.exec("show synchronous_commit")[0][0].as<std::string>(), "off");
-  const Claim c = outbox::claim(tx, "hold", "w").front();
+  const Claim c = outbox::effect::claim(tx, "hold", "w").front();
   EXPECT_EQ(tx.exec("show synchronous_commit")[0][0].as<std::string>(), "on");
   tx.commit();
   pqxx::work settling(careless);
-  outbox::settle(settling, c, done);
+  outbox::effect::settle(settling, c, done);
   EXPECT_EQ(settling.exec("show synchronous_commit")[0][0].as<std::string>(), "on");
 }
 
 TEST_F(EffectLedger, AWorkerCanRegisterWhileSomebodyPlans) {
   pqxx::connection consumer(world.login("effect_planner"));
   pqxx::work open(consumer);
-  outbox::plan(open, {.provider = "hold", .effect_key = "open"});
+  outbox::effect::plan(open, {.provider = "hold", .effect_key = "open"});
   commit(worker, [](auto& tx) {
     tx.exec("set local lock_timeout = '5s'");
-    outbox::register_provider(tx, "hold", {.on_doubt = OnDoubt::hold, .doubts_max = 3});
+    outbox::effect::register_provider(tx, "hold", {.in_doubt_policy = InDoubtPolicy::hold, .in_doubt_attempts_max = 3});
     return 0;
   });
   EXPECT_EQ(world.value("select in_doubt_attempts_max from effect.provider where name = 'hold'"), "3");
@@ -419,7 +419,7 @@ TEST_F(EffectLedger, SeveralWorkersCanRegisterANewProviderAtOnce) {
     workers.push_back(std::async(std::launch::async, [&dsn, w] {
       pqxx::connection connection(dsn);
       pqxx::work tx(connection);
-      outbox::register_provider(tx, "new", {.on_doubt = OnDoubt::hold, .doubts_max = w});
+      outbox::effect::register_provider(tx, "new", {.in_doubt_policy = InDoubtPolicy::hold, .in_doubt_attempts_max = w});
       tx.commit();
     }));
   }

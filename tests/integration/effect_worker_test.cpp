@@ -100,7 +100,7 @@ class EffectWorkerTest : public ::testing::Test {
     eventually(wanted, [&] { return states() == wanted; }, within);
   }
 
-  ProviderSettings settings{.on_doubt = OnDoubt::hold, .key_window = 24h, .retry_first = 5ms, .retry_max = 50ms, .retry_reserve = 100};
+  ProviderSettings settings{.in_doubt_policy = InDoubtPolicy::hold, .idempotency_window = 24h, .retry_first = 5ms, .retry_max = 50ms, .retry_budget_burst = 100};
   EffectWorld world;
   Calls calls;
   std::mutex mutex;
@@ -137,7 +137,7 @@ TEST_F(EffectWorkerTest, WhatFailsIsRepeatedUntilItIsDone) {
 }
 
 TEST_F(EffectWorkerTest, AnExceptionOfTheAdapterIsADoubt) {
-  settings.key_window.reset();
+  settings.idempotency_window.reset();
   calls.answer = [](const Request&) -> Outcome { throw std::runtime_error("a defect"); };
   world.plan("p", "n", 1);
   Running worker(options());
@@ -243,7 +243,7 @@ TEST_F(EffectWorkerServerTest, AStopWithoutTheDatabaseSaysWhatIsLost) {
 
 // A claim that committed while its answer was lost on the way to the worker.
 TEST_F(EffectWorkerServerTest, AClaimThatTheWorkerNeverHeardOfIsGivenBack) {
-  settings.key_window.reset();  // where it would go to a person
+  settings.idempotency_window.reset();  // where it would go to a person
   EffectWorkerOptions o = options();
   o.name = "me";
   world.sql("create function public.slow_commit() returns trigger language plpgsql as $$ begin "
@@ -300,7 +300,7 @@ TEST_F(EffectWorkerTest, WhoIsNotKnownIsNotTriedFurtherAndNoEffectFails) {
 TEST_F(EffectWorkerTest, AnOutageCostsNoMoreThanTheBudget) {
   const std::chrono::milliseconds outage = std::chrono::seconds(test::number_from("OUTBOX_OUTAGE_SECONDS", 3));
   // As by default, time pays for more retries than there are probes.
-  settings = {.on_doubt = OnDoubt::hold, .key_window = 24h, .retry_first = 20ms, .retry_max = 500ms, .retry_reserve = 5, .retry_per_minute = 600,
+  settings = {.in_doubt_policy = InDoubtPolicy::hold, .idempotency_window = 24h, .retry_first = 20ms, .retry_max = 500ms, .retry_budget_burst = 5, .retry_per_minute = 600,
               .breaker_failures = 5, .probe_first = 50ms, .probe_max = 400ms};
   std::atomic<bool> away = true;
   calls.answer = [&](const Request&) {
@@ -333,7 +333,7 @@ TEST_F(EffectWorkerTest, AnOutageCostsNoMoreThanTheBudget) {
 
 // An outage of hours may not call for a person while the provider will know the key.
 TEST_F(EffectWorkerTest, AnOutageUsesUpNoDoubts) {
-  settings.doubts_max = 3;
+  settings.in_doubt_attempts_max = 3;
   settings.breaker_failures = 2;
   settings.probe_first = 5ms;
   settings.probe_max = 5ms;
@@ -349,8 +349,8 @@ TEST_F(EffectWorkerTest, AnOutageUsesUpNoDoubts) {
 
 // Claims that expire, budgets that are counted, answers that come late, all at once: nobody waits for somebody who waits for them.
 TEST_F(EffectWorkerTest, WorkersDoNotDeadlock) {
-  settings = {.on_doubt = OnDoubt::resend, .key_window = 24h, .window_margin = 0ms, .claim_ttl = 30ms, .doubts_max = 1'000'000,
-              .retry_first = 1ms, .retry_max = 5ms, .retry_reserve = 1'000, .retry_per_minute = 1e6, .breaker_failures = 3,
+  settings = {.in_doubt_policy = InDoubtPolicy::resend, .idempotency_window = 24h, .window_margin = 0ms, .claim_ttl = 30ms, .in_doubt_attempts_max = 1'000'000,
+              .retry_first = 1ms, .retry_max = 5ms, .retry_budget_burst = 1'000, .retry_per_minute = 1e6, .breaker_failures = 3,
               .probe_first = 1ms, .probe_max = 3ms};
   calls.answer = [](const Request& request) {
     thread_local std::minstd_rand random{std::random_device{}()};
@@ -374,7 +374,7 @@ TEST_F(EffectWorkerTest, OptionsThatCannotWorkAreRefused) {
   EXPECT_THROW(EffectWorker({.dsn = "x"}), std::invalid_argument);
   auto none = options(0);
   EXPECT_THROW(EffectWorker(std::move(none)), std::invalid_argument);
-  settings.can_ask = true;
+  settings.supports_lookup = true;
   auto cannot_ask = options();
   EXPECT_THROW(EffectWorker(std::move(cannot_ask)), std::invalid_argument);
 }

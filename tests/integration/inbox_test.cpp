@@ -72,16 +72,16 @@ class InboxTest : public ::testing::Test {
 
 TEST_F(InboxTest, AMessageIsFreshOnceForEachConsumer) {
   make_known("other");
-  EXPECT_EQ(accept("k"), Accepted::fresh);
+  EXPECT_EQ(accept("k"), Accepted::new_message);
   EXPECT_EQ(accept("k"), Accepted::duplicate);
-  EXPECT_EQ(accept("k", now, "other"), Accepted::fresh);
-  EXPECT_EQ(accept("K"), Accepted::fresh);
+  EXPECT_EQ(accept("k", now, "other"), Accepted::new_message);
+  EXPECT_EQ(accept("K"), Accepted::new_message);
   EXPECT_EQ(world.value("select duplicates from inbox.statistics where consumer = 'c'"), "1");
 }
 
 TEST_F(InboxTest, TheSecondOfTwoWaitsAndIsADuplicateIfTheFirstCommits) {
   pqxx::work tx(first);
-  ASSERT_EQ(inbox::accept(tx, "c", "k", now), Accepted::fresh);
+  ASSERT_EQ(inbox::accept(tx, "c", "k", now), Accepted::new_message);
   auto answer = accept_second("k");
   second_waits();
   tx.commit();
@@ -90,11 +90,11 @@ TEST_F(InboxTest, TheSecondOfTwoWaitsAndIsADuplicateIfTheFirstCommits) {
 
 TEST_F(InboxTest, TheSecondOfTwoWaitsAndIsFreshIfTheFirstRollsBack) {
   pqxx::work tx(first);
-  ASSERT_EQ(inbox::accept(tx, "c", "k", now), Accepted::fresh);
+  ASSERT_EQ(inbox::accept(tx, "c", "k", now), Accepted::new_message);
   auto answer = accept_second("k");
   second_waits();
   tx.abort();
-  EXPECT_EQ(answer.get(), Accepted::fresh);
+  EXPECT_EQ(answer.get(), Accepted::new_message);
   EXPECT_EQ(accept("k"), Accepted::duplicate);
 }
 
@@ -102,10 +102,10 @@ TEST_F(InboxTest, WhatASubtransactionAcceptedIsUndoneWithIt) {
   pqxx::work tx(first);
   {
     pqxx::subtransaction inner(tx);
-    EXPECT_EQ(inbox::accept(inner, "c", "k", now), Accepted::fresh);
+    EXPECT_EQ(inbox::accept(inner, "c", "k", now), Accepted::new_message);
     inner.abort();
   }
-  EXPECT_EQ(inbox::accept(tx, "c", "k", now), Accepted::fresh);
+  EXPECT_EQ(inbox::accept(tx, "c", "k", now), Accepted::new_message);
   tx.commit();
 }
 
@@ -124,13 +124,13 @@ TEST_F(InboxTest, AProcessThatIsKilledHasAcceptedWhatItCommittedAndNothingElse) 
     int status = 0;
     ASSERT_EQ(waitpid(child, &status, 0), child);
     ASSERT_TRUE(WIFSIGNALED(status));
-    EXPECT_EQ(accept(key), commits ? Accepted::duplicate : Accepted::fresh);
+    EXPECT_EQ(accept(key), commits ? Accepted::duplicate : Accepted::new_message);
   }
 }
 
 TEST_F(InboxTest, WhatIsOlderThanTheMemoryIsExpiredAndWhatIsNotIsRemembered) {
-  EXPECT_EQ(accept("old", now - 2h), Accepted::fresh);
-  EXPECT_EQ(accept("young", now - 30min), Accepted::fresh);
+  EXPECT_EQ(accept("old", now - 2h), Accepted::new_message);
+  EXPECT_EQ(accept("young", now - 30min), Accepted::new_message);
   forget();
   EXPECT_EQ(accept("old", now - 2h), Accepted::expired);
   EXPECT_EQ(accept("never seen", now - 2h), Accepted::expired);
@@ -144,7 +144,7 @@ TEST_F(InboxTest, AConsumerThatHasAcceptedNothingHasForgottenNothing) {
     EXPECT_EQ(inbox::prune(tx, "c"), 0);
     tx.commit();
   }
-  EXPECT_EQ(accept("old", now - 48h), Accepted::fresh);
+  EXPECT_EQ(accept("old", now - 48h), Accepted::new_message);
 }
 
 // An accept that began before the span was forgotten must not answer `fresh`: its snapshot shows neither row nor span as gone.
@@ -157,7 +157,7 @@ TEST_F(InboxTest, AnAcceptThatBeganBeforeForgettingNeverCallsAForgottenMessageFr
         const std::string consumer = level + std::to_string(set_form) + std::to_string(span_is_there);
         make_known(consumer);
         if (span_is_there) {
-          ASSERT_EQ(accept("old", old, consumer), Accepted::fresh);
+          ASSERT_EQ(accept("old", old, consumer), Accepted::new_message);
         }
         pqxx::work tx(second);
         tx.exec("set transaction isolation level " + level);
@@ -179,10 +179,10 @@ TEST_F(InboxTest, AnAcceptThatBeganBeforeForgettingNeverCallsAForgottenMessageFr
 }
 
 TEST_F(InboxTest, ForgettingWaitsForATransactionThatAcceptsWhatIsForgotten) {
-  ASSERT_EQ(accept("newest"), Accepted::fresh);
-  ASSERT_EQ(accept("very old", now - 2h), Accepted::fresh);
+  ASSERT_EQ(accept("newest"), Accepted::new_message);
+  ASSERT_EQ(accept("very old", now - 2h), Accepted::new_message);
   pqxx::work tx(first);
-  ASSERT_EQ(inbox::accept(tx, "c", "old", now - 2h), Accepted::fresh);
+  ASSERT_EQ(inbox::accept(tx, "c", "old", now - 2h), Accepted::new_message);
   auto pruned = std::async(std::launch::async, [this] {
     pqxx::work other(second);
     const auto rows = inbox::prune(other, "c");
@@ -200,9 +200,9 @@ TEST_F(InboxTest, WhatWasAcceptedWhileItWasForgottenIsNeverFreshAgain) {
   for (const std::string level : {"read committed", "repeatable read", "serializable"}) {
     SCOPED_TRACE(level);
     make_known(level);
-    ASSERT_EQ(accept("newest", now, level), Accepted::fresh);
+    ASSERT_EQ(accept("newest", now, level), Accepted::new_message);
     pqxx::work tx(first);
-    ASSERT_EQ(inbox::accept(tx, level, "old", now - 3h), Accepted::fresh);
+    ASSERT_EQ(inbox::accept(tx, level, "old", now - 3h), Accepted::new_message);
     auto pruned = std::async(std::launch::async, [this, &level] {
       try {
         pqxx::work other(second);
@@ -215,7 +215,7 @@ TEST_F(InboxTest, WhatWasAcceptedWhileItWasForgottenIsNeverFreshAgain) {
     second_waits();
     tx.commit();
     pruned.get();
-    EXPECT_NE(accept("old", now - 3h, level), Accepted::fresh);
+    EXPECT_NE(accept("old", now - 3h, level), Accepted::new_message);
     forget(level);
     EXPECT_EQ(accept("old", now - 3h, level), Accepted::expired);
   }
@@ -306,7 +306,7 @@ TEST_F(InboxTest, AKeyThatCouldBeCutOffIsRefusedBeforeAnythingIsSent) {
     const Arrival arrival{key, now};
     EXPECT_THROW(inbox::accept(tx, "c", std::span(&arrival, 1)), std::invalid_argument);
   }
-  EXPECT_EQ(inbox::accept(tx, "c", std::string(1024, 'k'), now), Accepted::fresh);
+  EXPECT_EQ(inbox::accept(tx, "c", std::string(1024, 'k'), now), Accepted::new_message);
   EXPECT_TRUE(inbox::accept(tx, "c", std::vector<Arrival>{}).empty());
   tx.commit();
 }

@@ -8,7 +8,7 @@
 
 #include "client/effects/digest.h"
 #include "outbox/http_provider.h"
-#include "relay/base/hex.h"
+#include "common/hex.h"
 #include "tests/support/stand_ins_test.h"
 
 namespace outbox {
@@ -279,13 +279,13 @@ TEST_F(ProvidersTest, AProviderWithoutKeysDoesItEachTime) {
 
 TEST_F(ProvidersTest, AskingTellsWhetherItWasDone) {
   HttpProvider provider(options());
-  ASSERT_TRUE(provider.can_ask());
+  ASSERT_TRUE(provider.supports_lookup());
   Request request = charge();
   request.provider_key += "&x= %";
-  EXPECT_EQ(said(provider.ask(request, in(5s))), "answered absent 404");
+  EXPECT_EQ(said(provider.lookup(request, in(5s))), "answered absent 404");
   fault(request, {{"fault", "close_after"}});
   EXPECT_EQ(said(provider.call(request, in(5s))), "sent none 0");
-  const Outcome found = provider.ask(request, in(5s));
+  const Outcome found = provider.lookup(request, in(5s));
   EXPECT_EQ(said(found), "answered done 200");
   EXPECT_TRUE(found.object.starts_with("ch_")) << found.object;
   EXPECT_EQ(done(request), 1U);
@@ -293,13 +293,13 @@ TEST_F(ProvidersTest, AskingTellsWhetherItWasDone) {
   for (const int status : {202, 301, 401, 500}) {
     stand_ins->fault({{"at", "payments"}, {"match", "GET-ME"}, {"fault", "status"}, {"status", status}});
     request.provider_key = "GET-ME";
-    const Outcome outcome = provider.ask(request, in(5s));
+    const Outcome outcome = provider.lookup(request, in(5s));
     EXPECT_EQ(said(outcome), "answered none " + std::to_string(status));
     EXPECT_NE(outcome.error.find("HINT: "), std::string::npos);
   }
   HttpOptions mute = options();
   mute.lookup_path.clear();
-  EXPECT_FALSE(HttpProvider(mute).can_ask());
+  EXPECT_FALSE(HttpProvider(mute).supports_lookup());
 }
 
 TEST_F(ProvidersTest, ACertificateMustBeTrusted) {

@@ -6,7 +6,7 @@
 
 #include "client/effects/digest.h"
 #include "outbox/upload_provider.h"
-#include "relay/base/hex.h"
+#include "common/hex.h"
 #include "tests/support/stand_ins_test.h"
 
 namespace outbox {
@@ -154,22 +154,22 @@ TEST_F(ProvidersUploadTest, TheStoreChecksTheBytesIfAsked) {
 
 TEST_F(ProvidersUploadTest, AskingTellsWhoseObjectIsThere) {
   UploadProvider provider({});
-  ASSERT_TRUE(provider.can_ask());
+  ASSERT_TRUE(provider.supports_lookup());
   Request request = upload();
-  EXPECT_EQ(said(provider.ask(request, in(5s))), "answered absent 404");
+  EXPECT_EQ(said(provider.lookup(request, in(5s))), "answered absent 404");
   fault(request, {{"fault", "close_after"}});
   EXPECT_EQ(said(provider.call(request, in(5s))), "sent none 0");
-  const Outcome found = provider.ask(request, in(5s));
+  const Outcome found = provider.lookup(request, in(5s));
   EXPECT_EQ(said(found), "answered done 200");
   EXPECT_EQ(found.object, '"' + hex(effects::md5(request.body)) + '"');
   request.body = "other bytes";
-  const Outcome other = provider.ask(request, in(5s));
+  const Outcome other = provider.lookup(request, in(5s));
   EXPECT_EQ(said(other), "answered none 200");
   EXPECT_TRUE(other.error.starts_with("another object is there. HINT: ")) << other.error;
   request.target["head_url"] = request.target["url"] + "&expired";
-  EXPECT_EQ(said(provider.ask(request, in(5s))), "answered none 403");
+  EXPECT_EQ(said(provider.lookup(request, in(5s))), "answered none 403");
   EXPECT_EQ(stored(request), 1U);
-  EXPECT_FALSE(UploadProvider({.head_allowed = false}).can_ask());
+  EXPECT_FALSE(UploadProvider({.head_allowed = false}).supports_lookup());
 }
 
 TEST_F(ProvidersUploadTest, WhatCouldNeverBeSentIsRefusedBefore) {

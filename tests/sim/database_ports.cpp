@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <array>
 
-#include "relay/base/check.h"
+#include "common/check.h"
 #include "relay/base/sabotage.h"
 
 namespace outbox::sim {

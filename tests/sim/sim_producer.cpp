@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "relay/base/check.h"
+#include "common/check.h"
 #include "relay/base/sabotage.h"
 #include "tests/sim/database_ports.h"
 

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "relay/base/check.h"
+#include "common/check.h"
 
 namespace outbox::sim {
 namespace {

@@ -5,7 +5,7 @@
 #include <array>
 #include <stdexcept>
 
-#include "relay/base/owned.h"
+#include "common/owned.h"
 
 namespace outbox::test {
 namespace {

@@ -25,7 +25,7 @@ struct PlannedEffect {
 inline void plan(EffectWorld& world, const std::vector<PlannedEffect>& plans) {
   pqxx::connection connection(world.dsn());
   pqxx::work tx(connection);
-  for (const PlannedEffect& p : plans) outbox::plan(tx, p.effect);
+  for (const PlannedEffect& p : plans) outbox::effect::plan(tx, p.effect);
   tx.commit();
 }
 

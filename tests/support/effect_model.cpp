@@ -16,9 +16,9 @@ bool ModelEffect::carried_out() const {
 
 std::string ModelEffect::next_step(const ModelRules& rules) const {
   if (carried_out()) return "late_answer";
-  if (doubts >= rules.doubts_max) return "operator";
+  if (doubts >= rules.in_doubt_attempts_max) return "operator";
   if (rules.window && key == Key::live) return "repeat";
-  if (rules.can_ask) return "lookup";
+  if (rules.supports_lookup) return "lookup";
   return rules.hold ? "operator" : "repeat";
 }
 
@@ -188,12 +188,12 @@ class Run {
 
   void change_rules() {
     rules_ = {pick(2) == 0, pick(3) != 0, pick(2) == 0, 1 + static_cast<int>(pick(4))};
-    tell("register hold=" + std::to_string(rules_.hold) + " window=" + std::to_string(rules_.window) + " ask=" + std::to_string(rules_.can_ask) +
-         " in_doubt_attempts_max=" + std::to_string(rules_.doubts_max));
+    tell("register hold=" + std::to_string(rules_.hold) + " window=" + std::to_string(rules_.window) + " ask=" + std::to_string(rules_.supports_lookup) +
+         " in_doubt_attempts_max=" + std::to_string(rules_.in_doubt_attempts_max));
     sql(worker_, std::string("select effect.register('p', jsonb_build_object('in_doubt_policy', '") + (rules_.hold ? "hold" : "resend") +
                      "', 'idempotency_window', " + (rules_.window ? "'10 hours'" : "null") +
-                     ", 'supports_lookup', " + (rules_.can_ask ? "true" : "false") +
-                     ", 'in_doubt_attempts_max', " + std::to_string(rules_.doubts_max) +
+                     ", 'supports_lookup', " + (rules_.supports_lookup ? "true" : "false") +
+                     ", 'in_doubt_attempts_max', " + std::to_string(rules_.in_doubt_attempts_max) +
                      ", 'window_margin', '0', 'lookup_delay', '0', 'claim_ttl', '1 hour', 'retry_first', '1 hour', 'retry_max', '1 hour', "
                      "'retry_budget_burst', 1000, 'breaker_failures', 1000000, 'probe_first', '1 hour'))");
   }

@@ -13,10 +13,10 @@
 namespace outbox::test {
 
 struct ModelRules {
-  bool hold = true;      // on_doubt
+  bool hold = true;      // in_doubt_policy
   bool window = true;    // the provider tells a repeat by its key
-  bool can_ask = false;
-  int doubts_max = 3;
+  bool supports_lookup = false;
+  int in_doubt_attempts_max = 3;
 };
 
 struct ModelAttempt {

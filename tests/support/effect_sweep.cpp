@@ -14,16 +14,16 @@ using namespace std::chrono_literals;
 EffectSweep::EffectSweep(ScratchPostgres& postgres, const SweptProvider& provider)
     : world_(postgres), provider_(provider), kind_(provider.name),
       count_file_(std::filesystem::temp_directory_path() / ("socket-calls-" + std::to_string(getpid()))) {
-  ProviderSettings settings{.on_doubt = OnDoubt::hold};
-  if (provider.tells_repeats) settings.key_window = 1h;
-  settings.can_ask = kind_ == "store";
-  settings.absence_delay = 10ms;
+  ProviderSettings settings{.in_doubt_policy = InDoubtPolicy::hold};
+  if (provider.tells_repeats) settings.idempotency_window = 1h;
+  settings.supports_lookup = kind_ == "store";
+  settings.lookup_delay = 10ms;
   settings.window_margin = 1s;
   settings.claim_ttl = 2s;
-  settings.doubts_max = 1'000;
+  settings.in_doubt_attempts_max = 1'000;
   settings.retry_first = 10ms;
   settings.retry_max = 100ms;
-  settings.retry_reserve = 100'000;
+  settings.retry_budget_burst = 100'000;
   settings.breaker_failures = 100'000;
   world_.register_provider(kind_, settings);
 }

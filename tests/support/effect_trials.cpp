@@ -59,19 +59,19 @@ std::vector<Json> faults_of(EffectTrials::Kind kind) {
 
 // So that a round takes seconds: a call may take 1.5 s, and retries are not what is looked at here.
 ProviderSettings settings_of(EffectTrials::Kind kind) {
-  ProviderSettings s{.on_doubt = kind == EffectTrials::Kind::mail_resent ? OnDoubt::resend : OnDoubt::hold};
+  ProviderSettings s{.in_doubt_policy = kind == EffectTrials::Kind::mail_resent ? InDoubtPolicy::resend : InDoubtPolicy::hold};
   s.claim_ttl = 3s;
   s.window_margin = 1s;
-  s.absence_delay = 200ms;
-  s.doubts_max = 50;
+  s.lookup_delay = 200ms;
+  s.in_doubt_attempts_max = 50;
   s.retry_first = 20ms;
   s.retry_max = 200ms;
-  s.retry_reserve = 10'000;
+  s.retry_budget_burst = 10'000;
   s.breaker_failures = 10'000;
   s.probe_first = 20ms;
   s.probe_max = 200ms;
-  if (kind == EffectTrials::Kind::charges || kind == EffectTrials::Kind::uploads) s.key_window = 1h;
-  s.can_ask = kind == EffectTrials::Kind::uploads;
+  if (kind == EffectTrials::Kind::charges || kind == EffectTrials::Kind::uploads) s.idempotency_window = 1h;
+  s.supports_lookup = kind == EffectTrials::Kind::uploads;
   return s;
 }
 

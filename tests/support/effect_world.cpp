@@ -16,7 +16,7 @@ void EffectWorld::sabotage(const std::string& function, const std::string& right
 void EffectWorld::register_provider(const std::string& name, const ProviderSettings& settings) {
   pqxx::connection connection(dsn());
   pqxx::work tx(connection);
-  outbox::register_provider(tx, name, settings);
+  outbox::effect::register_provider(tx, name, settings);
   tx.commit();
 }
 

@@ -4,7 +4,7 @@
 #include <map>
 #include <set>
 
-#include "relay/base/hex.h"
+#include "common/hex.h"
 
 namespace outbox::test {
 

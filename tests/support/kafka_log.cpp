@@ -10,7 +10,7 @@
 #include <stdexcept>
 #include <tuple>
 
-#include "relay/base/owned.h"
+#include "common/owned.h"
 
 namespace outbox::test {
 namespace {

@@ -17,7 +17,7 @@
 #include <span>
 #include <stdexcept>
 
-#include "relay/base/owned.h"
+#include "common/owned.h"
 #include "tests/support/process.h"
 #include "tests/support/usage.h"
 

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "relay/base/utf8.h"
+#include "common/utf8.h"
 
 #include <gtest/gtest.h>
 
 #include <string>
 
-#include "client/consumer/text.h"
-#include "relay/base/hex.h"
+#include "client/consumer/sanitize_utf8.h"
+#include "common/hex.h"
 
 namespace outbox {
 namespace {
@@ -24,8 +24,8 @@ TEST(Utf8, TellsCharactersFromOtherBytes) {
 TEST(Utf8, AZeroByteIsNoTextForPostgreSQL) {
   EXPECT_TRUE(is_utf8(std::string_view("a\0b", 3)));
   EXPECT_FALSE(is_text(std::string_view("a\0b", 3)));
-  EXPECT_EQ(consumer::made_text(std::string_view("a\0b\xff\xc3\xa4", 6)), "a?b?\xc3\xa4");
-  EXPECT_EQ(consumer::made_text("abc\xc3\xa4", 4), "abc") << "no half character at the end";
+  EXPECT_EQ(consumer::sanitize_utf8(std::string_view("a\0b\xff\xc3\xa4", 6)), "a?b?\xc3\xa4");
+  EXPECT_EQ(consumer::sanitize_utf8("abc\xc3\xa4", 4), "abc") << "no half character at the end";
 }
 
 TEST(Hex, ThereAndBack) {

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "client/consumer/parked.h"
+#include "client/consumer/parked_messages.h"
 
 #include <nlohmann/json.hpp>
 #include <utility>
 
-#include "client/consumer/text.h"
-#include "client/sql.h"
+#include "client/consumer/sanitize_utf8.h"
+#include "common/pqxx_statement.h"
 
 namespace outbox::consumer {
 namespace {
 
-using client::run;
+using common::run;
 
 constexpr const char* park_sql = R"(
 select inbox.park($1, $2, $3::integer, $4::bigint, timestamptz 'epoch' + $5::bigint * interval '1 millisecond', $6::bytea, $7::bytea,
@@ -32,23 +32,23 @@ const char* nullable(const std::optional<std::string>& text) { return text ? tex
 
 std::optional<std::string> bytea(const std::optional<std::string_view>& bytes) {
   if (!bytes) return std::nullopt;
-  return client::bytea(*bytes);
+  return common::bytea(*bytes);
 }
 
 // With a ? for each letter that is left out.
-std::string kept(std::string text, Letters letters) {
-  if (letters == Letters::all) return text;
+std::string kept(std::string text, Charset charset) {
+  if (charset == Charset::all) return text;
   for (char& c : text) {
     if (static_cast<unsigned char>(c) >= 0x80) c = '?';
   }
   return text;
 }
 
-std::string headers_of(const Record& record, Letters letters) {
+std::string headers_of(const Record& record, Charset charset) {
   auto all = nlohmann::json::array();
   for (const RecordHeader& h : record.headers) {
-    auto value = h.value ? nlohmann::json(hex(*h.value)) : nlohmann::json();
-    all.push_back(nlohmann::json::array({kept(made_text(h.name), letters), std::move(value)}));
+    auto value = h.value ? nlohmann::json(common::hex(*h.value)) : nlohmann::json();
+    all.push_back(nlohmann::json::array({kept(sanitize_utf8(h.name), charset), std::move(value)}));
   }
   return all.dump();
 }
@@ -57,8 +57,8 @@ std::string headers_of(const Record& record, Letters letters) {
 class Parked {
  public:
   explicit Parked(const pqxx::row& row) : topic_(row[1].c_str()), dedup_key_(row[8].is_null() ? "" : row[8].c_str()) {
-    if (!row[5].is_null()) key_ = unhex(row[5].c_str());
-    if (!row[6].is_null()) payload_ = unhex(row[6].c_str());
+    if (!row[5].is_null()) key_ = common::unhex(row[5].c_str());
+    if (!row[6].is_null()) payload_ = common::unhex(row[6].c_str());
     if (!row[7].is_null()) read_headers(row[7].c_str());
     record.topic = topic_;
     record.partition = row[2].as<std::int32_t>();
@@ -78,7 +78,7 @@ class Parked {
   void read_headers(const char* json) {
     const auto all = nlohmann::json::parse(json);
     for (const auto& h : all) {
-      headers_.emplace_back(h.at(0).get<std::string>(), h.at(1).is_null() ? std::nullopt : std::optional(unhex(h.at(1).get<std::string>())));
+      headers_.emplace_back(h.at(0).get<std::string>(), h.at(1).is_null() ? std::nullopt : std::optional(common::unhex(h.at(1).get<std::string>())));
     }
     for (const auto& [name, value] : headers_) record.headers.push_back({name, value ? std::optional<std::string_view>(*value) : std::nullopt});
   }
@@ -93,14 +93,14 @@ class Parked {
 }  // namespace
 
 bool park(pqxx::dbtransaction& tx, const std::string& consumer, const Record& record, const char* error_class, const std::string& error_text,
-          Letters letters) {
+          Charset charset) {
   const auto key = bytea(record.key);
   const auto payload = bytea(record.payload);
   const std::optional<std::string> dedup_key = record.dedup_key.empty() ? std::nullopt : std::optional(std::string(record.dedup_key));
   const bool usable = std::string_view(error_class) != "malformed";
   const auto rows = run(tx, park_sql, consumer, std::string(record.topic), std::to_string(record.partition), std::to_string(record.offset),
-                        std::to_string(record.sent_at.time_since_epoch().count()), nullable(key), nullable(payload), headers_of(record, letters),
-                        usable ? nullable(dedup_key) : nullptr, std::string(error_class), kept(error_text, letters));
+                        std::to_string(record.sent_at.time_since_epoch().count()), nullable(key), nullable(payload), headers_of(record, charset),
+                        usable ? nullable(dedup_key) : nullptr, std::string(error_class), kept(error_text, charset));
   return !rows.empty() && !rows[0][0].is_null();
 }
 
@@ -111,7 +111,7 @@ select exists (select from inbox.parked p join inbox.consumer c on c.id = p.cons
       .as<bool>();
 }
 
-Releases::Progress Releases::step(pqxx::connection& connection) {
+ParkedRetrier::Progress ParkedRetrier::step(pqxx::connection& connection) {
   id_.clear();
   handing_over_ = false;
   try {
@@ -119,14 +119,14 @@ Releases::Progress Releases::step(pqxx::connection& connection) {
     behind_ = "0";
     return Progress::none;
   } catch (...) {
-    failure_ = judge(std::current_exception());
+    failure_ = classify(std::current_exception());
   }
-  if (failure_.fault == Fault::message && handing_over_ && park_again(connection, made_text(failure_.what))) return Progress::one_more;
+  if (failure_.fault == Fault::message && handing_over_ && park_again(connection, sanitize_utf8(failure_.what))) return Progress::one_more;
   if (!id_.empty()) behind_ = id_;
   return Progress::failed;
 }
 
-bool Releases::handle_next(pqxx::connection& connection) {
+bool ParkedRetrier::handle_next(pqxx::connection& connection) {
   pqxx::work tx(connection);
   const auto rows = run(tx, next_sql, options_.consumer, std::string(options_.order == ConsumerOptions::Order::key ? "true" : "false"), behind_);
   if (rows.empty()) return false;
@@ -136,20 +136,20 @@ bool Releases::handle_next(pqxx::connection& connection) {
   handler_(tx, std::span(&parked.record, 1));
   run(tx, "select inbox.handled($1::bigint)", id_);
   tx.commit();
-  ++figures_.released;
+  ++stats_.released;
   return true;
 }
 
-bool Releases::park_again(pqxx::connection& connection, const std::string& why) {
-  for (const Letters letters : {Letters::all, Letters::ascii}) {
+bool ParkedRetrier::park_again(pqxx::connection& connection, const std::string& why) {
+  for (const Charset charset : {Charset::all, Charset::ascii}) {
     try {
       pqxx::work tx(connection);
-      run(tx, park_again_sql, id_, kept(why, letters));
+      run(tx, park_again_sql, id_, kept(why, charset));
       tx.commit();
-      ++figures_.parked;
+      ++stats_.parked;
       return true;
     } catch (...) {
-      failure_ = judge(std::current_exception());
+      failure_ = classify(std::current_exception());
       if (failure_.fault != Fault::message) break;
     }
   }

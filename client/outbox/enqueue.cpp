@@ -4,16 +4,16 @@
 #include <nlohmann/json.hpp>
 #include <string_view>
 
-#include "client/sql.h"
-#include "relay/base/names.h"
+#include "common/pqxx_statement.h"
+#include "common/names.h"
 
 namespace outbox {
 inline namespace v1 {
 namespace {
 
-using client::ArrayText;
-using client::has_zero_byte;
-using client::run;
+using common::ArrayText;
+using common::has_zero_byte;
+using common::run;
 
 constexpr std::size_t chunk_messages_max = 1'000;
 constexpr std::size_t chunk_bytes_max = std::size_t{4} << 20;
@@ -43,24 +43,24 @@ std::string json_of(const Message& message) { return nlohmann::json(message.head
 
 // Why the relay could never send the message; empty: it can.
 std::string fault_of(const Message& message) {
-  if (!valid_topic_name(message.topic)) {
+  if (!common::valid_topic_name(message.topic)) {
     return "topic is no valid Kafka name. HINT: use 1 to 249 of a-z A-Z 0-9 . _ -, but not \".\" or \"..\"";
   }
-  if (message.key && message.key->size() > key_bytes_max) {
+  if (message.key && message.key->size() > common::key_bytes_max) {
     return "key has " + std::to_string(message.key->size()) + " bytes. HINT: at most 1 MiB is allowed; use a hash of it";
   }
-  if (message.dedup_key && message.dedup_key->size() > dedup_key_bytes_max) {
+  if (message.dedup_key && message.dedup_key->size() > common::dedup_key_bytes_max) {
     return "dedup_key has " + std::to_string(message.dedup_key->size()) + " bytes. HINT: at most 1,024 are allowed; use a hash of it";
   }
-  if (message.dedup_key && has_zero_byte(*message.dedup_key)) return "dedup_key has a zero byte. HINT: it is text; use hexadecimal digits";
+  if (message.dedup_key && common::has_zero_byte(*message.dedup_key)) return "dedup_key has a zero byte. HINT: it is text; use hexadecimal digits";
   for (const auto& [name, value] : message.headers) {
-    if (reserved_header(name)) {
+    if (common::reserved_header(name)) {
       return "header \"" + name + "\" is reserved. HINT: dedup-key, sent-at, outbox-* and effect-* are; choose another name";
     }
-    if (has_zero_byte(name) || has_zero_byte(value)) return "a header has a zero byte. HINT: headers are text; put bytes into the payload";
+    if (common::has_zero_byte(name) || common::has_zero_byte(value)) return "a header has a zero byte. HINT: headers are text; put bytes into the payload";
   }
   try {
-    if (const auto bytes = json_of(message).size(); bytes > headers_bytes_max) {
+    if (const auto bytes = json_of(message).size(); bytes > common::headers_bytes_max) {
       return "headers have " + std::to_string(bytes) + " bytes. HINT: at most 1 MiB is allowed; put content into the payload";
     }
   } catch (const nlohmann::json::exception&) {
@@ -121,7 +121,7 @@ class Chunk {
   bool scheduled_;
   std::vector<std::size_t> indexes_;
   std::size_t bytes_ = 0;
-  ArrayText topics_, keys_, payloads_, headers_, dedup_keys_, times_;
+  common::ArrayText topics_, keys_, payloads_, headers_, dedup_keys_, times_;
 };
 
 }  // namespace
@@ -130,7 +130,7 @@ MessageId enqueue(pqxx::dbtransaction& tx, const Message& message) { return enqu
 
 std::vector<MessageId> enqueue(pqxx::dbtransaction& tx, std::span<const Message> messages) {
   check(messages);
-  client::begin_subtransaction(tx);
+  common::begin_subtransaction(tx);
   std::vector<MessageId> ids(messages.size(), MessageId(""));
   Chunk now(false);
   Chunk later(true);

@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "client/consumer/batch.h"
-#include "client/consumer/judge.h"
-#include "client/consumer/telling.h"
+#include "client/consumer/error_classifier.h"
+#include "client/consumer/events.h"
 
 namespace outbox::consumer {
 
@@ -17,10 +17,10 @@ namespace outbox::consumer {
 // It begins with one transaction for all. One that fails by the fault of a message is split in two, and so on, until the culprit
 // stands alone and is parked. What remains to be done is kept between the calls, so that a failure of the database, the
 // connection included, costs only the transaction under way.
-class Settlement {
+class BatchProcessor {
  public:
-  Settlement(const ConsumerOptions& options, const Consumer::BatchHandler& handler, Figures& figures)
-      : options_(options), handler_(handler), figures_(figures) {}
+  BatchProcessor(const ConsumerOptions& options, const Consumer::BatchHandler& handler, StatsCounter& stats)
+      : options_(options), handler_(handler), stats_(stats) {}
 
   // Takes the next batch. REQUIRES: done().
   void begin(Batch batch);
@@ -56,7 +56,7 @@ class Settlement {
 
   const ConsumerOptions& options_;
   const Consumer::BatchHandler& handler_;
-  Figures& figures_;
+  StatsCounter& stats_;
   Batch batch_;
   std::vector<Range> remaining_;  // the next one last
   Phase phase_ = Phase::accepting;

@@ -4,9 +4,9 @@
 namespace outbox {
 inline namespace v1 {
 
-Outcome Provider::ask(const Request&, Deadline) {
+Outcome Provider::lookup(const Request&, Deadline) {
   Outcome outcome;
-  outcome.error = "this provider cannot be asked. HINT: look at can_ask() before";
+  outcome.error = "this provider cannot be asked. HINT: look at supports_lookup() before";
   return outcome;
 }
 

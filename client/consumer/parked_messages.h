@@ -5,26 +5,26 @@
 #include <pqxx/pqxx>
 #include <string>
 
-#include "client/consumer/judge.h"
-#include "client/consumer/telling.h"
+#include "client/consumer/error_classifier.h"
+#include "client/consumer/events.h"
 
 namespace outbox::consumer {
 
-// Which letters of a reason, or of the name of a header, are kept; the database may not know all.
-enum class Letters { all, ascii };
+// Which charset of a reason, or of the name of a header, are kept; the database may not know all.
+enum class Charset { all, ascii };
 
 // Parks the record, with its reason, in the transaction that accepted it. False: this record is parked already, or was once.
 bool park(pqxx::dbtransaction& tx, const std::string& consumer, const Record& record, const char* error_class, const std::string& error_text,
-          Letters letters);
+          Charset charset);
 
 // Whether anything is parked and not done with.
 bool any_parked(pqxx::dbtransaction& tx, const std::string& consumer);
 
 // Handles what was released, and what only waited for it.
-class Releases {
+class ParkedRetrier {
  public:
-  Releases(const ConsumerOptions& options, const Consumer::BatchHandler& handler, Figures& figures)
-      : options_(options), handler_(handler), figures_(figures) {}
+  ParkedRetrier(const ConsumerOptions& options, const Consumer::BatchHandler& handler, StatsCounter& stats)
+      : options_(options), handler_(handler), stats_(stats) {}
 
   enum class Progress {
     one_more,  // one was handled, or is parked again: there may be another
@@ -42,7 +42,7 @@ class Releases {
 
   const ConsumerOptions& options_;
   const Consumer::BatchHandler& handler_;
-  Figures& figures_;
+  StatsCounter& stats_;
   std::string id_;  // of the parked message in hand; empty: none
   std::string behind_ = "0";  // the number of the last one that failed
   bool handing_over_ = false;

@@ -12,8 +12,8 @@
 #include <stdexcept>
 #include <utility>
 
-#include "client/ledger.h"
-#include "client/sql.h"
+#include "client/outbox/ledger.h"
+#include "common/pqxx_statement.h"
 #include "common/backoff.h"
 
 namespace outbox {
@@ -63,8 +63,8 @@ EffectWorkerOptions checked(EffectWorkerOptions options) {
   need(!options.accounts.empty(), "there is no account. HINT: name the providers whose effects it is to carry out");
   for (const auto& account : options.accounts) {
     need(!account.provider.empty() && account.adapter != nullptr, "an account has no name or no adapter. HINT: give it both");
-    need(!account.settings || !account.settings->can_ask || account.adapter->can_ask(),
-         "can_ask is set, and the adapter cannot ask. HINT: configure the adapter's question, or leave can_ask off");
+    need(!account.settings || !account.settings->supports_lookup || account.adapter->supports_lookup(),
+         "supports_lookup is set, and the adapter cannot ask. HINT: configure the adapter's question, or leave supports_lookup off");
   }
   need(options.claims_max > 0, "claims_max must be positive. HINT: 1 is right unless calls take few milliseconds");
   need(options.idle_first.count() > 0 && options.idle_max >= options.idle_first, "idle_max is below idle_first. HINT: swap them");
@@ -76,9 +76,9 @@ EffectWorkerOptions checked(EffectWorkerOptions options) {
 }  // namespace
 
 // The state of one run: at most one call is under way, and an outcome that was not recorded yet comes before anything else.
-class EffectWorker::Rounds {
+class EffectWorker::Impl {
  public:
-  explicit Rounds(EffectWorkerOptions options) : options_(checked(std::move(options))) {}
+  explicit Impl(EffectWorkerOptions options) : options_(checked(std::move(options))) {}
 
   void run(std::stop_token stop) {
     stop_ = std::move(stop);
@@ -140,7 +140,7 @@ class EffectWorker::Rounds {
   void give_back_unheard() {
     pqxx::nontransaction tx(*connection_);
     for (const auto& account : options_.accounts) {
-      const auto rows = client::run(tx, "select e.id, e.epoch from effect.effect e where e.provider = $1 and e.state = 'claimed' and e.worker = $2",
+      const auto rows = common::run(tx, "select e.id, e.epoch from effect.effect e where e.provider = $1 and e.state = 'claimed' and e.worker = $2",
                                     account.provider, options_.name);
       for (const auto& row : rows) {
         Claim claim{};
@@ -194,8 +194,8 @@ class EffectWorker::Rounds {
     Provider& adapter = *options_.accounts[held.account].adapter;
     std::string what = "something that is no std::exception";
     try {
-      if (held.claim.kind != AttemptKind::ask) return adapter.call(held.claim.request, held.deadline);
-      if (adapter.can_ask()) return adapter.ask(held.claim.request, held.deadline);
+      if (held.claim.kind != AttemptKind::lookup) return adapter.call(held.claim.request, held.deadline);
+      if (adapter.supports_lookup()) return adapter.lookup(held.claim.request, held.deadline);
       return Outcome{.error = "the adapter cannot ask"};
     } catch (const std::exception& e) {
       what = e.what();
@@ -228,7 +228,7 @@ class EffectWorker::Rounds {
       case EffectState::done: return count(&EffectWorkerStats::done);
       case EffectState::failed: return count(&EffectWorkerStats::failed);
       case EffectState::in_doubt: return count(&EffectWorkerStats::in_doubt);
-      case EffectState::needs_human: return count(&EffectWorkerStats::needs_human);
+      case EffectState::needs_review: return count(&EffectWorkerStats::needs_review);
       case EffectState::stale: return count(&EffectWorkerStats::stale);
       case EffectState::planned:
       case EffectState::claimed:
@@ -284,8 +284,8 @@ class EffectWorker::Rounds {
   bool connected_before_ = false;
   bool away_ = false;
   std::optional<Clock::time_point> give_up_at_;
-  Backoff idle_ = Backoff::with_jitter(options_.idle_first, options_.idle_max);
-  Backoff reconnect_ = Backoff::with_jitter(reconnect_first, reconnect_max);
+  common::Backoff idle_ = common::Backoff::with_jitter(options_.idle_first, options_.idle_max);
+  common::Backoff reconnect_ = common::Backoff::with_jitter(reconnect_first, reconnect_max);
   Clock::time_point look_until_{};  // for claims nobody heard of
   std::size_t turn_ = 0;
   std::deque<Held> held_;
@@ -296,10 +296,10 @@ class EffectWorker::Rounds {
   EffectWorkerStats stats_;
 };
 
-EffectWorker::EffectWorker(EffectWorkerOptions options) : rounds_(std::make_unique<Rounds>(std::move(options))) {}
+EffectWorker::EffectWorker(EffectWorkerOptions options) : impl_(std::make_unique<Impl>(std::move(options))) {}
 EffectWorker::~EffectWorker() = default;
-void EffectWorker::run(std::stop_token stop) { rounds_->run(std::move(stop)); }
-EffectWorkerStats EffectWorker::stats() const { return rounds_->stats(); }
+void EffectWorker::run(std::stop_token stop) { impl_->run(std::move(stop)); }
+EffectWorkerStats EffectWorker::stats() const { return impl_->stats(); }
 
 }  // namespace v1
 }  // namespace outbox

@@ -5,8 +5,8 @@
 #include <optional>
 #include <pqxx/pqxx>
 
-#include "client/consumer/parked.h"
-#include "client/consumer/settlement.h"
+#include "client/consumer/parked_messages.h"
+#include "client/consumer/batch_processor.h"
 #include "client/consumer/source.h"
 #include "common/backoff.h"
 
@@ -20,13 +20,13 @@ namespace outbox::consumer {
 //   starting, consuming, stalled → stopped  asked to; consuming: when the batch in hand is settled
 //
 // Used by one thread.
-class Course {
+class ConsumerLoop {
  public:
   using State = ConsumerStats::State;
-  Course(const ConsumerOptions& options, const Consumer::BatchHandler& handler, Figures& figures, Events& events, std::stop_token stop);
-  ~Course();
+  ConsumerLoop(const ConsumerOptions& options, const Consumer::BatchHandler& handler, StatsCounter& stats, Events& events, std::stop_token stop);
+  ~ConsumerLoop();
 
-  bool over() const { return stop_.stop_requested() && (state_ != State::consuming || settlement_.done()); }
+  bool over() const { return stop_.stop_requested() && (state_ != State::consuming || processor_.done()); }
   // One transaction, one poll or one attempt to connect. Throws ConsumerSetupError.
   void step();
 
@@ -40,28 +40,28 @@ class Course {
   void keep_up();
   void release();
   void prune();
-  void tell_of_parked();
+  void emit_parked();
 
   void failed(const Failure& failure);
   void go_to(State state, const std::string& reason = {});
   void wait(std::chrono::milliseconds duration);
 
   const ConsumerOptions& options_;
-  Figures& figures_;
+  StatsCounter& stats_;
   Events& events_;
   const std::stop_token stop_;
 
   State state_ = State::stopped;
   std::unique_ptr<pqxx::connection> connection_;  // null: the last one broke
-  std::optional<Source> source_;
-  Settlement settlement_;
-  Releases releases_;
-  Backoff backoff_ = Backoff::with_jitter(std::chrono::milliseconds(40), std::chrono::milliseconds(10'000));
+  std::optional<RecordSource> source_;
+  BatchProcessor processor_;
+  ParkedRetrier retrier_;
+  common::Backoff backoff_ = common::Backoff::with_jitter(std::chrono::milliseconds(40), std::chrono::milliseconds(10'000));
   std::string trouble_;               // why it is stalled
-  Clock::time_point summary_at_{};    // when to tell that it still is
+  Clock::time_point summary_at_{};    // when to emit that it still is
   Clock::time_point release_at_{};
   Clock::time_point prune_at_{};
-  Clock::time_point parked_at_{};     // when to tell of parked messages
+  Clock::time_point parked_at_{};     // when to emit of parked messages
   std::int64_t parked_told_ = 0;
 };
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "client/consumer/judge.h"
+#include "client/consumer/error_classifier.h"
 
 #include <pqxx/pqxx>
 #include <string_view>
@@ -22,7 +22,7 @@ Fault fault_of(std::string_view sqlstate) {
 
 }  // namespace
 
-Failure judge(std::exception_ptr thrown) {
+Failure classify(std::exception_ptr thrown) {
   try {
     std::rethrow_exception(thrown);
   } catch (const pqxx::broken_connection& e) {

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <string_view>
 
-namespace outbox {
+namespace outbox::common {
 
 inline constexpr std::size_t dedup_key_bytes_max = 1024;
 inline constexpr std::size_t key_bytes_max = 1 << 20;
@@ -31,4 +31,4 @@ inline bool matches_pattern(std::string_view pattern, std::string_view name) {
   return pattern == name;
 }
 
-}  // namespace outbox
+}  // namespace outbox::common

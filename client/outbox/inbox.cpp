@@ -4,20 +4,20 @@
 #include <pqxx/pqxx>
 #include <stdexcept>
 
-#include "client/sql.h"
-#include "relay/base/names.h"
+#include "common/pqxx_statement.h"
+#include "common/names.h"
 
 namespace outbox {
 inline namespace v1 {
 namespace inbox {
 namespace {
 
-using client::run;
+using common::run;
 using TimePoint = std::chrono::system_clock::time_point;
 
 // What libpqxx would cut off at a zero byte is another key, and its message would be lost as a duplicate.
 void check(std::string_view dedup_key) {
-  if (!dedup_key.empty() && dedup_key.size() <= dedup_key_bytes_max && !client::has_zero_byte(dedup_key)) return;
+  if (!dedup_key.empty() && dedup_key.size() <= common::dedup_key_bytes_max && !common::has_zero_byte(dedup_key)) return;
   throw std::invalid_argument("a deduplication key has " + std::to_string(dedup_key.size()) +
                               " bytes, or a zero byte. HINT: it is the header dedup-key of the Kafka record, text of 1 to 1,024 bytes; park the "
                               "message if there is none");
@@ -31,7 +31,7 @@ std::string micros(TimePoint t) {
 std::string interval(std::chrono::seconds s) { return std::to_string(s.count()) + " seconds"; }
 
 Accepted verdict_of(std::string_view word) {
-  if (word == "new") return Accepted::fresh;
+  if (word == "new") return Accepted::new_message;
   if (word == "duplicate") return Accepted::duplicate;
   if (word == "expired") return Accepted::expired;
   throw std::logic_error("inbox.accept answered \"" + std::string(word) + "\". HINT: the schema is newer than this library; update it");
@@ -40,27 +40,27 @@ Accepted verdict_of(std::string_view word) {
 }  // namespace
 
 void register_consumer(pqxx::dbtransaction& tx, const std::string& consumer, std::chrono::seconds keep, std::chrono::seconds span) {
-  client::begin_subtransaction(tx);
+  common::begin_subtransaction(tx);
   run(tx, "select inbox.register($1, $2::interval, $3::integer)", consumer, interval(keep), std::to_string(span.count()));
 }
 
 Accepted accept(pqxx::dbtransaction& tx, const std::string& consumer, std::string_view dedup_key, TimePoint sent_at) {
   check(dedup_key);
-  client::begin_subtransaction(tx);
+  common::begin_subtransaction(tx);
   const auto rows = run(tx, "select inbox.accept($1, $2, timestamptz 'epoch' + $3::bigint * interval '1 microsecond')", consumer,
                         std::string(dedup_key), micros(sent_at));
   return verdict_of(rows[0][0].c_str());
 }
 
 std::vector<Accepted> accept(pqxx::dbtransaction& tx, const std::string& consumer, std::span<const Arrival> arrivals) {
-  client::ArrayText keys;
-  client::ArrayText times;
+  common::ArrayText keys;
+  common::ArrayText times;
   for (const Arrival& a : arrivals) {
     check(a.dedup_key);
     keys.add(a.dedup_key);
     times.add(micros(a.sent_at));
   }
-  client::begin_subtransaction(tx);
+  common::begin_subtransaction(tx);
   const auto rows = run(tx, R"(
 select a.verdict from pg_catalog.unnest(inbox.accept_all($1, $2::text[], array(
   select timestamptz 'epoch' + t.at * interval '1 microsecond' from pg_catalog.unnest($3::bigint[]) with ordinality t(at, n) order by t.n)))
@@ -74,7 +74,7 @@ order by a.n)", consumer, keys.text(), times.text());
 }
 
 std::int64_t prune(pqxx::dbtransaction& tx, const std::string& consumer, int rows_max) {
-  client::begin_subtransaction(tx);
+  common::begin_subtransaction(tx);
   return run(tx, "select inbox.prune($1, $2::integer)", consumer, std::to_string(rows_max))[0][0].as<std::int64_t>();
 }
 

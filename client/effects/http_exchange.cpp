@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "client/effects/http.h"
+#include "client/effects/http_exchange.h"
 
 #include <algorithm>
 #include <ctime>
@@ -29,24 +29,24 @@ std::string error_of_status(int status) {
 }  // namespace
 
 HttpExchange::HttpExchange(const Route& route, const std::string& method, std::string_view body)
-    : transfer_(route), method_(method), body_bytes_(body.size()) {
+    : request_(route), method_(method), body_bytes_(body.size()) {
   if (method == "HEAD") {
-    transfer_.set(CURLOPT_NOBODY, 1L);
+    request_.set(CURLOPT_NOBODY, 1L);
   } else if (method == "GET") {
-    transfer_.set(CURLOPT_HTTPGET, 1L);
+    request_.set(CURLOPT_HTTPGET, 1L);
   } else {
     // Whatever the method: libcurl keeps no copy and has nothing to rewind.
-    transfer_.set(CURLOPT_POST, 1L);
-    transfer_.set(CURLOPT_POSTFIELDS, body.data() == nullptr ? "" : body.data());
-    transfer_.set(CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(body.size()));
-    transfer_.set(CURLOPT_CUSTOMREQUEST, method_.c_str());
+    request_.set(CURLOPT_POST, 1L);
+    request_.set(CURLOPT_POSTFIELDS, body.data() == nullptr ? "" : body.data());
+    request_.set(CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(body.size()));
+    request_.set(CURLOPT_CUSTOMREQUEST, method_.c_str());
     // It would split the request in two, with a pause between.
-    transfer_.add_header("Expect:");
+    request_.add_header("Expect:");
   }
-  transfer_.watch([this](curl_infotype kind, std::string_view bytes) { count(kind, bytes); });
+  request_.watch([this](curl_infotype kind, std::string_view bytes) { count(kind, bytes); });
 }
 
-void HttpExchange::add_header(const std::string& name, const std::string& value) { transfer_.add_header(name + ": " + value); }
+void HttpExchange::add_header(const std::string& name, const std::string& value) { request_.add_header(name + ": " + value); }
 
 // Head and body are told apart here: in which of the two calls libcurl shows a byte has changed from version to version.
 void HttpExchange::count(curl_infotype kind, std::string_view bytes) {
@@ -67,20 +67,20 @@ Phase HttpExchange::phase_of(CURLcode code) {
   if (code == CURLE_OK) return Phase::answered;
   if (head_bytes_ != 0 && written_ - head_bytes_ >= body_bytes_) return Phase::sent;
   // Over TLS a first write may be under way that was not reported.
-  if (written_ > 0 || (transfer_.ready() && transfer_.tls())) return Phase::partly;
+  if (written_ > 0 || (request_.ready() && request_.tls())) return Phase::partly;
   return Phase::nothing;
 }
 
 Outcome HttpExchange::run(Provider::Deadline deadline, const std::string& request_id_header) {
-  const CURLcode code = transfer_.perform(deadline);
+  const CURLcode code = request_.perform(deadline);
   Outcome outcome;
   outcome.phase = phase_of(code);
   // Evidence, also of an answer that is not complete.
-  outcome.status = transfer_.status();
-  outcome.response = beginning_of(transfer_.body());
-  if (!request_id_header.empty()) outcome.request_id = transfer_.header(request_id_header.c_str());
+  outcome.status = request_.status();
+  outcome.response = beginning_of(request_.body());
+  if (!request_id_header.empty()) outcome.request_id = request_.header(request_id_header.c_str());
   if (outcome.phase != Phase::answered) {
-    outcome.error = transfer_.body_too_long() ? "the answer is longer than 1 MiB. HINT: is this the provider's API?" : transfer_.error_of(code);
+    outcome.error = request_.body_too_long() ? "the answer is longer than 1 MiB. HINT: is this the provider's API?" : request_.error_of(code);
     return outcome;
   }
   outcome.answer = answer_of(outcome.status);
@@ -89,7 +89,7 @@ Outcome HttpExchange::run(Provider::Deadline deadline, const std::string& reques
     outcome.answer = Answer::failing;
     outcome.error = "the provider said that it was done before it had the whole request. HINT: is this the provider's API?";
   }
-  if (outcome.answer != Answer::done) outcome.retry_after = retry_after_of(transfer_.header("Retry-After"));
+  if (outcome.answer != Answer::done) outcome.retry_after = retry_after_of(request_.header("Retry-After"));
   return outcome;
 }
 

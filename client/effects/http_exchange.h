@@ -5,7 +5,7 @@
 #include <string>
 #include <string_view>
 
-#include "client/effects/transfer.h"
+#include "client/effects/curl_request.h"
 
 namespace outbox::effects {
 
@@ -22,14 +22,14 @@ class HttpExchange {
   // The answer is what HTTP's status says by itself; answer_of() is that table.
   Outcome run(Provider::Deadline deadline, const std::string& request_id_header);
 
-  std::string header(const char* name) const { return transfer_.header(name); }
-  const std::string& body() const { return transfer_.body(); }
+  std::string header(const char* name) const { return request_.header(name); }
+  const std::string& body() const { return request_.body(); }
 
  private:
   void count(curl_infotype kind, std::string_view bytes);
   Phase phase_of(CURLcode code);
 
-  Transfer transfer_;
+  CurlRequest request_;
   const std::string method_;
   const std::size_t body_bytes_;
   // Of the request: bytes written, and of those the head's, once it is complete.

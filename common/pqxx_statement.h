@@ -7,9 +7,9 @@
 #include <string>
 #include <string_view>
 
-#include "relay/base/hex.h"
+#include "common/hex.h"
 
-namespace outbox::client {
+namespace outbox::common {
 
 // libpqxx 7.9 has another name for a statement with parameters.
 template <class... Args>
@@ -63,4 +63,4 @@ class ArrayText {
   std::string text_ = "{";
 };
 
-}  // namespace outbox::client
+}  // namespace outbox::common

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "client/effects/transfer.h"
+#include "client/effects/curl_request.h"
 
 #include <unistd.h>
 
@@ -33,7 +33,7 @@ const char* hint_for(CURLcode code) {
 
 }  // namespace
 
-Transfer::Transfer(const Route& route) {
+CurlRequest::CurlRequest(const Route& route) {
   start_libcurl();
   easy_.reset(curl_easy_init());
   if (!easy_) throw std::bad_alloc();
@@ -74,18 +74,18 @@ Transfer::Transfer(const Route& route) {
   set(CURLOPT_XFERINFODATA, this);
 }
 
-void Transfer::append(List& list, const std::string& line) {
+void CurlRequest::append(List& list, const std::string& line) {
   curl_slist* longer = curl_slist_append(list.get(), line.c_str());
   if (longer == nullptr) throw std::bad_alloc();
   static_cast<void>(list.release());
   list.reset(longer);
 }
 
-void Transfer::add_header(const std::string& line) { append(headers_, line); }
+void CurlRequest::add_header(const std::string& line) { append(headers_, line); }
 
-void Transfer::add_recipient(const std::string& address) { append(recipients_, address); }
+void CurlRequest::add_recipient(const std::string& address) { append(recipients_, address); }
 
-CURLcode Transfer::perform(Provider::Deadline deadline) {
+CURLcode CurlRequest::perform(Provider::Deadline deadline) {
   using std::chrono::milliseconds;
   const auto left = std::chrono::duration_cast<milliseconds>(deadline - std::chrono::steady_clock::now()).count();
   // 0 would mean without end.
@@ -101,35 +101,35 @@ CURLcode Transfer::perform(Provider::Deadline deadline) {
   return CURLE_OPERATION_TIMEDOUT;
 }
 
-bool Transfer::tls() {
+bool CurlRequest::tls() {
   const char* scheme = nullptr;
   curl_easy_getinfo(easy_.get(), CURLINFO_SCHEME, &scheme);
   const std::string_view name = scheme == nullptr ? "" : scheme;
   return !name.empty() && (name.back() == 'S' || name.back() == 's');
 }
 
-int Transfer::status() {
+int CurlRequest::status() {
   long status = 0;
   curl_easy_getinfo(easy_.get(), CURLINFO_RESPONSE_CODE, &status);
   return static_cast<int>(status);
 }
 
-std::string Transfer::header(const char* name) const {
+std::string CurlRequest::header(const char* name) const {
   curl_header* found = nullptr;
   return curl_easy_header(easy_.get(), name, 0, CURLH_HEADER, -1, &found) == CURLHE_OK ? found->value : "";
 }
 
-std::string Transfer::error_of(CURLcode code) const {
+std::string CurlRequest::error_of(CURLcode code) const {
   std::string text = error_[0] != '\0' ? error_ : curl_easy_strerror(code);
   return text + ". HINT: " + hint_for(code);
 }
 
-void Transfer::shut_down(int how) const {
+void CurlRequest::shut_down(int how) const {
   for (const curl_socket_t socket : sockets_) ::shutdown(socket, how);
 }
 
-std::size_t Transfer::on_body(char* data, std::size_t size, std::size_t count, void* self) {
-  auto& transfer = *static_cast<Transfer*>(self);
+std::size_t CurlRequest::on_body(char* data, std::size_t size, std::size_t count, void* self) {
+  auto& transfer = *static_cast<CurlRequest*>(self);
   const std::size_t bytes = size * count;
   transfer.body_bytes_ += bytes;
   if (transfer.body_too_long()) return 0;
@@ -140,32 +140,32 @@ std::size_t Transfer::on_body(char* data, std::size_t size, std::size_t count, v
 // When it is called, in libcurl 7.88, 8.14 and 8.19: after the write, with the bytes that the socket or the TLS library took. What a plain
 // socket did not take was not sent. A TLS library that could not write all of what it was given reports nothing, though some
 // records may be out; with write_bytes_max it is given one at most, over HTTP.
-int Transfer::on_wire(CURL*, curl_infotype kind, char* data, std::size_t size, void* self) {
-  auto& transfer = *static_cast<Transfer*>(self);
+int CurlRequest::on_wire(CURL*, curl_infotype kind, char* data, std::size_t size, void* self) {
+  auto& transfer = *static_cast<CurlRequest*>(self);
   if (transfer.watch_) transfer.watch_(kind, std::string_view(data, size));
   return 0;
 }
 
-int Transfer::on_ready(void* self, char*, char*, int, int) {
-  static_cast<Transfer*>(self)->ready_ = true;
+int CurlRequest::on_ready(void* self, char*, char*, int, int) {
+  static_cast<CurlRequest*>(self)->ready_ = true;
   return CURL_PREREQFUNC_OK;
 }
 
-curl_socket_t Transfer::on_open(void* self, curlsocktype, curl_sockaddr* address) {
+curl_socket_t CurlRequest::on_open(void* self, curlsocktype, curl_sockaddr* address) {
   const curl_socket_t socket = ::socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
-  if (socket != CURL_SOCKET_BAD) static_cast<Transfer*>(self)->sockets_.insert(socket);
+  if (socket != CURL_SOCKET_BAD) static_cast<CurlRequest*>(self)->sockets_.insert(socket);
   return socket;
 }
 
-int Transfer::on_close(void* self, curl_socket_t socket) {
-  static_cast<Transfer*>(self)->sockets_.erase(socket);
+int CurlRequest::on_close(void* self, curl_socket_t socket) {
+  static_cast<CurlRequest*>(self)->sockets_.erase(socket);
   return ::close(socket);
 }
 
 // After its own time-out libcurl says QUIT to a mail server and waits for the answer, up to two minutes: not if it finds the
 // connection dead.
-int Transfer::on_progress(void* self, curl_off_t, curl_off_t, curl_off_t, curl_off_t) {
-  const auto& transfer = *static_cast<Transfer*>(self);
+int CurlRequest::on_progress(void* self, curl_off_t, curl_off_t, curl_off_t, curl_off_t) {
+  const auto& transfer = *static_cast<CurlRequest*>(self);
   if (std::chrono::steady_clock::now() < transfer.give_up_) return 0;
   transfer.shut_down(SHUT_RDWR);
   return 1;

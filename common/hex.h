@@ -4,7 +4,7 @@
 #include <string>
 #include <string_view>
 
-namespace outbox {
+namespace outbox::common {
 
 inline constexpr char hex_digits[] = "0123456789abcdef";
 
@@ -28,4 +28,4 @@ inline std::string unhex(std::string_view digits) {
   return out;
 }
 
-}  // namespace outbox
+}  // namespace outbox::common

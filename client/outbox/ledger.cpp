@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "client/ledger.h"
+#include "client/outbox/ledger.h"
 
 #include <algorithm>
 #include <array>
 #include <nlohmann/json.hpp>
 #include <utility>
 
-#include "client/sql.h"
-#include "relay/base/hex.h"
-#include "relay/base/names.h"
-#include "relay/base/utf8.h"
+#include "common/pqxx_statement.h"
+#include "common/hex.h"
+#include "common/names.h"
+#include "common/utf8.h"
 
 namespace outbox {
 namespace {
@@ -48,15 +48,15 @@ std::string legible(std::string text) {
 
 void check(const Effect& effect) {
   const auto wrong = [&](const std::string& what) { throw InvalidEffect("effect \"" + legible(effect.effect_key) + "\": " + what); };
-  if (effect.effect_key.empty() || effect.effect_key.size() > dedup_key_bytes_max) {
+  if (effect.effect_key.empty() || effect.effect_key.size() > common::dedup_key_bytes_max) {
     wrong("effect_key has " + std::to_string(effect.effect_key.size()) + " bytes. HINT: 1 to 1,024 are allowed; use a hash of it");
   }
-  if (effect.dedup_key && effect.dedup_key->size() > dedup_key_bytes_max) {
+  if (effect.dedup_key && effect.dedup_key->size() > common::dedup_key_bytes_max) {
     wrong("dedup_key has " + std::to_string(effect.dedup_key->size()) + " bytes. HINT: at most 1,024 are allowed");
   }
-  bool text = is_text(effect.provider) && is_text(effect.effect_key) && is_text(effect.dedup_key.value_or("")) &&
-              is_text(effect.summary.value_or(""));
-  for (const auto& [name, value] : effect.target) text = text && is_text(name) && is_text(value);
+  bool text = common::is_text(effect.provider) && common::is_text(effect.effect_key) && common::is_text(effect.dedup_key.value_or("")) &&
+              common::is_text(effect.summary.value_or(""));
+  for (const auto& [name, value] : effect.target) text = text && common::is_text(name) && common::is_text(value);
   if (!text) wrong("a text is no UTF-8, or has a zero byte. HINT: put bytes into the body");
 }
 
@@ -83,17 +83,17 @@ EffectState state_in(const pqxx::result& rows) { return value_of<EffectState>(st
 std::string milliseconds(std::chrono::milliseconds time) { return std::to_string(time.count()) + " milliseconds"; }
 
 json settings_of(const ProviderSettings& s) {
-  return {{"in_doubt_policy", s.on_doubt == OnDoubt::hold ? "hold" : "resend"},
-          {"idempotency_window", s.key_window ? json(milliseconds(*s.key_window)) : json()},
+  return {{"in_doubt_policy", s.in_doubt_policy == InDoubtPolicy::hold ? "hold" : "resend"},
+          {"idempotency_window", s.idempotency_window ? json(milliseconds(*s.idempotency_window)) : json()},
           {"window_margin", milliseconds(s.window_margin)},
-          {"supports_lookup", s.can_ask},
-          {"lookup_delay", milliseconds(s.absence_delay)},
+          {"supports_lookup", s.supports_lookup},
+          {"lookup_delay", milliseconds(s.lookup_delay)},
           {"claim_ttl", milliseconds(s.claim_ttl)},
-          {"in_doubt_attempts_max", s.doubts_max},
+          {"in_doubt_attempts_max", s.in_doubt_attempts_max},
           {"retry_first", milliseconds(s.retry_first)},
           {"retry_max", milliseconds(s.retry_max)},
-          {"retry_budget_ratio", s.retry_share},
-          {"retry_budget_burst", s.retry_reserve},
+          {"retry_budget_ratio", s.retry_budget_ratio},
+          {"retry_budget_burst", s.retry_budget_burst},
           {"retry_per_minute", s.retry_per_minute},
           {"breaker_failures", s.breaker_failures},
           {"probe_first", milliseconds(s.probe_first)},
@@ -108,7 +108,7 @@ Claim claim_of(const Row& row) {
   for (const auto& [name, value] : target.items()) {
     claim.request.target[name] = value.is_string() ? value.template get<std::string>() : value.dump();
   }
-  claim.request.body = unhex(row[7].c_str());
+  claim.request.body = common::unhex(row[7].c_str());
   return claim;
 }
 
@@ -116,7 +116,7 @@ Claim claim_of(const Row& row) {
 Outcome consistent(const Claim& claim, Outcome outcome) {
   const bool refused_before = outcome.phase == Phase::nothing && outcome.answer == Answer::refused;
   const bool contradiction = ((outcome.phase == Phase::answered) != (outcome.answer != Answer::none) && !refused_before) ||
-                             (outcome.answer == Answer::absent && claim.kind != AttemptKind::ask);
+                             (outcome.answer == Answer::absent && claim.kind != AttemptKind::lookup);
   if (contradiction) {
     outcome.error = "the adapter said \"" + name_of(phase_names, outcome.phase) + "\" and \"" + name_of(answer_names, outcome.answer) +
                     "\", which cannot be: " + outcome.error;
@@ -131,12 +131,12 @@ Outcome consistent(const Claim& claim, Outcome outcome) {
 namespace ledger {
 
 void register_provider(pqxx::transaction_base& tx, const std::string& name, const ProviderSettings& settings) {
-  client::run(tx, "select effect.register($1, $2::jsonb)", name, settings_of(settings).dump());
+  common::run(tx, "select effect.register($1, $2::jsonb)", name, settings_of(settings).dump());
 }
 
 std::vector<Claim> claim(pqxx::transaction_base& tx, const std::string& provider, const std::string& worker, int claims_max) {
   const pqxx::result rows = asking([&] {
-    return client::run(tx,
+    return common::run(tx,
                "select c.effect_id, c.epoch, c.kind, c.attempts, c.effect_key, c.provider_key, c.target, pg_catalog.encode(c.body, 'hex'), "
                "pg_catalog.floor(extract(epoch from c.ttl) * 1000)::bigint from effect.claim($1, $2, $3::integer) c",
                provider, worker, std::to_string(claims_max));
@@ -152,13 +152,13 @@ EffectState settle(pqxx::transaction_base& tx, const Claim& claim, const Outcome
   constexpr std::chrono::milliseconds longest = std::chrono::days{365};
   const std::string retry_after = outcome.retry_after ? std::to_string(std::min(*outcome.retry_after, longest).count()) : "";
   return asking([&] {
-    return state_in(client::run(tx,
+    return state_in(common::run(tx,
                         "select effect.settle($1::bigint, $2::bigint, $3, nullif($4, ''), nullif($5::integer, 0), nullif($6, ''), nullif($7, ''), "
                         "nullif(pg_catalog.decode($8, 'hex'), ''), nullif($9, ''), "
                         "nullif($10, '')::double precision * interval '1 millisecond', $11::boolean)",
                         std::to_string(claim.effect), std::to_string(claim.epoch), name_of(phase_names, outcome.phase),
                         name_of(answer_names, outcome.answer), std::to_string(outcome.status), legible(outcome.request_id),
-                        legible(outcome.object), hex(std::string_view(outcome.response).substr(0, response_bytes_max)), legible(outcome.error),
+                        legible(outcome.object), common::hex(std::string_view(outcome.response).substr(0, response_bytes_max)), legible(outcome.error),
                         retry_after, std::string(tried ? "t" : "f")));
   });
 }
@@ -166,46 +166,48 @@ EffectState settle(pqxx::transaction_base& tx, const Claim& claim, const Outcome
 }  // namespace ledger
 
 inline namespace v1 {
+namespace effect {
 
 std::int64_t plan(pqxx::dbtransaction& tx, const Effect& effect) {
   check(effect);
-  client::begin_subtransaction(tx);
+  common::begin_subtransaction(tx);
   return asking([&] {
     // Empty for none: neither a key nor a summary says anything when it is empty.
-    return client::run(tx, "select effect.plan($1, $2, $3::jsonb, pg_catalog.decode($4, 'hex'), nullif($5, ''), nullif($6, ''))", effect.provider,
-               effect.effect_key, json(effect.target).dump(), hex(effect.body), effect.dedup_key.value_or(""),
+    return common::run(tx, "select effect.plan($1, $2, $3::jsonb, pg_catalog.decode($4, 'hex'), nullif($5, ''), nullif($6, ''))", effect.provider,
+               effect.effect_key, json(effect.target).dump(), common::hex(effect.body), effect.dedup_key.value_or(""),
                effect.summary.value_or(""))[0][0].as<std::int64_t>();
   });
 }
 
 void register_provider(pqxx::dbtransaction& tx, const std::string& name, const ProviderSettings& settings) {
-  client::begin_subtransaction(tx);
+  common::begin_subtransaction(tx);
   ledger::register_provider(tx, name, settings);
 }
 
 std::vector<Claim> claim(pqxx::dbtransaction& tx, const std::string& provider, const std::string& worker, int claims_max) {
-  client::begin_subtransaction(tx);
+  common::begin_subtransaction(tx);
   return ledger::claim(tx, provider, worker, claims_max);
 }
 
 EffectState settle(pqxx::dbtransaction& tx, const Claim& claim, const Outcome& outcome) {
-  client::begin_subtransaction(tx);
+  common::begin_subtransaction(tx);
   return ledger::settle(tx, claim, outcome);
 }
 
 EffectState give_back(pqxx::dbtransaction& tx, const Claim& claim, const std::string& why) {
-  client::begin_subtransaction(tx);
+  common::begin_subtransaction(tx);
   return ledger::settle(tx, claim, Outcome{.error = why}, false);
 }
 
 EffectState resolve(pqxx::dbtransaction& tx, std::int64_t effect, Resolution resolution, const std::string& decided_by,
                     const std::string& why, const std::optional<std::string>& object) {
-  client::begin_subtransaction(tx);
+  common::begin_subtransaction(tx);
   return asking([&] {
-    return state_in(client::run(tx, "select effect.resolve($1::bigint, $2, $3, $4, nullif($5, ''))", std::to_string(effect),
+    return state_in(common::run(tx, "select effect.resolve($1::bigint, $2, $3, $4, nullif($5, ''))", std::to_string(effect),
                         name_of(resolution_names, resolution), decided_by, why, object.value_or("")));
   });
 }
 
+}  // namespace effect
 }  // namespace v1
 }  // namespace outbox

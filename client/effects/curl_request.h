@@ -13,7 +13,7 @@
 #include <string_view>
 
 #include "outbox/provider.h"
-#include "relay/base/owned.h"
+#include "common/owned.h"
 
 namespace outbox::effects {
 
@@ -32,15 +32,15 @@ struct Route {
 // redirect is followed, no authentication is negotiated, and neither the environment nor a .netrc changes where it goes.
 //
 // Used by one thread.
-class Transfer {
+class CurlRequest {
  public:
   // What went by on the wire, in the order of CURLOPT_DEBUGFUNCTION. See below for how exact that is.
   using Watch = std::function<void(curl_infotype, std::string_view)>;
 
-  explicit Transfer(const Route& route);
-  ~Transfer() = default;
-  Transfer(const Transfer&) = delete;
-  Transfer& operator=(const Transfer&) = delete;
+  explicit CurlRequest(const Route& route);
+  ~CurlRequest() = default;
+  CurlRequest(const CurlRequest&) = delete;
+  CurlRequest& operator=(const CurlRequest&) = delete;
 
   template <class Value>
   void set(CURLoption option, Value value) {
@@ -75,7 +75,7 @@ class Transfer {
   static constexpr long write_bytes_max = 16'384;
 
  private:
-  using List = Owned<curl_slist, curl_slist_free_all>;
+  using List = common::Owned<curl_slist, curl_slist_free_all>;
 
   static void append(List& list, const std::string& line);
   static std::size_t on_body(char* data, std::size_t size, std::size_t count, void* self);
@@ -90,7 +90,7 @@ class Transfer {
   List headers_;
   List recipients_;
   std::set<curl_socket_t> sockets_;
-  Owned<CURL, curl_easy_cleanup> easy_;
+  common::Owned<CURL, curl_easy_cleanup> easy_;
   CURLcode setup_ = CURLE_OK;
   char error_[CURL_ERROR_SIZE] = "";
   Watch watch_;

@@ -4,7 +4,7 @@
 
 #include <memory>
 
-namespace outbox {
+namespace outbox::common {
 
 template <auto destroy>
 struct Destroyer {
@@ -17,4 +17,4 @@ struct Destroyer {
 template <class T, auto destroy>
 using Owned = std::unique_ptr<T, Destroyer<destroy>>;
 
-}  // namespace outbox
+}  // namespace outbox::common

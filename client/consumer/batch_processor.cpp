@@ -1,39 +1,39 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "client/consumer/settlement.h"
+#include "client/consumer/batch_processor.h"
 
 #include <set>
 #include <tuple>
 
-#include "client/consumer/parked.h"
-#include "client/consumer/text.h"
-#include "client/sql.h"
+#include "client/consumer/parked_messages.h"
+#include "client/consumer/sanitize_utf8.h"
+#include "common/pqxx_statement.h"
 #include "outbox/inbox.h"
-#include "relay/base/check.h"
+#include "common/check.h"
 
 namespace outbox::consumer {
 
 using inbox::Accepted;
 
-void Settlement::begin(Batch batch) {
+void BatchProcessor::begin(Batch batch) {
   CHECK(done());
   batch_ = std::move(batch);
   if (!batch_.empty()) remaining_.push_back({0, batch_.records.size()});
 }
 
-std::optional<Failure> Settlement::step(pqxx::connection& connection) {
+std::optional<Failure> BatchProcessor::step(pqxx::connection& connection) {
   Range range = std::move(remaining_.back());
   remaining_.pop_back();
   try {
     transact(connection, range);
     return std::nullopt;
   } catch (...) {
-    Failure failure = judge(std::current_exception());
+    Failure failure = classify(std::current_exception());
     const bool parks = range.refused || (range.last - range.first == 1 && !batch_.faults[range.first].empty());
     if (failure.fault == Fault::message && !parks) {
       split(std::move(range), failure);
       return std::nullopt;
     }
-    // To park a message writes nothing that could be the message's fault but a reason, or a name, in letters that the database lacks.
+    // To park a message writes nothing that could be the message's fault but a reason, or a name, in charset that the database lacks.
     const bool try_ascii = failure.fault == Fault::message && !std::exchange(range.in_ascii, true);
     if (failure.fault == Fault::message) failure.fault = Fault::database;
     remaining_.push_back(std::move(range));
@@ -41,14 +41,14 @@ std::optional<Failure> Settlement::step(pqxx::connection& connection) {
   }
 }
 
-void Settlement::split(Range range, const Failure& failure) {
+void BatchProcessor::split(Range range, const Failure& failure) {
   const std::size_t middle = range.first + (range.last - range.first) / 2;
   if (middle != range.first) {
     remaining_.push_back({middle, range.last});
     remaining_.push_back({range.first, middle});
     return;
   }
-  std::string why = made_text(failure.what);
+  std::string why = sanitize_utf8(failure.what);
   // A key that the database cannot take, say for its encoding: it cannot be in the inbox at all.
   if (phase_ == Phase::accepting) batch_.faults[range.first] = std::move(why);
   else range.refused = std::move(why);
@@ -57,16 +57,16 @@ void Settlement::split(Range range, const Failure& failure) {
 
 // Whether a parked message stands before each of them. Asked for after the messages are accepted, in a statement of its own: only
 // then has another consumer that parked one of them committed, and can be seen.
-std::vector<bool> Settlement::blocked_keys(pqxx::dbtransaction& tx, const Range& range) {
+std::vector<bool> BatchProcessor::blocked_keys(pqxx::dbtransaction& tx, const Range& range) {
   std::vector<bool> blocked(range.last - range.first, false);
   if (options_.order == ConsumerOptions::Order::none || !any_parked(tx, options_.consumer)) return blocked;
-  client::ArrayText topics;
-  client::ArrayText keys;
+  common::ArrayText topics;
+  common::ArrayText keys;
   for (std::size_t i = range.first; i < range.last; ++i) {
     topics.add(batch_.records[i].topic);
     keys.add_bytes(batch_.records[i].key);
   }
-  const auto rows = client::run(
+  const auto rows = common::run(
       tx, "select b.waits from pg_catalog.unnest(inbox.blocked($1, $2::text[], $3::bytea[])) with ordinality b(waits, n) order by b.n",
       options_.consumer, topics.text(), keys.text());
   CHECK(static_cast<std::size_t>(rows.size()) == blocked.size());
@@ -75,7 +75,7 @@ std::vector<bool> Settlement::blocked_keys(pqxx::dbtransaction& tx, const Range&
   return blocked;
 }
 
-void Settlement::transact(pqxx::connection& connection, const Range& range) {
+void BatchProcessor::transact(pqxx::connection& connection, const Range& range) {
   phase_ = Phase::accepting;
   pqxx::work tx(connection);
   std::vector<inbox::Arrival> arrivals;
@@ -96,7 +96,7 @@ void Settlement::transact(pqxx::connection& connection, const Range& range) {
     const Record& record = batch_.records[i];
     const std::pair key(record.topic, record.key.value_or(std::string_view()));
     const auto park_it = [&](const char* error_class, const std::string& text) {
-      if (!park(tx, options_.consumer, record, error_class, text, range.in_ascii ? Letters::ascii : Letters::all)) return;
+      if (!park(tx, options_.consumer, record, error_class, text, range.in_ascii ? Charset::ascii : Charset::all)) return;
       ++counts.parked;
       if (by_key && record.key) blocked_now.insert(key);
     };
@@ -110,7 +110,7 @@ void Settlement::transact(pqxx::connection& connection, const Range& range) {
         ++counts.expired;
         park_it("expired", "older than what the consumer remembers: it may have been handled, or not");
         break;
-      case Accepted::fresh:
+      case Accepted::new_message:
         if (by_key && record.key && (blocked[i - range.first] || blocked_now.contains(key))) {
           park_it("key_blocked", "an earlier message of its key is parked");
         } else if (range.refused) {
@@ -126,14 +126,14 @@ void Settlement::transact(pqxx::connection& connection, const Range& range) {
   // by a statement, which then fails too.
   if (!fresh.empty()) tx.exec("select");
   tx.commit();
-  figures_.fresh += static_cast<std::int64_t>(fresh.size());
-  figures_.duplicates += counts.duplicates;
-  figures_.expired += counts.expired;
-  figures_.parked += counts.parked;
-  ++figures_.batches;
+  stats_.fresh += static_cast<std::int64_t>(fresh.size());
+  stats_.duplicates += counts.duplicates;
+  stats_.expired += counts.expired;
+  stats_.parked += counts.parked;
+  ++stats_.batches;
 }
 
-void Settlement::hand_over(pqxx::dbtransaction& tx, const Range& range, const std::vector<std::size_t>& fresh) {
+void BatchProcessor::hand_over(pqxx::dbtransaction& tx, const Range& range, const std::vector<std::size_t>& fresh) {
   if (fresh.empty()) return;
   const std::span all(batch_.records);
   if (fresh.size() == range.last - range.first) {

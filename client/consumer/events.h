@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the consumer tells its application: events, and figures.
+// What the consumer tells its application: events, and stats.
 #pragma once
 
 #include <atomic>
@@ -16,7 +16,7 @@ using Level = ConsumerEvent::Level;
 class Events {
  public:
   explicit Events(std::function<void(const ConsumerEvent&)> listener) : listener_(std::move(listener)) {}
-  void tell(Level level, std::string name, std::vector<std::pair<std::string, std::string>> fields = {}) {
+  void emit(Level level, std::string name, std::vector<std::pair<std::string, std::string>> fields = {}) {
     if (!listener_) return;
     const std::lock_guard lock(mutex_);
     listener_({level, std::move(name), std::move(fields)});
@@ -28,7 +28,7 @@ class Events {
 };
 
 // Written by the thread of run(), read by all.
-struct Figures {
+struct StatsCounter {
   std::atomic<ConsumerStats::State> state{ConsumerStats::State::stopped};
   std::atomic<std::int64_t> fresh{0}, duplicates{0}, expired{0}, parked{0}, released{0}, forgotten{0}, batches{0}, retries{0};
   std::atomic<Clock::rep> busy_since{0};  // 0: there is no batch in hand

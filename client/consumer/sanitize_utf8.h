@@ -7,15 +7,15 @@
 #include <string>
 #include <string_view>
 
-#include "relay/base/utf8.h"
+#include "common/utf8.h"
 
 namespace outbox::consumer {
 
 // The bytes as text, with a ? for each byte that is no text, cut off where it is longer than `bytes_max`.
-inline std::string made_text(std::string_view bytes, std::size_t bytes_max = 4'000) {
+inline std::string sanitize_utf8(std::string_view bytes, std::size_t bytes_max = 4'000) {
   std::string text;
   while (!bytes.empty()) {
-    const std::size_t length = bytes[0] == '\0' ? 0 : utf8_character(bytes);
+    const std::size_t length = bytes[0] == '\0' ? 0 : common::utf8_character(bytes);
     const std::size_t taken = std::max<std::size_t>(length, 1);
     if (text.size() + taken > bytes_max) break;
     text += length == 0 ? std::string_view("?") : bytes.substr(0, taken);

@@ -20,6 +20,6 @@ struct Failure {
 };
 
 // What was thrown in a transaction, and what that means. Exceptions of libpqxx go no further than this.
-Failure judge(std::exception_ptr thrown);
+Failure classify(std::exception_ptr thrown);
 
 }  // namespace outbox::consumer

@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <string_view>
 
-namespace outbox {
+namespace outbox::common {
 
 // Length of the UTF-8 character that `bytes` begins with; 0: they begin with none. REQUIRES: !bytes.empty().
 inline std::size_t utf8_character(std::string_view bytes) {
@@ -34,4 +34,4 @@ inline bool is_utf8(std::string_view bytes) {
 // Whether PostgreSQL takes the bytes as text: UTF-8 without a zero byte.
 inline bool is_text(std::string_view bytes) { return bytes.find('\0') == std::string_view::npos && is_utf8(bytes); }
 
-}  // namespace outbox
+}  // namespace outbox::common
