@@ -1,31 +1,34 @@
 // SPDX-License-Identifier: Apache-2.0
-// A provider with an HTTP API that knows idempotency keys, say for payments.
+// Adapter for HTTP APIs with idempotency keys, for example payment providers.
 //
 //   outbox::HttpProvider payments({.base_url = "https://api.example.com",
 //                                  .headers = {{"Authorization", "Bearer " + key}},
 //                                  .lookup_path = "/v1/charges?key={key}"});
 //
-// One call() is one request on a connection of its own. libcurl would repeat a request by itself when a connection that it kept
-// turns out to be dead; here nothing is kept, no redirect is followed, and neither proxy variables nor a .netrc are looked at.
+// Each call() sends one request on a new connection. Connections are not reused, because libcurl
+// resends a request on its own if a reused connection is dead. Redirects, proxy variables and
+// .netrc are ignored.
 //
 // Target of a Request:
-//   path          begins with "/" and is added to base_url. Required.
+//   path          appended to base_url; begins with "/". Required.
 //   method        POST, PUT, PATCH or DELETE. Defaults to POST.
 //   content-type  Defaults to application/json.
-// The body is sent as it is, and Request::provider_key in the idempotency header.
+// The body is sent unchanged, and Request::provider_key in the idempotency header.
 //
-// What the status means:
-//   2xx                       done. That includes 202: the provider took it over.
+// Meaning of the HTTP status:
+//   2xx                       done; 202 included: the provider has accepted the request
 //   401, 403, 407             unauthorized
 //   409                       in_progress
-//   425, 429                  not_now, after Retry-After
-//   other 3xx and 4xx, 501    refused; 3xx because redirects are not followed: another address could be another provider
-//   408, other 5xx            failing, with Retry-After if there is one. 408 among them: proxies say it while the server works on
-// An answer counts once it was read to its end. One that breaks off, or is longer than 1 MiB, leaves Phase::sent, with the status
-// for evidence. Where the provider gives no length, the end of the connection is the answer's end.
+//   425, 429                  not_now, with Retry-After
+//   other 3xx and 4xx, 501    refused; 3xx because redirects are not followed
+//   408, other 5xx            failing, with Retry-After if present; proxies send 408 while the
+//                             server is still processing
+// An answer counts only if it was read completely. A truncated answer, or one of more than 1 MiB,
+// results in Phase::sent with the status as evidence. Without a length, the end of the connection
+// is the end of the answer.
 //
-// A provider without idempotency keys can be used, too: it carries out each request that reaches it. What became of an attempt
-// that was partly or wholly sent and not answered, only a lookup_path can tell then.
+// A provider without idempotency keys executes every request that it receives. The outcome of an
+// attempt that was sent and not answered can then be determined only through lookup_path.
 #pragma once
 
 #include <chrono>
@@ -39,44 +42,51 @@ namespace outbox {
 inline namespace v1 {
 
 struct HttpOptions {
-  // Scheme, host, and what all paths begin with: "https://api.example.com/v1". Required.
+  // Scheme, host and common path prefix: "https://api.example.com/v1". Required.
   std::string base_url;
 
-  // Sent with each request, say Authorization. Their values are in no message and no Outcome, as far as the provider does not repeat
-  // them. Defaults to none. What frames a request (Host, Content-Length, Transfer-Encoding, Expect, Connection) is libcurl's.
+  // Headers of every request, for example Authorization. Their values never appear in messages or
+  // Outcomes, unless the provider returns them. Defaults to none. Framing headers (Host,
+  // Content-Length, Transfer-Encoding, Expect, Connection) are rejected.
   std::map<std::string, std::string> headers{};
 
-  // The header that carries Request::provider_key. Defaults to Idempotency-Key.
+  // Request header for Request::provider_key. Defaults to Idempotency-Key.
   std::string idempotency_header = "Idempotency-Key";
 
-  // The header of the answer that becomes Outcome::request_id. Defaults to Request-Id.
+  // Response header for Outcome::request_id. Defaults to Request-Id.
   std::string request_id_header = "Request-Id";
 
-  // Where a JSON answer holds what becomes Outcome::object: a JSON pointer to a string or a number; empty: nowhere. Defaults to /id.
+  // JSON pointer to the string or number in the answer that becomes Outcome::object; empty: none.
+  // Defaults to /id.
   std::string object_pointer = "/id";
 
-  // Where a JSON answer repeats the idempotency key. If a string stands there and is not the key that was sent, the attempt is
-  // `failing`: a proxy or the provider gave us another request's answer. Defaults to empty: not looked at.
+  // JSON pointer to the idempotency key in the answer. A string there that differs from the key
+  // sent makes the attempt `failing`: a proxy or the provider returned the answer of a different
+  // request. Defaults to empty: not checked.
   std::string key_pointer{};
 
-  // What ask() gets, added to base_url, with {key} for Request::provider_key: 200 is done, 404 absent, anything else no answer.
-  // Defaults to empty: the provider cannot be asked.
+  // Path of the GET request of lookup(), appended to base_url; {key} stands for
+  // Request::provider_key. 200 is done, 404 is absent, any other status is no answer. Defaults to
+  // empty: lookups are not supported.
   std::string lookup_path{};
 
-  // File of PEM certificates to trust. Defaults to the system's. The provider's certificate is always verified.
+  // PEM file of trusted certificates. Defaults to the system's. Certificates are always verified.
   std::string ca_file{};
 
-  // For name, connection and TLS together, within the deadline. Defaults to 10 s.
+  // Time limit for name resolution, connection and TLS together, within the deadline. Defaults to
+  // 10 s.
   std::chrono::milliseconds connect_timeout{10'000};
 };
 
+// Threads: stateless apart from its options; concurrent calls are allowed.
 class HttpProvider final : public Provider {
  public:
-  // Throws std::invalid_argument, with what is wrong and the remedy, when the options cannot work. Connects to nothing.
+  // Throws std::invalid_argument with the fault and its remedy if an option is invalid. Does not
+  // connect.
   explicit HttpProvider(HttpOptions options);
   ~HttpProvider() override;
 
-  // A request that can never be sent, say without a path, is `refused` at Phase::nothing.
+  // A request that cannot be sent, for example without a path, is `refused` at Phase::nothing.
   Outcome call(const Request& request, Deadline deadline) override;
   Outcome lookup(const Request& request, Deadline deadline) override;
   bool supports_lookup() const override { return !options_.lookup_path.empty(); }

@@ -1,22 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
-// Tells a consumer, inside the transaction that handles a message, whether the message was handled before.
+// Deduplicates messages in the transaction that processes them.
 //
 //   pqxx::work tx(connection);
-//   if (outbox::inbox::accept(tx, "billing", dedup_key, sent_at) == outbox::inbox::Accepted::new_message) charge(tx, message);
+//   if (outbox::inbox::accept(tx, "billing", dedup_key, sent_at) ==
+//       outbox::inbox::Accepted::new_message) {
+//     charge(tx, message);
+//   }
 //   tx.commit();
 //
-// What is accepted is true with the commit, together with what the handler wrote, or not at all. Two transactions that accept one
-// message wait for each other: when the first commits, the second is told `duplicate`; when it rolls back, `fresh`. The commit
-// waits until it is durable, whatever synchronous_commit says in the session.
+// An acceptance commits atomically with the rest of the transaction. Concurrent transactions that
+// accept the same message wait for each other: if the first commits, the second receives
+// `duplicate`; if it rolls back, `new_message`. The commit is durable, whatever the session's
+// synchronous_commit.
 //
-// If commit() throws pqxx::in_doubt_error, handle the message anew from the start, on a new connection: accept() knows.
+// If commit() throws pqxx::in_doubt_error, the outcome is unknown: process the message again from
+// the start, on a new connection. accept() then returns the correct answer.
 //
-// outbox::Consumer (consumer.h) does all of this. These functions are for a consumer of your own.
+// outbox::Consumer (consumer.h) does all of this. These functions serve custom consumers.
 //
-// Errors: std::invalid_argument for a key that no record of the relay can have, before anything is sent; what libpqxx throws is
-// passed on, and the transaction has failed then. In REPEATABLE READ and SERIALIZABLE that can be a serialization failure.
+// Errors: std::invalid_argument, before anything is sent, for a key that no record of the relay can
+// have. Exceptions of libpqxx are passed on, and the transaction has failed; under REPEATABLE READ
+// and SERIALIZABLE these include serialization failures.
 // Threads: as for the transaction.
-// Needs the rights of the role inbox_consumer, and a schema made by `outbox-relay init --schema inbox`.
+// Requires the role inbox_consumer and the schema of `outbox-relay init --schema inbox`.
 #pragma once
 
 #include <chrono>
@@ -31,36 +37,40 @@ namespace outbox {
 inline namespace v1 {
 namespace inbox {
 
-// What becomes of a message.
+// Result of accepting a message.
 enum class Accepted {
-  new_message,  // handle it, in this transaction
-  duplicate,  // it was handled before, or stands earlier in this transaction: do nothing
-  expired,    // it is older than what the consumer remembers, and nobody knows: do not handle it, tell a person
+  new_message,  // process it in this transaction
+  duplicate,    // processed before, or accepted earlier in this transaction: skip it
+  expired,      // older than the deduplication period: do not process it, alert an operator
 };
 
-// A message, as far as the inbox needs to know it.
+// The properties of a message that deduplication needs.
 struct Arrival {
   // Header dedup-key of the Kafka record: 1 to 1,024 bytes of UTF-8.
   std::string_view dedup_key;
 
-  // Timestamp of the Kafka record, or its header sent-at where there is one; never the time at which it arrived.
+  // Header sent-at of the Kafka record if present, else its timestamp. Never the time of arrival.
   std::chrono::system_clock::time_point sent_at;
 };
 
-// Makes a consumer known. Needed once, before it accepts anything; can be repeated, and then changes `keep`. A longer one brings
-// nothing back. `span` is the step in which it forgets, 1 s to 1 day; it cannot be changed later.
-void register_consumer(pqxx::dbtransaction& tx, const std::string& consumer, std::chrono::seconds keep = std::chrono::hours(7 * 24),
+// Registers a consumer. Required once before it accepts messages. Calling it again changes `keep`;
+// a longer one does not restore what was deleted. `span` is the granularity of expiry, 1 s to 1
+// day, and cannot be changed. Defaults to 7 days and 10 minutes.
+void register_consumer(pqxx::dbtransaction& tx, const std::string& consumer,
+                       std::chrono::seconds keep = std::chrono::hours(7 * 24),
                        std::chrono::seconds span = std::chrono::minutes(10));
 
 // Accepts one message. One round trip.
 Accepted accept(pqxx::dbtransaction& tx, const std::string& consumer, std::string_view dedup_key,
                 std::chrono::system_clock::time_point sent_at);
 
-// Accepts all of them in one round trip: the answers are those that accept() would give for one after the other, in this order.
-std::vector<Accepted> accept(pqxx::dbtransaction& tx, const std::string& consumer, std::span<const Arrival> arrivals);
+// Accepts all messages in one round trip. The answers equal those of accept() for each in turn.
+std::vector<Accepted> accept(pqxx::dbtransaction& tx, const std::string& consumer,
+                             std::span<const Arrival> arrivals);
 
-// Forgets what is older than `keep`, counted back from the newest message that was accepted. Deletes at most `rows_max` rows and
-// returns how many: call it now and then, each time until it returns less. It waits for transactions that accept what it forgets.
+// Deletes entries older than `keep`, counted back from the newest accepted message. Deletes at most
+// `rows_max` rows and returns their number. Call it periodically until it returns fewer than
+// `rows_max`. It waits for transactions that accept messages of the deleted period.
 std::int64_t prune(pqxx::dbtransaction& tx, const std::string& consumer, int rows_max = 10'000);
 
 }  // namespace inbox

@@ -1,9 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-// A provider: whoever carries out an effect outside the database (sends the e-mail, makes the charge, stores the upload), as an
-// EffectWorker sees it.
+// Interface of a provider adapter, which executes effects outside the database (sends the e-mail,
+// makes the charge, stores the upload).
 //
-// An adapter makes one attempt when it is asked to, and says how far it got. It never repeats anything, never decides what an
-// attempt means for the effect, and never throws: those are the ledger's (include/outbox/effect.h).
+//   class SmsProvider final : public outbox::Provider {
+//    public:
+//     outbox::Outcome call(const outbox::Request& request, Deadline deadline) override {
+//       const SmsReply reply = send_sms(request.target.at("to"), request.body, deadline);
+//       if (!reply.connected) return {.error = reply.error};  // Phase::nothing
+//       if (!reply.answered) return {.phase = outbox::Phase::sent, .error = reply.error};
+//       return {.phase = outbox::Phase::answered,
+//               .answer = outbox::Answer::done,
+//               .object = reply.id};
+//     }
+//   };
+//
+// An adapter makes one attempt per call and reports how far it got. It does not retry, does not
+// decide the state of the effect, and does not throw: retries and states belong to the ledger
+// (effect.h).
 #pragma once
 
 #include <chrono>
@@ -14,58 +27,61 @@
 namespace outbox {
 inline namespace v1 {
 
-// How far an attempt got on the wire. What it says must have been seen there, not guessed from the kind of error.
+// Progress of an attempt on the wire. Report what was observed there; do not infer it from the kind
+// of error.
 enum class Phase {
-  nothing,   // nothing was written that could have an effect: free to repeat
-  partly,    // some of what has the effect was written
-  sent,      // all of it was written, and no complete answer was read
+  nothing,   // nothing was written that could have an effect: safe to repeat
+  partly,    // a part of the request was written
+  sent,      // the whole request was written, and no complete answer was read
   answered,  // the provider answered; see Answer
 };
 
-// What the provider said. Only an attempt that was answered has one, with one exception: a request that could never be sent, say
-// one with a line feed in an address, is `refused` by the adapter at Phase::nothing, and Outcome::error says why.
+// Answer of the provider. Set only at Phase::answered, with one exception: a request that cannot be
+// sent, for example with a line feed in an address, is `refused` at Phase::nothing, with the reason
+// in Outcome::error.
 enum class Answer {
-  none,          // it was not answered
-  done,          // carried out, now or earlier under the same key
-  refused,       // it will not carry out this request, now or later
-  not_now,       // it did not carry it out, and may be asked again (HTTP 429, SMTP 4yz)
-  in_progress,   // an earlier attempt is still under way (HTTP 409)
-  unauthorized,  // it does not know us: nothing was carried out, and no other request will fare better (HTTP 401, 403)
-  failing,       // it failed and may have carried it out (HTTP 5xx)
-  absent,        // to ask(): it has no such effect
+  none,          // no answer
+  done,          // executed, now or earlier under the same key
+  refused,       // rejected permanently
+  not_now,       // not executed; retry later (HTTP 429, SMTP 4yz)
+  in_progress,   // an earlier attempt is still in progress (HTTP 409)
+  unauthorized,  // credentials rejected: not executed, and all requests will fail (HTTP 401, 403)
+  failing,       // failed, and possibly executed (HTTP 5xx)
+  absent,        // lookup() only: no such effect exists
 };
 
-// What is to be carried out. Every attempt of one effect is given the same.
+// The request of an effect. Every attempt of one effect receives the same request.
 struct Request {
   // Identity of the effect at this provider.
   std::string effect_key;
-  // What the provider can tell a repeat by, say an idempotency key. A new generation of it is a new request to the provider.
+  // Idempotency key for the provider. A new key is a new request.
   std::string provider_key;
-  // Where it goes, in the adapter's terms: see the adapter.
+  // Destination, in the terms of the adapter.
   std::map<std::string, std::string> target{};
-  // The bytes that are sent.
+  // Bytes to send.
   std::string body{};
 };
 
-// What came of an attempt: evidence, which the ledger keeps.
+// Result of an attempt. The ledger keeps it as evidence.
 struct Outcome {
   Phase phase = Phase::nothing;
   Answer answer = Answer::none;
-  // Status of the answer in the provider's protocol (HTTP 201, SMTP 250), also of one that broke off later; 0: none.
+  // Status in the provider's protocol (HTTP 201, SMTP 250), also of a truncated answer; 0: none.
   int status = 0;
-  // What the provider calls this attempt in its own logs; empty: it did not say.
+  // The provider's identifier of this attempt, for its logs; empty: none.
   std::string request_id{};
-  // What the provider calls the thing that it made, say a charge's id; empty: it did not say.
+  // The provider's identifier of the created object, for example a charge id; empty: none.
   std::string object{};
-  // The beginning of its answer, at most 4 KiB.
+  // Beginning of the answer, at most 4 KiB.
   std::string response{};
-  // What went wrong, for a person; empty: nothing.
+  // Error description for operators; empty: no error.
   std::string error{};
-  // How long the provider wants to be left alone.
+  // Delay requested by the provider. Defaults to none.
   std::optional<std::chrono::milliseconds> retry_after{};
 };
 
-// An adapter for one account at one provider. Used by one thread at a time.
+// Adapter for one account at one provider.
+// Threads: an EffectWorker calls its adapters in the thread of run(), one call at a time.
 class Provider {
  public:
   using Deadline = std::chrono::steady_clock::time_point;
@@ -75,9 +91,11 @@ class Provider {
   // Makes one attempt and returns before the deadline.
   virtual Outcome call(const Request& request, Deadline deadline) = 0;
 
-  // Asks whether the effect was carried out, without carrying it out: done, absent, or an outcome without an answer.
+  // Queries whether the effect was executed, without executing it. Returns done, absent, or an
+  // outcome without an answer.
   // REQUIRES: supports_lookup().
   virtual Outcome lookup(const Request& request, Deadline deadline);
+  // Defaults to false.
   virtual bool supports_lookup() const { return false; }
 
  protected:

@@ -1,5 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// A Kafka record, as a handler is given it.
+// A Kafka record, as passed to a handler (consumer.h).
+//
+//   void handle(pqxx::dbtransaction& tx, const outbox::Record& record) {
+//     if (!record.payload) return remove_account(tx, record.key.value());  // tombstone
+//     if (record.header("content-type") != "application/json") throw outbox::Poison("not JSON");
+//     charge(tx, *record.payload);
+//   }
+//
+// Threads: valid in the thread of the handler, until the handler returns.
 #pragma once
 
 #include <chrono>
@@ -13,30 +21,32 @@ inline namespace v1 {
 
 struct RecordHeader {
   std::string_view name;
+  // Bytes; none: the header has a null value.
   std::optional<std::string_view> value;
 };
 
-// All views end with the call of the handler: copy what is to live longer.
+// All views are valid only during the call of the handler. Copy data that must outlive it.
 struct Record {
-  // Where it stands.
+  // Position in Kafka.
   std::string_view topic;
   std::int32_t partition = 0;
   std::int64_t offset = 0;
 
-  // Timestamp of the record, or its header sent-at where there is one: when the relay opened its batch.
+  // Header sent-at (the time at which the relay opened the batch) if present, else the timestamp of
+  // the record.
   std::chrono::sys_time<std::chrono::milliseconds> sent_at{};
 
-  // What repeats are told by. Empty only for a record without a usable one that a person has released.
+  // Deduplication key. Empty only for a record without a valid key that an operator has released.
   std::string_view dedup_key;
 
-  // Bytes. No payload: a tombstone.
+  // Bytes. A record without a payload is a tombstone.
   std::optional<std::string_view> key;
   std::optional<std::string_view> payload;
 
-  // All of them, dedup-key included, in their order; a name can stand there more than once.
+  // All headers in order, dedup-key included. Names may repeat.
   std::vector<RecordHeader> headers;
 
-  // It was parked, and is handled after all: by a person's decision, or because its key is free again.
+  // Whether the message was parked and is processed after its release.
   bool released = false;
 
   // Value of the last header of this name.

@@ -1,27 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
-// E-mail, by SMTP.
+// Adapter for e-mail by SMTP.
 //
-//   outbox::SmtpProvider mail({.url = "smtp://mail.example.com:587", .username = "shop", .password = password,
+//   outbox::SmtpProvider mail({.url = "smtp://mail.example.com:587",
+//                              .username = "shop",
+//                              .password = password,
 //                              .from = "shop@example.com"});
 //
-// SMTP has no idempotency keys. What it has is one narrow window: a mail server takes a message over when it answers to the dot
-// that ends it, and nothing before that dot has an effect. So an attempt that broke off earlier is Phase::nothing, free to repeat,
-// even when the whole text was written; one that broke off between the dot and its answer is Phase::sent, in doubt, and nobody
-// can be asked (supports_lookup() is false). The Message-ID is made of Request::provider_key alone, so that a repeat after doubt carries
-// the same one: the recipient's software may show two such messages as one, but need not.
+// SMTP has no idempotency keys. A server accepts a message with its reply to the final dot; nothing
+// before the dot has an effect. An attempt that fails before the dot is Phase::nothing and safe to
+// repeat. An attempt that fails between the dot and its reply is Phase::sent, in doubt, and cannot
+// be looked up (supports_lookup() is false). The Message-ID is derived from Request::provider_key
+// only, so that a repeat carries the same one; recipients may use it to merge duplicates.
 //
 // Target of a Request:
-//   to     addresses, separated by commas. Required. If the server refuses one of them, the message goes to none.
-//   from   address of the sender. Defaults to SmtpOptions::from.
-// The body is a message of RFC 5322, header fields, an empty line and text, without a Message-ID, which is added. Lines may end with
-// LF or CRLF and are sent with CRLF; lines that begin with a dot arrive as they are. The addresses above are the envelope's: the
-// fields From and To are the body's affair.
+//   to     addresses, separated by commas. Required. All are refused if the server refuses one.
+//   from   sender address. Defaults to SmtpOptions::from.
+// These addresses form the envelope. The body is an RFC 5322 message (header fields, an empty line,
+// text) with its own From and To, and without a Message-ID, which is added. Lines may end with LF
+// or CRLF and are sent with CRLF; leading dots are preserved.
 //
-// What the server's reply means, whichever command it answers:
-//   250 to the dot       done; Outcome::object is the Message-ID, request_id what the server calls the message in its queue
+// Meaning of the reply, to any command:
+//   250 to the dot       done; Outcome::object is the Message-ID, request_id the server's queue id
 //   4yz, 421 included    not_now
 //   530, 534, 535, 538   unauthorized
-//   other 5yz            refused; before MAIL unauthorized, since it is us whom the server does not want, and not this message
+//   other 5yz            refused; before MAIL unauthorized, because it concerns the client
 #pragma once
 
 #include <chrono>
@@ -33,41 +35,44 @@ namespace outbox {
 inline namespace v1 {
 
 struct SmtpOptions {
-  // smtp://host:port, or smtps:// where TLS begins with the connection. Required.
+  // smtp://host:port, or smtps://host:port for implicit TLS. Required.
   std::string url;
 
-  // For AUTH. Never printed. Defaults to none: no authentication.
+  // Credentials for AUTH. Never printed. Defaults to none: no authentication.
   std::string username{};
   std::string password{};
 
-  // With smtp://, whether to go on only after STARTTLS. Without it, TLS is used where it is offered, and a password is not allowed:
-  // whoever sits between could take the offer away and read it. Defaults to true.
+  // Whether smtp:// requires STARTTLS. If false, TLS is used where offered, and a password is
+  // rejected: an attacker could suppress the offer and read it. Defaults to true.
   bool require_tls = true;
 
-  // Sender of messages whose target names none. Defaults to none: the target must name it.
+  // Sender of messages whose target has none. Defaults to none: the target must have one.
   std::string from{};
 
-  // What we call ourselves in EHLO. Defaults to the name of the machine.
+  // Host name sent with EHLO. Defaults to the name of the machine.
   std::string helo_name{};
 
-  // The right side of the Message-ID. It must stay the same for as long as an effect may be repeated. Defaults to the domain of the
-  // sender.
+  // Domain of the Message-ID. Must not change while an effect may be repeated. Defaults to the
+  // domain of the sender.
   std::string message_id_domain{};
 
-  // File of PEM certificates to trust. Defaults to the system's. The server's certificate is always verified.
+  // PEM file of trusted certificates. Defaults to the system's. Certificates are always verified.
   std::string ca_file{};
 
-  // For name, connection, TLS and authentication together, within the deadline. Defaults to 10 s.
+  // Time limit for name resolution, connection, TLS and authentication together, within the
+  // deadline. Defaults to 10 s.
   std::chrono::milliseconds connect_timeout{10'000};
 };
 
+// Threads: stateless apart from its options; concurrent calls are allowed.
 class SmtpProvider final : public Provider {
  public:
-  // Throws std::invalid_argument, with what is wrong and the remedy, when the options cannot work. Connects to nothing.
+  // Throws std::invalid_argument with the fault and its remedy if an option is invalid. Does not
+  // connect.
   explicit SmtpProvider(SmtpOptions options);
   ~SmtpProvider() override;
 
-  // A message that can never be sent, say one that has a Message-ID, is `refused` at Phase::nothing.
+  // A message that cannot be sent, for example with a Message-ID, is `refused` at Phase::nothing.
   Outcome call(const Request& request, Deadline deadline) override;
 
  private:
