@@ -1,4 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
+// A batch of Kafka records, with the memory that they point into.
+//
+// RecordSource fills a batch; BatchProcessor processes it. For each record, add()
+//   1. sets position, key and payload, as views into librdkafka's message,
+//   2. reads the headers, the deduplication key and the time,
+//   3. notes why the record cannot be accepted, if it cannot. It never throws for bad data.
+// Used by the thread of run().
 #pragma once
 
 #include <string>
@@ -9,15 +16,15 @@
 
 namespace outbox::consumer {
 
-// Records as Kafka gave them, in the order of each partition, with the memory that they lie in.
+// Records in Kafka's order within each partition. The three vectors have equal length.
 struct Batch {
   std::vector<Message> messages;
   std::vector<Record> records;
-  // Why the record cannot be accepted, for each: it has no usable deduplication key or time. Empty: it can.
+  // For each record, why it cannot be accepted (no valid deduplication key or time); empty: it can.
   std::vector<std::string> faults;
 
   bool empty() const { return records.empty(); }
-  // REQUIRES: the message is a record, not an error.
+  // REQUIRES: `message` is a record, not an error.
   void add(Message message);
 };
 

@@ -1,4 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+// Consumer: checks its options at construction, and runs one ConsumerLoop per run().
+//
+// The thread of run() owns the loop, the database connection and all calls of the handler. stats()
+// reads atomics and may be called by any thread. A second concurrent run() is a std::logic_error.
 #include "outbox/consumer.h"
 
 #include <atomic>
@@ -15,17 +19,20 @@ class Consumer::Impl {
   Impl(ConsumerOptions options, BatchHandler handler)
       : options_(std::move(options)), handler_(std::move(handler)), events_(options_.on_event) {
     consumer::check_options(options_);
-    if (!handler_) throw ConsumerSetupError("the consumer has no handler. HINT: give it a function");
-    consumer::make_conf(options_);  // for what it refuses
+    if (!handler_) throw ConsumerSetupError("the consumer has no handler. HINT: pass a function");
+    consumer::make_conf(options_);  // validates options_.properties
     if (options_.consumer.empty()) options_.consumer = options_.group;
   }
 
   void run(std::stop_token stop) {
-    if (running_.exchange(true)) throw std::logic_error("Consumer::run() was called while it runs");
-    struct Ended {
+    if (running_.exchange(true)) {
+      throw std::logic_error(
+          "Consumer::run() is already running. HINT: use one Consumer for each thread");
+    }
+    struct Reset {
       std::atomic<bool>& running;
-      ~Ended() { running = false; }
-    } const ended{running_};
+      ~Reset() { running = false; }
+    } const reset{running_};
     consumer::ConsumerLoop loop(options_, handler_, stats_, events_, std::move(stop));
     while (!loop.over()) loop.step();
   }
@@ -36,7 +43,7 @@ class Consumer::Impl {
   ConsumerOptions options_;
   const BatchHandler handler_;
   consumer::Events events_;
-  consumer::StatsCounter stats_;
+  consumer::ConsumerStatsCounter stats_;
   std::atomic<bool> running_{false};
 };
 
@@ -53,7 +60,8 @@ Consumer::BatchHandler one_by_one(Consumer::Handler handler) {
 
 Consumer::Consumer(ConsumerOptions options, Handler handler)
     : impl_(std::make_unique<Impl>(std::move(options), one_by_one(std::move(handler)))) {}
-Consumer::Consumer(ConsumerOptions options, BatchHandler handler) : impl_(std::make_unique<Impl>(std::move(options), std::move(handler))) {}
+Consumer::Consumer(ConsumerOptions options, BatchHandler handler)
+    : impl_(std::make_unique<Impl>(std::move(options), std::move(handler))) {}
 Consumer::~Consumer() = default;
 
 void Consumer::run(std::stop_token stop) { impl_->run(std::move(stop)); }

@@ -10,16 +10,22 @@
 namespace outbox::consumer {
 namespace {
 
+// Longest wait for a record, and thus for noticing a requested stop.
 constexpr std::chrono::milliseconds poll_wait{100};
 constexpr std::chrono::seconds release_interval{1};
+// After repeated failures, released messages wait this long.
 constexpr std::chrono::seconds release_put_off{30};
-constexpr int release_failures_max = 3;  // before it is put off
-constexpr int look_costs_at_most = 20;   // a twentieth of the time
-constexpr int releases_at_once_max = 100;  // before messages from Kafka have their turn
+constexpr int release_failures_max = 3;
+// The query for released messages takes at most 1/20 of the time.
+constexpr int release_query_interval_factor = 20;
+// Released messages processed before Kafka is polled again.
+constexpr int releases_at_once_max = 100;
 constexpr std::chrono::minutes prune_interval{1};
 constexpr int prune_rows_max = 10'000;
+// Intervals of the events messages_parked and still_stalled.
 constexpr std::chrono::seconds parked_interval{10};
 constexpr std::chrono::minutes summary_interval{1};
+// Consecutive conflicts that are repeated before the loop stalls.
 constexpr int conflicts_before_stalled = 5;
 constexpr int inbox_version_min = 2;
 
@@ -35,12 +41,19 @@ const char* to_string(ConsumerLoop::State state) {
 
 }  // namespace
 
-ConsumerLoop::ConsumerLoop(const ConsumerOptions& options, const Consumer::BatchHandler& handler, StatsCounter& stats, Events& events, std::stop_token stop)
-    : options_(options), stats_(stats), events_(events), stop_(std::move(stop)), processor_(options, handler, stats),
-      retrier_(options, handler, stats), parked_told_(stats.parked) {
+ConsumerLoop::ConsumerLoop(const ConsumerOptions& options, const Consumer::BatchHandler& handler,
+                           ConsumerStatsCounter& stats, Events& events, std::stop_token stop)
+    : options_(options),
+      stats_(stats),
+      events_(events),
+      stop_(std::move(stop)),
+      processor_(options, handler, stats),
+      retrier_(options, handler, stats),
+      parked_reported_(stats.parked) {
   go_to(State::starting);
 }
 
+// The batch points into memory of the Kafka client, and is freed before it.
 ConsumerLoop::~ConsumerLoop() {
   processor_.drop();
   source_.reset();
@@ -57,30 +70,37 @@ void ConsumerLoop::step() {
   }
 }
 
-// --- States ---------------------------------------------------------------------------------------------------------------
+// --- States ------------------------------------------------------------------------------------
 
-// The group is joined last: a member that cannot work would keep partitions from those that can.
+// The group is joined last: a member without a database would hold partitions that others could
+// process.
 void ConsumerLoop::start() {
   int version = 0;
   try {
     connect();
     pqxx::work tx(*connection_);
-    version = tx.exec("select pg_catalog.max(v.number) from inbox.schema_version v")[0][0].as<int>();
+    version =
+        tx.exec("select pg_catalog.max(v.number) from inbox.schema_version v")[0][0].as<int>();
     inbox::register_consumer(tx, options_.consumer, options_.keep, options_.span);
     tx.commit();
   } catch (...) {
     const Failure failure = classify(std::current_exception());
     if (failure.fault == Fault::message || failure.fault == Fault::database) {
-      throw ConsumerSetupError("inbox: " + failure.what +
-                               "\nHINT: create it by `outbox-relay init --schema inbox`, and grant inbox_consumer to the login of the consumer");
+      throw ConsumerSetupError(
+          "inbox: " + failure.what +
+          "\nHINT: create it with `outbox-relay init --schema inbox`, and grant inbox_consumer "
+          "to the login of the consumer");
     }
     connection_.reset();
-    if (backoff_.attempts() == 0) events_.emit(Level::warn, "database_away", {{"reason", failure.what}});
+    if (backoff_.attempts() == 0) {
+      events_.emit(Level::warn, "database_away", {{"reason", failure.what}});
+    }
     return wait(backoff_.next());
   }
   if (version < inbox_version_min) {
-    throw ConsumerSetupError("inbox: the schema has version " + std::to_string(version) + ", this program needs " +
-                             std::to_string(inbox_version_min) + "\nHINT: upgrade it by `outbox-relay init --schema inbox`");
+    throw ConsumerSetupError("inbox: the schema has version " + std::to_string(version) +
+                             ", this program needs " + std::to_string(inbox_version_min) +
+                             "\nHINT: upgrade it with `outbox-relay init --schema inbox`");
   }
   backoff_.reset();
   source_.emplace(options_, events_);
@@ -88,49 +108,54 @@ void ConsumerLoop::start() {
   go_to(State::consuming);
 }
 
+// Does not wait in poll() while released messages are due.
 void ConsumerLoop::consume() {
   if (!processor_.done()) {
-    settle();
+    process();
     return;
   }
-  keep_up();
+  maintain();
   if (state_ != State::consuming || stop_.stop_requested()) return;
-  Batch batch = source_->poll(options_.batch_messages_max, Clock::now() < release_at_ ? poll_wait : std::chrono::milliseconds{0});
+  Batch batch =
+      source_->poll(options_.batch_messages_max,
+                    Clock::now() < release_at_ ? poll_wait : std::chrono::milliseconds{0});
   if (batch.empty()) return;
   stats_.busy_since = Clock::now().time_since_epoch().count();
   processor_.begin(std::move(batch));
 }
 
-// The transaction that failed is the probe. Kafka is polled meanwhile, and fetches until its queue is full.
+// The failed transaction is the probe. Meanwhile the group's thread keeps the membership, and
+// librdkafka fetches until its queue is full.
 void ConsumerLoop::probe() {
   wait(backoff_.next());
   if (stop_.stop_requested()) return;
   if (Clock::now() >= summary_at_) {
-    events_.emit(Level::warn, "still_stalled", {{"attempts", std::to_string(backoff_.attempts())}, {"reason", trouble_}});
+    events_.emit(Level::warn, "still_stalled",
+                 {{"attempts", std::to_string(backoff_.attempts())}, {"reason", stall_reason_}});
     summary_at_ = Clock::now() + summary_interval;
   }
   try {
     if (!connection_) connect();
     if (processor_.done()) {
       pqxx::work tx(*connection_);
-      tx.exec("select inbox.make_durable()");  // what a standby cannot do
+      tx.exec("select inbox.make_durable()");  // a write: a standby rejects it
       tx.commit();
     }
   } catch (...) {
     return failed(classify(std::current_exception()));
   }
-  if (processor_.done() || settle()) go_to(State::consuming);
+  if (processor_.done() || process()) go_to(State::consuming);
 }
 
-// --- What they consist of -------------------------------------------------------------------------------------------------
+// --- Parts of a step ---------------------------------------------------------------------------
 
 void ConsumerLoop::connect() {
   connection_ = std::make_unique<pqxx::connection>(options_.dsn);
   connection_->set_client_encoding("UTF8");
 }
 
-// One transaction of the batch in hand; false: it failed.
-bool ConsumerLoop::settle() {
+// Runs one transaction of the current batch. Returns false if it failed.
+bool ConsumerLoop::process() {
   if (const auto failure = processor_.step(*connection_)) {
     failed(*failure);
     return false;
@@ -144,17 +169,19 @@ bool ConsumerLoop::settle() {
   return true;
 }
 
-void ConsumerLoop::keep_up() {
+// Runs between batches only; each part keeps its own schedule.
+void ConsumerLoop::maintain() {
   if (Clock::now() >= release_at_) release();
   if (state_ == State::consuming && Clock::now() >= prune_at_) prune();
   emit_parked();
 }
 
-// A message that fails is passed over, and comes again when all others had their turn.
+// Processes released messages. A message that fails is skipped until all others were tried, so that
+// it blocks none.
 void ConsumerLoop::release() {
   int failures = 0;
   for (int n = 0; n < releases_at_once_max && !stop_.stop_requested(); ++n) {
-    const auto began = Clock::now();
+    const auto started = Clock::now();
     const auto progress = retrier_.step(*connection_);
     if (progress == ParkedRetrier::Progress::one_more) continue;
     const Failure& failure = retrier_.failure();
@@ -164,7 +191,9 @@ void ConsumerLoop::release() {
       if (failure.fault != Fault::conflict && ++failures < release_failures_max) continue;
     }
     if (progress == ParkedRetrier::Progress::none) {
-      release_at_ = Clock::now() + std::clamp<Clock::duration>(look_costs_at_most * (Clock::now() - began), release_interval, release_put_off);
+      release_at_ = Clock::now() + std::clamp<Clock::duration>(
+                                       release_query_interval_factor * (Clock::now() - started),
+                                       release_interval, release_put_off);
     }
     if (failures == 0) return;
     release_at_ = Clock::now() + release_put_off;
@@ -172,14 +201,15 @@ void ConsumerLoop::release() {
   }
 }
 
+// A failure only postpones it; a lost connection stalls the loop.
 void ConsumerLoop::prune() {
   try {
     pqxx::work tx(*connection_);
-    // It waits for whoever accepts what it forgets, and there is no hurry.
+    // Limits the wait for transactions that accept messages of the deleted period.
     tx.exec("set local lock_timeout = '1s'");
     const auto rows = inbox::prune(tx, options_.consumer, prune_rows_max);
     tx.commit();
-    stats_.forgotten += rows;
+    stats_.pruned += rows;
     if (rows < prune_rows_max) prune_at_ = Clock::now() + prune_interval;
   } catch (...) {
     prune_at_ = Clock::now() + prune_interval;
@@ -189,37 +219,44 @@ void ConsumerLoop::prune() {
   }
 }
 
+// One event for all messages parked since the last one.
 void ConsumerLoop::emit_parked() {
   const std::int64_t parked = stats_.parked;
-  if (parked == parked_told_ || Clock::now() < parked_at_) return;
-  events_.emit(Level::warn, "messages_parked", {{"count", std::to_string(parked - parked_told_)}});
-  parked_told_ = parked;
-  parked_at_ = Clock::now() + parked_interval;
+  if (parked == parked_reported_ || Clock::now() < parked_event_at_) return;
+  events_.emit(Level::warn, "messages_parked",
+               {{"count", std::to_string(parked - parked_reported_)}});
+  parked_reported_ = parked;
+  parked_event_at_ = Clock::now() + parked_interval;
 }
 
-// --- Trouble --------------------------------------------------------------------------------------------------------------
+// --- Failures ----------------------------------------------------------------------------------
 
+// Reacts to a failure that is not a message's fault: repeats conflicts, else stalls.
 void ConsumerLoop::failed(const Failure& failure) {
   ++stats_.retries;
   if (failure.fault == Fault::connection) connection_.reset();
   if (state_ == State::stalled) return;
-  if (failure.fault == Fault::conflict && backoff_.attempts() < conflicts_before_stalled) return wait(backoff_.next());
+  if (failure.fault == Fault::conflict && backoff_.attempts() < conflicts_before_stalled) {
+    return wait(backoff_.next());
+  }
   backoff_.reset();
-  trouble_ = failure.what;
+  stall_reason_ = failure.what;
   summary_at_ = Clock::now() + summary_interval;
   go_to(State::stalled, failure.what);
 }
 
 void ConsumerLoop::go_to(State state, const std::string& reason) {
   if (state == state_) return;
-  std::vector<std::pair<std::string, std::string>> fields = {{"from", to_string(state_)}, {"to", to_string(state)}};
+  std::vector<std::pair<std::string, std::string>> fields = {{"from", to_string(state_)},
+                                                             {"to", to_string(state)}};
   if (!reason.empty()) fields.emplace_back("reason", reason);
   state_ = state;
   stats_.state = state;
-  events_.emit(state == State::stalled ? Level::warn : Level::info, "state_changed", std::move(fields));
+  events_.emit(state == State::stalled ? Level::warn : Level::info, "state_changed",
+               std::move(fields));
 }
 
-// Ends when it is asked to stop.
+// Returns early when a stop is requested.
 void ConsumerLoop::wait(std::chrono::milliseconds duration) {
   std::mutex mutex;
   std::unique_lock lock(mutex);

@@ -1,4 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+// Classifies an exception of a transaction: message, conflict, database or connection.
+//
+// The class alone determines the reaction. Exceptions of libpqxx do not propagate beyond this file.
+// Threads: pure functions.
 #pragma once
 
 #include <exception>
@@ -6,12 +10,12 @@
 
 namespace outbox::consumer {
 
-// Whose fault it is that a transaction failed. This, and nothing else, decides the answer.
+// Cause of a failed transaction, and the reaction to it.
 enum class Fault {
-  message,     // of what was written in it: park the message
-  conflict,    // of another transaction at the same time: repeat it
-  database,    // of the server's state or set-up: wait, and repeat it
-  connection,  // as `database`, on a new connection; a commit under way is in doubt, which the inbox resolves
+  message,     // the data of a message: park the message
+  conflict,    // a concurrent transaction: repeat
+  database,    // the state or configuration of the server: back off, and repeat
+  connection,  // as `database`, on a new connection; the inbox resolves unknown commit outcomes
 };
 
 struct Failure {
@@ -19,7 +23,7 @@ struct Failure {
   std::string what;
 };
 
-// What was thrown in a transaction, and what that means. Exceptions of libpqxx go no further than this.
+// Classifies an exception thrown in a transaction.
 Failure classify(std::exception_ptr thrown);
 
 }  // namespace outbox::consumer

@@ -12,30 +12,36 @@ namespace {
 
 using common::run;
 
+// inbox.park() returns null if the record was parked before.
 constexpr const char* park_sql = R"(
-select inbox.park($1, $2, $3::integer, $4::bigint, timestamptz 'epoch' + $5::bigint * interval '1 millisecond', $6::bytea, $7::bytea,
-                  $8::jsonb, $9, $10, $11))";
+select inbox.park($1, $2, $3::integer, $4::bigint,
+                  timestamptz 'epoch' + $5::bigint * interval '1 millisecond',
+                  $6::bytea, $7::bytea, $8::jsonb, $9, $10, $11))";
 
 constexpr const char* next_sql = R"(
-select n.id, n.topic, n."partition", n.record_offset, (extract(epoch from n.sent_at) * 1000)::bigint,
+select n.id, n.topic, n."partition", n.record_offset,
+       (extract(epoch from n.sent_at) * 1000)::bigint,
        pg_catalog.encode(n.key, 'hex'), pg_catalog.encode(n.payload, 'hex'), n.headers, n.dedup_key
 from inbox.next_released($1, $2::boolean, $3::bigint) n)";
 
-// It may have been handled elsewhere in the meantime.
+// No row if another consumer has processed the message meanwhile.
 constexpr const char* park_again_sql = R"(
 select inbox.park_again(p.id, $2)
-from (select q.id from inbox.parked q where q.id = $1::bigint and q.handled_at is null and q.resolution is distinct from 'discard'
+from (select q.id from inbox.parked q
+      where q.id = $1::bigint and q.handled_at is null and q.resolution is distinct from 'discard'
       for update skip locked) p)";
 
-// The one form of NULL that all versions of libpqxx take.
-const char* nullable(const std::optional<std::string>& text) { return text ? text->c_str() : nullptr; }
+// NULL, in the only form that all versions of libpqxx accept.
+const char* nullable(const std::optional<std::string>& text) {
+  return text ? text->c_str() : nullptr;
+}
 
 std::optional<std::string> bytea(const std::optional<std::string_view>& bytes) {
   if (!bytes) return std::nullopt;
   return common::bytea(*bytes);
 }
 
-// With a ? for each letter that is left out.
+// Replaces each byte outside the charset by "?".
 std::string kept(std::string text, Charset charset) {
   if (charset == Charset::all) return text;
   for (char& c : text) {
@@ -44,6 +50,7 @@ std::string kept(std::string text, Charset charset) {
   return text;
 }
 
+// Headers as a JSON array of [name, value in hexadecimal or null].
 std::string headers_of(const Record& record, Charset charset) {
   auto all = nlohmann::json::array();
   for (const RecordHeader& h : record.headers) {
@@ -53,17 +60,19 @@ std::string headers_of(const Record& record, Charset charset) {
   return all.dump();
 }
 
-// A row of the inbox, and the record made of it.
+// A row of next_sql, and the record that points into it.
 class Parked {
  public:
-  explicit Parked(const pqxx::row& row) : topic_(row[1].c_str()), dedup_key_(row[8].is_null() ? "" : row[8].c_str()) {
+  explicit Parked(const pqxx::row& row)
+      : topic_(row[1].c_str()), dedup_key_(row[8].is_null() ? "" : row[8].c_str()) {
     if (!row[5].is_null()) key_ = common::unhex(row[5].c_str());
     if (!row[6].is_null()) payload_ = common::unhex(row[6].c_str());
     if (!row[7].is_null()) read_headers(row[7].c_str());
     record.topic = topic_;
     record.partition = row[2].as<std::int32_t>();
     record.offset = row[3].as<std::int64_t>();
-    record.sent_at = std::chrono::sys_time<std::chrono::milliseconds>(std::chrono::milliseconds(row[4].as<std::int64_t>()));
+    record.sent_at = std::chrono::sys_time<std::chrono::milliseconds>(
+        std::chrono::milliseconds(row[4].as<std::int64_t>()));
     record.dedup_key = dedup_key_;
     if (key_) record.key = *key_;
     if (payload_) record.payload = *payload_;
@@ -78,9 +87,15 @@ class Parked {
   void read_headers(const char* json) {
     const auto all = nlohmann::json::parse(json);
     for (const auto& h : all) {
-      headers_.emplace_back(h.at(0).get<std::string>(), h.at(1).is_null() ? std::nullopt : std::optional(common::unhex(h.at(1).get<std::string>())));
+      headers_.emplace_back(h.at(0).get<std::string>(),
+                            h.at(1).is_null()
+                                ? std::nullopt
+                                : std::optional(common::unhex(h.at(1).get<std::string>())));
     }
-    for (const auto& [name, value] : headers_) record.headers.push_back({name, value ? std::optional<std::string_view>(*value) : std::nullopt});
+    for (const auto& [name, value] : headers_) {
+      record.headers.push_back(
+          {name, value ? std::optional<std::string_view>(*value) : std::nullopt});
+    }
   }
 
   std::string topic_;
@@ -92,25 +107,31 @@ class Parked {
 
 }  // namespace
 
-bool park(pqxx::dbtransaction& tx, const std::string& consumer, const Record& record, const char* error_class, const std::string& error_text,
-          Charset charset) {
+bool park(pqxx::dbtransaction& tx, const std::string& consumer, const Record& record,
+          const char* error_class, const std::string& error_text, Charset charset) {
   const auto key = bytea(record.key);
   const auto payload = bytea(record.payload);
-  const std::optional<std::string> dedup_key = record.dedup_key.empty() ? std::nullopt : std::optional(std::string(record.dedup_key));
+  const std::optional<std::string> dedup_key =
+      record.dedup_key.empty() ? std::nullopt : std::optional(std::string(record.dedup_key));
   const bool usable = std::string_view(error_class) != "malformed";
-  const auto rows = run(tx, park_sql, consumer, std::string(record.topic), std::to_string(record.partition), std::to_string(record.offset),
-                        std::to_string(record.sent_at.time_since_epoch().count()), nullable(key), nullable(payload), headers_of(record, charset),
-                        usable ? nullable(dedup_key) : nullptr, std::string(error_class), kept(error_text, charset));
+  const auto rows = run(
+      tx, park_sql, consumer, std::string(record.topic), std::to_string(record.partition),
+      std::to_string(record.offset), std::to_string(record.sent_at.time_since_epoch().count()),
+      nullable(key), nullable(payload), headers_of(record, charset),
+      usable ? nullable(dedup_key) : nullptr, std::string(error_class), kept(error_text, charset));
   return !rows.empty() && !rows[0][0].is_null();
 }
 
 bool any_parked(pqxx::dbtransaction& tx, const std::string& consumer) {
   return run(tx, R"(
 select exists (select from inbox.parked p join inbox.consumer c on c.id = p.consumer
-               where c.name = $1 and p.handled_at is null and p.resolution is distinct from 'discard'))", consumer)[0][0]
+               where c.name = $1 and p.handled_at is null
+                 and p.resolution is distinct from 'discard'))",
+             consumer)[0][0]
       .as<bool>();
 }
 
+// Only a failure inside the handler is the message's: handing_over_ marks that part.
 ParkedRetrier::Progress ParkedRetrier::step(pqxx::connection& connection) {
   id_.clear();
   handing_over_ = false;
@@ -121,17 +142,23 @@ ParkedRetrier::Progress ParkedRetrier::step(pqxx::connection& connection) {
   } catch (...) {
     failure_ = classify(std::current_exception());
   }
-  if (failure_.fault == Fault::message && handing_over_ && park_again(connection, sanitize_utf8(failure_.what))) return Progress::one_more;
+  if (failure_.fault == Fault::message && handing_over_ &&
+      park_again(connection, sanitize_utf8(failure_.what))) {
+    return Progress::one_more;
+  }
   if (!id_.empty()) behind_ = id_;
   return Progress::failed;
 }
 
+// One transaction. Returns false if no message is released; throws if it fails.
 bool ParkedRetrier::handle_next(pqxx::connection& connection) {
   pqxx::work tx(connection);
-  const auto rows = run(tx, next_sql, options_.consumer, std::string(options_.order == ConsumerOptions::Order::key ? "true" : "false"), behind_);
+  const auto rows =
+      run(tx, next_sql, options_.consumer,
+          std::string(options_.order == ConsumerOptions::Order::key ? "true" : "false"), behind_);
   if (rows.empty()) return false;
   id_ = rows[0][0].c_str();
-  handing_over_ = true;  // a row that is no message is refused like a message
+  handing_over_ = true;  // an undecodable row counts as rejected by the handler
   const Parked parked(rows[0]);
   handler_(tx, std::span(&parked.record, 1));
   run(tx, "select inbox.handled($1::bigint)", id_);
@@ -140,6 +167,7 @@ bool ParkedRetrier::handle_next(pqxx::connection& connection) {
   return true;
 }
 
+// A reason that the encoding of the database cannot represent is reduced to ASCII.
 bool ParkedRetrier::park_again(pqxx::connection& connection, const std::string& why) {
   for (const Charset charset : {Charset::all, Charset::ascii}) {
     try {

@@ -9,28 +9,32 @@
 namespace outbox::consumer {
 namespace {
 
+// Properties that users must not set, and why.
 struct OwnedProperty {
-  std::string_view name;  // may end in *, or begin with it
+  std::string_view name;  // may begin or end with *
   std::string_view reason;
 };
 
-constexpr std::string_view has_option = "it has an option of its own";
-constexpr std::string_view after_commit = "an offset may be committed only when its message is in the inbox";
-constexpr std::string_view memory = "it follows from read_ahead_bytes";
-constexpr std::string_view callback = "the consumer takes these events itself";
+constexpr std::string_view has_option = "ConsumerOptions has a field for it";
+constexpr std::string_view after_commit =
+    "an offset must be committed only after its message is in the inbox";
+constexpr std::string_view memory = "it is derived from read_ahead_bytes";
+constexpr std::string_view callback = "the consumer handles these events";
 
 constexpr std::array owned = {
     OwnedProperty{"bootstrap.servers", has_option},
     OwnedProperty{"metadata.broker.list", has_option},
     OwnedProperty{"group.id", has_option},
-    OwnedProperty{"isolation.level", "messages of an aborted transaction were never sent (read_committed)"},
+    OwnedProperty{"isolation.level",
+                  "messages of aborted transactions must not be read (read_committed)"},
     OwnedProperty{"enable.auto.commit", after_commit},
     OwnedProperty{"auto.commit.*", after_commit},
     OwnedProperty{"enable.auto.offset.store", after_commit},
     OwnedProperty{"offset.store.*", after_commit},
-    OwnedProperty{"partition.assignment.strategy", "a rebalance must take away only what moves (cooperative-sticky)"},
-    OwnedProperty{"group.protocol", "rebalances are handled as the classic protocol does them"},
-    OwnedProperty{"enable.partition.eof", "the end of a partition is no event here"},
+    OwnedProperty{"partition.assignment.strategy",
+                  "a rebalance must revoke only the partitions that move (cooperative-sticky)"},
+    OwnedProperty{"group.protocol", "only the classic protocol is supported"},
+    OwnedProperty{"enable.partition.eof", "the consumer does not use the event"},
     OwnedProperty{"queued.*", memory},
     OwnedProperty{"fetch.max.bytes", memory},
     OwnedProperty{"fetch.message.max.bytes", memory},
@@ -42,21 +46,24 @@ constexpr std::array owned = {
     OwnedProperty{"log.queue", callback},
 };
 
+// Throws ConsumerSetupError if librdkafka rejects the property.
 void set(rd_kafka_conf_t* conf, const std::string& name, const std::string& value) {
   std::array<char, 512> why{};
   const auto answer = rd_kafka_conf_set(conf, name.c_str(), value.c_str(), why.data(), why.size());
   if (answer == RD_KAFKA_CONF_OK) return;
-  // librdkafka's text quotes the value, which can be a secret.
-  throw ConsumerSetupError("properties: librdkafka " + std::string(rd_kafka_version_str()) +
-                           (answer == RD_KAFKA_CONF_UNKNOWN ? " does not know \"" : " refuses the value of \"") + name +
-                           "\". HINT: see its CONFIGURATION.md");
+  // librdkafka's text is not used: it quotes the value, which may be a secret.
+  throw ConsumerSetupError(
+      "properties: librdkafka " + std::string(rd_kafka_version_str()) +
+      (answer == RD_KAFKA_CONF_UNKNOWN ? " does not know \"" : " rejects the value of \"") + name +
+      "\". HINT: see its CONFIGURATION.md");
 }
 
-// How soon it fetches again when the queue, which is short here, was found full. By default half a second or a second: the handler
-// would wait for Kafka most of the time. Versions before 2.2 know only the pause after an error, and take that.
+// Delay of the next fetch after the queue, which is short here, was full. The default of 0.5 to 1 s
+// would starve the handler. Versions before 2.2 have only the delay after an error.
 void set_fetch_pause(rd_kafka_conf_t* conf) {
   std::array<char, 512> why{};
-  if (rd_kafka_conf_set(conf, "fetch.queue.backoff.ms", "5", why.data(), why.size()) == RD_KAFKA_CONF_UNKNOWN) {
+  if (rd_kafka_conf_set(conf, "fetch.queue.backoff.ms", "5", why.data(), why.size()) ==
+      RD_KAFKA_CONF_UNKNOWN) {
     set(conf, "fetch.error.backoff.ms", "20");
   }
 }
@@ -72,10 +79,14 @@ void check_options(const ConsumerOptions& o) {
   require(!o.group.empty(), "group is empty");
   require(!o.topics.empty(), "topics is empty");
   require(!o.dsn.empty(), "dsn is empty");
-  require(o.batch_messages_max >= 1 && o.batch_messages_max <= 100'000, "batch_messages_max is not within 1 to 100,000");
-  require(o.read_ahead_bytes >= 2 << 20 && o.read_ahead_bytes <= 128 << 20, "read_ahead_bytes is not within 2 to 128 MiB");
+  require(o.batch_messages_max >= 1 && o.batch_messages_max <= 100'000,
+          "batch_messages_max is not in 1 to 100,000");
+  require(o.read_ahead_bytes >= 2 << 20 && o.read_ahead_bytes <= 128 << 20,
+          "read_ahead_bytes is not in 2 to 128 MiB");
   require(o.keep >= std::chrono::minutes(1), "keep is shorter than a minute");
-  if (!faults.empty()) throw ConsumerSetupError("options of the consumer: " + faults + ". HINT: outbox/consumer.h describes each");
+  if (!faults.empty()) {
+    throw ConsumerSetupError("consumer options: " + faults + ". HINT: see outbox/consumer.h");
+  }
 }
 
 Conf make_conf(const ConsumerOptions& o) {
@@ -85,9 +96,12 @@ Conf make_conf(const ConsumerOptions& o) {
   set(conf.get(), "reconnect.backoff.max.ms", "2000");
   set_fetch_pause(conf.get());
   for (const auto& [name, value] : o.properties) {
-    const auto found = std::find_if(owned.begin(), owned.end(), [&](const auto& p) { return common::matches_pattern(p.name, name); });
+    const auto found = std::find_if(owned.begin(), owned.end(), [&](const auto& p) {
+      return common::matches_pattern(p.name, name);
+    });
     if (found != owned.end()) {
-      throw ConsumerSetupError("properties: \"" + name + "\" belongs to the consumer: " + std::string(found->reason) + ". HINT: remove it");
+      throw ConsumerSetupError("properties: \"" + name + "\" belongs to the consumer: " +
+                               std::string(found->reason) + ". HINT: remove it");
     }
     set(conf.get(), name, value);
   }
@@ -97,12 +111,15 @@ Conf make_conf(const ConsumerOptions& o) {
   set(conf.get(), "enable.auto.commit", "false");
   set(conf.get(), "enable.auto.offset.store", "false");
   set(conf.get(), "partition.assignment.strategy", "cooperative-sticky");
-  // Small messages are bounded by their number: each costs librdkafka half a kilobyte besides its bytes. Versions before 2.2 look
-  // only twice a second whether a queue that was full has room: it has to last for that long.
-  set(conf.get(), "queued.min.messages", std::to_string(std::max<std::int64_t>(o.read_ahead_bytes >> 8, o.batch_messages_max)));
+  // Small messages are bounded by number: each costs librdkafka 512 bytes besides its own. Versions
+  // before 2.2 check a full queue only twice a second: its content must last that long.
+  set(conf.get(), "queued.min.messages",
+      std::to_string(std::max<std::int64_t>(o.read_ahead_bytes >> 8, o.batch_messages_max)));
   set(conf.get(), "queued.max.messages.kbytes", std::to_string(o.read_ahead_bytes >> 10));
-  set(conf.get(), "fetch.max.bytes", std::to_string(std::max<std::int64_t>(o.read_ahead_bytes / 2, 1'000'000)));
-  set(conf.get(), "fetch.message.max.bytes", std::to_string(std::min<std::int64_t>(o.read_ahead_bytes / 2, 1 << 20)));
+  set(conf.get(), "fetch.max.bytes",
+      std::to_string(std::max<std::int64_t>(o.read_ahead_bytes / 2, 1'000'000)));
+  set(conf.get(), "fetch.message.max.bytes",
+      std::to_string(std::min<std::int64_t>(o.read_ahead_bytes / 2, 1 << 20)));
   return conf;
 }
 

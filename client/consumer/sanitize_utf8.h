@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Bytes that came from outside and are to become text in the database.
+// Converts external bytes (reasons, header names) to text that PostgreSQL can store.
+// Pure function; never fails.
 #pragma once
 
 #include <algorithm>
@@ -11,7 +12,8 @@
 
 namespace outbox::consumer {
 
-// The bytes as text, with a ? for each byte that is no text, cut off where it is longer than `bytes_max`.
+// Replaces each invalid byte, zero bytes included, by "?", and truncates to `bytes_max` at a
+// character boundary.
 inline std::string sanitize_utf8(std::string_view bytes, std::size_t bytes_max = 4'000) {
   std::string text;
   while (!bytes.empty()) {

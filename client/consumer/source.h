@@ -1,39 +1,50 @@
 // SPDX-License-Identifier: Apache-2.0
+// The Kafka side of a consumer: a group member from its construction to its destruction.
+//
+//   1. The constructor subscribes, and starts the group's thread. That thread polls group events
+//      (rebalances, commit answers, errors), so that the membership survives batches of any length.
+//   2. Records bypass that thread: the queues of all partitions are forwarded to one queue, which
+//      poll() reads. Partitions are never paused; librdkafka stops fetching while the queue is
+//      full.
+//   3. handled() advances the offsets, and poll() commits them every 200 ms.
+//   4. The destructor commits, and leaves the group.
+//
+// Failure. Transient errors become events. Errors that Kafka never recovers from leave poll() as
+// ConsumerSetupError.
+// Public functions are called by the thread of run(); callbacks come from the group's thread and,
+// for logs, from librdkafka's threads.
 #pragma once
 
 #include <atomic>
 #include <thread>
 
 #include "client/consumer/batch.h"
-#include "client/consumer/offsets.h"
 #include "client/consumer/events.h"
+#include "client/consumer/offsets.h"
+#include "client/consumer/stats.h"
 
 namespace outbox::consumer {
 
-// The Kafka side: a member of the group from its construction to its destruction.
-//
-// A thread of its own polls the group's events (rebalances, answers to commits, errors), so that the member lives however long a
-// batch takes. Records do not pass through it: those of all partitions go to one queue, which poll() takes from. Nothing is
-// paused: librdkafka stops fetching when that queue is full.
-//
-// Used by one thread.
 class RecordSource {
  public:
-  // Throws ConsumerSetupError if the options are wrong. `events` outlives it.
+  // Throws ConsumerSetupError if the options are invalid. REQUIRES: `events` outlives the source.
   RecordSource(const ConsumerOptions& options, Events& events);
-  // Commits what is handled and leaves the group.
+  // Commits the processed offsets and leaves the group.
   ~RecordSource();
   RecordSource(const RecordSource&) = delete;
   RecordSource& operator=(const RecordSource&) = delete;
 
-  // The records that are there; waits for the first of them. Throws ConsumerSetupError when Kafka refuses for good.
+  // Returns the available records; waits at most `wait` for the first. Throws ConsumerSetupError
+  // after a fatal error of Kafka.
   Batch poll(int messages_max, std::chrono::milliseconds wait);
-  // Every record of the batch is settled in the database. Kafka is told soon.
+  // Every record of the batch is processed or parked. Its offsets are committed soon.
   void handled(const Batch& batch);
 
  private:
-  static void on_rebalance(rd_kafka_t*, rd_kafka_resp_err_t code, rd_kafka_topic_partition_list_t* partitions, void* self);
-  static void on_commit(rd_kafka_t*, rd_kafka_resp_err_t code, rd_kafka_topic_partition_list_t* partitions, void* self);
+  static void on_rebalance(rd_kafka_t*, rd_kafka_resp_err_t code,
+                           rd_kafka_topic_partition_list_t* partitions, void* self);
+  static void on_commit(rd_kafka_t*, rd_kafka_resp_err_t code,
+                        rd_kafka_topic_partition_list_t* partitions, void* self);
   static void on_error(rd_kafka_t*, int code, const char* reason, void* self);
   static void on_log(const rd_kafka_t* client, int level, const char* facility, const char* text);
 
@@ -41,18 +52,18 @@ class RecordSource {
   void assign(const rd_kafka_topic_partition_list_t* partitions);
   void revoke(const rd_kafka_topic_partition_list_t* partitions);
   void commit();
-  void look_at_error(const rd_kafka_message_t& message);
-  void reachable(bool is);
+  void report_error(const rd_kafka_message_t& message);
+  void set_reachable(bool reachable);
 
   Events& events_;
   Offsets offsets_;
   std::atomic<bool> assigned_once_{false};
   std::atomic<bool> reachable_{true};
   std::mutex mutex_;
-  std::map<int, Clock::time_point> told_at_;  // when an error of this code was told last
+  std::map<int, Clock::time_point> reported_at_;  // last event for each error code
   Clock::time_point committed_at_{};
   Client client_;
-  Queue records_;  // before client_ goes
+  Queue records_;  // destroyed before client_
   std::jthread group_thread_;
 };
 

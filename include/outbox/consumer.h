@@ -1,41 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// Consumes Kafka topics so that each message changes the database once, whatever dies in between.
+// Kafka consumer that applies each message to the database exactly once.
 //
-//   outbox::Consumer consumer({.brokers = "kafka:9092", .group = "billing", .topics = {"shop.charges"}, .dsn = "dbname=billing"},
-//                             [](pqxx::dbtransaction& tx, const outbox::Record& record) { charge(tx, *record.payload); });
-//   consumer.run(stop_token);
+//   outbox::Consumer consumer({.brokers = "kafka:9092",
+//                              .group = "billing",
+//                              .topics = {"shop.charges"},
+//                              .dsn = "dbname=billing"},
+//                             [](pqxx::dbtransaction& tx, const outbox::Record& record) {
+//                               charge(tx, *record.payload);
+//                             });
+//   consumer.run(stop_token);  // blocks
 //
-// The handler writes in the transaction that also notes the message in the inbox; offsets go to Kafka after its commit. What Kafka
-// then delivers again, after a crash or a rebalance, the inbox knows: the handler does not see it. Effects outside this
-// transaction are not undone with it and can happen twice: that is what the ledger of effects is for.
-//
-// What the handler throws decides what becomes of the message:
-//
-//   outbox::Poison, and any other std::exception   This message cannot be handled: nothing it wrote stays, and it is parked with
-//   that is not about the database; of the         the reason until a person decides (inbox.decide). The others go on; with
-//   database: constraints, bad data, RAISE         Order::key, later messages of its key are parked behind it, in their order.
-//   Serialization failure, deadlock                The transaction is repeated, soon, then less and less often.
-//   A lost connection, a server that is full,      Nothing is handled until it works again: one attempt at a time, backing off
-//   read-only or going down, a missing table       with jitter to 10 s. No message is parked for it, none is lost.
-//   or right
-//
-// A handler that catches an error of the database throws it on, or has let it happen in a pqxx::subtransaction: behind it nothing can be
-// committed any more, and the message is parked with that reason.
-//
-// A handler can therefore be called again for a message that it has seen, with nothing left of the first call; it is never called
-// for one whose transaction committed. If the server went away during a commit, the inbox says on the next connection what became
-// of it. A poisoned message is found by bisection: others of its batch are handled again as well, in smaller transactions.
-//
-// A slow handler keeps its place in the group: a thread of the library's goes on polling Kafka, so that max.poll.interval.ms does
-// not limit the handler. Nothing else does, either: watch stats().busy_for. When partitions are taken away meanwhile, the batch in
-// hand is finished, its offsets are not committed, and the next owner meets duplicates.
-//
-// Once a second it handles what was released, once a minute it forgets what is older than `keep`.
-//
-// Memory: what is read ahead of the handler takes `read_ahead_bytes` plus one answer of Kafka's of half that size, and half a
-// kilobyte for each message, of which there are at most `read_ahead_bytes` / 256. With 200 bytes each, the process holds 55 MiB.
-//
-// Needs the rights of the role inbox_consumer besides those of the handler, and a schema made by `outbox-relay init --schema inbox`.
+// Requires the role inbox_consumer and the schema of `outbox-relay init --schema inbox`.
 #pragma once
 
 #include <chrono>
@@ -55,112 +30,145 @@
 namespace outbox {
 inline namespace v1 {
 
-// Thrown by a handler: this message can never be handled as it is. what() is what a person will read beside it.
+// Thrown by a handler: the message cannot be processed as it is, and is parked. what() is the
+// reason shown to operators.
 class Poison : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-// Thrown by the constructor and by run(): the set-up is wrong, and waiting would not help. what() ends with `HINT:` and the remedy.
+// Thrown by the constructor and by run(): the configuration is wrong, and a retry cannot succeed.
+// what() ends with `HINT:` and the remedy.
 class ConsumerSetupError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-// What happened, for a log: one for each change of state, none for each message.
+// An event for a log. Emitted for each change of state, never for each message.
 struct ConsumerEvent {
   enum class Level { debug, info, warn, error };
   Level level = Level::info;
-  std::string name;  // short and stable, in snake_case
+  // Stable identifier in snake_case.
+  std::string name;
   std::vector<std::pair<std::string, std::string>> fields;
 };
 
 struct ConsumerOptions {
   enum class Order {
-    key,   // of one (topic, key), a message waits until every parked one before it is done with
-    none,  // a parked message makes no other wait
+    key,   // a message waits until every earlier parked message of its (topic, key) is resolved
+    none,  // a parked message blocks no other
   };
 
-  // HOST:PORT of one or more brokers, with commas. Required.
+  // HOST:PORT of one or more brokers, separated by commas. Required.
   std::string brokers{};
 
-  // Consumer group of Kafka. Required.
+  // Kafka consumer group. Required.
   std::string group{};
 
   // Names of topics, or regular expressions that begin with ^. Required.
   std::vector<std::string> topics{};
 
-  // Connection string of the database, as for libpq. Required. With connect_timeout, keepalives and tcp_user_timeout in it, a
-  // server that vanished is noticed sooner.
+  // libpq connection string of the database. Required. Set connect_timeout, keepalives and
+  // tcp_user_timeout to detect a vanished server sooner.
   std::string dsn{};
 
-  // Name in the inbox. Consumers of one name handle each message once, together. Defaults to the group.
+  // Name in the inbox. Consumers of the same name deduplicate together. Defaults to the group.
   std::string consumer{};
 
-  // Further properties of librdkafka, such as sasl.password. Those that the promise rests on are refused. Defaults to none;
-  // auto.offset.reset, where the group has no position yet, defaults to earliest.
+  // Additional librdkafka properties, such as sasl.password. Properties that the exactly-once
+  // guarantee depends on are rejected. Defaults to none. auto.offset.reset, which applies where the
+  // group has no committed offset, defaults to earliest.
   std::vector<std::pair<std::string, std::string>> properties{};
 
-  // Messages in one transaction, at most. Defaults to 500.
+  // Maximum number of messages in one transaction. Defaults to 500.
   int batch_messages_max = 500;
 
-  // Bytes that are read ahead of the handler, 2 to 128 MiB. Defaults to 12 MiB.
+  // Bytes prefetched for the handler, 2 to 128 MiB. The consumer's memory is this, plus one fetch
+  // response of half this size, plus 512 bytes for each prefetched message, of which there are at
+  // most read_ahead_bytes / 256. Defaults to 12 MiB.
   std::int64_t read_ahead_bytes = std::int64_t{12} << 20;
 
-  // Defaults to key.
+  // Whether parked messages block later messages of their key. Defaults to key.
   Order order = Order::key;
 
-  // How far back the inbox remembers, counted from the newest message: longer than any repeat can take, and than the topics' retention
-  // where a group is to read what lies there already. What is older is parked as expired. Defaults to 7 days.
+  // Deduplication period, counted back from the newest message. Must exceed the longest delay of a
+  // duplicate, and the retention of the topics if the group reads existing messages. Older messages
+  // are parked as expired. Defaults to 7 days.
   std::chrono::seconds keep = std::chrono::hours(7 * 24);
 
-  // The step in which it forgets. Cannot be changed once the consumer is known to the inbox. Defaults to 10 minutes.
+  // Granularity of expiry. Fixed once the consumer is registered. Defaults to 10 minutes.
   std::chrono::seconds span = std::chrono::minutes(10);
 
-  // Told what happened, and does not throw; called by one thread at a time, which waits for it. Defaults to nobody.
+  // Event callback. Must not throw. Calls are serialized, come from the thread of run() and from
+  // library threads, and block the caller. Defaults to none.
   std::function<void(const ConsumerEvent&)> on_event{};
 };
 
+// Counters since the construction of the consumer, and its current state.
 struct ConsumerStats {
   enum class State {
-    starting,   // no connection to the database yet, and no member of the group
-    consuming,
-    stalled,    // the database is away or unable: no message is taken, each is safe in Kafka
-    stopped,    // before run() and after it
+    starting,   // not connected to the database, and not a member of the group
+    consuming,  // processes messages
+    stalled,    // the database is unavailable: no message is processed, none is lost
+    stopped,    // run() was not called yet, or has returned
   };
   State state = State::stopped;
-  std::int64_t fresh = 0;       // handled
-  std::int64_t duplicates = 0;  // met again, and not handled again
-  std::int64_t expired = 0;     // older than the memory: parked
-  std::int64_t parked = 0;      // all that were parked, expired ones included
-  std::int64_t released = 0;    // parked, and handled after all
-  std::int64_t forgotten = 0;   // rows that were deleted from the inbox
-  std::int64_t batches = 0;     // transactions that were committed with messages
-  std::int64_t retries = 0;     // transactions that were repeated: serialization failures, deadlocks, lost connections
-  std::chrono::milliseconds busy_for{0};  // how long the batch in hand has been
+  std::int64_t new_messages = 0;  // messages processed
+  std::int64_t duplicates = 0;    // duplicates skipped
+  std::int64_t expired = 0;       // messages older than the deduplication period; parked
+  std::int64_t parked = 0;        // messages parked, expired ones included
+  std::int64_t released = 0;      // parked messages processed after their release
+  std::int64_t pruned = 0;        // rows deleted from the inbox
+  std::int64_t batches = 0;       // transactions committed
+  std::int64_t retries = 0;       // transactions repeated after a conflict or a lost connection
+  std::chrono::milliseconds busy_for{0};  // age of the current batch; 0: none
 };
 
+// One member of a consumer group.
+//
+// Delivery. The handler runs in the transaction that records the message in the inbox. Offsets are
+// committed to Kafka after that transaction. Duplicates are skipped. A handler may be called again
+// for the same message after a rollback, never after a commit; an unknown commit outcome is
+// resolved from the inbox. Effects outside the database need the effect ledger (effect.h).
+//
+// Errors thrown by the handler:
+//   Poison, other std::exception; constraint    The message is parked with the reason until an
+//   violations, invalid data, RAISE             operator decides (inbox.decide). Other messages
+//                                               of the batch are processed in smaller transactions.
+//   serialization failure, deadlock             The transaction is repeated with backoff.
+//   connection lost; server full, read-only or  The consumer stalls, and retries with exponential
+//   shutting down; missing table or privilege   backoff up to 10 s. No message is parked or lost.
+// A handler that catches a database error must rethrow it, or confine it to a pqxx::subtransaction;
+// otherwise the message is parked.
+//
+// Slow handlers keep their partitions: a library thread polls Kafka, so max.poll.interval.ms does
+// not limit the handler. Monitor stats().busy_for. If partitions are revoked during a batch, the
+// batch completes, its offsets are not committed, and the next owner skips the duplicates.
+//
+// Maintenance. Released messages are processed every second; the inbox is pruned every minute.
 class Consumer {
  public:
-  // Handles one message, in the transaction. It does not commit or roll back.
+  // Processes one message in the transaction. Must not commit or roll back.
   using Handler = std::function<void(pqxx::dbtransaction& tx, const Record& record)>;
-  // Handles all new messages of a batch at once, in their order. Never called for none.
-  using BatchHandler = std::function<void(pqxx::dbtransaction& tx, std::span<const Record> records)>;
+  // Processes all new messages of a batch, in order. Never called with an empty span.
+  using BatchHandler =
+      std::function<void(pqxx::dbtransaction& tx, std::span<const Record> records)>;
 
-  // Throws ConsumerSetupError if an option is missing or wrong; nothing is connected yet.
+  // Throws ConsumerSetupError if an option is missing or invalid. Does not connect.
   Consumer(ConsumerOptions options, Handler handler);
   Consumer(ConsumerOptions options, BatchHandler handler);
   ~Consumer();
   Consumer(const Consumer&) = delete;
   Consumer& operator=(const Consumer&) = delete;
 
-  // Consumes until it is asked to stop: the batch in hand is finished (or, while the database is away, left to the next owner), its
-  // offsets are committed, and the group is left at once. The handler is called by this thread only. Can be called again when it
-  // has returned.
+  // Consumes until a stop is requested; then completes the current batch (or abandons it to the
+  // next owner, while the database is unavailable), commits its offsets and leaves the group. Calls
+  // the handler in the calling thread only. May be called again after it has returned.
   //
-  // Throws ConsumerSetupError if the database refuses (no schema, no right, another span), or Kafka for good (a fenced group
-  // instance). What comes and goes it waits for.
+  // Throws ConsumerSetupError if the database rejects the consumer (missing schema, missing
+  // privilege, different span) or Kafka does so permanently (fenced group instance). Retries after
+  // transient errors.
   void run(std::stop_token stop);
 
-  // From any thread.
+  // Thread-safe.
   ConsumerStats stats() const;
 
  private:

@@ -55,17 +55,17 @@ void drain(InboxWorld& world, const ScratchKafka& kafka, const std::string& topi
   ConsumerOptions options{.brokers = kafka.brokers(), .group = std::string(name) + std::to_string(round), .topics = {topic}, .dsn = world.dsn()};
   options.batch_messages_max = o.batch;
   RunningConsumer consumer(options, std::move(handler));
-  eventually("it begins", [&] { return consumer.stats().fresh > 0; });
+  eventually("it begins", [&] { return consumer.stats().new_messages > 0; });
   const auto began = Clock::now();
   const auto first = consumer.stats();
   const double cpu = cpu_seconds(getpid());
   const double server = cpu_seconds_with_children(world.postgres().pid());
   eventually("all are handled", [&] {
     usleep(10'000);
-    return consumer.stats().fresh >= o.messages;
+    return consumer.stats().new_messages >= o.messages;
   }, Millis{600'000});
   const double seconds = std::chrono::duration<double>(Clock::now() - began).count();
-  const double n = static_cast<double>(o.messages) - static_cast<double>(first.fresh);
+  const double n = static_cast<double>(o.messages) - static_cast<double>(first.new_messages);
   std::printf("  %-10s %8.0f msg/s, consumer %.2f us, PostgreSQL %.2f us, %.0f messages a transaction, peak %.1f MiB\n", name, n / seconds,
               (cpu_seconds(getpid()) - cpu) * 1e6 / n, (cpu_seconds_with_children(world.postgres().pid()) - server) * 1e6 / n,
               n / static_cast<double>(consumer.stats().batches - first.batches), static_cast<double>(peak_memory_kb(getpid())) / 1024);

@@ -77,8 +77,8 @@ TEST_F(ConsumerTest, EachMessageHasItsEffectOnceAlsoWhenKafkaHasItTwice) {
   produce_numbers(0, 1'000);
   produce_numbers(500, 500);
   RunningConsumer consumer(options(), &write_effect);
-  eventually("all were met", [&] { return consumer.stats().fresh + consumer.stats().duplicates == 1'500; });
-  EXPECT_EQ(consumer.stats().fresh, 1'000);
+  eventually("all were met", [&] { return consumer.stats().new_messages + consumer.stats().duplicates == 1'500; });
+  EXPECT_EQ(consumer.stats().new_messages, 1'000);
   EXPECT_EQ(consumer.stats().state, ConsumerStats::State::consuming);
   consumer.stop();
   EXPECT_EQ(consumer.stats().state, ConsumerStats::State::stopped);
@@ -112,7 +112,7 @@ TEST_F(ConsumerTest, APoisonedMessageIsParkedAndTheOthersGoOnInTheOrderOfTheirKe
     write_effect(tx, record);
     if (record.dedup_key == "31" && !cured) throw Poison("31 is too much");  // of key k1: 34, 37, … come later
   });
-  eventually("all are settled", [&] { return consumer.stats().fresh + consumer.stats().parked == 300; });
+  eventually("all are settled", [&] { return consumer.stats().new_messages + consumer.stats().parked == 300; });
   EXPECT_EQ(effects(), "210 of 210");
   EXPECT_EQ(world.value("select error_class || ' ' || error_text from inbox.parked where dedup_key = '31'"), "handler 31 is too much");
   EXPECT_EQ(world.value("select count(*) from inbox.parked where error_class = 'key_blocked' and key = 'k1'"), "89");
@@ -161,7 +161,7 @@ TEST_F(ConsumerTest, WhatCannotBeAcceptedIsParkedOnceWithItsReason) {
     o.consumer = "same";
     RunningConsumer consumer(o, &write_effect);
     const int expected = round == 0 ? 7 : 3;
-    eventually("all were met", [&] { return consumer.stats().fresh + consumer.stats().duplicates + consumer.stats().parked >= expected; });
+    eventually("all were met", [&] { return consumer.stats().new_messages + consumer.stats().duplicates + consumer.stats().parked >= expected; });
     consumer.stop();
   }
   EXPECT_EQ(parked("error_class"), "malformed malformed malformed malformed key_blocked");
@@ -205,9 +205,9 @@ TEST_F(ConsumerTest, ConsumersJoinAndLeaveUnderLoadAndNothingIsLostOrRepeated) {
   int joined = 0;
   while (producing.wait_for(0s) != std::future_status::ready) {
     RunningConsumer passing(o, &write_effect);
-    const auto wanted = passing.stats().fresh + 200;
+    const auto wanted = passing.stats().new_messages + 200;
     eventually("the one that joined works", [&] {
-      return passing.stats().fresh >= wanted || producing.wait_for(0s) == std::future_status::ready;
+      return passing.stats().new_messages >= wanted || producing.wait_for(0s) == std::future_status::ready;
     });
     passing.stop();
     ++joined;
@@ -283,10 +283,10 @@ TEST_F(ConsumerTest, AMessageWhoseHandlerCaughtAnErrorOfTheDatabaseIsParked) {
     } catch (const pqxx::sql_error&) {
     }
   });
-  eventually("all are settled", [&] { return consumer.stats().fresh + consumer.stats().parked == 20; });
+  eventually("all are settled", [&] { return consumer.stats().new_messages + consumer.stats().parked == 20; });
   EXPECT_EQ(effects(), "18 of 18");
   EXPECT_EQ(parked("dedup_key"), "3 19");
-  EXPECT_EQ(world.value("select count(*) from inbox.parked where error_text like 'the handler caught an error of the database%'"), "2");
+  EXPECT_EQ(world.value("select count(*) from inbox.parked where error_text like 'the handler caught a database error%'"), "2");
 }
 
 TEST_F(ConsumerTest, WhatIsTooDeepForTheServerIsParked) {
@@ -296,7 +296,7 @@ TEST_F(ConsumerTest, WhatIsTooDeepForTheServerIsParked) {
     if (record.dedup_key == "3") client::run(tx, "select $1::jsonb", std::string(100'000, '['));
     write_effect(tx, record);
   });
-  eventually("all are settled", [&] { return consumer.stats().fresh + consumer.stats().parked == 10; });
+  eventually("all are settled", [&] { return consumer.stats().new_messages + consumer.stats().parked == 10; });
   EXPECT_EQ(effects(), "9 of 9");
   EXPECT_EQ(parked("dedup_key"), "3");
 }
@@ -342,7 +342,7 @@ TEST_F(ConsumerTest, AReasonInLettersThatTheDatabaseLacksIsKeptInThoseThatItHas)
     if (record.dedup_key == "3") throw Poison("\xE6\xBC\xA2 is no letter");
     write_effect(tx, record);
   });
-  eventually("all are settled", [&] { return consumer.stats().fresh + consumer.stats().parked == 5; });
+  eventually("all are settled", [&] { return consumer.stats().new_messages + consumer.stats().parked == 5; });
   EXPECT_EQ(latin.value("select error_text from inbox.parked"), "??? is no letter");
   latin.sql("select inbox.decide(array(select id from inbox.parked), 'release', 'me')");
   eventually("it is parked again", [&] { return consumer.stats().parked == 2; });
@@ -394,8 +394,8 @@ TEST_F(ConsumerOutageTest, PostgresqlStopsAndStartsUnderLoadAndNothingIsLostOrRe
   o.batch_messages_max = 20;
   RunningConsumer consumer(o, &write_effect);
   for (int outage = 1; outage <= 4; ++outage) {
-    const auto seen = consumer.stats().fresh;
-    eventually("it works", [&] { return consumer.stats().fresh >= std::min<std::int64_t>(seen + 500, count); });
+    const auto seen = consumer.stats().new_messages;
+    eventually("it works", [&] { return consumer.stats().new_messages >= std::min<std::int64_t>(seen + 500, count); });
     own().stop(outage % 2 == 0 ? test::ScratchPostgres::Stop::fast : test::ScratchPostgres::Stop::immediate);
     eventually("it is stalled", [&] { return consumer.stats().state == ConsumerStats::State::stalled; });
     const auto retries = consumer.stats().retries;
@@ -432,11 +432,11 @@ TEST_F(ConsumerTest, SetUpErrorsAreToldWithTheRemedy) {
     EXPECT_NE(refused(with(name, "x"), false).find("belongs to the consumer"), std::string::npos) << name;
   }
   const std::string secret = refused(with("socket.timeout.ms", "hunter2"), false);
-  EXPECT_NE(secret.find("refuses the value of \"socket.timeout.ms\". HINT:"), std::string::npos) << secret;
+  EXPECT_NE(secret.find("rejects the value of \"socket.timeout.ms\". HINT:"), std::string::npos) << secret;
   EXPECT_EQ(secret.find("hunter2"), std::string::npos);
   auto without_schema = options();
   without_schema.dsn = world.postgres().dsn();
-  EXPECT_NE(refused(without_schema, true).find("HINT: create it by `outbox-relay init --schema inbox`"), std::string::npos);
+  EXPECT_NE(refused(without_schema, true).find("HINT: create it with `outbox-relay init --schema inbox`"), std::string::npos);
   world.sql("delete from inbox.schema_version where number > 1");
   EXPECT_NE(refused(options(), true).find("has version 1, this program needs 2\nHINT: upgrade it"), std::string::npos);
 }
