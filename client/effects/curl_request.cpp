@@ -11,23 +11,31 @@ namespace outbox::effects {
 namespace {
 
 constexpr std::size_t response_bytes_max = 4'096;
-// How long before the deadline a connection is cut off. libcurl tells the time in milliseconds, and wakes up as many early.
-constexpr std::chrono::milliseconds farewell{5};
+// The connection is cut off this long before the deadline: libcurl's timers have a resolution of 1
+// ms, and may fire a few early.
+constexpr std::chrono::milliseconds cutoff_margin{5};
 
-// Once for the process, before the first handle.
-void start_libcurl() { [[maybe_unused]] static const CURLcode started = curl_global_init(CURL_GLOBAL_DEFAULT); }
+// Once per process, before the first handle; a static variable makes it thread-safe.
+void start_libcurl() {
+  [[maybe_unused]] static const CURLcode started = curl_global_init(CURL_GLOBAL_DEFAULT);
+}
 
+// The remedy for a failed request, for operators.
 const char* hint_for(CURLcode code) {
   switch (code) {
-    case CURLE_COULDNT_RESOLVE_HOST: return "is the name of the host right, and does the resolver answer?";
-    case CURLE_COULDNT_CONNECT: return "is the provider up, and the port open to this machine?";
+    case CURLE_COULDNT_RESOLVE_HOST: return "check the host name and the resolver";
+    case CURLE_COULDNT_CONNECT:
+      return "check that the provider is up and its port reachable from this machine";
     case CURLE_PEER_FAILED_VERIFICATION:
-    case CURLE_SSL_CACERT_BADFILE: return "set ca_file to the certificates that signed the provider's, and use the name that stands in it";
-    case CURLE_USE_SSL_FAILED: return "the server offers no STARTTLS; use one that does, or smtps://";
-    case CURLE_UNSUPPORTED_PROTOCOL: return "use a URL of a protocol that the adapter speaks";
-    case CURLE_URL_MALFORMAT: return "the URL must be absolute and well-formed";
-    case CURLE_OPERATION_TIMEDOUT: return "the provider was too slow; give the attempt more time, or look at the provider";
-    default: return "look at the provider's logs and at the network between";
+    case CURLE_SSL_CACERT_BADFILE:
+      return "set ca_file to the provider's certificate authority, and use the host name of its "
+             "certificate";
+    case CURLE_USE_SSL_FAILED:
+      return "the server does not offer STARTTLS; use smtps://, or another server";
+    case CURLE_UNSUPPORTED_PROTOCOL: return "use a protocol that the adapter supports";
+    case CURLE_URL_MALFORMAT: return "use an absolute, well-formed URL";
+    case CURLE_OPERATION_TIMEDOUT: return "increase claim_ttl, or check the provider";
+    default: return "check the provider's logs and the network";
   }
 }
 
@@ -46,17 +54,18 @@ CurlRequest::CurlRequest(const Route& route) {
   set(CURLOPT_NOPROXY, "*");
   set(CURLOPT_NETRC, static_cast<long>(CURL_NETRC_IGNORED));
   set(CURLOPT_NOSIGNAL, 1L);
-  // An HTTP/2 server may make libcurl repeat a request by refusing its stream.
+  // Over HTTP/2, libcurl resends a request whose stream the server refuses.
   set(CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_1_1));
   set(CURLOPT_PATH_AS_IS, 1L);
   set(CURLOPT_UPLOAD_BUFFERSIZE, write_bytes_max);
-  // Or it would wait for a name server beyond the deadline, to clean up.
+  // Otherwise the cleanup waits for a name server beyond the deadline.
   set(CURLOPT_QUICK_EXIT, 1L);
   set(CURLOPT_SSL_VERIFYPEER, 1L);
   set(CURLOPT_SSL_VERIFYHOST, 2L);
   set(CURLOPT_SSLVERSION, static_cast<long>(CURL_SSLVERSION_TLSv1_2));
   if (!route.ca_file.empty()) set(CURLOPT_CAINFO, route.ca_file.c_str());
-  set(CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(std::max<std::int64_t>(route.connect_timeout.count(), 1)));
+  set(CURLOPT_CONNECTTIMEOUT_MS,
+      static_cast<long>(std::max<std::int64_t>(route.connect_timeout.count(), 1)));
   set(CURLOPT_ERRORBUFFER, error_);
   set(CURLOPT_WRITEFUNCTION, &on_body);
   set(CURLOPT_WRITEDATA, this);
@@ -74,6 +83,7 @@ CurlRequest::CurlRequest(const Route& route) {
   set(CURLOPT_XFERINFODATA, this);
 }
 
+// curl_slist_append() returns the new head, and null without changing the list if it fails.
 void CurlRequest::append(List& list, const std::string& line) {
   curl_slist* longer = curl_slist_append(list.get(), line.c_str());
   if (longer == nullptr) throw std::bad_alloc();
@@ -87,11 +97,12 @@ void CurlRequest::add_recipient(const std::string& address) { append(recipients_
 
 CURLcode CurlRequest::perform(Provider::Deadline deadline) {
   using std::chrono::milliseconds;
-  const auto left = std::chrono::duration_cast<milliseconds>(deadline - std::chrono::steady_clock::now()).count();
-  // 0 would mean without end.
+  const auto left =
+      std::chrono::duration_cast<milliseconds>(deadline - std::chrono::steady_clock::now()).count();
+  // CURLOPT_TIMEOUT_MS 0 means no limit.
   if (left < 1) return CURLE_OPERATION_TIMEDOUT;
   set(CURLOPT_TIMEOUT_MS, static_cast<long>(left));
-  give_up_ = deadline - farewell;
+  cutoff_ = deadline - cutoff_margin;
   if (headers_) set(CURLOPT_HTTPHEADER, headers_.get());
   if (recipients_) set(CURLOPT_MAIL_RCPT, recipients_.get());
   if (setup_ != CURLE_OK) return setup_;
@@ -101,6 +112,7 @@ CURLcode CurlRequest::perform(Provider::Deadline deadline) {
   return CURLE_OPERATION_TIMEDOUT;
 }
 
+// By the scheme of the connection.
 bool CurlRequest::tls() {
   const char* scheme = nullptr;
   curl_easy_getinfo(easy_.get(), CURLINFO_SCHEME, &scheme);
@@ -116,7 +128,9 @@ int CurlRequest::status() {
 
 std::string CurlRequest::header(const char* name) const {
   curl_header* found = nullptr;
-  return curl_easy_header(easy_.get(), name, 0, CURLH_HEADER, -1, &found) == CURLHE_OK ? found->value : "";
+  return curl_easy_header(easy_.get(), name, 0, CURLH_HEADER, -1, &found) == CURLHE_OK
+             ? found->value
+             : "";
 }
 
 std::string CurlRequest::error_of(CURLcode code) const {
@@ -128,21 +142,23 @@ void CurlRequest::shut_down(int how) const {
   for (const curl_socket_t socket : sockets_) ::shutdown(socket, how);
 }
 
+// Returning fewer bytes than given ends the request: the answer is too long.
 std::size_t CurlRequest::on_body(char* data, std::size_t size, std::size_t count, void* self) {
-  auto& transfer = *static_cast<CurlRequest*>(self);
+  auto& request = *static_cast<CurlRequest*>(self);
   const std::size_t bytes = size * count;
-  transfer.body_bytes_ += bytes;
-  if (transfer.body_too_long()) return 0;
-  transfer.body_.append(data, bytes);
+  request.body_bytes_ += bytes;
+  if (request.body_too_long()) return 0;
+  request.body_.append(data, bytes);
   return bytes;
 }
 
-// When it is called, in libcurl 7.88, 8.14 and 8.19: after the write, with the bytes that the socket or the TLS library took. What a plain
-// socket did not take was not sent. A TLS library that could not write all of what it was given reports nothing, though some
-// records may be out; with write_bytes_max it is given one at most, over HTTP.
+// libcurl 7.88, 8.14 and 8.19 call it after a write, with the bytes that the socket or the TLS
+// library accepted. A plain socket sent exactly those. A TLS library that could not write all of
+// its data reports none, though some records may have been sent; over HTTP, write_bytes_max limits
+// it to one.
 int CurlRequest::on_wire(CURL*, curl_infotype kind, char* data, std::size_t size, void* self) {
-  auto& transfer = *static_cast<CurlRequest*>(self);
-  if (transfer.watch_) transfer.watch_(kind, std::string_view(data, size));
+  auto& request = *static_cast<CurlRequest*>(self);
+  if (request.watch_) request.watch_(kind, std::string_view(data, size));
   return 0;
 }
 
@@ -151,8 +167,10 @@ int CurlRequest::on_ready(void* self, char*, char*, int, int) {
   return CURL_PREREQFUNC_OK;
 }
 
+// Tracks the sockets, so that the request can be cut off at its deadline.
 curl_socket_t CurlRequest::on_open(void* self, curlsocktype, curl_sockaddr* address) {
-  const curl_socket_t socket = ::socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+  const curl_socket_t socket =
+      ::socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
   if (socket != CURL_SOCKET_BAD) static_cast<CurlRequest*>(self)->sockets_.insert(socket);
   return socket;
 }
@@ -162,20 +180,24 @@ int CurlRequest::on_close(void* self, curl_socket_t socket) {
   return ::close(socket);
 }
 
-// After its own time-out libcurl says QUIT to a mail server and waits for the answer, up to two minutes: not if it finds the
-// connection dead.
+// Cuts the connection at the deadline. After its own timeout, libcurl would send QUIT to a mail
+// server and wait up to two minutes for the reply.
 int CurlRequest::on_progress(void* self, curl_off_t, curl_off_t, curl_off_t, curl_off_t) {
-  const auto& transfer = *static_cast<CurlRequest*>(self);
-  if (std::chrono::steady_clock::now() < transfer.give_up_) return 0;
-  transfer.shut_down(SHUT_RDWR);
+  const auto& request = *static_cast<CurlRequest*>(self);
+  if (std::chrono::steady_clock::now() < request.cutoff_) return 0;
+  request.shut_down(SHUT_RDWR);
   return 1;
 }
 
 std::string origin_of(const std::string& url) {
   const std::unique_ptr<CURLU, decltype(&curl_url_cleanup)> parsed(curl_url(), &curl_url_cleanup);
-  if (!parsed || curl_url_set(parsed.get(), CURLUPART_URL, url.c_str(), CURLU_NON_SUPPORT_SCHEME) != CURLUE_OK) return {};
+  if (!parsed || curl_url_set(parsed.get(), CURLUPART_URL, url.c_str(), CURLU_NON_SUPPORT_SCHEME) !=
+                     CURLUE_OK) {
+    return {};
+  }
   std::string origin;
-  for (const auto& [part, before] : {std::pair{CURLUPART_SCHEME, ""}, {CURLUPART_HOST, "://"}, {CURLUPART_PORT, ":"}}) {
+  for (const auto& [part, before] :
+       {std::pair{CURLUPART_SCHEME, ""}, {CURLUPART_HOST, "://"}, {CURLUPART_PORT, ":"}}) {
     char* text = nullptr;
     if (curl_url_get(parsed.get(), part, &text, 0) != CURLUE_OK) continue;
     const std::unique_ptr<char, decltype(&curl_free)> owned(text, &curl_free);
@@ -186,7 +208,8 @@ std::string origin_of(const std::string& url) {
 }
 
 bool has_control(std::string_view text) {
-  return std::any_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < ' ' || c == '\x7f'; });
+  return std::any_of(text.begin(), text.end(),
+                     [](char c) { return static_cast<unsigned char>(c) < ' ' || c == '\x7f'; });
 }
 
 Outcome refused_unsent(const std::string& why) {

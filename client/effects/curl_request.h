@@ -1,5 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// One request by libcurl, seen from its socket.
+// One libcurl request on one connection, observed at its socket.
+//
+//   1. The constructor configures the handle: no reused connection, redirect, proxy, .netrc or
+//      HTTP/2. libcurl resends a request on its own if a reused connection is dead, and the ledger
+//      would not know of that attempt.
+//   2. The adapter sets headers, recipients and options, and watches the wire.
+//   3. perform() runs the request until its end or the deadline, and closes the connection.
+//
+// Failure. perform() returns a CURLcode; error_of() describes it without secrets. The first failed
+// option fails perform(). std::bad_alloc is the only exception.
+// Used by one thread.
 #pragma once
 
 #include <curl/curl.h>
@@ -12,29 +22,26 @@
 #include <string>
 #include <string_view>
 
-#include "outbox/provider.h"
 #include "common/owned.h"
+#include "outbox/provider.h"
 
 namespace outbox::effects {
 
-// What a person allows an adapter to reach, and how.
+// Destination of a request, and the limits set by the configuration.
 struct Route {
   std::string url;
-  // As CURLOPT_PROTOCOLS_STR takes them: "http,https".
+  // Allowed protocols, as for CURLOPT_PROTOCOLS_STR: "http,https".
   const char* protocols;
-  // Certificates that are trusted; empty: the system's.
+  // File of trusted certificates; empty: the system's.
   std::string ca_file;
   std::chrono::milliseconds connect_timeout;
 };
 
-// The owner of one curl handle, which makes one request at most and then ends with its connection. libcurl repeats a request by
-// itself when a connection that it had kept turns out to be dead; the ledger would know nothing of it. So nothing is kept, no
-// redirect is followed, no authentication is negotiated, and neither the environment nor a .netrc changes where it goes.
-//
-// Used by one thread.
+// Owns one curl handle, which makes at most one request.
 class CurlRequest {
  public:
-  // What went by on the wire, in the order of CURLOPT_DEBUGFUNCTION. See below for how exact that is.
+  // Receives the bytes on the wire, in the order of CURLOPT_DEBUGFUNCTION. See on_wire() for the
+  // accuracy.
   using Watch = std::function<void(curl_infotype, std::string_view)>;
 
   explicit CurlRequest(const Route& route);
@@ -44,34 +51,37 @@ class CurlRequest {
 
   template <class Value>
   void set(CURLoption option, Value value) {
-    if (const CURLcode code = curl_easy_setopt(easy_.get(), option, value); code != CURLE_OK && setup_ == CURLE_OK) setup_ = code;
+    if (const CURLcode code = curl_easy_setopt(easy_.get(), option, value);
+        code != CURLE_OK && setup_ == CURLE_OK) {
+      setup_ = code;
+    }
   }
-  // `line` as libcurl takes it: "Name: value"; "Name:" leaves out a header that libcurl would send.
+  // `line` is "Name: value"; "Name:" suppresses a header of libcurl.
   void add_header(const std::string& line);
   void add_recipient(const std::string& address);
   void watch(Watch watch) { watch_ = std::move(watch); }
 
-  // Makes the request, and returns when it is over or at the deadline. CURLE_OK: a complete answer was read.
+  // Makes the request. Returns at its end or at the deadline; CURLE_OK: a complete answer was read.
   CURLcode perform(Provider::Deadline deadline);
 
-  // Whether the connection stood, TLS included, so that the request was about to be written.
+  // Whether the connection was established, TLS included, and the request about to be written.
   bool ready() const { return ready_; }
   bool tls();
   int status();
-  // A header of the last answer; empty: it has none.
+  // Header of the last answer; empty: none.
   std::string header(const char* name) const;
-  // The beginning of the answer's body, up to body_bytes_max.
+  // Beginning of the body of the answer, at most body_bytes_max.
   const std::string& body() const { return body_; }
   bool body_too_long() const { return body_bytes_ > body_bytes_max; }
-  // What a person should know of `code`. Holds no secret: neither headers nor the path and query of the URL.
+  // Describes `code` for operators. Contains no secrets: no headers, no path and query of the URL.
   std::string error_of(CURLcode code) const;
-  // Ends every wait for what the other side may still say. What libcurl has to say still goes out.
+  // Stops reading from the connection; libcurl can still write.
   void stop_listening() { shut_down(SHUT_RD); }
 
-  // An answer is read to its end up to here; one that is longer counts as not complete.
+  // Longer answers count as incomplete.
   static constexpr std::size_t body_bytes_max = std::size_t{1} << 20;
-  // One TLS record, and the least that libcurl accepts. A write that did not return may have put a part of what it was given on
-  // the wire: of one record, that is nothing that the other side can read.
+  // One TLS record, and the minimum of libcurl. An unfinished write may have sent a part of its
+  // data; a part of one record is unreadable for the peer.
   static constexpr long write_bytes_max = 16'384;
 
  private:
@@ -86,7 +96,7 @@ class CurlRequest {
   static int on_progress(void* self, curl_off_t, curl_off_t, curl_off_t, curl_off_t);
   void shut_down(int how) const;
 
-  // The lists outlive the handle that points to them.
+  // Declared before the handle that points to them.
   List headers_;
   List recipients_;
   std::set<curl_socket_t> sockets_;
@@ -94,22 +104,22 @@ class CurlRequest {
   CURLcode setup_ = CURLE_OK;
   char error_[CURL_ERROR_SIZE] = "";
   Watch watch_;
-  Provider::Deadline give_up_{};
+  Provider::Deadline cutoff_{};
   std::string body_;
   std::size_t body_bytes_ = 0;
   bool ready_ = false;
 };
 
-// Where `url` leads, without user, path and query: for messages.
+// Scheme, host and port of `url`, without user, path and query; empty: not a URL.
 std::string origin_of(const std::string& url);
 
-// Whether `text` holds a control character, which could begin a line of its own in a protocol of lines.
+// Whether `text` has a control character, which could inject a line into the protocol.
 bool has_control(std::string_view text);
 
-// An outcome of something that can never be sent.
+// Outcome of a request that cannot be sent.
 Outcome refused_unsent(const std::string& why);
 
-// The beginning of `text`, as much as an Outcome keeps.
+// Beginning of `text`, limited to the size that an Outcome keeps.
 std::string beginning_of(const std::string& text);
 
 }  // namespace outbox::effects

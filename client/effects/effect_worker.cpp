@@ -1,4 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
+// EffectWorker: claims effects, calls their adapters and settles the outcomes, one at a time.
+//
+// One round of run():
+//   1. connect, if not connected: configure the session, and register the accounts once;
+//   2. record an outcome that could not be recorded before;
+//   3. claim effects of the next account, unless some are held;
+//   4. call the adapter of the first held claim, without an open transaction;
+//   5. settle its outcome; then wait, if there was nothing to do.
+//
+// Failure. A database failure closes the connection and is retried with backoff; the outcome is
+// kept meanwhile. An outcome that the ledger rejects is reported as answer_lost. After a reconnect,
+// claims that committed without reaching the worker are returned. An exception of an adapter leaves
+// its effect in doubt. All state but the statistics belongs to the thread of run(); a mutex
+// protects the statistics.
 #include "outbox/effect_worker.h"
 
 #include <unistd.h>
@@ -25,18 +39,27 @@ using std::chrono::milliseconds;
 
 constexpr milliseconds reconnect_first{100};
 constexpr milliseconds reconnect_max{5'000};
-// Of a claim's time, this much is left to record what came of it.
+// Time reserved at the end of a claim for recording its outcome.
 constexpr milliseconds settle_time_max{5'000};
 
-// As in session_sql.
+// The statement_timeout of session_sql.
 constexpr std::chrono::seconds statement_time_max{30};
 
-// What a worker must not inherit from its login, and bounds: whoever holds the lock of a provider is soon done with it.
+// Overrides settings of the login, and sets limits: the lock of a provider is held briefly.
 constexpr const char* session_sql =
-    "set default_transaction_isolation = 'read committed'; set default_transaction_read_only = off; set search_path = pg_catalog; "
-    "set statement_timeout = '30s'; set lock_timeout = '10s'; set enable_seqscan = off; set jit = off";
+    "set default_transaction_isolation = 'read committed';"
+    "set default_transaction_read_only = off;"
+    "set search_path = pg_catalog;"
+    "set statement_timeout = '30s';"
+    "set lock_timeout = '10s';"
+    "set enable_seqscan = off;"
+    "set jit = off";
 
-std::string random_digits() {
+constexpr const char* own_claims_sql = R"(
+select e.id, e.epoch from effect.effect e
+where e.provider = $1 and e.state = 'claimed' and e.worker = $2)";
+
+std::string random_suffix() {
   std::random_device random;
   std::array<char, 9> digits{};
   std::snprintf(digits.data(), digits.size(), "%08x", random());
@@ -49,33 +72,39 @@ std::string default_name() {
   return std::string(host.data()) + ":" + std::to_string(getpid());
 }
 
-// Whether a statement that failed so may succeed when it is repeated: what the server has too little of now, or was told to end.
-bool passes(const pqxx::sql_error& e) {
+// Whether the failed statement may succeed later: lost connections, conflicts, missing resources,
+// locks, shutdowns, I/O and internal errors.
+bool transient(const pqxx::sql_error& e) {
   const std::string group = e.sqlstate().substr(0, 2);
-  return group.empty() || group == "08" || group == "25" || group == "40" || group == "53" || group == "55" || group == "57" ||
-         group == "58" || group == "XX";
+  return group.empty() || group == "08" || group == "25" || group == "40" || group == "53" ||
+         group == "55" || group == "57" || group == "58" || group == "XX";
 }
 
 EffectWorkerOptions checked(EffectWorkerOptions options) {
   const auto need = [](bool holds, const char* what) {
     if (!holds) throw std::invalid_argument(std::string("effect worker: ") + what);
   };
-  need(!options.accounts.empty(), "there is no account. HINT: name the providers whose effects it is to carry out");
+  need(!options.accounts.empty(), "there is no account. HINT: add the provider accounts to serve");
   for (const auto& account : options.accounts) {
-    need(!account.provider.empty() && account.adapter != nullptr, "an account has no name or no adapter. HINT: give it both");
-    need(!account.settings || !account.settings->supports_lookup || account.adapter->supports_lookup(),
-         "supports_lookup is set, and the adapter cannot ask. HINT: configure the adapter's question, or leave supports_lookup off");
+    need(!account.provider.empty() && account.adapter != nullptr,
+         "an account has no name or no adapter. HINT: set both");
+    need(!account.settings || !account.settings->supports_lookup ||
+             account.adapter->supports_lookup(),
+         "supports_lookup is set, but the adapter does not support lookups. HINT: configure the "
+         "adapter's lookup, or clear supports_lookup");
   }
-  need(options.claims_max > 0, "claims_max must be positive. HINT: 1 is right unless calls take few milliseconds");
-  need(options.idle_first.count() > 0 && options.idle_max >= options.idle_first, "idle_max is below idle_first. HINT: swap them");
+  need(options.claims_max > 0,
+       "claims_max is not positive. HINT: use 1 unless calls take only a few milliseconds");
+  need(options.idle_first.count() > 0 && options.idle_max >= options.idle_first,
+       "idle_first is not positive, or exceeds idle_max. HINT: increase idle_max");
   if (options.name.empty()) options.name = default_name();
-  options.name += "/" + random_digits();
+  options.name += "/" + random_suffix();
   return options;
 }
 
 }  // namespace
 
-// The state of one run: at most one call is under way, and an outcome that was not recorded yet comes before anything else.
+// At most one call is in progress. An unrecorded outcome takes precedence over everything else.
 class EffectWorker::Impl {
  public:
   explicit Impl(EffectWorkerOptions options) : options_(checked(std::move(options))) {}
@@ -89,11 +118,11 @@ class EffectWorker::Impl {
         if (step()) {
           idle_.reset();
         } else if (!stop_.stop_requested()) {
-          if (Clock::now() < look_until_) give_back_unheard();
+          if (Clock::now() < recover_until_) give_back_unreceived();
           wait(idle_.next());
         }
       } catch (const pqxx::sql_error& e) {
-        // A statement that the server refuses for good is tried again all the same: a person may grant the right or run init.
+        // Permanent errors are retried as well: an operator may grant the privilege or run init.
         database_failed(e.what());
       } catch (const std::exception& e) {
         database_failed(e.what());
@@ -119,53 +148,68 @@ class EffectWorker::Impl {
     bool tried;
   };
 
+  // Only the first connection registers the accounts.
   void connect() {
     if (connection_) return;
     connection_ = std::make_unique<pqxx::connection>(options_.dsn);
     pqxx::nontransaction tx(*connection_);
     tx.exec(session_sql);
     for (const auto& account : options_.accounts) {
-      if (account.settings && !registered_) ledger::register_provider(tx, account.provider, *account.settings);
+      if (account.settings && !registered_) {
+        ledger::register_provider(tx, account.provider, *account.settings);
+      }
     }
     registered_ = true;
     if (std::exchange(connected_before_, true)) {
-      look_until_ = Clock::now() + 2 * statement_time_max;
+      recover_until_ = Clock::now() + 2 * statement_time_max;
       count(&EffectWorkerStats::reconnects);
     }
-    if (std::exchange(away_, false)) tell(EffectEvent::Kind::database_back, "the database answers again");
+    if (std::exchange(away_, false)) {
+      emit(EffectEvent::Kind::database_back, "the database is available again");
+    }
   }
 
-  // Claims that committed on the server while the connection broke, perhaps only after the next one was made: nobody called, and
-  // nobody else holds a claim of this name.
-  void give_back_unheard() {
+  // Returns claims of this worker that committed while the connection broke, possibly after the
+  // reconnect. No call was made for them, and the worker's name is unique.
+  void give_back_unreceived() {
     pqxx::nontransaction tx(*connection_);
     for (const auto& account : options_.accounts) {
-      const auto rows = common::run(tx, "select e.id, e.epoch from effect.effect e where e.provider = $1 and e.state = 'claimed' and e.worker = $2",
-                                    account.provider, options_.name);
+      const auto rows = common::run(tx, own_claims_sql, account.provider, options_.name);
       for (const auto& row : rows) {
         Claim claim{};
         claim.effect = row[0].as<std::int64_t>();
         claim.epoch = row[1].as<std::int64_t>();
-        if (!knows(claim)) ledger::settle(tx, claim, Outcome{.error = "the worker never heard of this claim: no call was made"}, false);
+        if (!holds(claim)) {
+          ledger::settle(
+              tx, claim,
+              Outcome{.error = "the worker did not receive this claim: no call was made"}, false);
+        }
       }
     }
   }
 
-  bool knows(const Claim& claim) const {
-    const auto same = [&](const Claim& other) { return other.effect == claim.effect && other.epoch == claim.epoch; };
-    return (outcome_ && same(outcome_->claim)) || std::any_of(held_.begin(), held_.end(), [&](const Held& h) { return same(h.claim); });
+  // Whether the claim is held, or its outcome is unrecorded.
+  bool holds(const Claim& claim) const {
+    const auto same = [&](const Claim& other) {
+      return other.effect == claim.effect && other.epoch == claim.epoch;
+    };
+    return (outcome_ && same(outcome_->claim)) ||
+           std::any_of(held_.begin(), held_.end(), [&](const Held& h) { return same(h.claim); });
   }
 
-  // One attempt, or one claim; false: there is nothing to do.
+  // Processes one claim. Returns false if there is nothing to do.
   bool step() {
     if (held_.empty() && !stop_.stop_requested()) claim_round();
     if (held_.empty()) return false;
     const Held next = std::move(held_.front());
     held_.pop_front();
     if (stop_.stop_requested()) {
-      outcome_ = Unrecorded{next.claim, Outcome{.error = "the worker was stopped before it called"}, false};
+      outcome_ =
+          Unrecorded{next.claim, Outcome{.error = "the worker was stopped before the call"}, false};
     } else if (Clock::now() >= next.deadline) {
-      outcome_ = Unrecorded{next.claim, Outcome{.error = "claim came too late: no call was made"}, false};
+      outcome_ = Unrecorded{
+          next.claim, Outcome{.error = "too little of the claim's time was left: no call was made"},
+          false};
       count(&EffectWorkerStats::too_late);
     } else {
       outcome_ = Unrecorded{next.claim, attempt(next), true};
@@ -175,14 +219,15 @@ class EffectWorker::Impl {
     return true;
   }
 
-  // Each account in turn, beginning behind the one served last.
+  // Claims from the accounts in round-robin order until one has work.
   void claim_round() {
     for (std::size_t i = 0; i < options_.accounts.size() && held_.empty(); ++i) {
       const std::size_t account = std::exchange(turn_, (turn_ + 1) % options_.accounts.size());
-      const auto asked_at = Clock::now();
+      const auto requested_at = Clock::now();
       pqxx::nontransaction tx(*connection_);
-      for (Claim& claim : ledger::claim(tx, options_.accounts[account].provider, options_.name, options_.claims_max)) {
-        const auto deadline = asked_at + claim.ttl - std::min(settle_time_max, claim.ttl / 5);
+      for (Claim& claim : ledger::claim(tx, options_.accounts[account].provider, options_.name,
+                                        options_.claims_max)) {
+        const auto deadline = requested_at + claim.ttl - std::min(settle_time_max, claim.ttl / 5);
         held_.push_back({std::move(claim), account, deadline});
         count(&EffectWorkerStats::claims);
       }
@@ -190,31 +235,37 @@ class EffectWorker::Impl {
     }
   }
 
+  // Calls the adapter. No transaction is open, and no exception leaves.
   Outcome attempt(const Held& held) {
     Provider& adapter = *options_.accounts[held.account].adapter;
-    std::string what = "something that is no std::exception";
+    std::string what = "an exception that is not a std::exception";
     try {
-      if (held.claim.kind != AttemptKind::lookup) return adapter.call(held.claim.request, held.deadline);
+      if (held.claim.kind != AttemptKind::lookup) {
+        return adapter.call(held.claim.request, held.deadline);
+      }
       if (adapter.supports_lookup()) return adapter.lookup(held.claim.request, held.deadline);
-      return Outcome{.error = "the adapter cannot ask"};
+      return Outcome{.error = "the adapter does not support lookups. HINT: clear supports_lookup"};
     } catch (const std::exception& e) {
       what = e.what();
     } catch (...) {
     }
-    tell(EffectEvent::Kind::adapter_threw, "effect " + std::to_string(held.claim.effect) + ": the adapter of " +
-                                               options_.accounts[held.account].provider + " threw: " + what +
-                                               ". HINT: an adapter says what it saw as an outcome; the effect is in doubt");
-    // It may have thrown after it had sent the request.
+    emit(EffectEvent::Kind::adapter_threw,
+         "effect " + std::to_string(held.claim.effect) + ": the adapter of " +
+             options_.accounts[held.account].provider + " threw: " + what +
+             ". HINT: adapters must return an Outcome and not throw; the effect is in doubt");
+    // The request may have been sent before the exception.
     return Outcome{.phase = Phase::sent, .error = "the adapter threw: " + what};
   }
 
-  // Throws when the database is away: the outcome is kept, and settle() can be repeated.
+  // Settles outcome_. Throws if the database is unavailable: the outcome is kept, and settle() is
+  // idempotent.
   void record() {
     try {
       pqxx::nontransaction tx(*connection_);
-      count_end(ledger::settle(tx, outcome_->claim, outcome_->outcome, outcome_->tried), outcome_->tried);
+      count_end(ledger::settle(tx, outcome_->claim, outcome_->outcome, outcome_->tried),
+                outcome_->tried);
     } catch (const pqxx::sql_error& e) {
-      if (passes(e)) throw;
+      if (transient(e)) throw;
       lose(e.what());
     } catch (const EffectRefused& e) {
       lose(e.what());
@@ -236,23 +287,30 @@ class EffectWorker::Impl {
     }
   }
 
+  // Reports an outcome that cannot be recorded: the event is its only trace.
   void lose(const std::string& why) {
     const Outcome& o = outcome_->outcome;
     count(&EffectWorkerStats::lost);
-    tell(EffectEvent::Kind::answer_lost,
-         "effect " + std::to_string(outcome_->claim.effect) + ", attempt " + std::to_string(outcome_->claim.epoch) + ": phase " +
-             std::to_string(static_cast<int>(o.phase)) + ", answer " + std::to_string(static_cast<int>(o.answer)) + ", status " +
-             std::to_string(o.status) + ", object \"" + o.object + "\", request \"" + o.request_id + "\" could not be recorded: " + why +
-             " HINT: keep this line; the effect is in doubt, and this is what is known about it");
+    emit(EffectEvent::Kind::answer_lost,
+         "effect " + std::to_string(outcome_->claim.effect) + ", attempt " +
+             std::to_string(outcome_->claim.epoch) + ": phase " +
+             std::to_string(static_cast<int>(o.phase)) + ", answer " +
+             std::to_string(static_cast<int>(o.answer)) + ", status " + std::to_string(o.status) +
+             ", object \"" + o.object + "\", request \"" + o.request_id +
+             "\" could not be recorded: " + why +
+             " HINT: keep this line for the operator; the effect is in doubt");
   }
 
+  // Drops the connection and waits. While stopping, gives up after stop_patience.
   void database_failed(const std::string& what) {
     connection_.reset();
     if (!std::exchange(away_, true)) {
-      tell(EffectEvent::Kind::database_away, what + " HINT: it is tried again until it answers; see dsn, and `outbox-relay init --schema effect`");
+      emit(EffectEvent::Kind::database_away,
+           what +
+               " HINT: the worker retries; check dsn, and run `outbox-relay init --schema effect`");
     }
     if (!stop_.stop_requested()) return wait(reconnect_.next());
-    // What is claimed and was not called is in doubt when its time is over; that it was not called cannot be recorded now.
+    // Held claims cannot be returned now: they expire, and their effects become in doubt.
     const auto now = Clock::now();
     if (!give_up_at_) give_up_at_ = now + options_.stop_patience;
     if (now >= *give_up_at_) {
@@ -261,7 +319,9 @@ class EffectWorker::Impl {
       held_.clear();
     } else {
       std::unique_lock lock(mutex_);
-      wake_.wait_for(lock, std::min(std::chrono::duration_cast<milliseconds>(*give_up_at_ - now) + milliseconds{1}, reconnect_.next()));
+      wake_.wait_for(lock, std::min(std::chrono::duration_cast<milliseconds>(*give_up_at_ - now) +
+                                        milliseconds{1},
+                                    reconnect_.next()));
     }
   }
 
@@ -269,11 +329,11 @@ class EffectWorker::Impl {
     std::unique_lock lock(mutex_);
     wake_.wait_for(lock, stop_, time, [] { return false; });
   }
-  void count(std::uint64_t EffectWorkerStats::* what) {
+  void count(std::uint64_t EffectWorkerStats::*what) {
     const std::lock_guard lock(mutex_);
     ++(stats_.*what);
   }
-  void tell(EffectEvent::Kind kind, const std::string& text) {
+  void emit(EffectEvent::Kind kind, const std::string& text) {
     if (options_.on_event) options_.on_event({kind, text});
   }
 
@@ -286,7 +346,7 @@ class EffectWorker::Impl {
   std::optional<Clock::time_point> give_up_at_;
   common::Backoff idle_ = common::Backoff::with_jitter(options_.idle_first, options_.idle_max);
   common::Backoff reconnect_ = common::Backoff::with_jitter(reconnect_first, reconnect_max);
-  Clock::time_point look_until_{};  // for claims nobody heard of
+  Clock::time_point recover_until_{};  // end of the search for unreceived claims
   std::size_t turn_ = 0;
   std::deque<Held> held_;
   std::optional<Unrecorded> outcome_;
@@ -296,7 +356,8 @@ class EffectWorker::Impl {
   EffectWorkerStats stats_;
 };
 
-EffectWorker::EffectWorker(EffectWorkerOptions options) : impl_(std::make_unique<Impl>(std::move(options))) {}
+EffectWorker::EffectWorker(EffectWorkerOptions options)
+    : impl_(std::make_unique<Impl>(std::move(options))) {}
 EffectWorker::~EffectWorker() = default;
 void EffectWorker::run(std::stop_token stop) { impl_->run(std::move(stop)); }
 EffectWorkerStats EffectWorker::stats() const { return impl_->stats(); }

@@ -12,17 +12,25 @@ using std::chrono::seconds;
 constexpr std::int64_t retry_after_max_s = 24 * 60 * 60;
 constexpr std::string_view end_of_head = "\r\n\r\n";
 
+// Error text of a complete answer; empty: done.
 std::string error_of_status(int status) {
   const std::string text = "HTTP status " + std::to_string(status);
-  if (status / 100 == 3) return text + ": redirects are not followed. HINT: configure the address that it leads to";
-  if (status == 408) return text + ": the provider gave up reading, and may have begun. HINT: look at its logs";
+  if (status / 100 == 3) {
+    return text + ": redirects are not followed. HINT: configure the address of the redirect";
+  }
+  if (status == 408) {
+    return text +
+           ": the provider timed out, and may have executed the request. HINT: check its logs";
+  }
   switch (answer_of(status)) {
     case Answer::done: return {};
-    case Answer::unauthorized: return text + ". HINT: are the credentials right, and allowed to do this?";
-    case Answer::not_now: return text + ". HINT: the provider asks for a pause";
-    case Answer::in_progress: return text + ": an earlier attempt is under way. HINT: wait for it";
-    case Answer::failing: return text + ". HINT: the provider has trouble; look at its status page";
-    default: return text + ". HINT: the answer's text says what the provider did not like";
+    case Answer::unauthorized: return text + ". HINT: check the credentials and their permissions";
+    case Answer::not_now:
+      return text + ". HINT: the provider limits the rate; the request is retried later";
+    case Answer::in_progress:
+      return text + ": an earlier attempt is in progress. HINT: wait for its end";
+    case Answer::failing: return text + ". HINT: check the status of the provider";
+    default: return text + ". HINT: see the text of the answer";
   }
 }
 
@@ -35,20 +43,23 @@ HttpExchange::HttpExchange(const Route& route, const std::string& method, std::s
   } else if (method == "GET") {
     request_.set(CURLOPT_HTTPGET, 1L);
   } else {
-    // Whatever the method: libcurl keeps no copy and has nothing to rewind.
+    // For any method: with POSTFIELDS libcurl keeps no copy of the body, and has nothing to rewind.
     request_.set(CURLOPT_POST, 1L);
     request_.set(CURLOPT_POSTFIELDS, body.data() == nullptr ? "" : body.data());
     request_.set(CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(body.size()));
     request_.set(CURLOPT_CUSTOMREQUEST, method_.c_str());
-    // It would split the request in two, with a pause between.
+    // Suppresses "Expect: 100-continue", which delays the body.
     request_.add_header("Expect:");
   }
   request_.watch([this](curl_infotype kind, std::string_view bytes) { count(kind, bytes); });
 }
 
-void HttpExchange::add_header(const std::string& name, const std::string& value) { request_.add_header(name + ": " + value); }
+void HttpExchange::add_header(const std::string& name, const std::string& value) {
+  request_.add_header(name + ": " + value);
+}
 
-// Head and body are told apart here: in which of the two calls libcurl shows a byte has changed from version to version.
+// Finds the end of the head itself: versions of libcurl differ in whether they report the first
+// bytes of the body as header or data.
 void HttpExchange::count(curl_infotype kind, std::string_view bytes) {
   if (kind != CURLINFO_HEADER_OUT && kind != CURLINFO_DATA_OUT) return;
   if (head_bytes_ == 0) {
@@ -63,10 +74,11 @@ void HttpExchange::count(curl_infotype kind, std::string_view bytes) {
   written_ += bytes.size();
 }
 
+// By the bytes written. After an error, `nothing` requires that none can have been written.
 Phase HttpExchange::phase_of(CURLcode code) {
   if (code == CURLE_OK) return Phase::answered;
   if (head_bytes_ != 0 && written_ - head_bytes_ >= body_bytes_) return Phase::sent;
-  // Over TLS a first write may be under way that was not reported.
+  // Over TLS, a first write may be in progress without having been reported.
   if (written_ > 0 || (request_.ready() && request_.tls())) return Phase::partly;
   return Phase::nothing;
 }
@@ -75,21 +87,29 @@ Outcome HttpExchange::run(Provider::Deadline deadline, const std::string& reques
   const CURLcode code = request_.perform(deadline);
   Outcome outcome;
   outcome.phase = phase_of(code);
-  // Evidence, also of an answer that is not complete.
+  // Evidence, also of an incomplete answer.
   outcome.status = request_.status();
   outcome.response = beginning_of(request_.body());
   if (!request_id_header.empty()) outcome.request_id = request_.header(request_id_header.c_str());
   if (outcome.phase != Phase::answered) {
-    outcome.error = request_.body_too_long() ? "the answer is longer than 1 MiB. HINT: is this the provider's API?" : request_.error_of(code);
+    outcome.error =
+        request_.body_too_long()
+            ? "the answer is longer than 1 MiB. HINT: check that this is the provider's API"
+            : request_.error_of(code);
     return outcome;
   }
   outcome.answer = answer_of(outcome.status);
   outcome.error = error_of_status(outcome.status);
-  if (outcome.answer == Answer::done && (head_bytes_ == 0 || written_ - head_bytes_ < body_bytes_)) {
+  if (outcome.answer == Answer::done &&
+      (head_bytes_ == 0 || written_ - head_bytes_ < body_bytes_)) {
     outcome.answer = Answer::failing;
-    outcome.error = "the provider said that it was done before it had the whole request. HINT: is this the provider's API?";
+    outcome.error =
+        "the provider reported success before it received the whole request. HINT: check that this "
+        "is the provider's API";
   }
-  if (outcome.answer != Answer::done) outcome.retry_after = retry_after_of(request_.header("Retry-After"));
+  if (outcome.answer != Answer::done) {
+    outcome.retry_after = retry_after_of(request_.header("Retry-After"));
+  }
   return outcome;
 }
 
@@ -98,9 +118,9 @@ Answer answer_of(int http_status) {
     case 401:
     case 403:
     case 407: return Answer::unauthorized;
-    case 408: return Answer::failing;  // proxies give it too, while the server behind them works on
+    case 408: return Answer::failing;  // proxies send it while the server is still processing
     case 409: return Answer::in_progress;
-    case 425:  // "too early" promises that the request was not processed
+    case 425:  // "Too Early" guarantees that the request was not processed
     case 429: return Answer::not_now;
     case 501: return Answer::refused;
     default: break;
@@ -113,7 +133,7 @@ Answer answer_of(int http_status) {
 std::optional<std::chrono::milliseconds> retry_after_of(const std::string& value) {
   if (value.empty()) return std::nullopt;
   std::int64_t wait_s = 0;
-  // libcurl's own reading of the header takes eight digits for a date.
+  // libcurl's own parser of Retry-After reads eight digits as a date.
   if (std::all_of(value.begin(), value.end(), [](char c) { return c >= '0' && c <= '9'; })) {
     wait_s = value.size() > 6 ? retry_after_max_s : std::stoll(value);
   } else {

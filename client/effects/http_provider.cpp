@@ -1,4 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
+// HttpProvider: one HTTP request for each call() and lookup().
+//
+//   1. The constructor validates the options.
+//   2. call() validates the request, sends it with the idempotency key, and reads the object's id.
+//   3. lookup() sends a GET of lookup_path: 200 is done, 404 is absent.
+//
+// Failure. Invalid options throw std::invalid_argument; everything else is an Outcome. Error texts
+// contain no header values. Thread-safe: only constant state is shared.
 #include "outbox/http_provider.h"
 
 #include <nlohmann/json.hpp>
@@ -18,9 +26,11 @@ using effects::HttpExchange;
 using nlohmann::json;
 
 const std::set<std::string> methods = {"POST", "PUT", "PATCH", "DELETE"};
-const std::set<std::string> framing_headers = {"host", "content-length", "transfer-encoding", "expect", "connection"};
+// Set by libcurl; a second one would split or corrupt the request.
+const std::set<std::string> framing_headers = {"host", "content-length", "transfer-encoding",
+                                               "expect", "connection"};
 
-std::string small_letters(std::string text) {
+std::string lower_case(std::string text) {
   for (char& c : text) {
     if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
   }
@@ -28,68 +38,99 @@ std::string small_letters(std::string text) {
 }
 
 bool valid_header_name(const std::string& name) {
-  return !name.empty() && name.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789!#$%&'*+-.^_`|~") == std::string::npos;
+  return !name.empty() &&
+         name.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789!#$%&'*+-.^_`|~") ==
+             std::string::npos;
 }
 
-[[noreturn]] void wrong(const std::string& what) { throw std::invalid_argument("HTTP provider: " + what); }
+[[noreturn]] void reject(const std::string& what) {
+  throw std::invalid_argument("HTTP provider: " + what);
+}
 
 void check_pointer(const std::string& name, const std::string& pointer) {
   try {
     json::json_pointer{pointer};
   } catch (const json::exception&) {
-    wrong(name + " is no JSON pointer. HINT: it is empty or begins with \"/\", like /data/id");
+    reject(name +
+           " is not a JSON pointer. HINT: leave it empty, or begin it with \"/\", like /data/id");
   }
 }
 
 void check_header(const std::string& name, const std::string& value) {
-  const std::string small = small_letters(name);
-  if (!valid_header_name(small)) wrong("\"" + name + "\" is no name of a header. HINT: use letters, digits and \"-\"");
-  if (framing_headers.contains(small)) wrong("header " + name + " is set by libcurl. HINT: leave it out");
+  const std::string lower = lower_case(name);
+  if (!valid_header_name(lower)) {
+    reject("\"" + name + "\" is not a header name. HINT: use letters, digits and \"-\"");
+  }
+  if (framing_headers.contains(lower)) {
+    reject("header " + name + " is set by libcurl. HINT: remove it");
+  }
   if (value.empty() || effects::has_control(value)) {
-    wrong("the value of header " + name + " is empty or has a control character. HINT: is there a line feed at the end of the secret?");
+    reject("the value of header " + name +
+           " is empty or has a control character. HINT: check for a line feed at its end");
   }
 }
 
+// Throws std::invalid_argument for options that cannot work. Names the option, never its value.
 HttpOptions checked(HttpOptions options) {
   const std::string origin = effects::origin_of(options.base_url);
   if (!origin.starts_with("http://") && !origin.starts_with("https://")) {
-    wrong("base_url is no http:// or https:// URL. HINT: set it to something like https://api.example.com/v1");
+    reject(
+        "base_url is not an http:// or https:// URL. HINT: use the form "
+        "https://api.example.com/v1");
   }
-  if (options.base_url.find_first_of("?#@") != std::string::npos || effects::has_control(options.base_url)) {
-    wrong("base_url has a user, a query or a fragment. HINT: put credentials into headers, and queries into the target's path");
+  if (options.base_url.find_first_of("?#@") != std::string::npos ||
+      effects::has_control(options.base_url)) {
+    reject(
+        "base_url has a user, a query or a fragment. HINT: put credentials into headers, and a "
+        "query into the target's path");
   }
   while (options.base_url.ends_with('/')) options.base_url.pop_back();
   check_header(options.idempotency_header, "key");
   for (const auto& [name, value] : options.headers) {
     check_header(name, value);
-    if (const std::string small = small_letters(name); small == "content-type" || small == small_letters(options.idempotency_header)) {
-      wrong("header " + name + " is set for each request. HINT: leave it out; the type is target content-type");
+    if (const std::string lower = lower_case(name);
+        lower == "content-type" || lower == lower_case(options.idempotency_header)) {
+      reject("header " + name +
+             " is set for each request. HINT: remove it; set the target's content-type");
     }
   }
   check_pointer("object_pointer", options.object_pointer);
   check_pointer("key_pointer", options.key_pointer);
   if (!options.lookup_path.empty() && !options.lookup_path.starts_with('/')) {
-    wrong("lookup_path does not begin with \"/\". HINT: it is added to base_url, like /charges?key={key}");
+    reject(
+        "lookup_path does not begin with \"/\". HINT: use the form /charges?key={key}; it is "
+        "appended to base_url");
   }
   return options;
 }
 
-std::string value_of(const Request& request, const std::string& name, const std::string& otherwise) {
+// A value of the target, or its default.
+std::string value_of(const Request& request, const std::string& name,
+                     const std::string& otherwise) {
   const auto found = request.target.find(name);
   return found == request.target.end() ? otherwise : found->second;
 }
 
-// Why the request can never be sent; empty: it can.
+// Why the request cannot be sent; empty: it can.
 std::string fault_of(const Request& request) {
   const std::string path = value_of(request, "path", "");
-  if (!path.starts_with('/')) return "target path does not begin with \"/\". HINT: set it to what follows base_url, like /charges";
-  if (effects::has_control(path) || path.find(' ') != std::string::npos) {
-    return "target path has a blank or a control character. HINT: percent-encode it";
+  if (!path.starts_with('/')) {
+    return "target path does not begin with \"/\". HINT: use the form /charges; it is appended to "
+           "base_url";
   }
-  if (!methods.contains(value_of(request, "method", "POST"))) return "target method is unknown. HINT: use POST, PUT, PATCH or DELETE";
-  if (effects::has_control(value_of(request, "content-type", ""))) return "target content-type has a control character. HINT: take it out";
-  if (request.provider_key.find_first_not_of(' ') == std::string::npos || effects::has_control(request.provider_key)) {
-    return "the provider key is empty or has a control character. HINT: it is sent as a header; use letters and digits";
+  if (effects::has_control(path) || path.find(' ') != std::string::npos) {
+    return "target path has a space or a control character. HINT: percent-encode it";
+  }
+  if (!methods.contains(value_of(request, "method", "POST"))) {
+    return "target method is unknown. HINT: use POST, PUT, PATCH or DELETE";
+  }
+  if (effects::has_control(value_of(request, "content-type", ""))) {
+    return "target content-type has a control character. HINT: remove it";
+  }
+  if (request.provider_key.find_first_not_of(' ') == std::string::npos ||
+      effects::has_control(request.provider_key)) {
+    return "the provider key is empty or has a control character. HINT: use letters and digits; it "
+           "is sent as a header";
   }
   return {};
 }
@@ -97,7 +138,8 @@ std::string fault_of(const Request& request) {
 std::string percent_encoded(const std::string& text) {
   std::string out;
   for (const char c : text) {
-    if (std::string_view("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~").find(c) != std::string_view::npos) {
+    if (std::string_view("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+            .find(c) != std::string_view::npos) {
       out += c;
     } else {
       out += "%" + common::hex(std::string_view(&c, 1));
@@ -106,7 +148,7 @@ std::string percent_encoded(const std::string& text) {
   return out;
 }
 
-// What stands at `pointer`; empty: nothing that could be named.
+// The string or number at `pointer`; empty: none.
 std::string found_at(const json& answer, const std::string& pointer) {
   if (pointer.empty() || !answer.is_structured()) return {};
   try {
@@ -129,7 +171,9 @@ HttpProvider::HttpProvider(HttpOptions options) : options_(checked(std::move(opt
 HttpProvider::~HttpProvider() = default;
 
 Outcome HttpProvider::call(const Request& request, Deadline deadline) {
-  if (const std::string fault = fault_of(request); !fault.empty()) return effects::refused_unsent(fault);
+  if (const std::string fault = fault_of(request); !fault.empty()) {
+    return effects::refused_unsent(fault);
+  }
   const effects::Route route = route_of(options_, request.target.at("path"));
   HttpExchange exchange(route, value_of(request, "method", "POST"), request.body);
   for (const auto& [name, value] : options_.headers) exchange.add_header(name, value);
@@ -142,7 +186,9 @@ Outcome HttpProvider::call(const Request& request, Deadline deadline) {
   const std::string key = found_at(answer, options_.key_pointer);
   if (!key.empty() && key != request.provider_key) {
     outcome.answer = Answer::failing;
-    outcome.error = "the provider answers another request: its idempotency key is not ours. HINT: does a proxy between mix up answers?";
+    outcome.error =
+        "the provider answers another request: its idempotency key differs. HINT: check for a "
+        "proxy that caches answers";
     return outcome;
   }
   outcome.object = found_at(answer, options_.object_pointer);
@@ -153,7 +199,9 @@ Outcome HttpProvider::lookup(const Request& request, Deadline deadline) {
   if (!supports_lookup()) return Provider::lookup(request, deadline);
   std::string path = options_.lookup_path;
   const std::string key = percent_encoded(request.provider_key);
-  for (std::size_t at = 0; (at = path.find("{key}", at)) != std::string::npos; at += key.size()) path.replace(at, 5, key);
+  for (std::size_t at = 0; (at = path.find("{key}", at)) != std::string::npos; at += key.size()) {
+    path.replace(at, 5, key);
+  }
   const effects::Route route = route_of(options_, path);
   HttpExchange exchange(route, "GET", {});
   for (const auto& [name, value] : options_.headers) exchange.add_header(name, value);
@@ -163,10 +211,14 @@ Outcome HttpProvider::lookup(const Request& request, Deadline deadline) {
     outcome.answer = Answer::absent;
     outcome.error.clear();
   } else if (outcome.status == 200) {
-    outcome.object = found_at(json::parse(exchange.body(), nullptr, false), options_.object_pointer);
+    outcome.object =
+        found_at(json::parse(exchange.body(), nullptr, false), options_.object_pointer);
   } else {
     outcome.answer = Answer::none;
-    if (outcome.error.empty()) outcome.error = "HTTP status " + std::to_string(outcome.status) + " tells nothing. HINT: check lookup_path";
+    if (outcome.error.empty()) {
+      outcome.error = "HTTP status " + std::to_string(outcome.status) +
+                      " is no answer to a lookup. HINT: check lookup_path";
+    }
   }
   return outcome;
 }

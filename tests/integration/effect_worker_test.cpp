@@ -177,7 +177,7 @@ TEST_F(EffectWorkerTest, AClaimWhoseTimeIsOverIsGivenBackWithoutACall) {
   worker.stop();
   EXPECT_GE(worker.stats().too_late, 1U);
   EXPECT_EQ(world.value("select string_agg(phase || ' ' || error, ', ') from effect.attempt where effect = 2 and epoch = 1"),
-            "nothing claim came too late: no call was made");
+            "nothing too little of the claim's time was left: no call was made");
 }
 
 // Ends the connection of this process that has this port, on this side alone.
@@ -262,7 +262,7 @@ TEST_F(EffectWorkerServerTest, AClaimThatTheWorkerNeverHeardOfIsGivenBack) {
   worker.stop();
   EXPECT_EQ(calls.count(), 1U);
   EXPECT_EQ(world.value("select string_agg(kind || ' ' || phase || ' ' || coalesce(error, ''), ', ' order by epoch) from effect.attempt"),
-            "call nothing the worker never heard of this claim: no call was made, call answered ");
+            "call nothing the worker did not receive this claim: no call was made, call answered ");
 }
 
 TEST_F(EffectWorkerTest, TooManyRequestsAreFollowedByThePauseThatIsAskedFor) {

@@ -65,7 +65,7 @@ TEST_F(ProvidersUploadTest, AnotherObjectIsNotOverwritten) {
   other.body = "other bytes";
   const Outcome outcome = call(other);
   EXPECT_EQ(said(outcome), "answered refused 412");
-  EXPECT_TRUE(outcome.error.starts_with("another object is there. HINT: ")) << outcome.error;
+  EXPECT_TRUE(outcome.error.starts_with("a different object exists. HINT: ")) << outcome.error;
   EXPECT_EQ(stored(first), 1U);
 }
 
@@ -88,7 +88,7 @@ TEST_F(ProvidersUploadTest, WhatCannotBeToldApartIsNoSuccess) {
   unsigned_head.target["head_url"] = unsigned_head.target["url"] + "&expired";
   const Outcome expired = call(unsigned_head);
   EXPECT_EQ(said(expired), "answered failing 412");
-  EXPECT_NE(expired.error.find("HINT: give a head_url"), std::string::npos) << expired.error;
+  EXPECT_NE(expired.error.find("HINT: set head_url"), std::string::npos) << expired.error;
   EXPECT_EQ(stored(request), 1U);
 }
 
@@ -130,7 +130,7 @@ TEST_F(ProvidersUploadTest, AnExpiredUrlIsNamedWithoutItsSignature) {
   request.target["url"] += "&expired";
   const Outcome outcome = call(request);
   EXPECT_EQ(said(outcome), "answered unauthorized 403");
-  EXPECT_NE(outcome.error.find("HINT: has the presigned URL expired"), std::string::npos) << outcome.error;
+  EXPECT_NE(outcome.error.find("HINT: check that the presigned URL has not expired"), std::string::npos) << outcome.error;
   EXPECT_EQ(outcome.error.find("s3cr3t"), std::string::npos);
   request.target["url"] = "http://" + test::dead_address() + "/a?X-Signature=s3cr3t";
   const Outcome dead = call(request);
@@ -165,7 +165,7 @@ TEST_F(ProvidersUploadTest, AskingTellsWhoseObjectIsThere) {
   request.body = "other bytes";
   const Outcome other = provider.lookup(request, in(5s));
   EXPECT_EQ(said(other), "answered none 200");
-  EXPECT_TRUE(other.error.starts_with("another object is there. HINT: ")) << other.error;
+  EXPECT_TRUE(other.error.starts_with("a different object exists. HINT: ")) << other.error;
   request.target["head_url"] = request.target["url"] + "&expired";
   EXPECT_EQ(said(provider.lookup(request, in(5s))), "answered none 403");
   EXPECT_EQ(stored(request), 1U);
