@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Lower-case hexadecimal digits, for bytea values and keys. Pure functions.
 #pragma once
 
 #include <string>
@@ -8,7 +9,7 @@ namespace outbox::common {
 
 inline constexpr char hex_digits[] = "0123456789abcdef";
 
-// Two digits for each byte.
+// Encodes each byte as two digits.
 inline std::string hex(std::string_view bytes) {
   std::string out;
   out.reserve(2 * bytes.size());
@@ -19,12 +20,15 @@ inline std::string hex(std::string_view bytes) {
   return out;
 }
 
-// The bytes of such digits. REQUIRES: they are hexadecimal digits in small letters, as PostgreSQL's encode() gives them.
+// Decodes such digits. REQUIRES: lower-case hexadecimal digits, as returned by encode() of
+// PostgreSQL.
 inline std::string unhex(std::string_view digits) {
   const auto value = [](char c) { return c <= '9' ? c - '0' : c - 'a' + 10; };
   std::string out;
   out.reserve(digits.size() / 2);
-  for (std::size_t i = 0; i + 1 < digits.size(); i += 2) out += static_cast<char>(value(digits[i]) * 16 + value(digits[i + 1]));
+  for (std::size_t i = 0; i + 1 < digits.size(); i += 2) {
+    out += static_cast<char>(value(digits[i]) * 16 + value(digits[i + 1]));
+  }
   return out;
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Owners of what C libraries hand out: each has one, and is destroyed by it.
+// Owning pointers to objects of C libraries: Owned<T, destroy> calls destroy(object) at its end.
 #pragma once
 
 #include <memory>

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Statements with parameters, in the one form that libpqxx 6.4 to 7.10 have in common.
+// Statements with parameters, portable across libpqxx 6.4 to 7.10.
+//
+// Parameters are passed as text, in the form that all these versions accept. Failure: exceptions of
+// libpqxx. Uses the thread of the transaction; keeps no state.
 #pragma once
 
 #include <optional>
@@ -11,7 +14,7 @@
 
 namespace outbox::common {
 
-// libpqxx 7.9 has another name for a statement with parameters.
+// libpqxx 7.9 renamed exec_params().
 template <class... Args>
 pqxx::result run(pqxx::transaction_base& tx, const char* sql, const Args&... args) {
 #if PQXX_VERSION_MAJOR > 7 || (PQXX_VERSION_MAJOR == 7 && PQXX_VERSION_MINOR >= 9)
@@ -21,19 +24,22 @@ pqxx::result run(pqxx::transaction_base& tx, const char* sql, const Args&... arg
 #endif
 }
 
-// libpqxx 6 sends no SAVEPOINT before a statement with parameters: abort() of the subtransaction would then undo nothing.
+// libpqxx 6 sends no SAVEPOINT before a statement with parameters, so that abort() of the
+// subtransaction would undo nothing.
 inline void begin_subtransaction([[maybe_unused]] pqxx::dbtransaction& tx) {
 #if PQXX_VERSION_MAJOR < 7
   if (dynamic_cast<pqxx::subtransaction*>(&tx) != nullptr) tx.exec("select");
 #endif
 }
 
-inline bool has_zero_byte(std::string_view text) { return text.find('\0') != std::string_view::npos; }
+inline bool has_zero_byte(std::string_view text) {
+  return text.find('\0') != std::string_view::npos;
+}
 
-// The text of a bytea.
+// Text form of a bytea value.
 inline std::string bytea(std::string_view bytes) { return "\\x" + hex(bytes); }
 
-// The text of a PostgreSQL array: one form for bytes and text that all versions of libpqxx pass on as it is.
+// Builds the text form of a PostgreSQL array of text or bytea.
 class ArrayText {
  public:
   void add_null() { element() += "null"; }

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Validation of UTF-8, as PostgreSQL does it. Pure functions.
 #pragma once
 
 #include <cstddef>
@@ -6,7 +7,7 @@
 
 namespace outbox::common {
 
-// Length of the UTF-8 character that `bytes` begins with; 0: they begin with none. REQUIRES: !bytes.empty().
+// Length of the UTF-8 character at the beginning of `bytes`; 0: none. REQUIRES: !bytes.empty().
 inline std::size_t utf8_character(std::string_view bytes) {
   const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(bytes[i]); };
   const unsigned char first = byte(0);
@@ -18,7 +19,8 @@ inline std::size_t utf8_character(std::string_view bytes) {
   }
   const unsigned char second = byte(1);
   const bool overlong = (first == 0xE0 && second < 0xA0) || (first == 0xF0 && second < 0x90);
-  const bool outside = (first == 0xED && second > 0x9F) || (first == 0xF4 && second > 0x8F);  // surrogates, above U+10FFFF
+  const bool outside = (first == 0xED && second > 0x9F) ||
+                       (first == 0xF4 && second > 0x8F);  // surrogates, above U+10FFFF
   return overlong || outside ? 0 : length;
 }
 
@@ -31,7 +33,9 @@ inline bool is_utf8(std::string_view bytes) {
   return true;
 }
 
-// Whether PostgreSQL takes the bytes as text: UTF-8 without a zero byte.
-inline bool is_text(std::string_view bytes) { return bytes.find('\0') == std::string_view::npos && is_utf8(bytes); }
+// Whether PostgreSQL accepts the bytes as text: UTF-8 without a zero byte.
+inline bool is_text(std::string_view bytes) {
+  return bytes.find('\0') == std::string_view::npos && is_utf8(bytes);
+}
 
 }  // namespace outbox::common

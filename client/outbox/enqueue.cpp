@@ -1,11 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
+// enqueue(): inserts messages into outbox.message, or outbox.scheduled if they have deliver_at.
+//
+//   1. Validate all messages; the first fault throws InvalidMessage before anything is sent.
+//   2. Collect them in two chunks, immediate and scheduled.
+//   3. Write a chunk as one statement when it is full (1,000 messages or 4 MiB), and at the end.
+//   4. Return the ids in the order of the messages.
+//
+// Failure. Exceptions of libpqxx are passed on; the transaction has failed. Uses the thread and the
+// connection of the transaction; keeps no state.
 #include "outbox/enqueue.h"
 
 #include <nlohmann/json.hpp>
 #include <string_view>
 
-#include "common/pqxx_statement.h"
 #include "common/names.h"
+#include "common/pqxx_statement.h"
 
 namespace outbox {
 inline namespace v1 {
@@ -18,13 +27,15 @@ using common::run;
 constexpr std::size_t chunk_messages_max = 1'000;
 constexpr std::size_t chunk_bytes_max = std::size_t{4} << 20;
 
-// The defaults of the table are evaluated above the sort, so that seq rises in the order of the messages.
+// PostgreSQL evaluates the column defaults after the sort: seq increases in the order of the
+// messages.
 constexpr const char* insert_sql = R"(
 with written as (
   insert into outbox.message (topic, key, payload, headers, dedup_key)
   select m.topic, m.key, m.payload, m.headers, m.dedup_key
-  from rows from (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::bytea[]), pg_catalog.unnest($3::bytea[]),
-                  pg_catalog.unnest($4::jsonb[]), pg_catalog.unnest($5::text[]))
+  from rows from (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::bytea[]),
+                  pg_catalog.unnest($3::bytea[]), pg_catalog.unnest($4::jsonb[]),
+                  pg_catalog.unnest($5::text[]))
        with ordinality as m(topic, key, payload, headers, dedup_key, n)
   order by m.n
   returning id, seq)
@@ -33,58 +44,72 @@ select w.id from written w order by w.seq)";
 constexpr const char* schedule_sql = R"(
 select outbox.enqueue(m.topic, m.key, m.payload, m.headers, m.dedup_key,
                       timestamptz 'epoch' + m.deliver_at * interval '1 microsecond')
-from rows from (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::bytea[]), pg_catalog.unnest($3::bytea[]),
-                pg_catalog.unnest($4::jsonb[]), pg_catalog.unnest($5::text[]), pg_catalog.unnest($6::bigint[]))
+from rows from (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::bytea[]),
+                pg_catalog.unnest($3::bytea[]), pg_catalog.unnest($4::jsonb[]),
+                pg_catalog.unnest($5::text[]), pg_catalog.unnest($6::bigint[]))
      with ordinality as m(topic, key, payload, headers, dedup_key, deliver_at, n)
 order by m.n)";
 
-// Headers as the text of a JSON object. Throws nlohmann::json::exception where they are no UTF-8.
+// Headers as a JSON object. Throws nlohmann::json::exception if they are not UTF-8.
 std::string json_of(const Message& message) { return nlohmann::json(message.headers).dump(); }
 
-// Why the relay could never send the message; empty: it can.
+// Why the relay cannot publish the message; empty: it can.
 std::string fault_of(const Message& message) {
   if (!common::valid_topic_name(message.topic)) {
-    return "topic is no valid Kafka name. HINT: use 1 to 249 of a-z A-Z 0-9 . _ -, but not \".\" or \"..\"";
+    return "topic is not a valid Kafka name. HINT: use 1 to 249 characters of a-z A-Z 0-9 . _ -, "
+           "except \".\" and \"..\"";
   }
   if (message.key && message.key->size() > common::key_bytes_max) {
-    return "key has " + std::to_string(message.key->size()) + " bytes. HINT: at most 1 MiB is allowed; use a hash of it";
+    return "key has " + std::to_string(message.key->size()) +
+           " bytes. HINT: the limit is 1 MiB; use a hash of it";
   }
   if (message.dedup_key && message.dedup_key->size() > common::dedup_key_bytes_max) {
-    return "dedup_key has " + std::to_string(message.dedup_key->size()) + " bytes. HINT: at most 1,024 are allowed; use a hash of it";
+    return "dedup_key has " + std::to_string(message.dedup_key->size()) +
+           " bytes. HINT: the limit is 1,024; use a hash of it";
   }
-  if (message.dedup_key && common::has_zero_byte(*message.dedup_key)) return "dedup_key has a zero byte. HINT: it is text; use hexadecimal digits";
+  if (message.dedup_key && common::has_zero_byte(*message.dedup_key)) {
+    return "dedup_key has a zero byte. HINT: encode bytes as text, for example in hexadecimal";
+  }
   for (const auto& [name, value] : message.headers) {
     if (common::reserved_header(name)) {
-      return "header \"" + name + "\" is reserved. HINT: dedup-key, sent-at, outbox-* and effect-* are; choose another name";
+      return "header \"" + name +
+             "\" is reserved. HINT: use another name; dedup-key, sent-at, outbox-* and effect-* "
+             "are reserved";
     }
-    if (common::has_zero_byte(name) || common::has_zero_byte(value)) return "a header has a zero byte. HINT: headers are text; put bytes into the payload";
+    if (common::has_zero_byte(name) || common::has_zero_byte(value)) {
+      return "a header has a zero byte. HINT: headers are text; put binary data into the payload";
+    }
   }
   try {
     if (const auto bytes = json_of(message).size(); bytes > common::headers_bytes_max) {
-      return "headers have " + std::to_string(bytes) + " bytes. HINT: at most 1 MiB is allowed; put content into the payload";
+      return "headers have " + std::to_string(bytes) +
+             " bytes. HINT: the limit is 1 MiB; put content into the payload";
     }
   } catch (const nlohmann::json::exception&) {
-    return "a header is no UTF-8. HINT: headers are text; put bytes into the payload";
+    return "a header is not UTF-8. HINT: headers are text; put binary data into the payload";
   }
   return {};
 }
 
+// Throws InvalidMessage for the first invalid message.
 void check(std::span<const Message> messages) {
   for (std::size_t i = 0; i < messages.size(); ++i) {
     if (const std::string fault = fault_of(messages[i]); !fault.empty()) {
-      throw InvalidMessage(i, "outbox message " + std::to_string(i) + " of " + std::to_string(messages.size()) + ": " + fault);
+      throw InvalidMessage(i, "outbox message " + std::to_string(i) + " of " +
+                                  std::to_string(messages.size()) + ": " + fault);
     }
   }
 }
 
-// Messages that go to the server in one statement: all scheduled, or none.
+// Messages of one statement: either all scheduled, or none.
 class Chunk {
  public:
   explicit Chunk(bool scheduled) : scheduled_(scheduled) {}
 
   void add(std::size_t index, const Message& message) {
     indexes_.push_back(index);
-    bytes_ += (message.key ? message.key->size() : 0) + (message.payload ? message.payload->size() : 0);
+    bytes_ +=
+        (message.key ? message.key->size() : 0) + (message.payload ? message.payload->size() : 0);
     topics_.add(message.topic);
     keys_.add_bytes(message.key);
     payloads_.add_bytes(message.payload);
@@ -100,18 +125,21 @@ class Chunk {
     }
     if (scheduled_) {
       using std::chrono::microseconds;
-      times_.add(std::to_string(std::chrono::ceil<microseconds>(message.deliver_at->time_since_epoch()).count()));
+      times_.add(std::to_string(
+          std::chrono::ceil<microseconds>(message.deliver_at->time_since_epoch()).count()));
     }
   }
 
   bool full() const { return indexes_.size() >= chunk_messages_max || bytes_ >= chunk_bytes_max; }
 
-  // Writes them, and the ids to their places in `ids`.
+  // Writes the messages, and their ids to `ids`; then the chunk is empty.
   void write(pqxx::dbtransaction& tx, std::vector<MessageId>& ids) {
     if (indexes_.empty()) return;
     const pqxx::result rows =
-        scheduled_ ? run(tx, schedule_sql, topics_.text(), keys_.text(), payloads_.text(), headers_.text(), dedup_keys_.text(), times_.text())
-                   : run(tx, insert_sql, topics_.text(), keys_.text(), payloads_.text(), headers_.text(), dedup_keys_.text());
+        scheduled_ ? run(tx, schedule_sql, topics_.text(), keys_.text(), payloads_.text(),
+                         headers_.text(), dedup_keys_.text(), times_.text())
+                   : run(tx, insert_sql, topics_.text(), keys_.text(), payloads_.text(),
+                         headers_.text(), dedup_keys_.text());
     std::size_t n = 0;
     for (const auto& row : rows) ids.at(indexes_.at(n++)) = MessageId(row[0].c_str());
     *this = Chunk(scheduled_);
@@ -126,7 +154,9 @@ class Chunk {
 
 }  // namespace
 
-MessageId enqueue(pqxx::dbtransaction& tx, const Message& message) { return enqueue(tx, std::span(&message, 1)).front(); }
+MessageId enqueue(pqxx::dbtransaction& tx, const Message& message) {
+  return enqueue(tx, std::span(&message, 1)).front();
+}
 
 std::vector<MessageId> enqueue(pqxx::dbtransaction& tx, std::span<const Message> messages) {
   check(messages);

@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
+// The inbox functions: one statement for each, on the caller's transaction.
+//
+// Deduplication keys are validated before anything is sent. Failure: exceptions of libpqxx are
+// passed on; the transaction has failed. Uses the thread and the connection of the transaction;
+// keeps no state.
 #include "outbox/inbox.h"
 
 #include <pqxx/pqxx>
 #include <stdexcept>
 
-#include "common/pqxx_statement.h"
 #include "common/names.h"
+#include "common/pqxx_statement.h"
 
 namespace outbox {
 inline namespace v1 {
@@ -15,12 +20,17 @@ namespace {
 using common::run;
 using TimePoint = std::chrono::system_clock::time_point;
 
-// What libpqxx would cut off at a zero byte is another key, and its message would be lost as a duplicate.
+// libpqxx truncates text at a zero byte: the truncated key could equal another, and the message
+// would be skipped as a duplicate.
 void check(std::string_view dedup_key) {
-  if (!dedup_key.empty() && dedup_key.size() <= common::dedup_key_bytes_max && !common::has_zero_byte(dedup_key)) return;
+  if (!dedup_key.empty() && dedup_key.size() <= common::dedup_key_bytes_max &&
+      !common::has_zero_byte(dedup_key)) {
+    return;
+  }
   throw std::invalid_argument("a deduplication key has " + std::to_string(dedup_key.size()) +
-                              " bytes, or a zero byte. HINT: it is the header dedup-key of the Kafka record, text of 1 to 1,024 bytes; park the "
-                              "message if there is none");
+                              " bytes, or a zero byte. HINT: pass the header dedup-key of the "
+                              "Kafka record, text of 1 to 1,024 bytes; "
+                              "park the message if it has none");
 }
 
 std::string micros(TimePoint t) {
@@ -30,29 +40,36 @@ std::string micros(TimePoint t) {
 
 std::string interval(std::chrono::seconds s) { return std::to_string(s.count()) + " seconds"; }
 
-Accepted verdict_of(std::string_view word) {
+Accepted accepted_of(std::string_view word) {
   if (word == "new") return Accepted::new_message;
   if (word == "duplicate") return Accepted::duplicate;
   if (word == "expired") return Accepted::expired;
-  throw std::logic_error("inbox.accept answered \"" + std::string(word) + "\". HINT: the schema is newer than this library; update it");
+  throw std::logic_error("inbox.accept answered \"" + std::string(word) +
+                         "\". HINT: the schema is newer than this library; upgrade the library");
 }
 
 }  // namespace
 
-void register_consumer(pqxx::dbtransaction& tx, const std::string& consumer, std::chrono::seconds keep, std::chrono::seconds span) {
+void register_consumer(pqxx::dbtransaction& tx, const std::string& consumer,
+                       std::chrono::seconds keep, std::chrono::seconds span) {
   common::begin_subtransaction(tx);
-  run(tx, "select inbox.register($1, $2::interval, $3::integer)", consumer, interval(keep), std::to_string(span.count()));
+  run(tx, "select inbox.register($1, $2::interval, $3::integer)", consumer, interval(keep),
+      std::to_string(span.count()));
 }
 
-Accepted accept(pqxx::dbtransaction& tx, const std::string& consumer, std::string_view dedup_key, TimePoint sent_at) {
+Accepted accept(pqxx::dbtransaction& tx, const std::string& consumer, std::string_view dedup_key,
+                TimePoint sent_at) {
   check(dedup_key);
   common::begin_subtransaction(tx);
-  const auto rows = run(tx, "select inbox.accept($1, $2, timestamptz 'epoch' + $3::bigint * interval '1 microsecond')", consumer,
-                        std::string(dedup_key), micros(sent_at));
-  return verdict_of(rows[0][0].c_str());
+  const auto rows = run(
+      tx,
+      "select inbox.accept($1, $2, timestamptz 'epoch' + $3::bigint * interval '1 microsecond')",
+      consumer, std::string(dedup_key), micros(sent_at));
+  return accepted_of(rows[0][0].c_str());
 }
 
-std::vector<Accepted> accept(pqxx::dbtransaction& tx, const std::string& consumer, std::span<const Arrival> arrivals) {
+std::vector<Accepted> accept(pqxx::dbtransaction& tx, const std::string& consumer,
+                             std::span<const Arrival> arrivals) {
   common::ArrayText keys;
   common::ArrayText times;
   for (const Arrival& a : arrivals) {
@@ -63,19 +80,26 @@ std::vector<Accepted> accept(pqxx::dbtransaction& tx, const std::string& consume
   common::begin_subtransaction(tx);
   const auto rows = run(tx, R"(
 select a.verdict from pg_catalog.unnest(inbox.accept_all($1, $2::text[], array(
-  select timestamptz 'epoch' + t.at * interval '1 microsecond' from pg_catalog.unnest($3::bigint[]) with ordinality t(at, n) order by t.n)))
+  select timestamptz 'epoch' + t.at * interval '1 microsecond'
+  from pg_catalog.unnest($3::bigint[]) with ordinality t(at, n) order by t.n)))
   with ordinality a(verdict, n)
-order by a.n)", consumer, keys.text(), times.text());
-  std::vector<Accepted> verdicts;
-  verdicts.reserve(arrivals.size());
-  for (const auto& row : rows) verdicts.push_back(verdict_of(row[0].c_str()));
-  if (verdicts.size() != arrivals.size()) throw std::logic_error("inbox.accept_all gave another number of answers than it was asked for");
-  return verdicts;
+order by a.n)",
+                        consumer, keys.text(), times.text());
+  std::vector<Accepted> answers;
+  answers.reserve(arrivals.size());
+  for (const auto& row : rows) answers.push_back(accepted_of(row[0].c_str()));
+  if (answers.size() != arrivals.size()) {
+    throw std::logic_error(
+        "inbox.accept_all returned a wrong number of answers. HINT: the schema does not match this "
+        "library; run `outbox-relay init --schema inbox`");
+  }
+  return answers;
 }
 
 std::int64_t prune(pqxx::dbtransaction& tx, const std::string& consumer, int rows_max) {
   common::begin_subtransaction(tx);
-  return run(tx, "select inbox.prune($1, $2::integer)", consumer, std::to_string(rows_max))[0][0].as<std::int64_t>();
+  return run(tx, "select inbox.prune($1, $2::integer)", consumer, std::to_string(rows_max))[0][0]
+      .as<std::int64_t>();
 }
 
 }  // namespace inbox

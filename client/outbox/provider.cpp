@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Default implementation of Provider::lookup().
 #include "outbox/provider.h"
 
 namespace outbox {
@@ -6,7 +7,7 @@ inline namespace v1 {
 
 Outcome Provider::lookup(const Request&, Deadline) {
   Outcome outcome;
-  outcome.error = "this provider cannot be asked. HINT: look at supports_lookup() before";
+  outcome.error = "the adapter does not support lookups. HINT: check supports_lookup() first";
   return outcome;
 }
 
