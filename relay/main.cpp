@@ -1,4 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "relay/commands/commands.h"
 
-int main(int argc, char** argv) { return outbox::main_command(argc, argv); }
+int main(int argc, char** argv) { return relay::main_command(argc, argv); }

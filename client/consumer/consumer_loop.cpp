@@ -27,7 +27,7 @@ constexpr std::chrono::seconds parked_interval{10};
 constexpr std::chrono::minutes summary_interval{1};
 // Consecutive conflicts that are repeated before the loop stalls.
 constexpr int conflicts_before_stalled = 5;
-constexpr int inbox_version_min = 2;
+constexpr int inbox_version_min = 1;
 
 const char* to_string(ConsumerLoop::State state) {
   switch (state) {

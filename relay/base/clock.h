@@ -4,7 +4,7 @@
 
 #include <chrono>
 
-namespace outbox {
+namespace relay {
 
 using Clock = std::chrono::steady_clock;
 using Millis = std::chrono::milliseconds;
@@ -25,4 +25,4 @@ class Deadline {
   Clock::time_point at_;
 };
 
-}  // namespace outbox
+}  // namespace relay

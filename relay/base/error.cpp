@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "relay/base/error.h"
 
-namespace outbox {
+namespace relay {
 
 const char* to_string(Fault fault) {
   switch (fault) {
@@ -33,4 +33,4 @@ int exit_code(Fault fault) {
 
 std::string Error::text() const { return hint.empty() ? what : what + "\nHINT: " + hint; }
 
-}  // namespace outbox
+}  // namespace relay

@@ -7,7 +7,7 @@
 #include <utility>
 #include <variant>
 
-namespace outbox {
+namespace relay {
 
 // Whose fault it is. This, and nothing else, decides the answer: park the message, quarantine the topic, stall, or stop.
 enum class Fault {
@@ -70,4 +70,4 @@ class [[nodiscard]] Result<void> {
   std::optional<Error> error_;
 };
 
-}  // namespace outbox
+}  // namespace relay

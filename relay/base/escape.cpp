@@ -4,14 +4,14 @@
 #include "common/hex.h"
 #include "common/utf8.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 // Length of the character that `text` begins with; 0: it is a control character, or none.
 std::size_t printable_character(std::string_view text) {
   const auto first = static_cast<unsigned char>(text[0]);
   if (first < 0x20 || first == 0x7F) return 0;
-  const std::size_t length = utf8_character(text);
+  const std::size_t length = outbox::common::utf8_character(text);
   const bool c1 = length == 2 && first == 0xC2 && static_cast<unsigned char>(text[1]) < 0xA0;
   return c1 ? 0 : length;
 }
@@ -21,7 +21,7 @@ std::string escaped_byte(char c) {
     case '\n': return "\\n";
     case '\t': return "\\t";
     case '\r': return "\\r";
-    default: return "\\x" + hex(std::string_view(&c, 1));
+    default: return "\\x" + outbox::common::hex(std::string_view(&c, 1));
   }
 }
 
@@ -45,4 +45,4 @@ std::string escape(std::string_view text, Escape how) {
   return out;
 }
 
-}  // namespace outbox
+}  // namespace relay

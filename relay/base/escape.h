@@ -5,7 +5,7 @@
 #include <string>
 #include <string_view>
 
-namespace outbox {
+namespace relay {
 
 enum class Escape {
   line,    // the result is one line
@@ -17,4 +17,4 @@ enum class Escape {
 // line feed, tab and carriage return by \n, \t and \r, any other byte by \xNN.
 std::string escape(std::string_view text, Escape how = Escape::line);
 
-}  // namespace outbox
+}  // namespace relay

@@ -3,7 +3,7 @@
 
 #include <string>
 
-namespace outbox {
+namespace relay {
 
 // Something that `check` has to say, complete in itself like an Error.
 enum class Severity {
@@ -20,4 +20,4 @@ struct Finding {
   std::string hint;
 };
 
-}  // namespace outbox
+}  // namespace relay

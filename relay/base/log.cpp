@@ -19,7 +19,7 @@
 
 #include "relay/base/escape.h"
 
-namespace outbox::log {
+namespace relay::log {
 namespace {
 
 const char* name_of(Level level) {
@@ -147,4 +147,4 @@ void event(Level level, std::string_view name, std::initializer_list<Field> fiel
                 out.format == Format::json ? as_json(level, name, fields) : as_text(level, name, fields));
 }
 
-}  // namespace outbox::log
+}  // namespace relay::log

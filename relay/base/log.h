@@ -9,7 +9,7 @@
 #include <type_traits>
 #include <variant>
 
-namespace outbox::log {
+namespace relay::log {
 
 enum class Level { debug, info, warn, error };
 enum class Format { text, json };
@@ -38,4 +38,4 @@ void set_level(Level level);
 // May be called from any thread.
 void event(Level level, std::string_view name, std::initializer_list<Field> fields = {});
 
-}  // namespace outbox::log
+}  // namespace relay::log

@@ -11,7 +11,7 @@
 #include <string>
 #include <string_view>
 
-namespace outbox {
+namespace relay {
 
 // Overwrites every byte that `text` has allocated and empties it. The compiler may not leave it out.
 inline void wipe(std::string& text) {
@@ -62,12 +62,12 @@ class Secret {
 inline std::string to_string(const Secret&) { return "***"; }
 inline std::ostream& operator<<(std::ostream& out, const Secret&) { return out << "***"; }
 
-}  // namespace outbox
+}  // namespace relay
 
 template <>
-struct fmt::formatter<outbox::Secret> : fmt::formatter<std::string_view> {
+struct fmt::formatter<relay::Secret> : fmt::formatter<std::string_view> {
   template <class Context>
-  auto format(const outbox::Secret&, Context& context) const {
+  auto format(const relay::Secret&, Context& context) const {
     return fmt::formatter<std::string_view>::format("***", context);
   }
 };

@@ -6,7 +6,7 @@
 #include "common/check.h"
 #include "common/hex.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 constexpr std::size_t text_length = 36;
@@ -46,8 +46,8 @@ std::optional<Uuid> Uuid::parse(std::string_view text) {
 void Uuid::write(char* out) const {
   for (std::size_t i = 0; i < bytes.size(); ++i) {
     if (dash_before(i)) *out++ = '-';
-    *out++ = hex_digits[bytes[i] >> 4];
-    *out++ = hex_digits[bytes[i] & 0x0f];
+    *out++ = outbox::common::hex_digits[bytes[i] >> 4];
+    *out++ = outbox::common::hex_digits[bytes[i] & 0x0f];
   }
 }
 
@@ -57,4 +57,4 @@ std::string Uuid::text() const {
   return out;
 }
 
-}  // namespace outbox
+}  // namespace relay

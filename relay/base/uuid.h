@@ -7,7 +7,7 @@
 #include <string>
 #include <string_view>
 
-namespace outbox {
+namespace relay {
 
 // A UUID as 16 bytes in network order, as PostgreSQL sends it in binary.
 struct Uuid {
@@ -24,4 +24,4 @@ struct Uuid {
   friend bool operator==(const Uuid&, const Uuid&) = default;
 };
 
-}  // namespace outbox
+}  // namespace relay

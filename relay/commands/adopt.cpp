@@ -19,7 +19,7 @@
 #include "relay/core/recovery.h"
 #include "relay/kafka/producer.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 using postgres::Copy;
@@ -286,4 +286,4 @@ Command adopt_command() {
   };
 }
 
-}  // namespace outbox
+}  // namespace relay

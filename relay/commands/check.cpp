@@ -14,7 +14,7 @@
 #include "relay/postgres/startup_checks.h"
 #include "relay/postgres/inspect.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 constexpr Millis kafka_deadline{30'000};
@@ -199,4 +199,4 @@ Command check_command() {
   };
 }
 
-}  // namespace outbox
+}  // namespace relay

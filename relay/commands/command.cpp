@@ -3,7 +3,7 @@
 
 #include <cstdio>
 
-namespace outbox {
+namespace relay {
 
 Result<Config> Invocation::load(config::Required required) const {
   return config::load(file_.empty() ? std::nullopt : std::optional(file_),
@@ -57,4 +57,4 @@ CommandOption by_option(std::string* by) {
           .text = "The operator, who is recorded. Defaults to the login of the database."};
 }
 
-}  // namespace outbox
+}  // namespace relay

@@ -15,7 +15,7 @@
 #include "relay/base/error.h"
 #include "relay/config/config.h"
 
-namespace outbox {
+namespace relay {
 
 // Where the value of an option is stored. A bool is a flag; the vectors take one or more values.
 using OptionValue = std::variant<bool*, std::string*, std::int64_t*, std::optional<std::string>*,
@@ -108,4 +108,4 @@ inline constexpr ExitCode usage_code{2, "usage or configuration"};
 inline constexpr ExitCode postgres_code{3, "PostgreSQL"};
 inline constexpr ExitCode right_missing_code{5, "refused: no schema, or a privilege is missing"};
 
-}  // namespace outbox
+}  // namespace relay

@@ -11,7 +11,7 @@
 #include "relay/commands/help.h"
 #include "relay/config/parse.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 std::string checked(const CommandOption& option, const std::string& value) {
@@ -198,4 +198,4 @@ Result<ParsedCommandLine> parse_command_line(const std::vector<Command>& command
   return Parser(commands).parse(words);
 }
 
-}  // namespace outbox
+}  // namespace relay

@@ -8,7 +8,7 @@
 #include "relay/base/error.h"
 #include "relay/commands/command.h"
 
-namespace outbox {
+namespace relay {
 
 struct ParsedCommandLine {
   const Command* command = nullptr;  // null if `text` is to be printed
@@ -21,4 +21,4 @@ struct ParsedCommandLine {
 Result<ParsedCommandLine> parse_command_line(const std::vector<Command>& commands,
                                              const std::vector<std::string>& words);
 
-}  // namespace outbox
+}  // namespace relay

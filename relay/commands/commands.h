@@ -8,7 +8,7 @@
 
 #include "relay/commands/command.h"
 
-namespace outbox {
+namespace relay {
 
 enum class Phase;
 
@@ -40,4 +40,4 @@ Command adopt_command();
 Command config_command();
 Command version_command();
 
-}  // namespace outbox
+}  // namespace relay

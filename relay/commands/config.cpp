@@ -6,7 +6,7 @@
 #include "relay/commands/commands.h"
 #include "relay/config/reference.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 struct ConfigOptions {
@@ -63,4 +63,4 @@ Command config_command() {
   };
 }
 
-}  // namespace outbox
+}  // namespace relay

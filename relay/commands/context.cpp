@@ -6,7 +6,7 @@
 #include "relay/base/escape.h"
 #include "relay/base/uuid.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 postgres::Pooler pooler_of(const Config& config) {
@@ -100,4 +100,4 @@ std::string holder_name() {
   return name;
 }
 
-}  // namespace outbox
+}  // namespace relay

@@ -14,7 +14,7 @@
 #include "relay/postgres/pqxx_session.h"
 #include "relay/postgres/stream_session.h"
 
-namespace outbox {
+namespace relay {
 
 postgres::Options postgres_options(const Config& config);
 kafka::Options kafka_options(const Config& config);
@@ -40,4 +40,4 @@ Result<std::string> id_array(const std::vector<std::string>& ids);
 // be reused.
 std::string holder_name();
 
-}  // namespace outbox
+}  // namespace relay

@@ -3,7 +3,7 @@
 
 #include "relay/commands/output.h"
 
-namespace outbox {
+namespace relay {
 
 std::string effect_columns() {
   return "e.id, e.provider, e.effect_key, e.dedup_key, e.summary, e.state, e.attempts, " +
@@ -79,4 +79,4 @@ std::string next_step(const Json& effect) {
   return "";
 }
 
-}  // namespace outbox
+}  // namespace relay

@@ -7,7 +7,7 @@
 
 #include "relay/commands/json.h"
 
-namespace outbox {
+namespace relay {
 
 // Columns that the role effect_observer may read, without requests and responses, and their tables.
 std::string effect_columns();
@@ -24,4 +24,4 @@ std::string last_answer(const Json& effect);
 // What happens next, by the rules of the ledger; empty: nothing.
 std::string next_step(const Json& effect);
 
-}  // namespace outbox
+}  // namespace relay

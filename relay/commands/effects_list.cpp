@@ -8,7 +8,7 @@
 #include "relay/commands/effects.h"
 #include "relay/commands/output.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 struct ListOptions {
@@ -104,4 +104,4 @@ Command effects_list_command() {
   };
 }
 
-}  // namespace outbox
+}  // namespace relay

@@ -7,7 +7,7 @@
 #include "relay/commands/context.h"
 #include "relay/commands/output.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 struct EffectDecision {
@@ -122,4 +122,4 @@ Command effects_resolve_command() {
   };
 }
 
-}  // namespace outbox
+}  // namespace relay

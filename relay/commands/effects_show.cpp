@@ -8,7 +8,7 @@
 #include "relay/commands/effects.h"
 #include "relay/commands/output.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 struct ShowOptions {
@@ -185,4 +185,4 @@ Command effects_show_command() {
   };
 }
 
-}  // namespace outbox
+}  // namespace relay

@@ -6,7 +6,7 @@
 
 #include "relay/commands/commands.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 constexpr std::size_t width = 100;
@@ -160,4 +160,4 @@ std::string help_text(const std::vector<Command>& commands, std::string_view pat
   return program_help(commands);
 }
 
-}  // namespace outbox
+}  // namespace relay

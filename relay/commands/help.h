@@ -8,7 +8,7 @@
 
 #include "relay/commands/command.h"
 
-namespace outbox {
+namespace relay {
 
 // The help of a command, of a group, or (empty path) of the program: description, usage, arguments,
 // options, commands, exit codes, examples; no line is wider than 100 columns.
@@ -23,4 +23,4 @@ std::string label_of(const CommandOption& option);
 // "Exit codes: 0 done, 2 usage or configuration."
 std::string exit_codes_text(const Command& command);
 
-}  // namespace outbox
+}  // namespace relay

@@ -12,7 +12,7 @@
 #include "relay/kafka/admin.h"
 #include "relay/postgres/migrations.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 struct InitOptions {
@@ -278,4 +278,4 @@ Command init_command() {
   };
 }
 
-}  // namespace outbox
+}  // namespace relay

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
-namespace outbox {
+namespace relay {
 namespace {
 
 using LibraryJson = nlohmann::ordered_json;
@@ -105,4 +105,4 @@ std::string Json::dump_indented() const {
   return Library::from(*this).dump(2, ' ', false, LibraryJson::error_handler_t::replace);
 }
 
-}  // namespace outbox
+}  // namespace relay

@@ -12,7 +12,7 @@
 #include <variant>
 #include <vector>
 
-namespace outbox {
+namespace relay {
 
 // A value, null by default. Members of an object keep the order in which they were added.
 class Json {
@@ -37,7 +37,7 @@ class Json {
   static std::optional<Json> parse(const std::string& text);
 
   bool is_null() const { return value_.index() == 0; }
-  bool is_text() const { return std::holds_alternative<std::string>(value_); }
+  bool outbox::common::is_text() const { return std::holds_alternative<std::string>(value_); }
   bool is_object() const { return std::holds_alternative<Object>(value_); }
   bool is_true() const { return std::holds_alternative<bool>(value_) && std::get<bool>(value_); }
 
@@ -80,4 +80,4 @@ class Json {
   Value value_;
 };
 
-}  // namespace outbox
+}  // namespace relay

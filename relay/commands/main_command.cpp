@@ -5,7 +5,7 @@
 #include "relay/commands/command_line.h"
 #include "relay/commands/commands.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 constexpr CommandGroup groups[] = {
@@ -40,4 +40,4 @@ int main_command(int argc, char** argv, std::function<void(Phase)> at_phase) {
   return parsed->command->run(Invocation(parsed->config_file));
 }
 
-}  // namespace outbox
+}  // namespace relay

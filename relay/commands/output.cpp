@@ -7,7 +7,7 @@
 #include "common/hex.h"
 #include "common/utf8.h"
 
-namespace outbox {
+namespace relay {
 
 Json json_answer() { return Json::object({{"schema", 1}}); }
 
@@ -50,8 +50,8 @@ void add_bytes(Json& j, const std::string& name, const pqxx::field& hex) {
     j[name] = nullptr;
     return;
   }
-  const std::string bytes = unhex(hex.c_str());
-  const bool text = is_utf8(bytes);
+  const std::string bytes = outbox::common::unhex(hex.c_str());
+  const bool text = outbox::common::is_utf8(bytes);
   j[name] = text ? bytes : std::string(hex.c_str());
   j[name + "_encoding"] = text ? "utf-8" : "hex";
 }
@@ -82,4 +82,4 @@ Error for_operator(Error error, const char* role) {
   return error;
 }
 
-}  // namespace outbox
+}  // namespace relay

@@ -8,7 +8,7 @@
 #include "relay/base/error.h"
 #include "relay/commands/json.h"
 
-namespace outbox {
+namespace relay {
 
 // The beginning of every JSON answer: {"schema": 1}.
 Json json_answer();
@@ -43,4 +43,4 @@ std::string shown_seconds(double seconds);
 // The same error; if a privilege is missing, with the hint for an operator's login.
 Error for_operator(Error error, const char* role);
 
-}  // namespace outbox
+}  // namespace relay

@@ -3,7 +3,7 @@
 
 #include "relay/commands/output.h"
 
-namespace outbox {
+namespace relay {
 
 std::string parked_columns() {
   return "p.parked_for, p.seq, p.id::text, p.topic, coalesce(p.dedup_key, p.id::text), " +
@@ -29,4 +29,4 @@ Json parked_json(const pqxx::row& row) {
                        {"decided_why", text_or_null(row[13])}});
 }
 
-}  // namespace outbox
+}  // namespace relay

@@ -7,7 +7,7 @@
 
 #include "relay/commands/json.h"
 
-namespace outbox {
+namespace relay {
 
 // Columns of outbox.parked p that the role outbox_observer may read: no key, headers or payload.
 std::string parked_columns();
@@ -16,4 +16,4 @@ inline constexpr int parked_column_count = 14;
 // A row of those columns.
 Json parked_json(const pqxx::row& row);
 
-}  // namespace outbox
+}  // namespace relay

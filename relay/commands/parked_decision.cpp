@@ -7,7 +7,7 @@
 #include "relay/commands/context.h"
 #include "relay/commands/output.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 // Which parked messages, and why. Messages that only wait for another message of their key
@@ -152,4 +152,4 @@ Command parked_decision_command(Command command, ParkedResolution resolution) {
   return command;
 }
 
-}  // namespace outbox
+}  // namespace relay

@@ -5,7 +5,7 @@
 
 #include "relay/commands/command.h"
 
-namespace outbox {
+namespace relay {
 
 inline constexpr const char* decision_is_executed =
     "the running relay executes it within a second; `outbox-relay trace ID` shows it\n";
@@ -19,4 +19,4 @@ struct ParkedResolution {
 // Adds options, validation and the implementation to the description of a decision.
 Command parked_decision_command(Command described, ParkedResolution resolution);
 
-}  // namespace outbox
+}  // namespace relay

@@ -3,7 +3,7 @@
 #include "relay/commands/commands.h"
 #include "relay/commands/parked_decision.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 constexpr std::string_view reference = R"(
@@ -28,4 +28,4 @@ Command parked_discard_command() {
       {"discard", "discarded"});
 }
 
-}  // namespace outbox
+}  // namespace relay

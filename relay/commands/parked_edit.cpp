@@ -12,7 +12,7 @@
 #include "relay/commands/output.h"
 #include "relay/commands/parked_decision.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 // What is not given stays as it is.
@@ -79,8 +79,8 @@ Result<std::int64_t> write_edit(postgres::PqxxSession& control, const ParkedEdit
   const auto choice = [](bool given, bool none) { return given ? "new" : none ? "none" : "old"; };
   auto rows = control.run(
       "writing the decision", edit_sql, edit.id, edit.by, edit.why, edit.topic.value_or(""),
-      choice(edit.key.has_value(), edit.no_key), hex(edit.key.value_or("")),
-      choice(edit.payload_file.has_value(), edit.tombstone), hex(payload),
+      choice(edit.key.has_value(), edit.no_key), outbox::common::hex(edit.key.value_or("")),
+      choice(edit.payload_file.has_value(), edit.tombstone), outbox::common::hex(payload),
       choice(edit.headers.has_value(), edit.no_headers), edit.headers.value_or(""));
   if (!rows) return for_operator(rows.error(), "outbox_operator");
   return static_cast<std::int64_t>(rows->affected_rows());
@@ -175,4 +175,4 @@ Command parked_edit_command() {
   };
 }
 
-}  // namespace outbox
+}  // namespace relay

@@ -8,7 +8,7 @@
 #include "relay/commands/output.h"
 #include "relay/commands/parked.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 struct ListOptions {
@@ -87,4 +87,4 @@ Command parked_list_command() {
   };
 }
 
-}  // namespace outbox
+}  // namespace relay

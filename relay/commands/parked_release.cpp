@@ -3,7 +3,7 @@
 #include "relay/commands/commands.h"
 #include "relay/commands/parked_decision.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 constexpr std::string_view reference = R"(
@@ -34,4 +34,4 @@ Command parked_release_command() {
       {"release", "released"});
 }
 
-}  // namespace outbox
+}  // namespace relay

@@ -8,7 +8,7 @@
 #include "relay/commands/output.h"
 #include "relay/commands/parked.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 struct ShowOptions {
@@ -107,4 +107,4 @@ Command parked_show_command() {
   };
 }
 
-}  // namespace outbox
+}  // namespace relay

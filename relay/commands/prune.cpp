@@ -11,7 +11,7 @@
 #include "relay/postgres/retention.h"
 #include "relay/postgres/statements.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 constexpr std::int64_t page_rows = 2'000;
@@ -104,4 +104,4 @@ Command prune_command() {
   };
 }
 
-}  // namespace outbox
+}  // namespace relay

@@ -6,7 +6,7 @@
 
 #include "relay/commands/help.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 constexpr std::size_t page_width = 100;
@@ -115,4 +115,4 @@ std::string commands_markdown(const std::vector<Command>& commands) {
   return out;
 }
 
-}  // namespace outbox
+}  // namespace relay

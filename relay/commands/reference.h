@@ -8,9 +8,9 @@
 
 #include "relay/commands/command.h"
 
-namespace outbox {
+namespace relay {
 
 // docs/commands.md
 std::string commands_markdown(const std::vector<Command>& commands);
 
-}  // namespace outbox
+}  // namespace relay

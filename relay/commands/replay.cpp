@@ -12,7 +12,7 @@
 #include "relay/postgres/page_query.h"
 #include "relay/postgres/statements.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 struct ReplayOptions {
@@ -302,4 +302,4 @@ Command replay_command() {
   };
 }
 
-}  // namespace outbox
+}  // namespace relay

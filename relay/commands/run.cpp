@@ -16,7 +16,7 @@
 #include "relay/postgres/maintenance.h"
 #include "relay/postgres/reader.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 // One run of the loop, with everything that it needs.
@@ -114,4 +114,4 @@ Command run_command(std::function<void(Phase)> at_phase) {
   };
 }
 
-}  // namespace outbox
+}  // namespace relay

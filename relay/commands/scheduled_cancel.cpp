@@ -7,7 +7,7 @@
 #include "relay/commands/context.h"
 #include "relay/commands/output.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 struct CancelOptions {
@@ -71,4 +71,4 @@ Command scheduled_cancel_command() {
   };
 }
 
-}  // namespace outbox
+}  // namespace relay

@@ -7,7 +7,7 @@
 #include "relay/commands/context.h"
 #include "relay/commands/output.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 struct ListOptions {
@@ -70,4 +70,4 @@ Command scheduled_list_command() {
   };
 }
 
-}  // namespace outbox
+}  // namespace relay

@@ -10,7 +10,7 @@
 #include "relay/commands/context.h"
 #include "relay/commands/output.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 constexpr Millis answer_within{20'000};
@@ -216,4 +216,4 @@ Command status_command() {
   };
 }
 
-}  // namespace outbox
+}  // namespace relay

@@ -13,7 +13,7 @@
 #include "relay/commands/trace_lookup.h"
 #include "relay/commands/trace_text.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 struct TraceOptions {
@@ -171,4 +171,4 @@ Command trace_command() {
   };
 }
 
-}  // namespace outbox
+}  // namespace relay

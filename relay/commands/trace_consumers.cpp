@@ -5,7 +5,7 @@
 
 #include "relay/commands/output.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 // Whether the schema exists and may be used.
@@ -97,4 +97,4 @@ Result<void> TraceConsumers::add_to(Json& j) const {
   return {};
 }
 
-}  // namespace outbox
+}  // namespace relay

@@ -7,7 +7,7 @@
 #include "relay/commands/context.h"
 #include "relay/commands/json.h"
 
-namespace outbox {
+namespace relay {
 
 // The inbox and the effect ledger, as far as they exist and may be read.
 class TraceConsumers {
@@ -27,4 +27,4 @@ class TraceConsumers {
   bool effect_ = false;
 };
 
-}  // namespace outbox
+}  // namespace relay

@@ -8,7 +8,7 @@
 #include "relay/commands/output.h"
 #include "relay/kafka/find_record.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 using kafka::RecordFinding;
@@ -216,4 +216,4 @@ Result<TracedMessage> look_up_message(const Config& config, postgres::PqxxSessio
   return out;
 }
 
-}  // namespace outbox
+}  // namespace relay

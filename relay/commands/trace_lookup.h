@@ -9,7 +9,7 @@
 #include "relay/commands/context.h"
 #include "relay/commands/json.h"
 
-namespace outbox {
+namespace relay {
 
 // Which messages: exactly one of the three is set.
 struct TraceSelection {
@@ -33,4 +33,4 @@ struct TracedMessage {
 Result<TracedMessage> look_up_message(const Config& config, postgres::PqxxSession& control,
                                       const pqxx::row& row);
 
-}  // namespace outbox
+}  // namespace relay

@@ -5,7 +5,7 @@
 
 #include "relay/commands/output.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 constexpr const char* no_relay = "No relay is running: it continues when a relay is started.";
@@ -150,4 +150,4 @@ void print_message(const Json& j) {
   std::printf("  %s\n", shown(j["explanation"]).c_str());
 }
 
-}  // namespace outbox
+}  // namespace relay

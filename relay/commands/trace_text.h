@@ -7,7 +7,7 @@
 #include "relay/commands/json.h"
 #include "relay/commands/trace_lookup.h"
 
-namespace outbox {
+namespace relay {
 
 // The state of the message in sentences for an operator.
 std::string explain(const TracedMessage& message);
@@ -15,4 +15,4 @@ std::string explain(const TracedMessage& message);
 // Prints a message, complete with explanation, consumed and effects.
 void print_message(const Json& j);
 
-}  // namespace outbox
+}  // namespace relay

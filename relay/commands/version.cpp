@@ -11,7 +11,7 @@
 #include "relay/commands/output.h"
 #include "relay/postgres/migrations.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 // 150020 is 15.20.
@@ -59,4 +59,4 @@ JSON: `version`, `librdkafka`, `libpq`, `libpqxx`, `outbox_schema`, `inbox_schem
   };
 }
 
-}  // namespace outbox
+}  // namespace relay

@@ -9,7 +9,7 @@
 
 #include "common/check.h"
 
-namespace outbox {
+namespace relay {
 
 PollWakeup::PollWakeup() {
   sigset_t set;
@@ -47,4 +47,4 @@ void PollWakeup::wait(std::chrono::microseconds at_most) {
   }
 }
 
-}  // namespace outbox
+}  // namespace relay

@@ -5,7 +5,7 @@
 
 #include "relay/core/ports.h"
 
-namespace outbox {
+namespace relay {
 
 // Waits in one poll() for PostgreSQL, Kafka and signals. SIGTERM and SIGINT ask the process to end,
 // SIGHUP to reload.
@@ -42,4 +42,4 @@ class PollWakeup : public Poller {
   bool restart_ = false;
 };
 
-}  // namespace outbox
+}  // namespace relay

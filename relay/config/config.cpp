@@ -10,7 +10,7 @@
 #include "relay/config/loader.h"
 #include "relay/config/options.h"
 
-namespace outbox::config {
+namespace relay::config {
 
 Environment process_environment() {
   Environment ours;
@@ -53,4 +53,4 @@ Result<Config> load(const std::optional<std::string>& file, const Environment& e
   return std::move(loader).finish(required);
 }
 
-}  // namespace outbox::config
+}  // namespace relay::config

@@ -15,7 +15,7 @@
 #include "relay/base/secret.h"
 #include "relay/core/mode.h"
 
-namespace outbox {
+namespace relay {
 
 // One member per option, nested by section. relay/config/options.cpp documents the meaning, range
 // and default of each. A default-constructed Config is zero and empty: begin with
@@ -111,4 +111,4 @@ Result<Config> load(const std::optional<std::string>& file, const Environment& e
                     Required required = Required::all);
 
 }  // namespace config
-}  // namespace outbox
+}  // namespace relay

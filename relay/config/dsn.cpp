@@ -5,7 +5,7 @@
 
 #include <memory>
 
-namespace outbox::config {
+namespace relay::config {
 namespace {
 
 using Parsed = std::unique_ptr<PQconninfoOption, decltype(&PQconninfoFree)>;
@@ -38,4 +38,4 @@ bool has_password(const std::string& dsn) {
   return false;
 }
 
-}  // namespace outbox::config
+}  // namespace relay::config

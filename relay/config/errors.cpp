@@ -9,7 +9,7 @@
 
 #include "common/check.h"
 
-namespace outbox::config {
+namespace relay::config {
 
 std::string Position::text() const {
   return in_file() ? fmt::format("{}:{}:{}", source, line, column) : source;
@@ -38,4 +38,4 @@ Error Errors::error() && {
   return Error{Fault::usage, std::move(what), all_.back().hint};
 }
 
-}  // namespace outbox::config
+}  // namespace relay::config

@@ -8,7 +8,7 @@
 
 #include "relay/base/error.h"
 
-namespace outbox::config {
+namespace relay::config {
 
 // Where an error is: a position in a file, or (line 0) an environment variable or the whole file.
 struct Position {
@@ -43,4 +43,4 @@ class Errors {
   std::vector<Entry> all_;
 };
 
-}  // namespace outbox::config
+}  // namespace relay::config

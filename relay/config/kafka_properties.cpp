@@ -12,11 +12,11 @@
 #include "relay/config/errors.h"
 #include "relay/config/parse.h"
 
-namespace outbox::config {
+namespace relay::config {
 namespace {
 
 // `name` may end in * (a prefix) or begin with * (a suffix).
-struct Owned {
+struct OwnedProperty {
   std::string_view name;
   std::string_view reason;
   std::string_view instead = {};
@@ -32,38 +32,38 @@ constexpr std::string_view linger_reason =
 constexpr std::string_view callback_reason = "the relay reads events from its own queue";
 
 constexpr std::array owned_properties = {
-    Owned{"transactional.id", "it fences older producers of the relay and is derived from its name",
+    OwnedProperty{"transactional.id", "it fences older producers of the relay and is derived from its name",
           "relay.name"},
-    Owned{"transaction.timeout.ms", "recovery depends on it"},
-    Owned{"enable.idempotence", idempotence_reason},
-    Owned{"enable.gapless.guarantee", idempotence_reason},
-    Owned{"acks", "a message counts as delivered only when all in-sync replicas have it"},
-    Owned{"request.required.acks",
+    OwnedProperty{"transaction.timeout.ms", "recovery depends on it"},
+    OwnedProperty{"enable.idempotence", idempotence_reason},
+    OwnedProperty{"enable.gapless.guarantee", idempotence_reason},
+    OwnedProperty{"acks", "a message counts as delivered only when all in-sync replicas have it"},
+    OwnedProperty{"request.required.acks",
           "a message counts as delivered only when all in-sync replicas have it"},
-    Owned{"max.in.flight*", idempotence_reason},
-    Owned{"retries", idempotence_reason},
-    Owned{"message.send.max.retries", idempotence_reason},
-    Owned{"message.timeout.ms", timeout_reason},
-    Owned{"delivery.timeout.ms", timeout_reason},
-    Owned{"partitioner",
+    OwnedProperty{"max.in.flight*", idempotence_reason},
+    OwnedProperty{"retries", idempotence_reason},
+    OwnedProperty{"message.send.max.retries", idempotence_reason},
+    OwnedProperty{"message.timeout.ms", timeout_reason},
+    OwnedProperty{"delivery.timeout.ms", timeout_reason},
+    OwnedProperty{"partitioner",
           "keys must go to the same partition as with Java producers (murmur2_random)"},
-    Owned{"isolation.level", "only committed progress records count"},
-    Owned{"enable.partition.eof", "recovery must detect the end of the progress topic"},
-    Owned{"bootstrap.servers", "it has its own option", "kafka.brokers"},
-    Owned{"metadata.broker.list", "it has its own option", "kafka.brokers"},
-    Owned{"socket.nagle.disable", "Nagle's algorithm adds 40 ms to a transaction"},
-    Owned{"linger.ms", linger_reason},
-    Owned{"queue.buffering.max.ms", linger_reason},
-    Owned{"queue.buffering.max.messages", queue_reason, "delivery.batch_messages_max"},
-    Owned{"queue.buffering.max.kbytes", queue_reason, "delivery.batch_bytes_max"},
-    Owned{"message.max.bytes", "a message that is too large is parked before it is sent",
+    OwnedProperty{"isolation.level", "only committed progress records count"},
+    OwnedProperty{"enable.partition.eof", "recovery must detect the end of the progress topic"},
+    OwnedProperty{"bootstrap.servers", "it has its own option", "kafka.brokers"},
+    OwnedProperty{"metadata.broker.list", "it has its own option", "kafka.brokers"},
+    OwnedProperty{"socket.nagle.disable", "Nagle's algorithm adds 40 ms to a transaction"},
+    OwnedProperty{"linger.ms", linger_reason},
+    OwnedProperty{"queue.buffering.max.ms", linger_reason},
+    OwnedProperty{"queue.buffering.max.messages", queue_reason, "delivery.batch_messages_max"},
+    OwnedProperty{"queue.buffering.max.kbytes", queue_reason, "delivery.batch_bytes_max"},
+    OwnedProperty{"message.max.bytes", "a message that is too large is parked before it is sent",
           "delivery.message_bytes_max"},
-    Owned{"delivery.report.only.error", "the relay counts every delivery report"},
-    Owned{"*_cb", callback_reason},
-    Owned{"opaque", callback_reason},
-    Owned{"enabled_events", callback_reason},
-    Owned{"log.queue", callback_reason, "log.level"},
-    Owned{"metadata.recovery.strategy", "with its default value, ending a transaction can hang"},
+    OwnedProperty{"delivery.report.only.error", "the relay counts every delivery report"},
+    OwnedProperty{"*_cb", callback_reason},
+    OwnedProperty{"opaque", callback_reason},
+    OwnedProperty{"enabled_events", callback_reason},
+    OwnedProperty{"log.queue", callback_reason, "log.level"},
+    OwnedProperty{"metadata.recovery.strategy", "with its default value, ending a transaction can hang"},
 };
 
 // Has librdkafka check the name and the value. Opens no connection.
@@ -98,7 +98,7 @@ bool is_secret_property(std::string_view name) {
 
 Result<void> check_property(const std::string& name, const std::string& value) {
   const auto owned = std::find_if(owned_properties.begin(), owned_properties.end(),
-                                  [&](const Owned& o) { return matches_pattern(o.name, name); });
+                                  [&](const OwnedProperty& o) { return outbox::common::matches_pattern(o.name, name); });
   if (owned == owned_properties.end()) return check_with_librdkafka(name, value);
   return usage_error(fmt::format("is set by the relay: {}", owned->reason),
                      owned->instead.empty()
@@ -119,11 +119,11 @@ Result<void> check_property_in_file(std::string_view name) {
 
 std::string owned_properties_markdown() {
   std::string rows;
-  for (const Owned& owned : owned_properties) {
+  for (const OwnedProperty& owned : owned_properties) {
     rows += fmt::format("| `{}` | {}{} |\n", owned.name, owned.reason,
                         owned.instead.empty() ? "" : fmt::format("; set `{}`", owned.instead));
   }
   return rows;
 }
 
-}  // namespace outbox::config
+}  // namespace relay::config

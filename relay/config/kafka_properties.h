@@ -7,7 +7,7 @@
 
 #include "relay/base/error.h"
 
-namespace outbox::config {
+namespace relay::config {
 
 // The errors below are what follows the name of the property in a sentence.
 
@@ -24,4 +24,4 @@ Result<void> check_property_in_file(std::string_view name);
 // The list of refused properties with their reasons, as the rows of a Markdown table.
 std::string owned_properties_markdown();
 
-}  // namespace outbox::config
+}  // namespace relay::config

@@ -10,7 +10,7 @@
 #include "relay/config/kafka_properties.h"
 #include "relay/config/parse.h"
 
-namespace outbox::config {
+namespace relay::config {
 namespace {
 
 constexpr std::string_view environment_prefix = "OUTBOX_RELAY_";
@@ -251,4 +251,4 @@ Result<Config> Loader::finish(Required required) && {
   return std::move(config_);
 }
 
-}  // namespace outbox::config
+}  // namespace relay::config

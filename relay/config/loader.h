@@ -19,7 +19,7 @@ class table;
 }  // namespace v3
 }  // namespace toml
 
-namespace outbox::config {
+namespace relay::config {
 
 // Call read_file() if there is a file, then read_environment(), then finish(). Later values take
 // precedence. An error is recorded and reading continues, so that finish() reports all of them.
@@ -77,4 +77,4 @@ class Loader {
   std::map<std::string, Property> properties_;
 };
 
-}  // namespace outbox::config
+}  // namespace relay::config

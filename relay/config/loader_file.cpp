@@ -12,7 +12,7 @@
 #include "relay/config/loader.h"
 #include "relay/config/parse.h"
 
-namespace outbox::config {
+namespace relay::config {
 namespace {
 
 const char* found(toml::node_type type) {
@@ -228,4 +228,4 @@ Position Loader::position_of(const toml::node& node) const {
   return Position{file_, node.source().begin.line, node.source().begin.column};
 }
 
-}  // namespace outbox::config
+}  // namespace relay::config

@@ -12,7 +12,7 @@
 #include "relay/config/parse.h"
 #include "relay/config/secret_file.h"
 
-namespace outbox::config {
+namespace relay::config {
 namespace {
 
 // The member `key` of the section `part`: at<&Config::poll, &Config::Poll::idle>.
@@ -296,4 +296,4 @@ Result<void> check_entry(const Option& option, const std::string& entry) {
   return option.check(entry);
 }
 
-}  // namespace outbox::config
+}  // namespace relay::config

@@ -12,7 +12,7 @@
 
 #include "relay/config/config.h"
 
-namespace outbox::config {
+namespace relay::config {
 
 enum class Type { text, choice, integer, boolean, duration, size, list, secret_file, properties };
 
@@ -77,4 +77,4 @@ Result<void> assign(const Option& option, const std::string& text, Config& confi
 // Checks one entry of a list.
 Result<void> check_entry(const Option& option, const std::string& entry);
 
-}  // namespace outbox::config
+}  // namespace relay::config

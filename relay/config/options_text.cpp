@@ -8,7 +8,7 @@
 #include "relay/config/options.h"
 #include "relay/config/parse.h"
 
-namespace outbox::config {
+namespace relay::config {
 
 const Option* find(std::string_view section, std::string_view key) {
   const auto all = options();
@@ -62,4 +62,4 @@ std::string help_of(const Option& option) {
                        : fmt::format("{} Defaults to {}.", option.help, shown);
 }
 
-}  // namespace outbox::config
+}  // namespace relay::config

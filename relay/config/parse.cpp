@@ -13,7 +13,7 @@
 #include "common/names.h"
 #include "relay/config/errors.h"
 
-namespace outbox::config {
+namespace relay::config {
 namespace {
 
 struct Unit {
@@ -176,7 +176,7 @@ Result<void> check_relay_name(std::string_view name) {
 }
 
 Result<void> check_topic_name(std::string_view name) {
-  if (valid_topic_name(name)) return {};
+  if (outbox::common::valid_topic_name(name)) return {};
   return usage_error("is not a name for a topic", topic_hint);
 }
 
@@ -184,7 +184,7 @@ Result<void> check_topic_pattern(std::string_view pattern) {
   if (pattern == "*") return {};
   if (!pattern.ends_with('*')) return check_topic_name(pattern);
   pattern.remove_suffix(1);
-  if (valid_topic_name(std::string(pattern) + 'x')) return {};
+  if (outbox::common::valid_topic_name(std::string(pattern) + 'x')) return {};
   return usage_error(
       "is not a prefix of a topic's name",
       "write a name, a prefix with one * at its end (\"shop.*\"), or \"*\" alone for every topic.");
@@ -208,4 +208,4 @@ Result<void> check_broker(std::string_view broker) {
   return usage_error("has a port that is not a number from 1 to 65535", hint);
 }
 
-}  // namespace outbox::config
+}  // namespace relay::config

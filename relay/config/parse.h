@@ -13,7 +13,7 @@
 #include "relay/base/clock.h"
 #include "relay/base/error.h"
 
-namespace outbox::config {
+namespace relay::config {
 
 // An integer and one of ms, s, m, h, d: "20ms".
 Result<Millis> parse_duration(std::string_view text);
@@ -48,4 +48,4 @@ Result<void> check_topic_pattern(std::string_view pattern);
 // host, host:port or PROTOCOL://host:port.
 Result<void> check_broker(std::string_view broker);
 
-}  // namespace outbox::config
+}  // namespace relay::config

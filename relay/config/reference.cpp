@@ -9,7 +9,7 @@
 #include "relay/config/options.h"
 #include "relay/config/parse.h"
 
-namespace outbox::config {
+namespace relay::config {
 namespace {
 
 constexpr std::size_t page_width = 100;
@@ -226,4 +226,4 @@ std::string effective_toml(const Config& config) {
   return out;
 }
 
-}  // namespace outbox::config
+}  // namespace relay::config

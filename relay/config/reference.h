@@ -7,7 +7,7 @@
 
 #include "relay/config/config.h"
 
-namespace outbox::config {
+namespace relay::config {
 
 // config/relay.toml: every option with its meaning, commented out at its default.
 std::string annotated_toml();
@@ -21,4 +21,4 @@ std::string help_text();
 // `config` as TOML, every option at its effective value; secrets as "***".
 std::string effective_toml(const Config& config);
 
-}  // namespace outbox::config
+}  // namespace relay::config

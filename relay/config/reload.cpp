@@ -5,7 +5,7 @@
 
 #include "relay/config/options.h"
 
-namespace outbox::config {
+namespace relay::config {
 namespace {
 
 bool same_properties(const Config& a, const Config& b) {
@@ -55,4 +55,4 @@ Reloaded reloaded(const Config& running, Config next) {
   return out;
 }
 
-}  // namespace outbox::config
+}  // namespace relay::config

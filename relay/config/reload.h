@@ -6,7 +6,7 @@
 
 #include "relay/config/config.h"
 
-namespace outbox::config {
+namespace relay::config {
 
 // The part of a new configuration that a running relay applies: the options that are reloadable.
 struct Reloaded {
@@ -16,4 +16,4 @@ struct Reloaded {
 };
 Reloaded reloaded(const Config& running, Config next);
 
-}  // namespace outbox::config
+}  // namespace relay::config

@@ -11,7 +11,7 @@
 
 #include "relay/config/parse.h"
 
-namespace outbox::config {
+namespace relay::config {
 namespace {
 
 constexpr std::size_t secret_bytes_max = 64 * 1024;
@@ -78,4 +78,4 @@ Result<Secret> read_secret_file(const std::string& path) {
   return Secret(std::move(content));
 }
 
-}  // namespace outbox::config
+}  // namespace relay::config

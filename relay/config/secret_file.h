@@ -6,7 +6,7 @@
 #include "relay/base/error.h"
 #include "relay/base/secret.h"
 
-namespace outbox::config {
+namespace relay::config {
 
 // Reads a file that holds one secret and nothing else; one newline at its end is not part of it.
 //
@@ -14,4 +14,4 @@ namespace outbox::config {
 // writable by every user, is empty, or is longer than 64 KiB. No error quotes the content.
 Result<Secret> read_secret_file(const std::string& path);
 
-}  // namespace outbox::config
+}  // namespace relay::config

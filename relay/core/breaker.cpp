@@ -3,7 +3,7 @@
 
 #include "relay/base/log.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 constexpr Millis summary_interval{60'000};
@@ -37,4 +37,4 @@ Clock::duration Breaker::before_probe(Clock::time_point now) {
   return Clock::duration::zero();
 }
 
-}  // namespace outbox
+}  // namespace relay

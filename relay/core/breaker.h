@@ -8,7 +8,7 @@
 #include "relay/base/clock.h"
 #include "relay/base/error.h"
 
-namespace outbox {
+namespace relay {
 
 // Keeps the loop from overloading a dependency that is sick: while there is trouble, one probe at a
 // time, with exponential backoff, and one summary a minute in the log. What a probe is, and when
@@ -16,7 +16,7 @@ namespace outbox {
 class Breaker {
  public:
   explicit Breaker(std::uint32_t jitter_seed)
-      : backoff_(Backoff::with_jitter(shortest_wait, longest_wait, shortest_wait, jitter_seed)) {}
+      : backoff_(outbox::common::Backoff::with_jitter(shortest_wait, longest_wait, shortest_wait, jitter_seed)) {}
 
   // Why nothing is done; nullopt: no trouble.
   const std::optional<Error>& trouble() const { return trouble_; }
@@ -39,7 +39,7 @@ class Breaker {
   Clock::time_point probe_at_{};
   Clock::time_point summary_at_{};
   std::int64_t probes_ = 0;
-  Backoff backoff_;
+  outbox::common::Backoff backoff_;
 };
 
-}  // namespace outbox
+}  // namespace relay

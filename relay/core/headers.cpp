@@ -7,7 +7,7 @@
 
 #include "common/names.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 std::string_view keep(const std::string& text, Page& page) {
@@ -32,7 +32,7 @@ void decode_headers(std::string_view json, Message& message, Page& page) {
       message.bad_headers = "headers has a value that is no string";
       return;
     }
-    if (reserved_header(name) &&
+    if (outbox::common::reserved_header(name) &&
         name != "outbox-replay") {  // a constraint of outbox.message says who may set that one
       message.bad_headers = "headers sets a reserved name (dedup-key, sent-at, outbox-*, effect-*)";
       return;
@@ -42,4 +42,4 @@ void decode_headers(std::string_view json, Message& message, Page& page) {
   message.headers_to = static_cast<std::uint32_t>(page.headers.size());
 }
 
-}  // namespace outbox
+}  // namespace relay

@@ -5,10 +5,10 @@
 
 #include "relay/core/message.h"
 
-namespace outbox {
+namespace relay {
 
 // Decodes the JSON text of outbox.message.headers into page.headers and sets the range, or the
 // reason why it cannot be sent, in `message`.
 void decode_headers(std::string_view json, Message& message, Page& page);
 
-}  // namespace outbox
+}  // namespace relay

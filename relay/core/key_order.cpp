@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "relay/core/key_order.h"
 
-#include "relay/base/sabotage.h"
+#include "relay/base/mutants.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 std::string key_of(const Message& m) {
@@ -49,7 +49,7 @@ Result<std::vector<Rejection>> KeyBlocks::extend(const Batch& batch, const Page&
                                                  std::vector<Rejection> rejected) {
   const bool ask = !batch.release && !topics_.empty();
   if (order_ == KeyOrder::message || (rejected.empty() && !ask) ||
-      SABOTAGED(parked_retried_out_of_order)) {
+      MUTANT(parked_retried_out_of_order)) {
     return rejected;
   }
   PageMask before;
@@ -86,4 +86,4 @@ PageMask mask_of(const std::vector<Rejection>& rejected) {
   return mask;
 }
 
-}  // namespace outbox
+}  // namespace relay

@@ -7,7 +7,7 @@
 
 #include "relay/core/ports.h"
 
-namespace outbox {
+namespace relay {
 
 // Which messages a parked one holds back: with KeyOrder::key, the later ones of its (topic, key),
 // in its page and in every later page, until it is released. The truth is outbox.parked; what is
@@ -40,4 +40,4 @@ class KeyBlocks {
 // The messages that were rejected.
 PageMask mask_of(const std::vector<Rejection>& rejected);
 
-}  // namespace outbox
+}  // namespace relay

@@ -15,9 +15,9 @@
 
 #include "common/check.h"
 #include "relay/base/log.h"
-#include "relay/base/sabotage.h"
+#include "relay/base/mutants.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 using log::Level;
@@ -130,7 +130,7 @@ Result<Evidence> Loop::gather_evidence() {
 
 Result<void> Loop::apply(const Verdict& verdict, const Evidence& e) {
   if (verdict.action == Verdict::Action::refuse) return *verdict.refusal;
-  const auto in_kafka = e.progress && !SABOTAGED(number_is_token) ? e.progress->number : 0;
+  const auto in_kafka = e.progress && !MUTANT(number_is_token) ? e.progress->number : 0;
   number_ = std::max(e.newest ? e.newest->number : 0, in_kafka);
   token_ = e.newest ? std::optional(e.newest->token) : std::nullopt;
   token_before_ = e.before ? std::optional(e.before->token) : std::nullopt;
@@ -246,7 +246,7 @@ Result<void> Loop::look_for_work() {
 Result<void> Loop::ready_to_open() {
   // At most one batch is in doubt.
   CHECK(!flight_ && (!confirmed_ || confirmed_->number <= number_));
-  if (producer_.clean(options_.mode) || SABOTAGED(incarnation_rule_off)) return {};
+  if (producer_.clean(options_.mode) || MUTANT(incarnation_rule_off)) return {};
   log::event(Level::info, "incarnation_renewed", {{"batch", number_}});
   return renew_producer(options_.mode);
 }
@@ -324,7 +324,7 @@ Result<void> Loop::publish() {
   if (*sent == Delivery::refused)
     return {};  // await_delivery() answers it, with all that is refused
   at(Phase::sent);
-  if (SABOTAGED(mark_before_confirm)) return journal_.mark_delivered(epoch_, {batch.number, {}});
+  if (MUTANT(mark_before_confirm)) return journal_.mark_delivered(epoch_, {batch.number, {}});
   return {};
 }
 
@@ -379,7 +379,7 @@ Result<void> Loop::confirm() {
   confirmed_at_ = poller_.now();
   confirmed_since_take_ = true;
   confirmed_token_ = flight_->batch.token;
-  if (SABOTAGED(mark_before_confirm)) confirmed_.reset();
+  if (MUTANT(mark_before_confirm)) confirmed_.reset();
   flight_.reset();
   poison_.clear();
   producer_.limit_record_batches(0);
@@ -396,4 +396,4 @@ Result<void> Loop::mark_delivered() {
   return {};
 }
 
-}  // namespace outbox
+}  // namespace relay

@@ -16,7 +16,7 @@
 #include "relay/core/recovery.h"
 #include "relay/core/state.h"
 
-namespace outbox {
+namespace relay {
 
 struct LoopOptions {
   std::string relay;
@@ -135,4 +135,4 @@ class Loop {
   bool stream_is_next_ = false;  // the last batch was a release: they take turns
 };
 
-}  // namespace outbox
+}  // namespace relay

@@ -14,7 +14,7 @@
 #include "relay/base/log.h"
 #include "relay/core/loop.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 using log::Level;
@@ -167,4 +167,4 @@ Result<void> Loop::probe() {
   return {};
 }
 
-}  // namespace outbox
+}  // namespace relay

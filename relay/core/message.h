@@ -14,7 +14,7 @@
 #include "relay/base/uuid.h"
 #include "relay/core/snapshot.h"
 
-namespace outbox {
+namespace relay {
 
 // Where the relay stands in the stream of messages; see docs/protocol.md: base, upto and after_seq
 // decide which rows are next.
@@ -80,4 +80,4 @@ struct Page {
   std::vector<OwnedBytes> owned = {};
 };
 
-}  // namespace outbox
+}  // namespace relay

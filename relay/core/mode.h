@@ -6,7 +6,7 @@
 #include <optional>
 #include <string_view>
 
-namespace outbox {
+namespace relay {
 
 // What a consumer may see of a batch that was in doubt: one copy (one Kafka transaction per batch),
 // or also a repeat.
@@ -50,4 +50,4 @@ constexpr std::optional<OnLostProgress> parse_on_lost_progress(std::string_view 
   return std::nullopt;
 }
 
-}  // namespace outbox
+}  // namespace relay

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "relay/core/next_action.h"
 
-namespace outbox {
+namespace relay {
 
 NextAction next_action(const StreamStatus& s) {
   if (s.in_flight) return NextAction::await_delivery;
@@ -26,4 +26,4 @@ const char* to_string(NextAction action) {
   return "unknown";
 }
 
-}  // namespace outbox
+}  // namespace relay

@@ -2,7 +2,7 @@
 // What comes next while the relay streams or drains: one table, without side effects.
 #pragma once
 
-namespace outbox {
+namespace relay {
 
 enum class NextAction {
   await_delivery,  // a batch is in flight: serve its delivery reports
@@ -28,4 +28,4 @@ struct StreamStatus {
 
 NextAction next_action(const StreamStatus& status);
 
-}  // namespace outbox
+}  // namespace relay

@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <vector>
 
-namespace outbox {
+namespace relay {
 
 // A set of messages of one page, by their index: those that are not sent, because they are parked,
 // or not sent this time. A bitmap; an empty one owns no memory.
@@ -39,4 +39,4 @@ class PageMask {
   std::size_t count_ = 0;
 };
 
-}  // namespace outbox
+}  // namespace relay

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-namespace outbox {
+namespace relay {
 namespace {
 
 // More record batches find the cause in fewer probes, and a probe must end before its transaction
@@ -39,4 +39,4 @@ PoisonBisector::Attempt PoisonBisector::next(const Page& page, const PageMask& p
   return {std::move(masked), true};
 }
 
-}  // namespace outbox
+}  // namespace relay

@@ -7,7 +7,7 @@
 
 #include "relay/core/ports.h"
 
-namespace outbox {
+namespace relay {
 
 // The search for the message that makes Kafka refuse a record batch.
 //
@@ -50,4 +50,4 @@ class PoisonBisector {
   std::size_t record_batch_max_ = 0;
 };
 
-}  // namespace outbox
+}  // namespace relay

@@ -23,7 +23,7 @@
 #include "relay/core/mode.h"
 #include "relay/core/page_mask.h"
 
-namespace outbox {
+namespace relay {
 
 // Microseconds since 1970-01-01 UTC by the clock of the database.
 using Timestamp = std::chrono::microseconds;
@@ -258,4 +258,4 @@ class Poller {
   virtual bool restart_requested() const = 0;
 };
 
-}  // namespace outbox
+}  // namespace relay

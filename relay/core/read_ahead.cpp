@@ -3,7 +3,7 @@
 
 #include <utility>
 
-namespace outbox {
+namespace relay {
 
 void ReadAhead::forget() {
   page_.reset();
@@ -42,4 +42,4 @@ std::optional<Clock::time_point> ReadAhead::due() const {
   return look_again_at_;
 }
 
-}  // namespace outbox
+}  // namespace relay

@@ -6,7 +6,7 @@
 #include "common/backoff.h"
 #include "relay/core/ports.h"
 
-namespace outbox {
+namespace relay {
 
 // Keeps one page of the stream read ahead, without blocking. When nothing new is visible it looks
 // again after a pause that doubles up to `idle_max`. Used by the loop's thread.
@@ -39,7 +39,7 @@ class ReadAhead {
   std::optional<Page> page_;
   bool reading_ = false;
   Clock::time_point look_again_at_{};
-  Backoff idle_;
+  outbox::common::Backoff idle_;
 };
 
-}  // namespace outbox
+}  // namespace relay

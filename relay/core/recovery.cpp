@@ -2,9 +2,9 @@
 #include "relay/core/recovery.h"
 
 #include "relay/base/log.h"
-#include "relay/base/sabotage.h"
+#include "relay/base/mutants.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 using Action = Verdict::Action;
@@ -45,7 +45,7 @@ std::optional<Error> foreign(const Identity& here, const std::optional<Progress>
                  "two databases must not share a relay name; after a restore elsewhere run "
                  "`outbox-relay adopt`"};
   }
-  if (here.timeline != 0 && there.timeline > here.timeline && !SABOTAGED(no_timeline_fence)) {
+  if (here.timeline != 0 && there.timeline > here.timeline && !MUTANT(no_timeline_fence)) {
     return Error{Fault::refused,
                  "the progress record in Kafka was written on timeline " +
                      std::to_string(there.timeline) + ", this server is on " +
@@ -59,9 +59,9 @@ Verdict decide(const Evidence& e) {
   if (auto error = foreign(e.here, e.progress))
     return {Action::refuse, Note::nothing_unusual, std::move(error)};
   if (!e.newest && !e.progress) return {Action::go_on};
-  if (SABOTAGED(no_token_check) && e.newest) return not_delivered(e, true);
+  if (MUTANT(no_token_check) && e.newest) return not_delivered(e, true);
 
-  if (SABOTAGED(number_is_token) && e.newest && e.progress &&
+  if (MUTANT(number_is_token) && e.newest && e.progress &&
       e.progress->number == e.newest->number)
     return delivered(e);
   if (e.newest && e.progress && e.progress->token == e.newest->token) return delivered(e);
@@ -116,4 +116,4 @@ void log_recovered(const Evidence& e, const Verdict& verdict) {
               {"found", verdict.action == Action::mark ? "delivered" : "not_delivered"}});
 }
 
-}  // namespace outbox
+}  // namespace relay

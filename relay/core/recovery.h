@@ -6,7 +6,7 @@
 
 #include "relay/core/ports.h"
 
-namespace outbox {
+namespace relay {
 
 // What is known at step 5 of recovery, after older producers were fenced.
 struct Evidence {
@@ -56,4 +56,4 @@ void log_note(const Evidence& evidence, const Verdict& verdict);
 // Logs what became of the batch in doubt. REQUIRES: in_doubt().
 void log_recovered(const Evidence& evidence, const Verdict& verdict);
 
-}  // namespace outbox
+}  // namespace relay

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <charconv>
 
-namespace outbox {
+namespace relay {
 namespace {
 
 // Takes a number that ends at `stop` or at the end of `rest`.
@@ -59,4 +59,4 @@ Difference Difference::between(const Snapshot& base, const Snapshot& upto) {
   return d;
 }
 
-}  // namespace outbox
+}  // namespace relay

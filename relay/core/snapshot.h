@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 
-namespace outbox {
+namespace relay {
 
 using Xid = std::uint64_t;  // xid8: never reused within the life of a cluster
 
@@ -56,4 +56,4 @@ struct Difference {
   bool empty() const { return late.empty() && fresh.empty(); }
 };
 
-}  // namespace outbox
+}  // namespace relay

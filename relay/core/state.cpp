@@ -5,7 +5,7 @@
 
 #include "relay/base/log.h"
 
-namespace outbox {
+namespace relay {
 
 const char* to_string(State state) {
   switch (state) {
@@ -35,4 +35,4 @@ void StateLog::show(State state, std::int64_t epoch, const std::string& why) {
   shown_ = state;
 }
 
-}  // namespace outbox
+}  // namespace relay

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <string>
 
-namespace outbox {
+namespace relay {
 
 // Each transition that an operator should see is one log line: see StateLog.
 enum class State { standby, recovering, streaming, stalled, draining, stopped };
@@ -44,4 +44,4 @@ class StateLog {
   State shown_ = State::stopped;
 };
 
-}  // namespace outbox
+}  // namespace relay

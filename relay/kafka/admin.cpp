@@ -3,12 +3,12 @@
 
 #include <algorithm>
 
-namespace outbox::kafka {
+namespace relay::kafka {
 namespace {
 
-using ConfigResource = Owned<rd_kafka_ConfigResource_t, rd_kafka_ConfigResource_destroy>;
-using AdminOptions = Owned<rd_kafka_AdminOptions_t, rd_kafka_AdminOptions_destroy>;
-using NewTopic = Owned<rd_kafka_NewTopic_t, rd_kafka_NewTopic_destroy>;
+using ConfigResource = outbox::common::Owned<rd_kafka_ConfigResource_t, rd_kafka_ConfigResource_destroy>;
+using AdminOptions = outbox::common::Owned<rd_kafka_AdminOptions_t, rd_kafka_AdminOptions_destroy>;
+using NewTopic = outbox::common::Owned<rd_kafka_NewTopic_t, rd_kafka_NewTopic_destroy>;
 
 AdminOptions admin_options(rd_kafka_t* client, rd_kafka_admin_op_t op, Deadline deadline) {
   AdminOptions options(rd_kafka_AdminOptions_new(client, op));
@@ -131,4 +131,4 @@ Result<bool> create_progress_topic(const Options& options, Deadline deadline) {
   return true;
 }
 
-}  // namespace outbox::kafka
+}  // namespace relay::kafka

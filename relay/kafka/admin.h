@@ -8,7 +8,7 @@
 #include "relay/base/clock.h"
 #include "relay/kafka/handle.h"
 
-namespace outbox::kafka {
+namespace relay::kafka {
 
 enum class ConfigOf { topic, broker };
 
@@ -33,4 +33,4 @@ Result<std::vector<std::string>> topics_that_exist(const Options& options,
 //   true: created; false: it was there.
 Result<bool> create_progress_topic(const Options& options, Deadline deadline);
 
-}  // namespace outbox::kafka
+}  // namespace relay::kafka

@@ -3,10 +3,10 @@
 
 #include <utility>
 
-#include "relay/base/sabotage.h"
+#include "relay/base/mutants.h"
 #include "relay/kafka/handle.h"
 
-namespace outbox::kafka {
+namespace relay::kafka {
 namespace {
 
 // Since librdkafka 2.4, which older headers do not know.
@@ -46,7 +46,7 @@ void DeliveryReports::not_taken(std::size_t index, std::int64_t seq, rd_kafka_re
 bool DeliveryReports::take(const rd_kafka_message_t& m) {
   --missing_;
   heard_ = true;
-  if (m.err != RD_KAFKA_RESP_ERR_NO_ERROR && !SABOTAGED(swallow_delivery_error)) {
+  if (m.err != RD_KAFKA_RESP_ERR_NO_ERROR && !MUTANT(swallow_delivery_error)) {
     take_failure(m);
     return false;
   }
@@ -94,4 +94,4 @@ void DeliveryReports::isolate() {
   isolated_ = true;
 }
 
-}  // namespace outbox::kafka
+}  // namespace relay::kafka

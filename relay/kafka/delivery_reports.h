@@ -13,7 +13,7 @@
 #include "relay/core/ports.h"
 #include "relay/kafka/topic.h"
 
-namespace outbox::kafka {
+namespace relay::kafka {
 
 // The delivery reports of one batch: how many are missing, what failed, and which messages Kafka
 // refused. take() is called for each by the thread that polls the client; it records, and decides
@@ -71,4 +71,4 @@ class DeliveryReports {
   bool isolated_ = false;
 };
 
-}  // namespace outbox::kafka
+}  // namespace relay::kafka

@@ -7,11 +7,11 @@
 
 #include "relay/kafka/watermarks.h"
 
-namespace outbox::kafka {
+namespace relay::kafka {
 namespace {
 
 using Verdict = RecordFinding::Verdict;
-using Record = Owned<rd_kafka_message_t, rd_kafka_message_destroy>;
+using Record = outbox::common::Owned<rd_kafka_message_t, rd_kafka_message_destroy>;
 
 // How long to wait for an open transaction that hides the rest of every partition.
 constexpr Millis held_back_max{2'000};
@@ -210,4 +210,4 @@ Result<RecordFinding> find_record(const Options& options, const RecordQuery& que
   return read_plan(committed->get(), query, *plan, deadline);
 }
 
-}  // namespace outbox::kafka
+}  // namespace relay::kafka

@@ -10,7 +10,7 @@
 #include "relay/core/ports.h"
 #include "relay/kafka/handle.h"
 
-namespace outbox::kafka {
+namespace relay::kafka {
 
 // Which record, and where it can be.
 struct RecordQuery {
@@ -48,4 +48,4 @@ const char* to_string(RecordFinding::Verdict verdict);
 Result<RecordFinding> find_record(const Options& options, const RecordQuery& query,
                                   Deadline deadline);
 
-}  // namespace outbox::kafka
+}  // namespace relay::kafka

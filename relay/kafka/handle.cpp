@@ -5,7 +5,7 @@
 
 #include "relay/base/log.h"
 
-namespace outbox::kafka {
+namespace relay::kafka {
 namespace {
 
 // librdkafka repeats itself once per broker and second while a cluster is away: that is detail for
@@ -126,4 +126,4 @@ Result<Client> make_admin_client(const Options& options) {
   return make_client(RD_KAFKA_CONSUMER, std::move(*conf));
 }
 
-}  // namespace outbox::kafka
+}  // namespace relay::kafka

@@ -17,18 +17,18 @@
 #include "relay/base/secret.h"
 #include "relay/core/mode.h"
 
-namespace outbox::kafka {
+namespace relay::kafka {
 
-using outbox::Owned;
+using outbox::common::Owned;
 
-using Conf = Owned<rd_kafka_conf_t, rd_kafka_conf_destroy>;
-using Client = Owned<rd_kafka_t, rd_kafka_destroy>;
-using TopicHandle = Owned<rd_kafka_topic_t, rd_kafka_topic_destroy>;
-using Queue = Owned<rd_kafka_queue_t, rd_kafka_queue_destroy>;
-using Event = Owned<rd_kafka_event_t, rd_kafka_event_destroy>;
-using KafkaError = Owned<rd_kafka_error_t, rd_kafka_error_destroy>;
-using Headers = Owned<rd_kafka_headers_t, rd_kafka_headers_destroy>;
-using Metadata = Owned<const rd_kafka_metadata_t, rd_kafka_metadata_destroy>;
+using Conf = outbox::common::Owned<rd_kafka_conf_t, rd_kafka_conf_destroy>;
+using Client = outbox::common::Owned<rd_kafka_t, rd_kafka_destroy>;
+using TopicHandle = outbox::common::Owned<rd_kafka_topic_t, rd_kafka_topic_destroy>;
+using Queue = outbox::common::Owned<rd_kafka_queue_t, rd_kafka_queue_destroy>;
+using Event = outbox::common::Owned<rd_kafka_event_t, rd_kafka_event_destroy>;
+using KafkaError = outbox::common::Owned<rd_kafka_error_t, rd_kafka_error_destroy>;
+using Headers = outbox::common::Owned<rd_kafka_headers_t, rd_kafka_headers_destroy>;
+using Metadata = outbox::common::Owned<const rd_kafka_metadata_t, rd_kafka_metadata_destroy>;
 
 // What the Kafka side of one relay needs to know.
 struct Options {
@@ -91,4 +91,4 @@ Result<Client> make_admin_client(const Options& options);
 // An error for a librdkafka code; decides whose fault it is.
 Error error_of(const std::string& doing, rd_kafka_resp_err_t code, const std::string& detail = {});
 
-}  // namespace outbox::kafka
+}  // namespace relay::kafka

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "relay/kafka/in_flight_requests.h"
 
-namespace outbox::kafka {
+namespace relay::kafka {
 namespace {
 
 constexpr const char* interceptor = "outbox-in-flight-requests";
@@ -66,4 +66,4 @@ rd_kafka_resp_err_t InFlightRequests::on_answer(rd_kafka_t*, int, const char*, s
   return RD_KAFKA_RESP_ERR_NO_ERROR;
 }
 
-}  // namespace outbox::kafka
+}  // namespace relay::kafka

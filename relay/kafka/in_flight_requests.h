@@ -7,7 +7,7 @@
 #include <atomic>
 #include <cstdint>
 
-namespace outbox::kafka {
+namespace relay::kafka {
 
 // Counts the requests of one client that can change a transaction, sent against answered.
 //
@@ -46,4 +46,4 @@ class InFlightRequests {
   std::array<std::atomic<std::uint64_t>, counted.size()> answered_{};
 };
 
-}  // namespace outbox::kafka
+}  // namespace relay::kafka

@@ -11,7 +11,7 @@
 #include "relay/kafka/progress.h"
 #include "relay/kafka/record.h"
 
-namespace outbox::kafka {
+namespace relay::kafka {
 namespace {
 
 constexpr Millis init_deadline{10'000};
@@ -178,4 +178,4 @@ Result<void> KafkaProducer::probe() {
   return error_of("asking whether the cluster is there", code);
 }
 
-}  // namespace outbox::kafka
+}  // namespace relay::kafka

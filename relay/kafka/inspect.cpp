@@ -8,7 +8,7 @@
 #include "relay/kafka/progress.h"
 #include "relay/kafka/topic_rules.h"
 
-namespace outbox::kafka {
+namespace relay::kafka {
 namespace {
 
 constexpr Millis first_answer_max{10'000};
@@ -245,4 +245,4 @@ std::optional<Finding> inspect_transaction_log(rd_kafka_t* client, Deadline dead
   return look_at_transaction_log(client, *all, deadline);
 }
 
-}  // namespace outbox::kafka
+}  // namespace relay::kafka

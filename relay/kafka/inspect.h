@@ -11,7 +11,7 @@
 #include "relay/base/finding.h"
 #include "relay/kafka/handle.h"
 
-namespace outbox::kafka {
+namespace relay::kafka {
 
 using Settings = std::map<std::string, std::string>;
 
@@ -58,4 +58,4 @@ std::vector<Finding> inspect_cluster(const Options& options, const Demands& dema
 // is no answer.
 std::optional<Finding> inspect_transaction_log(rd_kafka_t* client, Deadline deadline);
 
-}  // namespace outbox::kafka
+}  // namespace relay::kafka

@@ -6,7 +6,7 @@
 #include "relay/kafka/inspect.h"
 #include "relay/kafka/progress.h"
 
-namespace outbox::kafka {
+namespace relay::kafka {
 namespace {
 
 bool is(const Settings& settings, const char* name, const char* value) {
@@ -196,4 +196,4 @@ std::vector<Finding> judge_progress_topic(const Options& options, const TopicFac
   return out;
 }
 
-}  // namespace outbox::kafka
+}  // namespace relay::kafka

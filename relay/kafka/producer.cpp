@@ -9,11 +9,11 @@
 
 #include "common/check.h"
 #include "relay/base/log.h"
-#include "relay/base/sabotage.h"
+#include "relay/base/mutants.h"
 #include "relay/kafka/record.h"
 #include "relay/kafka/validation.h"
 
-namespace outbox::kafka {
+namespace relay::kafka {
 namespace {
 
 // Of a commit; less than the transaction's own time-out.
@@ -32,7 +32,7 @@ Result<Validation> KafkaProducer::validate(const Page& page) {
 }
 
 Result<void> KafkaProducer::begin() {
-  CHECK(clean(mode_) || SABOTAGED(incarnation_rule_off));
+  CHECK(clean(mode_) || MUTANT(incarnation_rule_off));
   topics_.begin_batch();
   if (!transactional()) return {};
   KafkaError error(rd_kafka_begin_transaction(client_.get()));
@@ -268,4 +268,4 @@ void KafkaProducer::probe_refused(const Page& page, std::size_t index) {
   if (topic) (*topic)->info.refused = true;
 }
 
-}  // namespace outbox::kafka
+}  // namespace relay::kafka

@@ -12,7 +12,7 @@
 #include "relay/kafka/topic_directory.h"
 #include "relay/kafka/write_probe.h"
 
-namespace outbox::kafka {
+namespace relay::kafka {
 
 // The relay's producer, one incarnation after another.
 //
@@ -113,4 +113,4 @@ class KafkaProducer : public Producer, private ProbeClient {
   std::optional<PageMask> later_;  // first records are under way: then all but these are sent
 };
 
-}  // namespace outbox::kafka
+}  // namespace relay::kafka

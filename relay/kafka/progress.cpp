@@ -5,11 +5,11 @@
 #include <charconv>
 #include <nlohmann/json.hpp>
 
-#include "relay/base/sabotage.h"
+#include "relay/base/mutants.h"
 #include "relay/kafka/admin.h"
 #include "relay/kafka/watermarks.h"
 
-namespace outbox::kafka {
+namespace relay::kafka {
 namespace {
 
 constexpr std::int64_t first_step = 16;
@@ -85,7 +85,7 @@ Result<Stretch> read_stretch(const Options& options, rd_kafka_topic_t* topic, st
   } const stop{topic};
   Stretch out;
   while (!deadline.passed()) {
-    const Owned<rd_kafka_message_t, rd_kafka_message_destroy> m(
+    const outbox::common::Owned<rd_kafka_message_t, rd_kafka_message_destroy> m(
         rd_kafka_consume(topic, 0, std::min(500, deadline.left_ms())));
     if (!m) continue;
     if (m->err == RD_KAFKA_RESP_ERR__PARTITION_EOF) {
@@ -184,7 +184,7 @@ Result<std::optional<Progress>> read_progress(const Options& options, bool to_th
   if (!marks) return marks.error();
   if (marks->end == marks->low) return std::optional<Progress>{};
   auto made = make_reader(
-      options, SABOTAGED(read_uncommitted_position) ? "read_uncommitted" : "read_committed");
+      options, MUTANT(read_uncommitted_position) ? "read_uncommitted" : "read_committed");
   if (!made) return made.error();
   const ScopedClient client(std::move(*made), closer);
   TopicHandle topic(rd_kafka_topic_new(client.get(), options.progress_topic.c_str(), nullptr));
@@ -196,4 +196,4 @@ Result<std::optional<Progress>> read_progress(const Options& options, bool to_th
   }
 }
 
-}  // namespace outbox::kafka
+}  // namespace relay::kafka

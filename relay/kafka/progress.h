@@ -10,7 +10,7 @@
 #include "relay/core/ports.h"
 #include "relay/kafka/handle.h"
 
-namespace outbox::kafka {
+namespace relay::kafka {
 
 // A progress record's value: {"cluster", "timeline", "epoch", "number", "token", "previous"}, as
 // JSON.
@@ -40,4 +40,4 @@ Result<void> require_compaction(const Options& options,
 Result<void> check_progress_topic(const Options& options, Deadline deadline,
                                   AsyncCloser* closer = nullptr);
 
-}  // namespace outbox::kafka
+}  // namespace relay::kafka

@@ -7,11 +7,11 @@
 #include "relay/kafka/delivery_reports.h"
 #include "relay/kafka/progress.h"
 
-namespace outbox::kafka {
+namespace relay::kafka {
 namespace {
 
 constexpr int transaction_timeout_ms = 15'000;
-constexpr std::int64_t beside_payload_max = key_bytes_max + headers_bytes_max + 256 * 1024;
+constexpr std::int64_t beside_payload_max = outbox::common::key_bytes_max + outbox::common::headers_bytes_max + 256 * 1024;
 // Of librdkafka's queue: the most that it takes. A page bounds what is in it, and a batch in doubt
 // can be larger than pages are now.
 constexpr const char* queue_unbounded = "2147483647";
@@ -89,4 +89,4 @@ rd_kafka_resp_err_t produce_progress(rd_kafka_t* client, rd_kafka_topic_t* topic
                            RD_KAFKA_V_END);
 }
 
-}  // namespace outbox::kafka
+}  // namespace relay::kafka

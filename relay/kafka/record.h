@@ -12,7 +12,7 @@
 #include "relay/kafka/handle.h"
 #include "relay/kafka/topic.h"
 
-namespace outbox::kafka {
+namespace relay::kafka {
 
 // How record batches are limited beside their usual size.
 struct RecordBatchLimits {
@@ -30,4 +30,4 @@ rd_kafka_resp_err_t produce(rd_kafka_t* client, const Topic& topic, const Page& 
 rd_kafka_resp_err_t produce_progress(rd_kafka_t* client, rd_kafka_topic_t* topic,
                                      const std::string& relay, const Progress& progress);
 
-}  // namespace outbox::kafka
+}  // namespace relay::kafka

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-namespace outbox::kafka {
+namespace relay::kafka {
 
 bool TopicWriter::open(rd_kafka_t* client, const std::string& topic, void* opaque) {
   // A copy of the default configuration: it names the partitioner.
@@ -55,4 +55,4 @@ std::map<std::int32_t, OffsetRange> BatchOffsets::ranges() const {
   return found;
 }
 
-}  // namespace outbox::kafka
+}  // namespace relay::kafka

@@ -15,7 +15,7 @@
 #include "relay/core/ports.h"
 #include "relay/kafka/handle.h"
 
-namespace outbox::kafka {
+namespace relay::kafka {
 
 // What the cluster said of a topic.
 struct TopicInfo {
@@ -31,7 +31,7 @@ struct TopicInfo {
   Clock::time_point doubtful_since{};
   Clock::time_point asked_at{};
   Clock::time_point ask_again_at{};
-  Backoff backoff{Millis{0}, Millis{0}};  // between two questions about an unwritable topic
+  outbox::common::Backoff backoff{Millis{0}, Millis{0}};  // between two questions about an unwritable topic
   std::int64_t bytes_max = 0;             // max.message.bytes of the topic; 0: not known
   Clock::time_point limits_asked_at{};
   bool log_append_time = false;
@@ -96,4 +96,4 @@ struct Topic {
   BatchOffsets offsets;
 };
 
-}  // namespace outbox::kafka
+}  // namespace relay::kafka

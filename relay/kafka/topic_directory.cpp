@@ -8,7 +8,7 @@
 #include "relay/kafka/admin.h"
 #include "relay/kafka/topic_rules.h"
 
-namespace outbox::kafka {
+namespace relay::kafka {
 namespace {
 
 using State = TopicInfo::State;
@@ -70,7 +70,7 @@ void TopicDirectory::mark_unwritable(Topic& topic, const char* error_class, std:
   TopicInfo& info = topic.info;
   if (!info.unwritable()) {
     log_.add(topic.name, error_class);
-    info.backoff = Backoff(options_.missing_after, ask_again_max);
+    info.backoff = outbox::common::Backoff(options_.missing_after, ask_again_max);
   }
   info.state = State::unwritable;
   info.error_class = error_class;
@@ -231,4 +231,4 @@ Offsets TopicDirectory::delivered() const {
   return out;
 }
 
-}  // namespace outbox::kafka
+}  // namespace relay::kafka

@@ -13,7 +13,7 @@
 #include "relay/kafka/handle.h"
 #include "relay/kafka/topic.h"
 
-namespace outbox::kafka {
+namespace relay::kafka {
 
 // Logs that a topic cannot be written to, at most so often that names made of other people's
 // mistakes, as many as there are messages, do not fill the log.
@@ -119,4 +119,4 @@ Result<void> TopicDirectory::visit(const Page& page, const PageMask& masked, rd_
   return {};
 }
 
-}  // namespace outbox::kafka
+}  // namespace relay::kafka

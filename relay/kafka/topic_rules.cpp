@@ -5,7 +5,7 @@
 
 #include "common/names.h"
 
-namespace outbox::kafka {
+namespace relay::kafka {
 
 bool matches(std::string_view name, const std::vector<std::string>& patterns) {
   return std::any_of(patterns.begin(), patterns.end(), [&](std::string_view pattern) {
@@ -15,7 +15,7 @@ bool matches(std::string_view name, const std::vector<std::string>& patterns) {
 }
 
 std::optional<TopicError> forbidden_topic(std::string_view name, const Options& options) {
-  if (!valid_topic_name(name)) {
+  if (!outbox::common::valid_topic_name(name)) {
     return {{"topic_invalid", "the topic is no valid Kafka name (1 to 249 of a-z A-Z 0-9 . _ -)"}};
   }
   if (name.starts_with("__") || name == options.progress_topic ||
@@ -28,4 +28,4 @@ std::optional<TopicError> forbidden_topic(std::string_view name, const Options& 
   return std::nullopt;
 }
 
-}  // namespace outbox::kafka
+}  // namespace relay::kafka

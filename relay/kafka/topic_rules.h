@@ -9,7 +9,7 @@
 
 #include "relay/kafka/handle.h"
 
-namespace outbox::kafka {
+namespace relay::kafka {
 
 // Why messages of a topic cannot be sent.
 struct TopicError {
@@ -23,4 +23,4 @@ bool matches(std::string_view name, const std::vector<std::string>& patterns);
 // Why nothing may ever be sent to a topic of this name; nullopt: it may.
 std::optional<TopicError> forbidden_topic(std::string_view name, const Options& options);
 
-}  // namespace outbox::kafka
+}  // namespace relay::kafka

@@ -3,7 +3,7 @@
 
 #include <utility>
 
-namespace outbox::kafka {
+namespace relay::kafka {
 namespace {
 
 constexpr Millis look_ups_max{1'000};  // shorter than a lease, which nobody renews meanwhile
@@ -86,4 +86,4 @@ Result<Validation> validate(const Page& page, TopicDirectory& topics, rd_kafka_t
   return out;
 }
 
-}  // namespace outbox::kafka
+}  // namespace relay::kafka

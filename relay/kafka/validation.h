@@ -5,7 +5,7 @@
 #include "relay/kafka/handle.h"
 #include "relay/kafka/topic_directory.h"
 
-namespace outbox::kafka {
+namespace relay::kafka {
 
 // Returns the messages of `page` that cannot be sent, ordered by index; see Producer::validate().
 // Looks up topics that are not known yet, in turns of a second.
@@ -21,4 +21,4 @@ std::int64_t record_bytes(const Message& m, const Page& page);
 std::optional<Rejection> message_error(const Message& m, std::size_t index, const Page& page,
                                        const TopicInfo& topic, const Options& options);
 
-}  // namespace outbox::kafka
+}  // namespace relay::kafka

@@ -3,10 +3,10 @@
 
 #include <algorithm>
 
-namespace outbox::kafka {
+namespace relay::kafka {
 namespace {
 
-using PartitionList = Owned<rd_kafka_topic_partition_list_t, rd_kafka_topic_partition_list_destroy>;
+using PartitionList = outbox::common::Owned<rd_kafka_topic_partition_list_t, rd_kafka_topic_partition_list_destroy>;
 
 }  // namespace
 
@@ -33,4 +33,4 @@ Result<Watermarks> query_watermarks(rd_kafka_t* client, const std::string& topic
   return Watermarks{offsets[0], offsets[1]};
 }
 
-}  // namespace outbox::kafka
+}  // namespace relay::kafka

@@ -7,7 +7,7 @@
 #include "relay/base/clock.h"
 #include "relay/kafka/handle.h"
 
-namespace outbox::kafka {
+namespace relay::kafka {
 
 // What a partition holds, as a client with this one's isolation level sees it.
 struct Watermarks {
@@ -25,4 +25,4 @@ Result<Watermarks> query_watermarks(rd_kafka_t* client, const std::string& topic
                                     std::int32_t partition, const std::string& doing,
                                     Deadline deadline);
 
-}  // namespace outbox::kafka
+}  // namespace relay::kafka

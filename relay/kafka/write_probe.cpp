@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <string_view>
 
-namespace outbox::kafka {
+namespace relay::kafka {
 namespace {
 
 constexpr Millis probe_deadline{1'500};   // between two looks at the lease
@@ -74,4 +74,4 @@ WriteProbe::Outcome WriteProbe::try_topics(const Page& page, std::span<const std
   return outcome;
 }
 
-}  // namespace outbox::kafka
+}  // namespace relay::kafka

@@ -13,7 +13,7 @@
 #include "relay/base/clock.h"
 #include "relay/core/message.h"
 
-namespace outbox::kafka {
+namespace relay::kafka {
 
 // What the search needs of a producer: transactions that are never committed.
 class ProbeClient {
@@ -66,4 +66,4 @@ class WriteProbe {
   std::unordered_set<std::string> writable_;  // topics that were shown to be
 };
 
-}  // namespace outbox::kafka
+}  // namespace relay::kafka

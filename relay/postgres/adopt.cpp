@@ -9,7 +9,7 @@
 #include "relay/postgres/startup_checks.h"
 #include "relay/postgres/statements.h"
 
-namespace outbox::postgres {
+namespace relay::postgres {
 namespace {
 
 // What restores a dump makes the table, brings the rows in, and then makes this constraint.
@@ -270,4 +270,4 @@ Result<void> adopt_copy(PqxxSession& control, const Options& options, const Copy
   return control.script("adopting the copy", script);
 }
 
-}  // namespace outbox::postgres
+}  // namespace relay::postgres

@@ -10,7 +10,7 @@
 #include "relay/postgres/options.h"
 #include "relay/postgres/pqxx_session.h"
 
-namespace outbox::postgres {
+namespace relay::postgres {
 
 // How the rows of outbox.message were copied.
 enum class CopyKind {
@@ -63,4 +63,4 @@ struct HighWater {
 Result<void> adopt_copy(PqxxSession& control, const Options& options, const Copy& copy,
                         std::optional<OperatorDecision> decision, HighWater high_water);
 
-}  // namespace outbox::postgres
+}  // namespace relay::postgres

@@ -5,7 +5,7 @@
 
 #include "relay/postgres/pooler.h"
 
-namespace outbox::postgres {
+namespace relay::postgres {
 namespace {
 
 void append_quoted(std::string& out, const std::string& keyword, const std::string& value) {
@@ -31,7 +31,7 @@ Result<std::string> connection_string(const Secret& dsn, const Secret& password,
       {"keepalives_count", "3"}, {"tcp_user_timeout", "20000"}, {"application_name", application},
   };
   char* message = nullptr;
-  const Owned<PQconninfoOption, PQconninfoFree> given(
+  const outbox::common::Owned<PQconninfoOption, PQconninfoFree> given(
       PQconninfoParse(dsn.reveal().c_str(), &message));
   if (!given) {
     // libpq's message can quote the string, and the string can hold a password.
@@ -83,4 +83,4 @@ Error error_of(const std::string& doing, const std::string& message, const std::
   return e;
 }
 
-}  // namespace outbox::postgres
+}  // namespace relay::postgres

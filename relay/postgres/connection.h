@@ -10,10 +10,10 @@
 #include "common/owned.h"
 #include "relay/base/secret.h"
 
-namespace outbox::postgres {
+namespace relay::postgres {
 
-using PgConn = Owned<PGconn, PQfinish>;
-using PgResult = Owned<PGresult, PQclear>;
+using PgConn = outbox::common::Owned<PGconn, PQfinish>;
+using PgResult = outbox::common::Owned<PGresult, PQclear>;
 
 // Returns the connection string of `dsn` with password, application name, keepalives and time-outs
 // added where the user set none. Never print it.
@@ -27,4 +27,4 @@ Error error_of(const std::string& doing, const std::string& message, const std::
 // Without the line feed with which libpq ends its messages.
 std::string trimmed(std::string text);
 
-}  // namespace outbox::postgres
+}  // namespace relay::postgres

@@ -7,7 +7,7 @@
 
 #include "relay/core/headers.h"
 
-namespace outbox::postgres {
+namespace relay::postgres {
 namespace {
 
 constexpr std::string_view signature("PGCOPY\n\377\r\n\0", 11);
@@ -114,4 +114,4 @@ Result<std::optional<Message>> decode_row(std::string_view data, Page& page) {
   return std::optional<Message>(m);
 }
 
-}  // namespace outbox::postgres
+}  // namespace relay::postgres

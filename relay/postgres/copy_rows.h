@@ -10,7 +10,7 @@
 #include "relay/base/error.h"
 #include "relay/core/message.h"
 
-namespace outbox::postgres {
+namespace relay::postgres {
 
 // The columns that the reader selects, in the order in which decode_row() expects them.
 // `message_bytes_max` is the size above which a payload stays in the database.
@@ -25,4 +25,4 @@ inline constexpr int copied_row_overhead = 2 + 8 * 4 + 8 + 16;
 //   refused   bytes that no server sends.
 Result<std::optional<Message>> decode_row(std::string_view data, Page& page);
 
-}  // namespace outbox::postgres
+}  // namespace relay::postgres

@@ -6,7 +6,7 @@
 #include "relay/postgres/connection.h"
 #include "relay/postgres/startup_checks.h"
 
-namespace outbox::postgres {
+namespace relay::postgres {
 
 Result<Identity> PgDatabase::connect() {
   use(nullptr);
@@ -34,4 +34,4 @@ void PgDatabase::use(std::unique_ptr<StreamSession> hot) {
   ++generation_;
 }
 
-}  // namespace outbox::postgres
+}  // namespace relay::postgres

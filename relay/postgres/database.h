@@ -9,7 +9,7 @@
 #include "relay/postgres/pqxx_session.h"
 #include "relay/postgres/stream_session.h"
 
-namespace outbox::postgres {
+namespace relay::postgres {
 
 // The database of one relay process: its two sessions, which PgReader, PgJournal and PgLease use.
 //
@@ -47,4 +47,4 @@ class PgDatabase : public Database {
   std::int64_t generation_ = 0;
 };
 
-}  // namespace outbox::postgres
+}  // namespace relay::postgres

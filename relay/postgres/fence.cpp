@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "relay/postgres/fence.h"
 
-#include "relay/base/sabotage.h"
+#include "relay/base/mutants.h"
 
-namespace outbox::postgres {
+namespace relay::postgres {
 
 std::string fenced(std::string sql) {
   const std::string lock = " for share";
-  if (SABOTAGED(no_epoch_lock)) sql.erase(sql.find(lock), lock.size());
+  if (MUTANT(no_epoch_lock)) sql.erase(sql.find(lock), lock.size());
   return sql;
 }
 
@@ -17,4 +17,4 @@ std::string renewing_fence(const char* ttl) {
          ttl + "::interval where l.epoch = $1::bigint and l.holder = $2::text returning l.epoch)";
 }
 
-}  // namespace outbox::postgres
+}  // namespace relay::postgres

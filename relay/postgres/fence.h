@@ -5,7 +5,7 @@
 
 #include <string>
 
-namespace outbox::postgres {
+namespace relay::postgres {
 
 // The statement `sql`, which includes the fence. The row lock makes a take-over wait for a write
 // under way, and then see it; a mutant compares the epoch without it.
@@ -15,4 +15,4 @@ std::string fenced(std::string sql);
 // parameter.
 std::string renewing_fence(const char* ttl);
 
-}  // namespace outbox::postgres
+}  // namespace relay::postgres

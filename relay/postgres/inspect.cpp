@@ -3,7 +3,7 @@
 
 #include "relay/postgres/startup_checks.h"
 
-namespace outbox::postgres {
+namespace relay::postgres {
 namespace {
 
 constexpr const char* about = "PostgreSQL";
@@ -66,4 +66,4 @@ std::vector<Finding> inspect_database(PqxxSession& control, const Options& optio
   return out;
 }
 
-}  // namespace outbox::postgres
+}  // namespace relay::postgres

@@ -8,11 +8,11 @@
 #include "relay/postgres/options.h"
 #include "relay/postgres/pqxx_session.h"
 
-namespace outbox::postgres {
+namespace relay::postgres {
 
 // What `check` says of the database: all that check_database() refuses, and settings that would
 // break a promise without being refused. Changes nothing. `here` is filled as far as the guards
 // found out.
 std::vector<Finding> inspect_database(PqxxSession& control, const Options& options, Identity& here);
 
-}  // namespace outbox::postgres
+}  // namespace relay::postgres

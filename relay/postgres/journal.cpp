@@ -8,7 +8,7 @@
 #include "relay/postgres/journal_sql.h"
 #include "relay/postgres/statements.h"
 
-namespace outbox::postgres {
+namespace relay::postgres {
 namespace {
 
 constexpr Millis open_deadline{30'000};
@@ -235,7 +235,7 @@ Result<std::vector<std::size_t>> PgJournal::blocked(std::int64_t number,
   for (const Message* m : messages) {
     topics.push_back({.seq = m->seq, .error_class = std::string(m->topic), .text = {}});
     if (keys.size() > 1) keys += ',';
-    keys += "\"\\\\x" + hex(*m->key) + '"';
+    keys += "\"\\\\x" + outbox::common::hex(*m->key) + '"';
   }
   auto rows = control().run(
       "looking for blocked keys", sql::blocked_keys,
@@ -246,4 +246,4 @@ Result<std::vector<std::size_t>> PgJournal::blocked(std::int64_t number,
   return out;
 }
 
-}  // namespace outbox::postgres
+}  // namespace relay::postgres

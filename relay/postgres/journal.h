@@ -8,7 +8,7 @@
 #include "relay/postgres/database.h"
 #include "relay/postgres/options.h"
 
-namespace outbox::postgres {
+namespace relay::postgres {
 
 // The journal in outbox.batch and outbox.parked.
 //
@@ -53,4 +53,4 @@ Result<Batch> batch_of(const pqxx::row& row, int first = 0);
 // {"topic": {"partition": [first, last]}}
 std::string offsets_json(const Offsets& offsets);
 
-}  // namespace outbox::postgres
+}  // namespace relay::postgres

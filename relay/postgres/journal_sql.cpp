@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "relay/postgres/journal_sql.h"
 
-#include "relay/base/sabotage.h"
+#include "relay/base/mutants.h"
 #include "relay/postgres/fence.h"
 #include "relay/postgres/page_query.h"
 #include "relay/postgres/statements.h"
 
-namespace outbox::postgres {
+namespace relay::postgres {
 
 namespace {
 
@@ -32,7 +32,7 @@ std::string park_cte(const char* source, const char* number, const char* seqs, c
 // $17 offsets; if it parks $18 seqs $19 classes $20 texts; if it renews, the ttl comes last.
 std::string open_sql(bool parks, bool renews) {
   std::string is_durable = "current_setting('synchronous_commit') in ('on', 'remote_apply')";
-  if (SABOTAGED(synchronous_commit_off)) {
+  if (MUTANT(synchronous_commit_off)) {
     is_durable = "set_config('synchronous_commit', 'off', true) = 'off'";
   }
   std::string sql = "with " + (renews ? renewing_fence(parks ? "$21" : "$18") : fenced(sql::fence));
@@ -83,4 +83,4 @@ std::string seq_array(std::span<const Rejection> parked) {
   return out + "}";
 }
 
-}  // namespace outbox::postgres
+}  // namespace relay::postgres

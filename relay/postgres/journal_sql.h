@@ -7,7 +7,7 @@
 
 #include "relay/core/ports.h"
 
-namespace outbox::postgres {
+namespace relay::postgres {
 
 // Appends a batch; see Journal::open(). Returns when it was opened, and the number of batches
 // marked delivered and of rows parked. No row: the lease is not ours, or the session is not what it
@@ -40,4 +40,4 @@ std::string park_sql(const Batch& batch);
 std::string array_text(std::span<const Rejection> parked, const std::string Rejection::*field);
 std::string seq_array(std::span<const Rejection> parked);
 
-}  // namespace outbox::postgres
+}  // namespace relay::postgres

@@ -3,16 +3,16 @@
 
 #include <ctime>
 
-#include "relay/base/sabotage.h"
+#include "relay/base/mutants.h"
 #include "relay/postgres/statements.h"
 
-namespace outbox::postgres {
+namespace relay::postgres {
 
 // A fail-over to a server whose clock is behind must not cost more than one ttl: hence the second
 // way to find it expired.
 Result<bool> PgLease::available() {
   std::string sql = sql::look_at_lease;
-  if (SABOTAGED(lease_by_relay_clock)) {
+  if (MUTANT(lease_by_relay_clock)) {
     const std::string now = "pg_catalog.clock_timestamp()";
     sql.replace(sql.find(now), now.size(), "to_timestamp(" + std::to_string(std::time(nullptr)) + ")");
   }
@@ -78,4 +78,4 @@ bool PgLease::held() const {
 }
 bool PgLease::due() const { return Clock::now() >= sign_of_life_ + options_.lease_ttl / 3; }
 
-}  // namespace outbox::postgres
+}  // namespace relay::postgres

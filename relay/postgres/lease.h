@@ -7,7 +7,7 @@
 #include "relay/postgres/database.h"
 #include "relay/postgres/options.h"
 
-namespace outbox::postgres {
+namespace relay::postgres {
 
 // The lease in outbox.lease. Expiry is by the clock of the database; this process stops by its own
 // monotonic clock, counted from before the renewal was sent, so neither clock has to agree with the
@@ -35,4 +35,4 @@ class PgLease : public Lease {
   Clock::time_point unchanged_since_{};
 };
 
-}  // namespace outbox::postgres
+}  // namespace relay::postgres

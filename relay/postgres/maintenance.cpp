@@ -7,7 +7,7 @@
 #include "relay/postgres/connection.h"
 #include "relay/postgres/scheduler.h"
 
-namespace outbox::postgres {
+namespace relay::postgres {
 namespace {
 
 constexpr std::int64_t due_rows = 10'000;
@@ -89,4 +89,4 @@ Result<Millis> PgMaintenance::round(PqxxSession& control, std::int64_t epoch) {
   return std::min(due_interval, *pause);
 }
 
-}  // namespace outbox::postgres
+}  // namespace relay::postgres

@@ -12,7 +12,7 @@
 #include "relay/postgres/pqxx_session.h"
 #include "relay/postgres/retention.h"
 
-namespace outbox::postgres {
+namespace relay::postgres {
 
 // What is done beside the stream, on a thread and a session of its own, so that neither delays a
 // batch. Each round:
@@ -53,4 +53,4 @@ class PgMaintenance : public Maintenance {
   std::thread thread_;
 };
 
-}  // namespace outbox::postgres
+}  // namespace relay::postgres

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-namespace outbox {
+namespace relay {
 namespace {
 
 using Kind = SchemaFile::Kind;
@@ -55,4 +55,4 @@ std::vector<std::string> install_script(Schema schema, std::span<const SchemaFil
   return script;
 }
 
-}  // namespace outbox
+}  // namespace relay

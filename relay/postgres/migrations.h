@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-namespace outbox {
+namespace relay {
 
 // The schemas that this program installs, in the order in which it does. Each stands for itself,
 // with a version and an owner of its own: a consumer's database need not have an outbox.
@@ -58,4 +58,4 @@ std::vector<std::string> create_script(Schema schema, std::span<const SchemaFile
 // What the owner of the schema runs: versions above `installed`, then functions and grants. The login becomes the owner, if `roles`.
 std::vector<std::string> install_script(Schema schema, std::span<const SchemaFile> files, int installed, bool roles);
 
-}  // namespace outbox
+}  // namespace relay

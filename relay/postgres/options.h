@@ -10,7 +10,7 @@
 #include "relay/core/mode.h"
 #include "relay/postgres/pooler.h"
 
-namespace outbox::postgres {
+namespace relay::postgres {
 
 // What the sessions of one relay need to know.
 struct Options {
@@ -34,4 +34,4 @@ struct Options {
   }
 };
 
-}  // namespace outbox::postgres
+}  // namespace relay::postgres

@@ -4,10 +4,10 @@
 #include <algorithm>
 #include <limits>
 
-#include "relay/base/sabotage.h"
+#include "relay/base/mutants.h"
 #include "relay/postgres/copy_rows.h"
 
-namespace outbox::postgres {
+namespace relay::postgres {
 namespace {
 
 // COPY takes its snapshot before it waits for a lock of its own, and rows rewritten meanwhile are
@@ -90,7 +90,7 @@ std::string fresh_from_sql(const Snapshot& base, const Snapshot& upto) {
 
 std::string rows_sql(const PageQuery& q) {
   Difference d = Difference::between(q.bounds.base, q.bounds.upto);
-  if (SABOTAGED(position_is_highest_seq)) d.late.clear();
+  if (MUTANT(position_is_highest_seq)) d.late.clear();
   std::string rows;
   if (!d.late.empty()) rows = "(" + late_rows(q, d) + ")";
   if (!d.fresh.empty()) {
@@ -108,7 +108,7 @@ std::string rows_sql(const PageQuery& q) {
 
 std::string page_sql(const PageQuery& q) {
   std::string sql = rows_sql(q);
-  const std::string order = SABOTAGED(order_by_txid)
+  const std::string order = MUTANT(order_by_txid)
                                 ? "(select x.txid from outbox.message x where x.seq = m.seq)"
                                 : "m.seq";
   if (q.bytes_max) {
@@ -151,4 +151,4 @@ std::string release_sql(std::int64_t batch, std::int64_t message_bytes_max) {
          ") m order by m.seq) to stdout (format binary)";
 }
 
-}  // namespace outbox::postgres
+}  // namespace relay::postgres

@@ -10,7 +10,7 @@
 #include "relay/core/message.h"
 #include "relay/core/snapshot.h"
 
-namespace outbox::postgres {
+namespace relay::postgres {
 
 // Which rows of a difference to read: those behind bounds.after_seq, at most `limit`.
 struct PageQuery {
@@ -51,4 +51,4 @@ std::string released_rows_sql(std::int64_t batch);
 // Reads the messages of a release batch, in order.
 std::string release_sql(std::int64_t batch, std::int64_t message_bytes_max);
 
-}  // namespace outbox::postgres
+}  // namespace relay::postgres

@@ -6,7 +6,7 @@
 #include "relay/base/log.h"
 #include "relay/postgres/statements.h"
 
-namespace outbox::postgres {
+namespace relay::postgres {
 namespace {
 
 constexpr Millis decisions_interval_min{250};
@@ -96,4 +96,4 @@ Result<std::int64_t> ParkedReleases::release_topic(PqxxSession& control, std::in
   return messages;
 }
 
-}  // namespace outbox::postgres
+}  // namespace relay::postgres

@@ -12,7 +12,7 @@
 #include "relay/postgres/options.h"
 #include "relay/postgres/pqxx_session.h"
 
-namespace outbox::postgres {
+namespace relay::postgres {
 
 // Of these topics, those that exist and may be described. Used by the thread of PgMaintenance.
 using TopicsThatExist =
@@ -54,7 +54,7 @@ class ParkedReleases {
   const TopicsThatExist topics_that_exist_;
   Clock::time_point decisions_at_{};
   Clock::time_point topics_at_{};
-  Backoff topics_backoff_{Millis{1'000}, Millis{60'000}};
+  outbox::common::Backoff topics_backoff_{Millis{1'000}, Millis{60'000}};
 };
 
-}  // namespace outbox::postgres
+}  // namespace relay::postgres

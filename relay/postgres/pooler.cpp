@@ -4,9 +4,9 @@
 #include <algorithm>
 
 #include "common/check.h"
-#include "relay/base/sabotage.h"
+#include "relay/base/mutants.h"
 
-namespace outbox::postgres {
+namespace relay::postgres {
 namespace {
 
 struct Setting {
@@ -118,7 +118,7 @@ std::string session_settings() {
 }
 
 std::string transaction_settings() {
-  if (SABOTAGED(no_transaction_settings)) return {};
+  if (MUTANT(no_transaction_settings)) return {};
   return "set transaction isolation level read committed, read write; set local search_path = "
          "pg_catalog; " +
          settings_sql("true") + "; ";
@@ -152,7 +152,7 @@ std::string serving_backend_sql(const std::vector<Backend>& before,
     there += " or exists (select from pg_stat_get_activity(" + b.pid + ") w where " +
              started_us("w") + " = " + b.started_us + ")";
   }
-  if (before.empty() || SABOTAGED(any_backend)) there = "true";
+  if (before.empty() || MUTANT(any_backend)) there = "true";
   // A cast, because a statement without a function of its own can raise an error in no other way.
   return std::string("select a.pid as ") + backend_column + ", " + started_us("a") +
          ", cast(case when " + there + " then '0' else '" + replaced +
@@ -162,4 +162,4 @@ std::string serving_backend_sql(const std::vector<Backend>& before,
 
 bool is_replaced(const std::string& message) { return message.find(replaced) != std::string::npos; }
 
-}  // namespace outbox::postgres
+}  // namespace relay::postgres

@@ -14,7 +14,7 @@
 #include <string>
 #include <vector>
 
-namespace outbox::postgres {
+namespace relay::postgres {
 
 enum class Pooler { none, transaction };
 
@@ -56,4 +56,4 @@ extern const char* const backend_column;
 std::string serving_backend_sql(const std::vector<Backend>& before, const std::string& backend_tag);
 bool is_replaced(const std::string& message);
 
-}  // namespace outbox::postgres
+}  // namespace relay::postgres

@@ -5,7 +5,7 @@
 
 #include "relay/postgres/connection.h"
 
-namespace outbox::postgres {
+namespace relay::postgres {
 namespace {
 
 // The first warning that a connection got.
@@ -128,4 +128,4 @@ Error PqxxSession::translate(const char* doing, const std::exception& e) {
   return error;
 }
 
-}  // namespace outbox::postgres
+}  // namespace relay::postgres

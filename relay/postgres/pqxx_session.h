@@ -18,7 +18,7 @@
 #define OUTBOX_PQXX_SINCE_7_9 \
   (PQXX_VERSION_MAJOR > 7 || (PQXX_VERSION_MAJOR == 7 && PQXX_VERSION_MINOR >= 9))
 
-namespace outbox::postgres {
+namespace relay::postgres {
 
 // The control session: one libpqxx connection, for all statements beside the hot path. Carries the
 // same settings as StreamSession, whatever ALTER ROLE or ALTER DATABASE say. Calls block; a
@@ -77,4 +77,4 @@ class PqxxSession {
   std::unique_ptr<Watchdog> watchdog_;  // null: no limit
 };
 
-}  // namespace outbox::postgres
+}  // namespace relay::postgres

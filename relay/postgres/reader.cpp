@@ -7,10 +7,10 @@
 #include <limits>
 
 #include "common/check.h"
-#include "relay/base/sabotage.h"
+#include "relay/base/mutants.h"
 #include "relay/postgres/copy_rows.h"
 
-namespace outbox::postgres {
+namespace relay::postgres {
 namespace {
 
 constexpr std::int64_t metered_above_bytes =
@@ -152,7 +152,7 @@ Result<void> PgReader::on_poll() {
   auto upto = Snapshot::parse(PQgetvalue(answer_.get(), 0, 0));
   if (!upto)
     return Error{Fault::refused, "PostgreSQL printed a snapshot that this relay cannot read"};
-  if (SABOTAGED(synthesised_snapshot)) upto = late_alone(cursor_.base, *upto);
+  if (MUTANT(synthesised_snapshot)) upto = late_alone(cursor_.base, *upto);
   const Difference difference = Difference::between(cursor_.base, *upto);
   if (difference.empty()) {
     nothing_found(*upto);
@@ -199,7 +199,7 @@ Result<bool> PgReader::read_rows() {
     if (!row) return row.error();
     if (!*row) continue;
     const Message& m = **row;
-    CHECK(page.messages.empty() || m.seq > page.messages.back().seq || SABOTAGED(order_by_txid));
+    CHECK(page.messages.empty() || m.seq > page.messages.back().seq || MUTANT(order_by_txid));
     page.bytes +=
         size + (m.oversize ? m.payload_bytes
                            : 0);  // what stays on the server is parked there in one statement
@@ -310,4 +310,4 @@ Result<Page> PgReader::reread(const Batch& batch) {
   return page;
 }
 
-}  // namespace outbox::postgres
+}  // namespace relay::postgres

@@ -8,7 +8,7 @@
 #include "relay/postgres/options.h"
 #include "relay/postgres/page_query.h"
 
-namespace outbox::postgres {
+namespace relay::postgres {
 
 // Reads outbox.message by differences of snapshots, on the hot session. A page takes these steps,
 // each of which sends one query and goes on when its answer has come:
@@ -66,4 +66,4 @@ class PgReader : public Reader {
   std::int64_t bytes_per_message_ = 0;  // average seen; 0: not known yet
 };
 
-}  // namespace outbox::postgres
+}  // namespace relay::postgres

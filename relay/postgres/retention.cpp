@@ -3,10 +3,10 @@
 
 #include <algorithm>
 
-#include "relay/base/sabotage.h"
+#include "relay/base/mutants.h"
 #include "relay/postgres/statements.h"
 
-namespace outbox::postgres {
+namespace relay::postgres {
 namespace {
 
 constexpr std::int64_t page_rows = 2'000;
@@ -18,7 +18,7 @@ Result<Pruned> prune_page(PqxxSession& control, const Options& options,
                           std::chrono::milliseconds keep, std::int64_t epoch, std::int64_t rows) {
   const std::string keep_ms = std::to_string(keep.count()) + " ms";
   std::string messages = sql::prune_messages;
-  if (SABOTAGED(retention_deletes_undelivered)) {
+  if (MUTANT(retention_deletes_undelivered)) {
     const std::string order = "order by m.txid, m.seq limit";
     messages.insert(messages.find(order), "or m.seq = (select max(k.seq) from outbox.message k) ");
   }
@@ -61,4 +61,4 @@ Result<Millis> Retention::run(PqxxSession& control, std::int64_t epoch) {
       std::max(prune_at_ - Clock::now(), Clock::duration::zero()));
 }
 
-}  // namespace outbox::postgres
+}  // namespace relay::postgres

@@ -9,7 +9,7 @@
 #include "relay/postgres/options.h"
 #include "relay/postgres/pqxx_session.h"
 
-namespace outbox::postgres {
+namespace relay::postgres {
 
 struct RetentionOptions {
   std::chrono::milliseconds keep{86'400'000};
@@ -47,4 +47,4 @@ class Retention {
   Clock::time_point prune_at_{};
 };
 
-}  // namespace outbox::postgres
+}  // namespace relay::postgres

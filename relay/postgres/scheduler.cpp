@@ -3,7 +3,7 @@
 
 #include "relay/postgres/statements.h"
 
-namespace outbox::postgres {
+namespace relay::postgres {
 
 Result<std::int64_t> move_due(PqxxSession& control, const Options& options, std::int64_t epoch,
                               std::int64_t rows) {
@@ -19,4 +19,4 @@ Result<std::int64_t> move_due(PqxxSession& control, const Options& options, std:
   return static_cast<std::int64_t>(moved->affected_rows());
 }
 
-}  // namespace outbox::postgres
+}  // namespace relay::postgres

@@ -3,7 +3,7 @@
 
 #include "relay/postgres/statements.h"
 
-namespace outbox::postgres {
+namespace relay::postgres {
 namespace {
 
 Error refused(std::string what, std::string hint) {
@@ -201,4 +201,4 @@ Result<Identity> check_database(PqxxSession& control, const Options& options) {
   return check_lineage(control, options);
 }
 
-}  // namespace outbox::postgres
+}  // namespace relay::postgres

@@ -7,7 +7,7 @@
 #include "relay/postgres/pqxx_session.h"
 #include "relay/postgres/stream_session.h"
 
-namespace outbox::postgres {
+namespace relay::postgres {
 
 // Looks at everything in the database that could break a guarantee, and says which database it is.
 // At each connect.
@@ -29,4 +29,4 @@ Result<Identity> identify(PqxxSession& control, const Options& options);
 // The installed version of `schema`: nullopt when there is none.
 Result<std::optional<int>> installed_schema(PqxxSession& control, Schema schema);
 
-}  // namespace outbox::postgres
+}  // namespace relay::postgres

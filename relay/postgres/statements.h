@@ -3,7 +3,7 @@
 // parameters are.
 #pragma once
 
-namespace outbox::postgres::sql {
+namespace relay::postgres::sql {
 
 extern const char* const any_releasable;
 extern const char* const batch_columns;
@@ -29,4 +29,4 @@ extern const char* const resign_lease;
 extern const char* const take_lease;
 extern const char* const unneeded_batch;
 
-}  // namespace outbox::postgres::sql
+}  // namespace relay::postgres::sql

@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <utility>
 
-namespace outbox::postgres {
+namespace relay::postgres {
 namespace {
 
 constexpr std::size_t backends_max = 4;  // the pooler does not close so many at once
@@ -138,4 +138,4 @@ Result<PgResult> StreamSession::finish(const char* doing, Deadline deadline) {
   }
 }
 
-}  // namespace outbox::postgres
+}  // namespace relay::postgres

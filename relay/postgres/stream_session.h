@@ -11,7 +11,7 @@
 #include "relay/postgres/connection.h"
 #include "relay/postgres/pooler.h"
 
-namespace outbox::postgres {
+namespace relay::postgres {
 
 // The hot session: one libpq connection, without blocking, on which pages are read and batches are
 // opened.
@@ -74,4 +74,4 @@ class StreamSession {
   std::vector<std::string> prepared_;
 };
 
-}  // namespace outbox::postgres
+}  // namespace relay::postgres

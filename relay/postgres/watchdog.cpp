@@ -3,7 +3,7 @@
 
 #include <sys/socket.h>
 
-namespace outbox::postgres {
+namespace relay::postgres {
 
 Watchdog::Watchdog(int socket, Millis limit)
     : socket_(socket), limit_(limit), thread_([this] { watch(); }) {}
@@ -36,4 +36,4 @@ void Watchdog::watch() {
   }
 }
 
-}  // namespace outbox::postgres
+}  // namespace relay::postgres

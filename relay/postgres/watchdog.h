@@ -7,7 +7,7 @@
 
 #include "relay/base/clock.h"
 
-namespace outbox::postgres {
+namespace relay::postgres {
 
 // Bounds calls that know no deadline: when one lasts longer than `limit`, its socket is shut down,
 // and the call fails as if the server had closed the connection. A server that is paused or hangs
@@ -51,4 +51,4 @@ class Watchdog {
   std::thread thread_;
 };
 
-}  // namespace outbox::postgres
+}  // namespace relay::postgres

@@ -20,8 +20,8 @@
 
 namespace {
 
-using namespace outbox;
-using namespace outbox::test;
+using namespace relay;
+using namespace relay::test;
 
 struct Options {
   int messages = 1'000'000;

@@ -15,8 +15,8 @@
 
 namespace {
 
-using namespace outbox;
-using namespace outbox::test;
+using namespace relay;
+using namespace relay::test;
 
 struct Options {
   std::int64_t messages = 1'000'000;

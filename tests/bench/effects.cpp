@@ -15,8 +15,8 @@
 
 namespace {
 
-using namespace outbox;
-using namespace outbox::test;
+using namespace relay;
+using namespace relay::test;
 using Clock = std::chrono::steady_clock;
 
 class Instant : public Provider {

@@ -13,8 +13,8 @@
 
 namespace {
 
-using namespace outbox;
-using namespace outbox::test;
+using namespace relay;
+using namespace relay::test;
 
 constexpr int rows = 10;
 

@@ -12,8 +12,8 @@
 
 namespace {
 
-using namespace outbox;
-using namespace outbox::test;
+using namespace relay;
+using namespace relay::test;
 
 struct Options {
   std::int64_t rows = 10'000'000;

@@ -22,8 +22,8 @@
 
 namespace {
 
-using namespace outbox;
-using namespace outbox::test;
+using namespace relay;
+using namespace relay::test;
 using std::chrono::nanoseconds;
 
 struct Options {

@@ -13,8 +13,8 @@
 
 namespace {
 
-using namespace outbox;
-using namespace outbox::test;
+using namespace relay;
+using namespace relay::test;
 
 struct Options {
   int kept = 3'000'000;

@@ -13,7 +13,7 @@
 
 #include "tests/support/world.h"
 
-namespace outbox::test {
+namespace relay::test {
 namespace {
 
 struct Options {
@@ -91,17 +91,17 @@ void bench(const Options& o) {
 }
 
 }  // namespace
-}  // namespace outbox::test
+}  // namespace relay::test
 
 int main(int argc, char** argv) {
-  outbox::test::Options o;
+  relay::test::Options o;
   CLI::App app("Measures the release of parked messages beside live traffic.", "release");
   app.add_option("--messages", o.messages)->capture_default_str();
   app.add_option("--keys", o.keys, "Different keys of the parked messages")->capture_default_str();
   app.add_option("--rate", o.rate, "Live messages a second")->capture_default_str();
   CLI11_PARSE(app, argc, argv);
   try {
-    outbox::test::bench(o);
+    relay::test::bench(o);
   } catch (const std::exception& e) {
     std::cerr << "release: " << e.what() << '\n';
     return 1;

@@ -16,8 +16,8 @@
 
 namespace {
 
-using namespace outbox;
-using namespace outbox::test;
+using namespace relay;
+using namespace relay::test;
 
 void keep_writing(const std::string& dsn, const std::string& topic, const std::atomic<bool>& stop) {
   pqxx::connection connection(dsn);

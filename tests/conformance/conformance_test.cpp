@@ -8,7 +8,7 @@
 #include "tests/conformance/stage.h"
 #include "tests/support/process.h"
 
-namespace outbox::conformance {
+namespace relay::conformance {
 namespace {
 
 using Numbers = std::vector<int>;
@@ -496,4 +496,4 @@ INSTANTIATE_TEST_SUITE_P(On, ConformanceTest,
                          [](const auto& tested) { return tested.param.first; });
 
 }  // namespace
-}  // namespace outbox::conformance
+}  // namespace relay::conformance

@@ -6,7 +6,7 @@
 #include "tests/sim/database_ports.h"
 #include "tests/sim/sim_producer.h"
 
-namespace outbox::conformance {
+namespace relay::conformance {
 namespace {
 
 constexpr int keys = 4;
@@ -98,4 +98,4 @@ class ModelStage : public Stage {
 
 std::unique_ptr<Stage> model_stage() { return std::make_unique<ModelStage>(); }
 
-}  // namespace outbox::conformance
+}  // namespace relay::conformance

@@ -13,7 +13,7 @@
 #include "tests/support/kafka_log.h"
 #include "tests/support/world.h"
 
-namespace outbox::conformance {
+namespace relay::conformance {
 namespace {
 
 constexpr std::int64_t message_bytes_max = 1'000;
@@ -142,4 +142,4 @@ class RealStage : public Stage {
 
 std::unique_ptr<Stage> real_stage() { return std::make_unique<RealStage>(); }
 
-}  // namespace outbox::conformance
+}  // namespace relay::conformance

@@ -10,7 +10,7 @@
 #include "relay/core/ports.h"
 #include "tests/sim/database.h"
 
-namespace outbox::conformance {
+namespace relay::conformance {
 
 using sim::Trait;
 
@@ -58,4 +58,4 @@ std::unique_ptr<Stage> model_stage();
 // Throws if the servers do not start.
 std::unique_ptr<Stage> real_stage();
 
-}  // namespace outbox::conformance
+}  // namespace relay::conformance

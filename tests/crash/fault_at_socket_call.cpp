@@ -29,7 +29,7 @@
 
 namespace {
 
-using outbox::test::SocketFault;
+using relay::test::SocketFault;
 using What = SocketFault::What;
 
 std::array<std::atomic<bool>, 4096> is_socket{};

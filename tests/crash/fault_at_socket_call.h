@@ -6,7 +6,7 @@
 #include <atomic>
 #include <cstdint>
 
-namespace outbox::test {
+namespace relay::test {
 
 struct SocketFault {
   // after: the call is made, so that its bytes are on their way, and then the process is killed or the call said to have failed.
@@ -24,4 +24,4 @@ struct SocketFault {
 };
 static_assert(std::atomic<std::int64_t>::is_always_lock_free && std::atomic<SocketFault::What>::is_always_lock_free);
 
-}  // namespace outbox::test
+}  // namespace relay::test

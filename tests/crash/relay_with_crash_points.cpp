@@ -31,7 +31,7 @@ struct Point {
 int main(int argc, char** argv) {
   Point crash("OUTBOX_CRASH_AT");
   Point stop("OUTBOX_STOP_AT");
-  return outbox::main_command(argc, argv, [&](outbox::Phase now) {
+  return relay::main_command(argc, argv, [&](outbox::Phase now) {
     if (crash.reached(now)) raise(SIGKILL);
     if (stop.reached(now)) raise(SIGSTOP);
   });

@@ -10,7 +10,7 @@
 #include "tests/faults/debezium.h"
 #include "tests/support/kafka_log.h"
 
-namespace outbox::faults {
+namespace relay::faults {
 namespace {
 
 constexpr Millis starts_within{120'000};
@@ -197,4 +197,4 @@ void run_baseline(const std::string& system, const CampaignOptions& options) {
   Comparison(options).run();
 }
 
-}  // namespace outbox::faults
+}  // namespace relay::faults

@@ -9,7 +9,7 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 
-namespace outbox::faults {
+namespace relay::faults {
 namespace {
 
 using Json = nlohmann::ordered_json;
@@ -309,4 +309,4 @@ void append_line(const std::filesystem::path& folder, const std::string& file, c
 
 Tally run_campaign(const Scenario& scenario, const CampaignOptions& options) { return Campaign(scenario, options).run(); }
 
-}  // namespace outbox::faults
+}  // namespace relay::faults

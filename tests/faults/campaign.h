@@ -9,7 +9,7 @@
 
 #include "tests/faults/scenarios.h"
 
-namespace outbox::faults {
+namespace relay::faults {
 
 struct CampaignOptions {
   std::uint64_t seed = 1;
@@ -39,4 +39,4 @@ void append_line(const std::filesystem::path& folder, const std::string& file, c
 // Runs rounds of one scenario and prints a line for each.
 Tally run_campaign(const Scenario& scenario, const CampaignOptions& options);
 
-}  // namespace outbox::faults
+}  // namespace relay::faults

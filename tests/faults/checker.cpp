@@ -7,7 +7,7 @@
 #include "client/effects/digest.h"
 #include "common/hex.h"
 
-namespace outbox::faults {
+namespace relay::faults {
 namespace {
 
 using Json = nlohmann::json;
@@ -293,4 +293,4 @@ void Checker::check_whole_log(Counts& counts) {
   example("lost: the whole log has " + std::to_string(log.records.size()) + " records, " + std::to_string(records_) + " were read before");
 }
 
-}  // namespace outbox::faults
+}  // namespace relay::faults

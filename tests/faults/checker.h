@@ -13,7 +13,7 @@
 #include "tests/faults/workload.h"
 #include "tests/support/kafka_log.h"
 
-namespace outbox::faults {
+namespace relay::faults {
 
 // Of one round. All are zero in a good one but for the first four, and `repeated` at-least-once.
 struct Counts {
@@ -120,4 +120,4 @@ class Checker {
   std::map<std::string, std::string> examples_;
 };
 
-}  // namespace outbox::faults
+}  // namespace relay::faults

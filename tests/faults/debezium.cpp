@@ -7,7 +7,7 @@
 #include <fstream>
 #include <stdexcept>
 
-namespace outbox::faults {
+namespace relay::faults {
 namespace {
 
 // The router's own layout, with the payload as it is: as text, the longest would be more than a producer sends.
@@ -87,4 +87,4 @@ bool Debezium::has_noted_offsets() const {
   return std::filesystem::file_size(folder_ / "offsets", none) > 0 && !none;
 }
 
-}  // namespace outbox::faults
+}  // namespace relay::faults

@@ -10,7 +10,7 @@
 
 #include "tests/support/world.h"
 
-namespace outbox::faults {
+namespace relay::faults {
 
 class Debezium {
  public:
@@ -34,4 +34,4 @@ class Debezium {
   std::optional<test::Process> process_;
 };
 
-}  // namespace outbox::faults
+}  // namespace relay::faults

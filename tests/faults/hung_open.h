@@ -6,7 +6,7 @@
 
 #include "tests/support/world.h"
 
-namespace outbox::faults {
+namespace relay::faults {
 
 // Each INSERT of a batch waits before its COMMIT for as long as this lives, as on a disk that hangs.
 class HungOpen {
@@ -38,4 +38,4 @@ class HungOpen {
   pqxx::nontransaction lock_;
 };
 
-}  // namespace outbox::faults
+}  // namespace relay::faults

@@ -7,7 +7,7 @@
 #include "tests/faults/baseline.h"
 #include "tests/faults/campaign.h"
 
-namespace outbox::faults {
+namespace relay::faults {
 
 const std::vector<Scenario>& all_scenarios() {
   static const std::vector<Scenario> all = [] {
@@ -103,6 +103,6 @@ int run(int argc, char** argv) {
 }
 
 }  // namespace
-}  // namespace outbox::faults
+}  // namespace relay::faults
 
-int main(int argc, char** argv) { return outbox::faults::run(argc, argv); }
+int main(int argc, char** argv) { return relay::faults::run(argc, argv); }

@@ -10,7 +10,7 @@
 #include <stdexcept>
 #include <string_view>
 
-namespace outbox::faults {
+namespace relay::faults {
 namespace {
 
 constexpr Millis starts_within{30'000};
@@ -25,7 +25,7 @@ test::Process::Environment environment_of(const SessionOptions& o, Servers& serv
   test::Process::Environment all = o.relay;
   all.emplace("OUTBOX_RELAY_RELAY_MODE", to_string(o.mode));
   if (o.through_kafka_proxy) all.emplace("OUTBOX_RELAY_KAFKA_BROKERS", servers.kafka_proxy.address());
-  if (!o.mutant.empty()) all.emplace("OUTBOX_SABOTAGE", o.mutant);
+  if (!o.mutant.empty()) all.emplace("OUTBOX_MUTANT", o.mutant);
   if (o.to_postgres == Way::proxy) all.emplace("OUTBOX_RELAY_POSTGRES_DSN", servers.postgres_proxy->dsn(direct));
   if (o.to_postgres == Way::either_server) {
     const auto port = [](const test::ScratchPostgres& s) { return std::to_string(s.port()); };
@@ -231,4 +231,4 @@ Millis let_run(Random& random, std::int64_t from_ms, std::int64_t to_ms) {
   return moment;
 }
 
-}  // namespace outbox::faults
+}  // namespace relay::faults

@@ -16,7 +16,7 @@
 #include "tests/support/small_disk.h"
 #include "tests/support/world.h"
 
-namespace outbox::faults {
+namespace relay::faults {
 
 // What a scenario needs besides one server of each kind.
 struct ServerOptions {
@@ -86,7 +86,7 @@ class ScenarioSession {
   ScenarioSession(Servers& servers, std::uint64_t seed, const SessionOptions& options);
 
   // The program under test: the relay, or the mutants.
-  std::string program() const { return options.mutant.empty() ? "outbox-relay" : "outbox-relay-sabotaged"; }
+  std::string program() const { return options.mutant.empty() ? "outbox-relay" : "outbox-relay-mutants"; }
   // The same, but it obeys OUTBOX_CRASH_AT and OUTBOX_STOP_AT.
   std::string program_with_crash_points() const { return options.mutant.empty() ? "relay-with-crash-points" : program(); }
   Relay& start_relay(const test::Process::Environment& more = {}) { return start_relay(more, program()); }
@@ -155,4 +155,4 @@ struct Round {
   }
 };
 
-}  // namespace outbox::faults
+}  // namespace relay::faults

@@ -11,7 +11,7 @@
 
 #include "tests/faults/round.h"
 
-namespace outbox::faults {
+namespace relay::faults {
 
 // A round without a relay, as its scenario notes it.
 struct AloneRound {
@@ -67,4 +67,4 @@ std::vector<Scenario> sweep_scenarios();
 std::vector<Scenario> together_scenarios();
 std::vector<Scenario> effect_scenarios();
 
-}  // namespace outbox::faults
+}  // namespace relay::faults

@@ -6,7 +6,7 @@
 #include "tests/support/effect_sweep.h"
 #include "tests/support/effect_trials.h"
 
-namespace outbox::faults {
+namespace relay::faults {
 namespace {
 
 Counts counts_of(const test::Findings& f) {
@@ -96,4 +96,4 @@ std::vector<Scenario> effect_scenarios() {
   };
 }
 
-}  // namespace outbox::faults
+}  // namespace relay::faults

@@ -8,7 +8,7 @@
 #include "tests/support/database_copy.h"
 #include "tests/support/load.h"
 
-namespace outbox::faults {
+namespace relay::faults {
 namespace {
 
 using test::ScratchPostgres;
@@ -287,4 +287,4 @@ std::vector<Scenario> failover_scenarios() {
   };
 }
 
-}  // namespace outbox::faults
+}  // namespace relay::faults

@@ -2,7 +2,7 @@
 // Changes of the tables, transactions and rights that the relay depends on.
 #include "tests/faults/scenarios.h"
 
-namespace outbox::faults {
+namespace relay::faults {
 namespace {
 
 constexpr Millis flows_within{20'000};
@@ -178,4 +178,4 @@ std::vector<Scenario> ground_scenarios() {
   };
 }
 
-}  // namespace outbox::faults
+}  // namespace relay::faults

@@ -8,7 +8,7 @@
 #include "relay/kafka/handle.h"
 #include "tests/faults/scenarios.h"
 
-namespace outbox::faults {
+namespace relay::faults {
 namespace {
 
 constexpr Millis in_sync_within{120'000};
@@ -255,4 +255,4 @@ std::vector<Scenario> kafka_scenarios() {
   };
 }
 
-}  // namespace outbox::faults
+}  // namespace relay::faults

@@ -4,7 +4,7 @@
 
 #include "tests/faults/scenarios.h"
 
-namespace outbox::faults {
+namespace relay::faults {
 namespace {
 
 using test::KafkaApi;
@@ -105,4 +105,4 @@ std::vector<Scenario> kafka_request_scenarios() {
   };
 }
 
-}  // namespace outbox::faults
+}  // namespace relay::faults

@@ -5,7 +5,7 @@
 #include "tests/faults/scenarios.h"
 #include "tests/support/kafka_admin.h"
 
-namespace outbox::faults {
+namespace relay::faults {
 namespace {
 
 constexpr Millis sent_within{60'000};
@@ -221,4 +221,4 @@ std::vector<Scenario> kafka_topic_scenarios() {
   };
 }
 
-}  // namespace outbox::faults
+}  // namespace relay::faults

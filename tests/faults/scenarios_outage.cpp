@@ -15,7 +15,7 @@
 #include "tests/support/judge.h"
 #include "tests/support/usage.h"
 
-namespace outbox::faults {
+namespace relay::faults {
 namespace {
 
 constexpr std::int64_t outage_seconds = 600;
@@ -188,4 +188,4 @@ std::vector<Scenario> outage_scenarios() {
   };
 }
 
-}  // namespace outbox::faults
+}  // namespace relay::faults

@@ -5,7 +5,7 @@
 #include "tests/faults/hung_open.h"
 #include "tests/faults/scenarios.h"
 
-namespace outbox::faults {
+namespace relay::faults {
 namespace {
 
 using test::PostgresProxy;
@@ -373,4 +373,4 @@ std::vector<Scenario> postgres_scenarios() {
   };
 }
 
-}  // namespace outbox::faults
+}  // namespace relay::faults

@@ -11,7 +11,7 @@
 #include "tests/faults/scenarios.h"
 #include "tests/support/usage.h"
 
-namespace outbox::faults {
+namespace relay::faults {
 namespace {
 
 constexpr Millis drains_within{30'000};  // a bound for the harness: how long it took is measured
@@ -237,4 +237,4 @@ std::vector<Scenario> relay_scenarios() {
   return scenarios;
 }
 
-}  // namespace outbox::faults
+}  // namespace relay::faults

@@ -24,7 +24,7 @@
 #include "tests/faults/scenarios.h"
 #include "tests/support/judge.h"
 
-namespace outbox::faults {
+namespace relay::faults {
 namespace {
 
 using test::SocketFault;
@@ -224,4 +224,4 @@ std::vector<Scenario> sweep_scenarios() {
   };
 }
 
-}  // namespace outbox::faults
+}  // namespace relay::faults

@@ -7,7 +7,7 @@
 #include "tests/faults/scenarios.h"
 #include "tests/support/usage.h"
 
-namespace outbox::faults {
+namespace relay::faults {
 namespace {
 
 constexpr double is_calm = 0.25;
@@ -200,4 +200,4 @@ std::vector<Scenario> together_scenarios() {
   return scenarios;
 }
 
-}  // namespace outbox::faults
+}  // namespace relay::faults

@@ -8,7 +8,7 @@
 #include "common/hex.h"
 #include "relay/base/uuid.h"
 
-namespace outbox::faults {
+namespace relay::faults {
 namespace {
 
 constexpr int keys = 200;
@@ -307,4 +307,4 @@ std::vector<CommitAnswer> Applications::take_answers() {
   return std::exchange(answers_, {});
 }
 
-}  // namespace outbox::faults
+}  // namespace relay::faults

@@ -16,7 +16,7 @@
 
 #include "tests/support/world.h"
 
-namespace outbox::faults {
+namespace relay::faults {
 
 using Random = std::mt19937_64;
 
@@ -91,4 +91,4 @@ class Applications {
   std::vector<std::thread> threads_;
 };
 
-}  // namespace outbox::faults
+}  // namespace relay::faults

@@ -12,7 +12,7 @@
 #include "tests/support/process.h"
 #include "tests/support/scratch_servers.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 using test::KafkaApi;
@@ -116,4 +116,4 @@ TEST(AbandonedProducer, SurvivesItsEndWhilePartitionsAreRegistered) {
 }
 
 }  // namespace
-}  // namespace outbox
+}  // namespace relay

@@ -10,7 +10,7 @@
 #include "tests/support/judge.h"
 #include "tests/support/kafka_admin.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 using test::ScratchPostgres;
@@ -343,4 +343,4 @@ TEST_F(AdoptTest, IsRefusedWhileARelayIsActiveAndUnnecessaryWhereAllIsWell) {
 }
 
 }  // namespace
-}  // namespace outbox
+}  // namespace relay

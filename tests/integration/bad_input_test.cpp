@@ -9,7 +9,7 @@
 #include "relay/kafka/handle.h"
 #include "tests/support/judge.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 using test::World;
@@ -237,4 +237,4 @@ TEST_F(BadInputTest, RowsThatSomebodyDeletedFromABatchInDoubt) {
 }
 
 }  // namespace
-}  // namespace outbox
+}  // namespace relay

@@ -8,7 +8,7 @@
 #include "tests/support/judge.h"
 #include "tests/support/kafka_admin.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 using nlohmann::json;
@@ -234,4 +234,4 @@ TEST(CheckServers, ABrokerWithCarelessSettingsAndRightsThatAreMissing) {
 }
 
 }  // namespace
-}  // namespace outbox
+}  // namespace relay

@@ -10,7 +10,7 @@
 
 #include "tests/support/judge.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 using nlohmann::json;
@@ -290,4 +290,4 @@ TEST(Help, FitsAndAgreesWithTheReferencePage) {
 }
 
 }  // namespace
-}  // namespace outbox
+}  // namespace relay

@@ -6,7 +6,7 @@
 #include "relay/core/loop.h"
 #include "tests/support/judge.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 using test::World;
@@ -110,4 +110,4 @@ INSTANTIATE_TEST_SUITE_P(AtEveryPhase, CrashTest,
                          });
 
 }  // namespace
-}  // namespace outbox
+}  // namespace relay

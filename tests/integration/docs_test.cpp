@@ -16,7 +16,7 @@
 #include "relay/config/config.h"
 #include "tests/support/judge.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 struct Block {
@@ -249,4 +249,4 @@ TEST(DocsTest, EveryLinkLeadsSomewhere) {
 }
 
 }  // namespace
-}  // namespace outbox
+}  // namespace relay

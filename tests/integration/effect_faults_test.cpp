@@ -9,7 +9,7 @@
 #include "tests/support/effect_trials.h"
 #include "tests/support/from_environment.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 using test::EffectTrials;
@@ -31,4 +31,4 @@ INSTANTIATE_TEST_SUITE_P(Kinds, EffectFaults, testing::ValuesIn(EffectTrials::ki
 });
 
 }  // namespace
-}  // namespace outbox
+}  // namespace relay

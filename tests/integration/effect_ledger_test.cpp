@@ -11,7 +11,7 @@
 #include "tests/support/effect_world.h"
 #include "tests/support/process.h"
 
-namespace outbox::test {
+namespace relay::test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -465,4 +465,4 @@ TEST_F(EffectLedger, EachRoleCanDoItsPartAndNoMore) {
 }
 
 }  // namespace
-}  // namespace outbox::test
+}  // namespace relay::test

@@ -10,7 +10,7 @@
 #include "tests/support/effect_model.h"
 #include "tests/support/from_environment.h"
 
-namespace outbox::test {
+namespace relay::test {
 namespace {
 
 // Nothing here is about what a crash of the server leaves.
@@ -36,15 +36,15 @@ struct Defect {
   const char* wrong;
 };
 
-class SabotagedLedger : public ::testing::TestWithParam<Defect> {};
+class MutantdLedger : public ::testing::TestWithParam<Defect> {};
 
-TEST_P(SabotagedLedger, IsNoticedByTheModel) {
+TEST_P(MutantdLedger, IsNoticedByTheModel) {
   const Defect& defect = GetParam();
   EffectWorld world(postgres());
   if (std::string(defect.function).starts_with("keep_") && *defect.right == '\0') {
     world.sql(std::string("alter table ") + defect.wrong + " disable trigger " + defect.function);
   } else {
-    world.sabotage(defect.function, defect.right, defect.wrong);
+    world.mutant(defect.function, defect.right, defect.wrong);
   }
   std::optional<std::string> objection;
   for (std::uint64_t seed = 1; seed <= 5 && !objection; ++seed) {
@@ -55,7 +55,7 @@ TEST_P(SabotagedLedger, IsNoticedByTheModel) {
 }
 
 INSTANTIATE_TEST_SUITE_P(
-    All, SabotagedLedger,
+    All, MutantdLedger,
     ::testing::Values(
         Defect{"RulesAreOff", "keep_rules", "", "effect.effect"},
         Defect{"EvidenceCanBeChanged", "keep_evidence", "", "effect.attempt"},
@@ -74,4 +74,4 @@ INSTANTIATE_TEST_SUITE_P(
     [](const auto& defect) { return defect.param.name; });
 
 }  // namespace
-}  // namespace outbox::test
+}  // namespace relay::test

@@ -7,7 +7,7 @@
 
 #include "tests/support/effect_world.h"
 
-namespace outbox::test {
+namespace relay::test {
 namespace {
 
 class EffectRules : public ::testing::Test {
@@ -232,4 +232,4 @@ TEST_F(EffectRules, OnlyWhatIsSettledIsDeleted) {
 }
 
 }  // namespace
-}  // namespace outbox::test
+}  // namespace relay::test

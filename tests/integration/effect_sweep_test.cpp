@@ -6,7 +6,7 @@
 
 #include <iostream>
 
-namespace outbox {
+namespace relay {
 namespace {
 
 class EffectSweepTest : public ::testing::TestWithParam<test::SweptProvider> {};
@@ -21,4 +21,4 @@ INSTANTIATE_TEST_SUITE_P(Providers, EffectSweepTest, testing::ValuesIn(test::swe
                          [](const auto& chosen) { return chosen.param.name; });
 
 }  // namespace
-}  // namespace outbox
+}  // namespace relay

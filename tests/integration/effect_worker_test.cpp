@@ -18,7 +18,7 @@
 #include "tests/support/process.h"
 #include "tests/support/from_environment.h"
 
-namespace outbox::test {
+namespace relay::test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -380,4 +380,4 @@ TEST_F(EffectWorkerTest, OptionsThatCannotWorkAreRefused) {
 }
 
 }  // namespace
-}  // namespace outbox::test
+}  // namespace relay::test

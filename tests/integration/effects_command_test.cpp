@@ -6,7 +6,7 @@
 
 #include "tests/support/world.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 using nlohmann::json;
@@ -172,4 +172,4 @@ TEST_F(EffectsCommand, LooksAtTheConsumersDatabase) {
 }
 
 }  // namespace
-}  // namespace outbox
+}  // namespace relay

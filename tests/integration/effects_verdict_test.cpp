@@ -8,7 +8,7 @@
 #include "tests/support/effect_world.h"
 #include "tests/support/effects_verdict.h"
 
-namespace outbox::test {
+namespace relay::test {
 namespace {
 
 class EffectsVerdictTest : public ::testing::Test {
@@ -78,4 +78,4 @@ TEST_F(EffectsVerdictTest, SeesADoubtThatIsLeft) {
 }
 
 }  // namespace
-}  // namespace outbox::test
+}  // namespace relay::test

@@ -13,7 +13,7 @@ namespace {
 
 using outbox::Message;
 using outbox::MessageId;
-using outbox::test::World;
+using relay::test::World;
 
 std::string all_bytes() {
   std::string bytes;
@@ -32,9 +32,9 @@ class EnqueueApiTest : public ::testing::Test {
     tx.commit();
     return ids;
   }
-  std::vector<outbox::test::KafkaRecord> delivered() {
+  std::vector<relay::test::KafkaRecord> delivered() {
     world.deliver();
-    return outbox::test::read_log(world.kafka().brokers(), {topic}, outbox::test::Isolation::read_committed).records;
+    return relay::test::read_log(world.kafka().brokers(), {topic}, relay::test::Isolation::read_committed).records;
   }
 
   World world;
@@ -116,7 +116,7 @@ TEST_F(EnqueueApiTest, ScheduledMessagesAreWrittenWithTheirTimeAndTheOthersAtOnc
   EXPECT_EQ(micros(ids[2]), std::to_string(tomorrow.time_since_epoch().count()));
   EXPECT_EQ(world.value("select count(*) from outbox.message where id = '" + ids[1].text() + "'"), "1");
   auto relay = world.relay();
-  outbox::test::eventually("the due one is moved", [&] {
+  relay::test::eventually("the due one is moved", [&] {
     return world.value("select count(*) from outbox.message where id = '" + ids[3].text() + "'") == "1";
   });
   relay.signal(SIGTERM);

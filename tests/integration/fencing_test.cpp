@@ -8,7 +8,7 @@
 #include "relay/core/loop.h"
 #include "tests/support/judge.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 using test::Judgement;
@@ -139,4 +139,4 @@ TEST(HandOver, SigtermUnderLoadFinishesTheBatchAndLeavesNoneOpen) {
 }
 
 }  // namespace
-}  // namespace outbox
+}  // namespace relay

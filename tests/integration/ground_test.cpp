@@ -8,7 +8,7 @@
 
 #include "tests/support/judge.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 using test::Process;
@@ -166,4 +166,4 @@ INSTANTIATE_TEST_SUITE_P(Sequence, Truncated, ::testing::Values("truncate outbox
                          [](const auto& statement) { return std::string(statement.param).size() > 24 ? "restarted" : "kept"; });
 
 }  // namespace
-}  // namespace outbox
+}  // namespace relay

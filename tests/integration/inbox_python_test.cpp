@@ -8,7 +8,7 @@
 #include "tests/support/inbox_world.h"
 #include "tests/support/process.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 TEST(InboxPythonTest, EachMessageIsCountedOnceAlsoAfterAKill) {
@@ -42,4 +42,4 @@ TEST(InboxPythonTest, EachMessageIsCountedOnceAlsoAfterAKill) {
 }
 
 }  // namespace
-}  // namespace outbox
+}  // namespace relay

@@ -14,7 +14,7 @@
 #include "tests/support/inbox_world.h"
 #include "tests/support/process.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 using namespace std::chrono_literals;
@@ -328,4 +328,4 @@ TEST_F(InboxTest, TheLengthOfASpanCannotBeChangedAndTheMemoryCan) {
 }
 
 }  // namespace
-}  // namespace outbox
+}  // namespace relay

@@ -14,7 +14,7 @@
 #include "relay/postgres/migrations.h"
 #include "tests/support/judge.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 using test::World;
@@ -471,4 +471,4 @@ TEST_F(SchemasTest, ListsThatCannotBeMeantAreMistakes) {
 }
 
 }  // namespace
-}  // namespace outbox
+}  // namespace relay

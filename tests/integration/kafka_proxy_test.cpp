@@ -7,7 +7,7 @@
 
 #include "tests/support/judge.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 using test::KafkaApi;
@@ -110,4 +110,4 @@ TEST_F(KafkaProxyTest, ARequestThatIsLostIsSentAgainOrItsBatchIs) {
 }
 
 }  // namespace
-}  // namespace outbox
+}  // namespace relay

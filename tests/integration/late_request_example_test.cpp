@@ -10,7 +10,7 @@
 #include "tests/support/process.h"
 #include "tests/support/scratch_servers.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 // What the program prints; it has judged itself by its exit code.
@@ -81,4 +81,4 @@ long unanswered(void) { return n; }
 }
 
 }  // namespace
-}  // namespace outbox
+}  // namespace relay

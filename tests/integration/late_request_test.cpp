@@ -13,7 +13,7 @@
 #include "tests/support/judge.h"
 #include "tests/support/kafka_proxy.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 using test::Judgement;
@@ -58,8 +58,8 @@ class Stage {
 
   Process start(const std::string& defect, Process::Environment more = {}) {
     if (defect.empty()) return world.relay(more, "relay-with-crash-points");
-    more["OUTBOX_SABOTAGE"] = defect;
-    return world.relay(more, "outbox-relay-sabotaged");
+    more["OUTBOX_MUTANT"] = defect;
+    return world.relay(more, "outbox-relay-mutants");
   }
   // Commits one batch: `messages` to the first topic, then some to the second.
   void write_batch(int messages = 10) {
@@ -372,4 +372,4 @@ TEST(LateRequest, AtLeastOnceADeathBeforeTheAnswerRepeatsOnlyTheBatchInDoubt) {
 }
 
 }  // namespace
-}  // namespace outbox
+}  // namespace relay

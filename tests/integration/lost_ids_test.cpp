@@ -10,7 +10,7 @@
 #include "tests/support/asynchronous_writers.h"
 #include "tests/support/judge.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 using test::ScratchPostgres;
@@ -264,4 +264,4 @@ TEST(ForeignIds, ADumpRestoredIntoAnotherClusterIsRefused) {
 }
 
 }  // namespace
-}  // namespace outbox
+}  // namespace relay

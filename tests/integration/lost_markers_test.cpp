@@ -10,7 +10,7 @@
 #include "tests/support/judge.h"
 #include "tests/support/kafka_admin.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 using test::ScratchKafka;
@@ -137,4 +137,4 @@ TEST_F(LostMarkersOfARelay, WhereTheProgressTopicIsConcernedItWaitsUntilSomebody
 }
 
 }  // namespace
-}  // namespace outbox
+}  // namespace relay

@@ -5,7 +5,7 @@
 
 #include "tests/support/judge.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 TEST(ManagedServerTest, ForbiddenGuardsAreRefusedUnlessAccepted) {
@@ -27,4 +27,4 @@ TEST(ManagedServerTest, ForbiddenGuardsAreRefusedUnlessAccepted) {
 }
 
 }  // namespace
-}  // namespace outbox
+}  // namespace relay

@@ -9,7 +9,7 @@
 #include "tests/support/kafka_proxy.h"
 #include "tests/support/scratch_servers.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 constexpr Millis latency{20};
@@ -97,4 +97,4 @@ TEST_F(ManyTopics, ThatAreMissingAreAskedAboutTwiceAndNoMore) {
 }
 
 }  // namespace
-}  // namespace outbox
+}  // namespace relay

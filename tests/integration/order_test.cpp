@@ -11,7 +11,7 @@
 
 #include "tests/support/judge.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 using test::World;
@@ -223,4 +223,4 @@ TEST_F(Order, IsNotTheSerialOrderOfSerializableTransactionsWithoutALock) {
 }
 
 }  // namespace
-}  // namespace outbox
+}  // namespace relay

@@ -7,7 +7,7 @@
 
 #include "tests/support/judge.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 using test::ScratchKafka;
@@ -201,4 +201,4 @@ TEST_F(OutageTest, AServerThatIsReadOnlyByDefaultIsWrittenToAllTheSame) {
 }
 
 }  // namespace
-}  // namespace outbox
+}  // namespace relay

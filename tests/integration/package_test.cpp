@@ -13,7 +13,7 @@
 #include "tests/support/kafka_log.h"
 #include "tests/support/world.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 namespace fs = std::filesystem;
@@ -123,4 +123,4 @@ TEST_F(PackageTest, AProjectOutsideTheTreeFindsTheConsumerAndWorksWithIt) {
 }
 
 }  // namespace
-}  // namespace outbox
+}  // namespace relay

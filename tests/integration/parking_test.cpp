@@ -5,7 +5,7 @@
 
 #include "tests/support/judge.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 using test::World;
@@ -253,4 +253,4 @@ TEST_F(ParkingTest, MillionsOfBytesOfLargeMessagesStayWithinTheMemoryBound) {
 }
 
 }  // namespace
-}  // namespace outbox
+}  // namespace relay

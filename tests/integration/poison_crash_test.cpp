@@ -8,7 +8,7 @@
 #include "tests/support/judge.h"
 #include "tests/support/load.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 using test::World;
@@ -112,4 +112,4 @@ TEST_P(PoisonCrashTest, NothingIsLostRepeatedOrReorderedWhereverTheRelayIsKilled
 INSTANTIATE_TEST_SUITE_P(InBothOrders, PoisonCrashTest, ::testing::Values("key", "message"), [](const auto& p) { return std::string(p.param); });
 
 }  // namespace
-}  // namespace outbox
+}  // namespace relay

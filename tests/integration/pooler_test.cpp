@@ -8,7 +8,7 @@
 #include "tests/support/asynchronous_writers.h"
 #include "tests/support/judge.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 using postgres::Pooler;
@@ -108,8 +108,8 @@ std::int64_t ghosts_of_a_page_held(const std::string& defect) {
   bool forgotten = false;
   for (int round = 0; round < 5 && !forgotten; ++round) {
     Process::Environment more = {{"OUTBOX_STOP_AT", "opening:2"}};
-    if (!defect.empty()) more["OUTBOX_SABOTAGE"] = defect;
-    auto relay = world.relay(more, defect.empty() ? "relay-with-crash-points" : "outbox-relay-sabotaged");
+    if (!defect.empty()) more["OUTBOX_MUTANT"] = defect;
+    auto relay = world.relay(more, defect.empty() ? "relay-with-crash-points" : "outbox-relay-mutants");
     relay.says("to=streaming");
     insert("first of round " + std::to_string(round));
     world.settled();
@@ -202,7 +202,7 @@ void deliver_with_altered_role(const std::string& defect) {
             "'transaction_read_only', 'lock_timeout']) as s(name); return new; end $$");
   world.sql("create trigger note after insert or update on outbox.batch for each row execute function public.note()");
 
-  auto relay = world.relay({{"OUTBOX_SABOTAGE", defect}}, defect.empty() ? "outbox-relay" : "outbox-relay-sabotaged");
+  auto relay = world.relay({{"OUTBOX_MUTANT", defect}}, defect.empty() ? "outbox-relay" : "outbox-relay-mutants");
   if (!defect.empty()) {
     relay.says("to=stalled");
     EXPECT_TRUE(contains(relay.output(), "read-only")) << relay.output();
@@ -354,4 +354,4 @@ TEST(PoolerTest, AServerConnectionForOneTransactionOnlyIsAFinding) {
 }
 
 }  // namespace
-}  // namespace outbox
+}  // namespace relay

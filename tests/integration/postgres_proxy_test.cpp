@@ -12,7 +12,7 @@
 
 #include "tests/support/judge.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 using test::PostgresProxy;
@@ -348,4 +348,4 @@ TEST(PostgresProxyRelay, ARelayDeliversThroughTheProxyWhateverIsLostOfItsStateme
 }
 
 }  // namespace
-}  // namespace outbox
+}  // namespace relay

@@ -5,7 +5,7 @@
 
 #include "tests/support/judge.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 using test::World;
@@ -79,4 +79,4 @@ TEST_F(Privileges, AHigherCommitLevelOfTheUserStaysAndALowerOneDoesNot) {
 }
 
 }  // namespace
-}  // namespace outbox
+}  // namespace relay

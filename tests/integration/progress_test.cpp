@@ -9,7 +9,7 @@
 
 #include "tests/support/judge.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 using test::World;
@@ -227,4 +227,4 @@ TEST(HiddenProgress, AnOpenTransactionInAMessagesTopicDelaysNoConfirmation) {
 }
 
 }  // namespace
-}  // namespace outbox
+}  // namespace relay

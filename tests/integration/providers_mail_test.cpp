@@ -9,7 +9,7 @@
 #include "outbox/smtp_provider.h"
 #include "tests/support/stand_ins_test.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 using namespace std::chrono_literals;
@@ -308,4 +308,4 @@ TEST_F(ProvidersMailTest, WhatCouldNeverBeSentIsRefusedBefore) {
 }
 
 }  // namespace
-}  // namespace outbox
+}  // namespace relay

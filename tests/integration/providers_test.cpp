@@ -11,7 +11,7 @@
 #include "common/hex.h"
 #include "tests/support/stand_ins_test.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 using namespace std::chrono_literals;
@@ -365,4 +365,4 @@ TEST_F(ProvidersTest, WhatCouldNeverBeSentIsRefusedBefore) {
 }
 
 }  // namespace
-}  // namespace outbox
+}  // namespace relay

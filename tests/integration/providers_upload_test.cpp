@@ -9,7 +9,7 @@
 #include "common/hex.h"
 #include "tests/support/stand_ins_test.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 using namespace std::chrono_literals;
@@ -192,4 +192,4 @@ TEST_F(ProvidersUploadTest, WhatCouldNeverBeSentIsRefusedBefore) {
 }
 
 }  // namespace
-}  // namespace outbox
+}  // namespace relay

@@ -9,7 +9,7 @@
 #include "relay/postgres/page_query.h"
 #include "tests/support/differences.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 using test::World;
@@ -289,4 +289,4 @@ INSTANTIATE_TEST_SUITE_P(WithStatistics, ReaderPlans, ::testing::Bool(),
                          [](const auto& analyzed) { return std::string(analyzed.param ? "analyzed" : "never_analyzed"); });
 
 }  // namespace
-}  // namespace outbox
+}  // namespace relay

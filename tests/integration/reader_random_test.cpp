@@ -9,7 +9,7 @@
 
 #include "tests/support/differences.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 // How pages are cut.
@@ -115,4 +115,4 @@ INSTANTIATE_TEST_SUITE_P(PagesCut, ReaderAmongWriters,
                          [](const auto& cut) { return std::string(cut.param.name); });
 
 }  // namespace
-}  // namespace outbox
+}  // namespace relay

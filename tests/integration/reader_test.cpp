@@ -2,7 +2,7 @@
 // The reader against a real PostgreSQL: no committed message is missed, none is read twice, keys keep their order.
 #include "tests/support/reader_fixture.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 using test::ReaderTest;
@@ -280,4 +280,4 @@ INSTANTIATE_TEST_SUITE_P(
     [](const auto& columns) { return std::string(columns.param.name); });
 
 }  // namespace
-}  // namespace outbox
+}  // namespace relay

@@ -9,7 +9,7 @@
 #include "tests/support/judge.h"
 #include "tests/support/load.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 using test::ScratchPostgres;
@@ -241,4 +241,4 @@ TEST(TwoDatabases, UnderOneNameAreNoticedAndStopped) {
 }
 
 }  // namespace
-}  // namespace outbox
+}  // namespace relay

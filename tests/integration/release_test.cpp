@@ -10,7 +10,7 @@
 #include "relay/core/loop.h"
 #include "tests/support/judge.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 using test::World;
@@ -377,4 +377,4 @@ INSTANTIATE_TEST_SUITE_P(AtEveryPhase, ReleaseCrashTest,
                          });
 
 }  // namespace
-}  // namespace outbox
+}  // namespace relay

@@ -8,7 +8,7 @@
 
 #include "tests/support/judge.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 using test::World;
@@ -82,4 +82,4 @@ TEST_F(ReloadTest, WhatNeedsARestartIsNamedAndNotTaken) {
 }
 
 }  // namespace
-}  // namespace outbox
+}  // namespace relay

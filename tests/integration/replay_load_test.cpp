@@ -10,7 +10,7 @@
 #include "tests/support/judge.h"
 #include "tests/support/load.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 using test::World;
@@ -112,4 +112,4 @@ TEST(ReplayLoad, EachMessageComesAgainOnceAndLiveTrafficIsNotDisturbed) {
 }
 
 }  // namespace
-}  // namespace outbox
+}  // namespace relay

@@ -9,7 +9,7 @@
 
 #include "tests/support/judge.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 using nlohmann::json;
@@ -166,4 +166,4 @@ TEST_F(ReplayTest, ScheduledMessagesAreListedInTheOrderInWhichTheyFallDueAndCanB
 }
 
 }  // namespace
-}  // namespace outbox
+}  // namespace relay

@@ -12,7 +12,7 @@
 #include "relay/postgres/statements.h"
 #include "tests/support/judge.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 using test::World;
@@ -319,4 +319,4 @@ TEST_F(Retention, ScheduledMessagesAreDeliveredWhenTheyAreDueByTheirTimeAndKeepT
 }
 
 }  // namespace
-}  // namespace outbox
+}  // namespace relay

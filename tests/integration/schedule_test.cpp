@@ -9,7 +9,7 @@
 #include "tests/support/judge.h"
 #include "tests/support/load.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 using std::chrono::seconds;
@@ -174,4 +174,4 @@ TEST_F(ScheduleTest, AClockThatStepsBackDoesNotKeepASuccessorWaiting) {
 }
 
 }  // namespace
-}  // namespace outbox
+}  // namespace relay

@@ -6,7 +6,7 @@
 #include "relay/postgres/stream_session.h"
 #include "tests/support/scratch_servers.h"
 
-namespace outbox::postgres {
+namespace relay::postgres {
 namespace {
 
 constexpr const char* notice = "do $$ begin raise notice 'unimportant'; end $$";
@@ -35,4 +35,4 @@ TEST(SessionTest, TheHotSessionHearsTheFirstWarningOnce) {
 }
 
 }  // namespace
-}  // namespace outbox::postgres
+}  // namespace relay::postgres

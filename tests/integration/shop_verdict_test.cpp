@@ -13,7 +13,7 @@
 #include "tests/support/kafka_log.h"
 #include "tests/support/scratch_servers.h"
 
-namespace outbox::test {
+namespace relay::test {
 namespace {
 
 constexpr int timeout_ms = 15'000;
@@ -129,4 +129,4 @@ TEST_F(ShopVerdictTest, DoesNotCallARunGoodThatCommittedNothing) {
 }
 
 }  // namespace
-}  // namespace outbox::test
+}  // namespace relay::test

@@ -10,7 +10,7 @@
 #include "tests/support/judge.h"
 #include "tests/support/kafka_admin.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 using test::World;
@@ -134,4 +134,4 @@ INSTANTIATE_TEST_SUITE_P(EachMode, TopicTroubleTest, ::testing::Values("exactly-
                          [](const auto& p) { return p.param == std::string("exactly-once") ? "exactly_once" : "at_least_once"; });
 
 }  // namespace
-}  // namespace outbox
+}  // namespace relay

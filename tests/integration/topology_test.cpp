@@ -9,7 +9,7 @@
 #include "tests/support/judge.h"
 #include "tests/support/load.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 using test::Load;
@@ -178,4 +178,4 @@ INSTANTIATE_TEST_SUITE_P(WithItsListBeginningWith, FailoverTest, ::testing::Bool
                          [](const auto& p) { return p.param ? "the_primary" : "the_standby"; });
 
 }  // namespace
-}  // namespace outbox
+}  // namespace relay

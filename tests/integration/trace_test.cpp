@@ -8,7 +8,7 @@
 #include "tests/support/judge.h"
 #include "tests/support/kafka_admin.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 using nlohmann::json;
@@ -275,4 +275,4 @@ TEST_F(TraceTest, AnObserverMayTraceAndALoginWithoutRightsLearnsWhatItNeeds) {
 }
 
 }  // namespace
-}  // namespace outbox
+}  // namespace relay

@@ -8,7 +8,7 @@
 #include "tests/support/judge.h"
 #include "tests/support/kafka_admin.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 using test::World;
@@ -69,4 +69,4 @@ INSTANTIATE_TEST_SUITE_P(Denied, UnauthorizedTest,
                          });
 
 }  // namespace
-}  // namespace outbox
+}  // namespace relay

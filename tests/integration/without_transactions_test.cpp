@@ -6,7 +6,7 @@
 
 #include "tests/support/judge.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 using test::ScratchKafka;
@@ -66,4 +66,4 @@ TEST_F(WithoutTransactionsTest, ExactlyOnceStallsAndSaysWhyAndLosesNothing) {
 }
 
 }  // namespace
-}  // namespace outbox
+}  // namespace relay

@@ -9,7 +9,7 @@
 #include "tests/support/providers.h"
 #include "tests/support/world.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 class Workers : public ::testing::Test {
@@ -114,4 +114,4 @@ TEST_F(Workers, SayWhatIsWrongWithTheirConfiguration) {
 }
 
 }  // namespace
-}  // namespace outbox
+}  // namespace relay

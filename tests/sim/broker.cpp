@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-namespace outbox::sim {
+namespace relay::sim {
 
 void Broker::end(bool commit, int marker_epoch) {
   for (std::size_t p = 0; p < partitions; ++p) {
@@ -101,4 +101,4 @@ std::optional<Progress> Broker::newest_progress() const {
   return newest;
 }
 
-}  // namespace outbox::sim
+}  // namespace relay::sim

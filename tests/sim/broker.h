@@ -11,7 +11,7 @@
 
 #include "relay/core/ports.h"
 
-namespace outbox::sim {
+namespace relay::sim {
 
 constexpr std::size_t partitions = 3;
 constexpr std::size_t progress_partition = 2;
@@ -76,4 +76,4 @@ class Broker {
   int idempotent_producers_ = 0;
 };
 
-}  // namespace outbox::sim
+}  // namespace relay::sim

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <limits>
 
-namespace outbox::sim {
+namespace relay::sim {
 namespace {
 
 bool same_key(const ParkedRow& a, const ParkedRow& b) {
@@ -126,4 +126,4 @@ PostgresModel::Releasable PostgresModel::releasable(bool by_key, std::size_t mos
   return r;
 }
 
-}  // namespace outbox::sim
+}  // namespace relay::sim

@@ -10,7 +10,7 @@
 
 #include "relay/core/ports.h"
 
-namespace outbox::sim {
+namespace relay::sim {
 
 // What Kafka will make of a message.
 enum class Trait : std::uint8_t { good, too_large, refused };
@@ -114,4 +114,4 @@ class PostgresModel {
   Identity identity_{1, 1};
 };
 
-}  // namespace outbox::sim
+}  // namespace relay::sim

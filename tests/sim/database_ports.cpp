@@ -5,9 +5,9 @@
 #include <array>
 
 #include "common/check.h"
-#include "relay/base/sabotage.h"
+#include "relay/base/mutants.h"
 
-namespace outbox::sim {
+namespace relay::sim {
 namespace {
 
 constexpr std::string_view topic = "t";
@@ -37,11 +37,11 @@ std::vector<Row> difference(const PostgresModel& database, const Snapshot& base,
   std::vector<Row> rows;
   for (const Row& r : database.now.messages) {
     const bool is_new =
-        SABOTAGED(position_is_highest_seq) ? r.xid >= base.xmax() : !base.finished(r.xid);
+        MUTANT(position_is_highest_seq) ? r.xid >= base.xmax() : !base.finished(r.xid);
     if (r.seq > after_seq && is_new && upto.finished(r.xid) && database.committed(r.xid))
       rows.push_back(r);
   }
-  std::sort(rows.begin(), rows.end(), SABOTAGED(order_by_txid) ? by_xid : by_seq);
+  std::sort(rows.begin(), rows.end(), MUTANT(order_by_txid) ? by_xid : by_seq);
   return rows;
 }
 
@@ -91,13 +91,13 @@ std::vector<Row> released_rows(const PostgresModel& database, std::int64_t numbe
 // before.
 void commit(PostgresModel& database) {
   database.end(database.begin(), PostgresModel::Outcome::committed);
-  if (!SABOTAGED(synchronous_commit_off)) database.flush();
+  if (!MUTANT(synchronous_commit_off)) database.flush();
 }
 
 // Shows whether the lease was held when the statement looked, which without the row lock is not
 // when it commits.
 std::optional<bool> looked_early(const SimDatabase& session, std::int64_t epoch) {
-  if (!SABOTAGED(no_epoch_lock)) return std::nullopt;
+  if (!MUTANT(no_epoch_lock)) return std::nullopt;
   return holds_lease(session.database, epoch, session.options.holder);
 }
 
@@ -426,4 +426,4 @@ bool SimMaintenance::found_releasable() {
               .taken.empty();
 }
 
-}  // namespace outbox::sim
+}  // namespace relay::sim

@@ -5,7 +5,7 @@
 #include "tests/sim/database.h"
 #include "tests/sim/weather.h"
 
-namespace outbox::sim {
+namespace relay::sim {
 
 struct SimOptions {
   int holder = 0;  // names the process in the lease
@@ -140,4 +140,4 @@ auto SimDatabase::writes(Statement statement) -> decltype(statement()) {
   return result;
 }
 
-}  // namespace outbox::sim
+}  // namespace relay::sim

@@ -5,7 +5,7 @@
 
 #include "common/check.h"
 
-namespace outbox::sim {
+namespace relay::sim {
 
 // makecontext() passes integers only.
 void Fiber::enter(unsigned high, unsigned low) {
@@ -32,4 +32,4 @@ void Fiber::resume() {
   swapcontext(&caller_, &own_);
 }
 
-}  // namespace outbox::sim
+}  // namespace relay::sim

@@ -7,7 +7,7 @@
 #include <functional>
 #include <memory>
 
-namespace outbox::sim {
+namespace relay::sim {
 
 // A function with a stack of its own, which gives way to its caller in the middle and goes on where
 // it was. All on one thread.
@@ -33,4 +33,4 @@ class Fiber {
   std::function<void()> body_;
 };
 
-}  // namespace outbox::sim
+}  // namespace relay::sim

@@ -5,7 +5,7 @@
 
 #include "tests/sim/world.h"
 
-namespace outbox::sim {
+namespace relay::sim {
 namespace {
 
 constexpr std::int64_t late_commit_at = 40;  // of a transaction that was open from the beginning
@@ -140,4 +140,4 @@ Enumeration run_all_placed_schedules(std::int64_t request_from, std::int64_t req
   return all;
 }
 
-}  // namespace outbox::sim
+}  // namespace relay::sim

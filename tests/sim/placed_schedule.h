@@ -8,7 +8,7 @@
 
 #include "tests/sim/weather.h"
 
-namespace outbox::sim {
+namespace relay::sim {
 
 enum class Blow { none, relay_killed, database_crashes, relay_paused, transaction_times_out };
 inline constexpr Blow last_blow = Blow::transaction_times_out;
@@ -42,4 +42,4 @@ struct Enumeration {
 };
 Enumeration run_all_placed_schedules(std::int64_t request_from, std::int64_t request_to);
 
-}  // namespace outbox::sim
+}  // namespace relay::sim

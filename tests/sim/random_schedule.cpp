@@ -3,7 +3,7 @@
 
 #include "tests/sim/world.h"
 
-namespace outbox::sim {
+namespace relay::sim {
 namespace {
 
 // A generator whose sequence is the same on every machine (SplitMix64, public domain constants).
@@ -161,4 +161,4 @@ ScheduleResult run_random_schedule(std::uint64_t seed) {
   return result;
 }
 
-}  // namespace outbox::sim
+}  // namespace relay::sim

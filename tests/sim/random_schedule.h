@@ -6,7 +6,7 @@
 
 #include "relay/core/mode.h"
 
-namespace outbox::sim {
+namespace relay::sim {
 
 struct ScheduleResult {
   std::string violation;  // empty: every promise was kept
@@ -17,4 +17,4 @@ struct ScheduleResult {
 // run, what is killed, crashes, pauses or comes late.
 ScheduleResult run_random_schedule(std::uint64_t seed);
 
-}  // namespace outbox::sim
+}  // namespace relay::sim

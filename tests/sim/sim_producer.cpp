@@ -4,10 +4,10 @@
 #include <algorithm>
 
 #include "common/check.h"
-#include "relay/base/sabotage.h"
+#include "relay/base/mutants.h"
 #include "tests/sim/database_ports.h"
 
-namespace outbox::sim {
+namespace relay::sim {
 namespace {
 
 constexpr std::size_t usual_record_batch = 2;
@@ -82,7 +82,7 @@ Code SimProducer::exchange(const Request& r, bool& is_lost) {
 }
 
 Result<Validation> SimProducer::validate(const Page& page) {
-  CHECK(clean_ || SABOTAGED(incarnation_rule_off));
+  CHECK(clean_ || MUTANT(incarnation_rule_off));
   Validation validation;
   validation.complete = !weather_.maybe(16);
   for (std::size_t i = 0; i < page.messages.size(); ++i) {
@@ -94,7 +94,7 @@ Result<Validation> SimProducer::validate(const Page& page) {
 }
 
 Result<void> SimProducer::begin() {
-  CHECK(clean_ || SABOTAGED(incarnation_rule_off));
+  CHECK(clean_ || MUTANT(incarnation_rule_off));
   added_ = {};
   failure_.reset();
   refused_.clear();
@@ -213,4 +213,4 @@ Result<void> SimProducer::probe() {
   return {};
 }
 
-}  // namespace outbox::sim
+}  // namespace relay::sim

@@ -7,7 +7,7 @@
 #include "tests/sim/database.h"
 #include "tests/sim/weather.h"
 
-namespace outbox::sim {
+namespace relay::sim {
 
 class SimProducer : public Producer {
  public:
@@ -66,4 +66,4 @@ class SimProducer : public Producer {
   std::optional<Error> failure_;
 };
 
-}  // namespace outbox::sim
+}  // namespace relay::sim

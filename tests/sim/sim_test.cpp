@@ -7,7 +7,7 @@
 #include "tests/support/process.h"
 #include "tests/support/world.h"
 
-namespace outbox::sim {
+namespace relay::sim {
 namespace {
 
 class Simulation : public testing::Test {
@@ -37,17 +37,17 @@ TEST_F(Simulation, TheSameSeedIsTheSameSchedule) {
 
 // The checker must be able to fail: each defect breaks a promise within a bounded number of
 // schedules. A crash is no verdict.
-class SabotagedSimulation : public testing::TestWithParam<const char*> {};
+class MutantdSimulation : public testing::TestWithParam<const char*> {};
 
-TEST_P(SabotagedSimulation, IsCaught) {
+TEST_P(MutantdSimulation, IsCaught) {
   const auto ended =
-      test::run_command({test::program_path("tests/simulate-sabotaged"), "--schedules", "400000"},
-                        {{"OUTBOX_SABOTAGE", GetParam()}}, Millis{120'000});
+      test::run_command({test::program_path("tests/simulate-mutants"), "--schedules", "400000"},
+                        {{"OUTBOX_MUTANT", GetParam()}}, Millis{120'000});
   EXPECT_EQ(ended.code, 1) << ended.output;
   EXPECT_NE(ended.output.find("seed "), std::string::npos) << ended.output;
 }
 
-INSTANTIATE_TEST_SUITE_P(Defects, SabotagedSimulation,
+INSTANTIATE_TEST_SUITE_P(Defects, MutantdSimulation,
                          testing::Values("no_token_check", "incarnation_rule_off",
                                          "mark_before_confirm", "no_epoch_lock",
                                          "synchronous_commit_off", "order_by_txid",
@@ -55,4 +55,4 @@ INSTANTIATE_TEST_SUITE_P(Defects, SabotagedSimulation,
                          [](const auto& tested) { return std::string(tested.param); });
 
 }  // namespace
-}  // namespace outbox::sim
+}  // namespace relay::sim

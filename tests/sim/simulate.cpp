@@ -26,10 +26,10 @@ void on_abort(int) {
 }
 
 int run_placed() {
-  const auto began = outbox::Clock::now();
+  const auto began = relay::Clock::now();
   const auto all =
-      outbox::sim::run_all_placed_schedules(0, std::numeric_limits<std::int64_t>::max());
-  const std::chrono::duration<double> seconds = outbox::Clock::now() - began;
+      relay::sim::run_all_placed_schedules(0, std::numeric_limits<std::int64_t>::max());
+  const std::chrono::duration<double> seconds = relay::Clock::now() - began;
   fmt::print("{} schedules, {:.0f} a second: {}\n", all.schedules,
              static_cast<double>(all.schedules) / seconds.count(),
              all.violation.empty() ? "every promise kept" : all.violation);
@@ -49,18 +49,18 @@ int main(int argc, char** argv) {
                "every place of one crash and one late request, in place of random ones");
   CLI11_PARSE(app, argc, argv);
   std::signal(SIGABRT, on_abort);
-  if (schedules > 1) outbox::log::set_level(outbox::log::Level::error);
+  if (schedules > 1) relay::log::set_level(relay::log::Level::error);
   if (place_all) return run_placed();
-  const auto began = outbox::Clock::now();
+  const auto began = relay::Clock::now();
   std::int64_t points = 0;
   for (current = from; current < from + schedules; ++current) {
-    const auto result = outbox::sim::run_random_schedule(current);
+    const auto result = relay::sim::run_random_schedule(current);
     points += result.points;
     if (result.violation.empty()) continue;
     fmt::print("seed {}: {}\n", current, result.violation);
     return 1;
   }
-  const std::chrono::duration<double> seconds = outbox::Clock::now() - began;
+  const std::chrono::duration<double> seconds = relay::Clock::now() - began;
   fmt::print("{} schedules, {:.0f} a second, {:.1f} points each: every promise kept\n", schedules,
              static_cast<double>(schedules) / seconds.count(),
              static_cast<double>(points) / static_cast<double>(schedules));

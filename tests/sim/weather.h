@@ -5,7 +5,7 @@
 
 #include "relay/base/clock.h"
 
-namespace outbox::sim {
+namespace relay::sim {
 
 // What becomes of a request.
 enum class Way {
@@ -36,4 +36,4 @@ class Weather {
 // Thrown by Weather::point() through the loop: the process is gone, as after kill -9.
 struct Killed {};
 
-}  // namespace outbox::sim
+}  // namespace relay::sim

@@ -5,7 +5,7 @@
 
 #include "common/check.h"
 
-namespace outbox::sim {
+namespace relay::sim {
 namespace {
 
 constexpr std::int64_t points_max =
@@ -319,4 +319,4 @@ std::string judge(const PostgresModel& database, const Broker& broker, const Dem
   return judge_order(arrived, database, demands.order);
 }
 
-}  // namespace outbox::sim
+}  // namespace relay::sim

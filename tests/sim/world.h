@@ -12,7 +12,7 @@
 #include "tests/sim/fiber.h"
 #include "tests/sim/sim_producer.h"
 
-namespace outbox::sim {
+namespace relay::sim {
 
 constexpr int keys = 2;
 
@@ -133,4 +133,4 @@ std::string judge(const PostgresModel& database, const Broker& broker, const Dem
 // What both hold, for the developer who looks for the reason.
 std::string describe(const PostgresModel& database, const Broker& broker);
 
-}  // namespace outbox::sim
+}  // namespace relay::sim

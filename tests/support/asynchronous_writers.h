@@ -9,7 +9,7 @@
 #include <thread>
 #include <vector>
 
-namespace outbox::test {
+namespace relay::test {
 
 // Writers that commit asynchronously where the server's setting says so, each on a key of its own, and go on through outages. They
 // count what was acknowledged to them and then forgotten. REQUIRES: create_counters().
@@ -59,4 +59,4 @@ class AsynchronousWriters {
   std::vector<std::thread> threads_;
 };
 
-}  // namespace outbox::test
+}  // namespace relay::test

@@ -7,7 +7,7 @@
 
 #include "common/owned.h"
 
-namespace outbox::test {
+namespace relay::test {
 namespace {
 
 using Client = Owned<rd_kafka_t, rd_kafka_destroy>;
@@ -117,4 +117,4 @@ void RunningConsumer::note(const ConsumerEvent& event) {
   events_.push_back(event);
 }
 
-}  // namespace outbox::test
+}  // namespace relay::test

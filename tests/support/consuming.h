@@ -17,7 +17,7 @@
 #include "outbox/consumer.h"
 #include "tests/support/world.h"
 
-namespace outbox::test {
+namespace relay::test {
 
 // A record to be produced; the deduplication key is given as a header where it is set.
 struct NewRecord {
@@ -72,4 +72,4 @@ class RunningConsumer {
   std::future<void> over_;
 };
 
-}  // namespace outbox::test
+}  // namespace relay::test

@@ -9,7 +9,7 @@
 
 #include "tests/support/process.h"
 
-namespace outbox::test {
+namespace relay::test {
 namespace {
 
 // Returns what it says.
@@ -53,4 +53,4 @@ void burn_ids(const ScratchPostgres& server, int ids) {
   tx.exec("do $$ begin for i in 1.." + std::to_string(ids) + " loop perform pg_current_xact_id(); commit; end loop; end $$");
 }
 
-}  // namespace outbox::test
+}  // namespace relay::test

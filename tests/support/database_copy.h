@@ -6,7 +6,7 @@
 
 #include "tests/support/scratch_servers.h"
 
-namespace outbox::test {
+namespace relay::test {
 
 // The path of one of PostgreSQL's programs, as the scratch servers use it.
 std::string postgres_program(const std::string& name);
@@ -21,4 +21,4 @@ void upgrade(ScratchPostgres& from, ScratchPostgres& to, const std::string& old_
 // Moves the server's transaction ids on.
 void burn_ids(const ScratchPostgres& server, int ids);
 
-}  // namespace outbox::test
+}  // namespace relay::test

@@ -10,7 +10,7 @@
 
 #include "tests/support/reader_fixture.h"
 
-namespace outbox::test {
+namespace relay::test {
 
 // The rows of each difference must be those visible in upto and not in base, by seq; what lies between two differences, where
 // the reader went on without a page, must be nothing; each row belongs to one difference.
@@ -82,4 +82,4 @@ class Differences {
   int count_ = 0, pages_ = 0, with_late_rows_ = 0, pages_by_txid_ = 0, pages_along_seq_ = 0;
 };
 
-}  // namespace outbox::test
+}  // namespace relay::test

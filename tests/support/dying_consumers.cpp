@@ -3,7 +3,7 @@
 
 #include <signal.h>
 
-namespace outbox::test {
+namespace relay::test {
 namespace {
 
 constexpr int first_records = 250;  // more than a consumer alone lives to see
@@ -80,4 +80,4 @@ Findings DyingConsumers::judge(Millis within) {
   return f;
 }
 
-}  // namespace outbox::test
+}  // namespace relay::test

@@ -10,7 +10,7 @@
 #include "tests/support/findings.h"
 #include "tests/support/inbox_world.h"
 
-namespace outbox::test {
+namespace relay::test {
 
 class DyingConsumers {
  public:
@@ -43,4 +43,4 @@ class DyingConsumers {
   std::optional<RunningConsumer> steady_;
 };
 
-}  // namespace outbox::test
+}  // namespace relay::test

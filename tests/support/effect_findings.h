@@ -7,7 +7,7 @@
 #include "tests/support/findings.h"
 #include "tests/support/providers.h"
 
-namespace outbox::test {
+namespace relay::test {
 
 // What the settings of a provider promise.
 struct EffectPromise {
@@ -43,4 +43,4 @@ inline void judge_effect(Findings& found, EffectWorld& world, const StandIns& pr
   if (state == "needs_review" ? promise.once : state != "done" && state != "failed") found.wrong(&Findings::stuck, what);
 }
 
-}  // namespace outbox::test
+}  // namespace relay::test

@@ -6,7 +6,7 @@
 #include <random>
 #include <stdexcept>
 
-namespace outbox::test {
+namespace relay::test {
 
 // --- The rules ------------------------------------------------------------------------------------------------------------
 
@@ -366,4 +366,4 @@ std::optional<std::string> compare_with_model(EffectWorld& world, std::uint64_t 
   return std::nullopt;
 }
 
-}  // namespace outbox::test
+}  // namespace relay::test

@@ -10,7 +10,7 @@
 
 #include "tests/support/effect_world.h"
 
-namespace outbox::test {
+namespace relay::test {
 
 struct ModelRules {
   bool hold = true;      // in_doubt_policy
@@ -59,4 +59,4 @@ class ModelEffect {
 // Random operations against a ledger and the model. Returns what the model objects to first, or nothing.
 std::optional<std::string> compare_with_model(EffectWorld& world, std::uint64_t seed, int rounds);
 
-}  // namespace outbox::test
+}  // namespace relay::test

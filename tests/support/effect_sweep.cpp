@@ -7,7 +7,7 @@
 #include <filesystem>
 #include <fstream>
 
-namespace outbox::test {
+namespace relay::test {
 
 using namespace std::chrono_literals;
 
@@ -103,4 +103,4 @@ Findings EffectSweep::run() {
   return found;
 }
 
-}  // namespace outbox::test
+}  // namespace relay::test

@@ -8,7 +8,7 @@
 
 #include "tests/support/effect_findings.h"
 
-namespace outbox::test {
+namespace relay::test {
 
 struct SweptProvider {
   const char* name;
@@ -44,4 +44,4 @@ class EffectSweep {
   std::vector<PlannedEffect> planned_;
 };
 
-}  // namespace outbox::test
+}  // namespace relay::test

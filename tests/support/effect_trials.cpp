@@ -9,7 +9,7 @@
 #include "outbox/smtp_provider.h"
 #include "outbox/upload_provider.h"
 
-namespace outbox::test {
+namespace relay::test {
 namespace {
 
 using Json = StandIns::Json;
@@ -176,4 +176,4 @@ Findings EffectTrials::round(Kind kind, int number, std::mt19937_64& random) {
   return found;
 }
 
-}  // namespace outbox::test
+}  // namespace relay::test

@@ -11,7 +11,7 @@
 #include "outbox/effect_worker.h"
 #include "tests/support/effect_findings.h"
 
-namespace outbox::test {
+namespace relay::test {
 
 class EffectTrials {
  public:
@@ -36,4 +36,4 @@ class EffectTrials {
   StandIns providers_;
 };
 
-}  // namespace outbox::test
+}  // namespace relay::test

@@ -3,9 +3,9 @@
 
 #include <stdexcept>
 
-namespace outbox::test {
+namespace relay::test {
 
-void EffectWorld::sabotage(const std::string& function, const std::string& right, const std::string& wrong) {
+void EffectWorld::mutant(const std::string& function, const std::string& right, const std::string& wrong) {
   std::string text = value("select pg_get_functiondef(p.oid) from pg_proc p where p.pronamespace = 'effect'::regnamespace and p.proname = '" +
                            function + "'");
   const auto at = text.find(right);
@@ -25,4 +25,4 @@ void EffectWorld::plan(const std::string& provider, const std::string& prefix, i
       "from generate_series(1, " + std::to_string(count) + ") n");
 }
 
-}  // namespace outbox::test
+}  // namespace relay::test

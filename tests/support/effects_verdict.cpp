@@ -10,7 +10,7 @@
 #include <pqxx/pqxx>
 #include <stdexcept>
 
-namespace outbox::test {
+namespace relay::test {
 namespace {
 
 constexpr std::size_t examples_max = 10;
@@ -113,4 +113,4 @@ std::ostream& operator<<(std::ostream& out, const EffectsVerdict& verdict) {
   return out;
 }
 
-}  // namespace outbox::test
+}  // namespace relay::test

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-namespace outbox::test {
+namespace relay::test {
 
 // Counts effects of one kind.
 struct EffectsOfKind {
@@ -38,4 +38,4 @@ EffectsVerdict judge_effects(const std::string& dsn, const std::string& log);
 // Prints the closing table.
 std::ostream& operator<<(std::ostream& out, const EffectsVerdict& verdict);
 
-}  // namespace outbox::test
+}  // namespace relay::test

@@ -4,7 +4,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-namespace outbox::test {
+namespace relay::test {
 
 // Written by a producer when reports have come; who uses this polls the producer, and does not listen.
 class EventFd {
@@ -16,4 +16,4 @@ class EventFd {
   const int fd;
 };
 
-}  // namespace outbox::test
+}  // namespace relay::test

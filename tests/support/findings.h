@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-namespace outbox::test {
+namespace relay::test {
 
 struct Findings {
   std::int64_t asked = 0;
@@ -37,4 +37,4 @@ inline std::ostream& operator<<(std::ostream& out, const Findings& f) {
   return out;
 }
 
-}  // namespace outbox::test
+}  // namespace relay::test

@@ -8,7 +8,7 @@
 #include <random>
 #include <string>
 
-namespace outbox::test {
+namespace relay::test {
 
 // A number that the environment can set; `otherwise` if it does not.
 inline std::int64_t number_from(const char* variable, std::int64_t otherwise) {
@@ -23,4 +23,4 @@ inline std::uint32_t seed_of_this_run() {
   return seed;
 }
 
-}  // namespace outbox::test
+}  // namespace relay::test

@@ -9,7 +9,7 @@
 #include <sstream>
 #include <string>
 
-namespace outbox::test {
+namespace relay::test {
 
 // Fails if `file`, a path within the repository, is stale. With OUTBOX_REGENERATE in the environment,
 // writes it instead.
@@ -22,4 +22,4 @@ inline void expect_current(const std::string& file, const std::string& wanted) {
       << file << " is stale: run this test with OUTBOX_REGENERATE=1 and check the difference";
 }
 
-}  // namespace outbox::test
+}  // namespace relay::test

@@ -3,7 +3,7 @@
 
 #include "tests/support/world.h"
 
-namespace outbox::test {
+namespace relay::test {
 
 // A consumer's database: with the schema inbox, and nothing else, in it.
 class InboxWorld : public World {
@@ -11,4 +11,4 @@ class InboxWorld : public World {
   explicit InboxWorld(ScratchPostgres& postgres = shared_postgres()) : World(postgres, nullptr, "inbox") {}
 };
 
-}  // namespace outbox::test
+}  // namespace relay::test

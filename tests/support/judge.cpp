@@ -6,7 +6,7 @@
 
 #include "common/hex.h"
 
-namespace outbox::test {
+namespace relay::test {
 
 std::ostream& operator<<(std::ostream& out, const Judgement& j) {
   out << "committed " << j.committed << ", parked " << j.parked << ", arrived " << j.arrived << ", lost " << j.lost << ", ghosts " << j.ghosts
@@ -105,4 +105,4 @@ void until_delivered(World& world, std::int64_t more, Millis within) {
   eventually(std::to_string(more) + " messages more are delivered", [&] { return delivered(world) >= before + more; }, within);
 }
 
-}  // namespace outbox::test
+}  // namespace relay::test

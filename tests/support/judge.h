@@ -9,7 +9,7 @@
 #include "tests/support/kafka_log.h"
 #include "tests/support/world.h"
 
-namespace outbox::test {
+namespace relay::test {
 
 // Applications in tests write payloads "KEY N", where N counts up per key under a row lock: the order of a key is its order by N.
 struct Judgement {
@@ -45,4 +45,4 @@ std::int64_t delivered(pqxx::connection& connection);
 // Waits until so many more messages are delivered than at the time of the call.
 void until_delivered(World& world, std::int64_t more, Millis within = Millis{30'000});
 
-}  // namespace outbox::test
+}  // namespace relay::test

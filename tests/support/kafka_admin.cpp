@@ -9,7 +9,7 @@
 #include "relay/kafka/handle.h"
 #include "tests/support/process.h"
 
-namespace outbox::test {
+namespace relay::test {
 namespace {
 
 kafka::Client connect(const std::string& brokers) {
@@ -156,4 +156,4 @@ void allow_again(const std::string& brokers, const std::string& topic) {
   }
 }
 
-}  // namespace outbox::test
+}  // namespace relay::test

@@ -4,7 +4,7 @@
 
 #include <string>
 
-namespace outbox::test {
+namespace relay::test {
 
 // Whether the broker knows the topic.
 bool has_topic(const std::string& brokers, const std::string& topic);
@@ -23,4 +23,4 @@ void deny(const std::string& brokers, const std::string& topic, Denied operation
 // Takes back what was denied on the topic.
 void allow_again(const std::string& brokers, const std::string& topic);
 
-}  // namespace outbox::test
+}  // namespace relay::test

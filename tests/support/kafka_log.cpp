@@ -12,7 +12,7 @@
 
 #include "common/owned.h"
 
-namespace outbox::test {
+namespace relay::test {
 namespace {
 
 using Clock = std::chrono::steady_clock;
@@ -180,4 +180,4 @@ KafkaLog read_on(const std::string& brokers, const std::vector<std::string>& top
   return LogReader(brokers, isolation, timeout).read(topics, positions);
 }
 
-}  // namespace outbox::test
+}  // namespace relay::test

@@ -10,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-namespace outbox::test {
+namespace relay::test {
 
 struct KafkaRecord {
   std::string topic;
@@ -47,4 +47,4 @@ KafkaLog read_log(const std::string& brokers, const std::vector<std::string>& to
 KafkaLog read_on(const std::string& brokers, const std::vector<std::string>& topics, Isolation isolation, KafkaPositions& positions,
                  std::chrono::milliseconds timeout = std::chrono::seconds(30));
 
-}  // namespace outbox::test
+}  // namespace relay::test

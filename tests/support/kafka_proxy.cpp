@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-namespace outbox::test {
+namespace relay::test {
 namespace {
 
 constexpr std::int32_t frame_bytes_min = 4;  // of an answer, its id
@@ -268,4 +268,4 @@ void KafkaProxy::Held::drop() {
   proxy_.changed_.notify_all();
 }
 
-}  // namespace outbox::test
+}  // namespace relay::test

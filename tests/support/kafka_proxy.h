@@ -13,7 +13,7 @@
 
 #include "tests/support/proxy.h"
 
-namespace outbox::test {
+namespace relay::test {
 
 enum class KafkaApi : std::int16_t {
   produce = 0,
@@ -115,4 +115,4 @@ class KafkaProxy : public Proxy {
   int closed_by_broker_ = 0;
 };
 
-}  // namespace outbox::test
+}  // namespace relay::test

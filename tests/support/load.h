@@ -7,7 +7,7 @@
 #include <future>
 #include <utility>
 
-namespace outbox::test {
+namespace relay::test {
 
 // Runs `once` over and over on a thread of its own, until end().
 class Load {
@@ -31,4 +31,4 @@ class Load {
   std::future<void> thread_;  // last: its destructor waits for the thread
 };
 
-}  // namespace outbox::test
+}  // namespace relay::test

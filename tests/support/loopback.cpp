@@ -12,7 +12,7 @@
 #include <cstring>
 #include <stdexcept>
 
-namespace outbox::test {
+namespace relay::test {
 namespace {
 
 constexpr timeval connect_max{5, 0};
@@ -113,4 +113,4 @@ bool send_all(const Socket& to, const std::string& bytes, const std::atomic<bool
   return true;
 }
 
-}  // namespace outbox::test
+}  // namespace relay::test

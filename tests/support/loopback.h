@@ -7,7 +7,7 @@
 #include <string>
 #include <utility>
 
-namespace outbox::test {
+namespace relay::test {
 
 // Owns a descriptor. What does not change which one may be called from any thread, also while another is in a call on it.
 class Socket {
@@ -52,4 +52,4 @@ std::size_t receive_some(const Socket& from, char* to, std::size_t size);
 // False: the connection has ended, or `given_up` has become true, which is looked at several times a second.
 bool send_all(const Socket& to, const std::string& bytes, const std::atomic<bool>& given_up);
 
-}  // namespace outbox::test
+}  // namespace relay::test

@@ -8,7 +8,7 @@
 #include <stdexcept>
 #include <utility>
 
-namespace outbox::test {
+namespace relay::test {
 namespace {
 
 constexpr std::size_t read_bytes = 64 << 10;
@@ -299,4 +299,4 @@ void PostgresProxy::Held::drop() {
   proxy_.changed_.notify_all();
 }
 
-}  // namespace outbox::test
+}  // namespace relay::test

@@ -10,7 +10,7 @@
 
 #include "tests/support/proxy.h"
 
-namespace outbox::test {
+namespace relay::test {
 
 // A statement is what the server answers with one ReadyForQuery: a Query message, or a group of the extended protocol that ends
 // with Sync and executes something. Its text is that of the Query, or of what the group executes, whether parsed in it or
@@ -86,4 +86,4 @@ class PostgresProxy : public Proxy {
   std::list<std::shared_ptr<Held>> waiting_;
 };
 
-}  // namespace outbox::test
+}  // namespace relay::test

@@ -14,7 +14,7 @@
 #include <thread>
 #include <utility>
 
-namespace outbox::test {
+namespace relay::test {
 
 void eventually(const std::string& what, const std::function<bool()>& condition, Millis within) {
   const Deadline deadline(within);
@@ -107,4 +107,4 @@ Finished run_command(std::vector<std::string> command, const Process::Environmen
   return {code, process.output()};
 }
 
-}  // namespace outbox::test
+}  // namespace relay::test

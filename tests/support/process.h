@@ -11,7 +11,7 @@
 
 #include "relay/base/clock.h"
 
-namespace outbox::test {
+namespace relay::test {
 
 // Polls `condition` until it holds; throws with `what` when it has not in time.
 void eventually(const std::string& what, const std::function<bool()>& condition, Millis within = Millis{30'000});
@@ -49,4 +49,4 @@ struct Finished {
 };
 Finished run_command(std::vector<std::string> command, const Process::Environment& environment, Millis within = Millis{60'000});
 
-}  // namespace outbox::test
+}  // namespace relay::test

@@ -9,7 +9,7 @@
 
 #include "tests/support/loopback.h"
 
-namespace outbox::test {
+namespace relay::test {
 
 StandIns::StandIns() {
   std::string folder = std::filesystem::temp_directory_path() / "outbox-providers.XXXXXX";
@@ -72,4 +72,4 @@ std::string dead_address() {
   return "127.0.0.1:" + std::to_string(bound.port());
 }
 
-}  // namespace outbox::test
+}  // namespace relay::test

@@ -9,7 +9,7 @@
 #include "outbox/provider.h"
 #include "tests/support/process.h"
 
-namespace outbox::test {
+namespace relay::test {
 
 // Providers to carry effects out at: payments, an object store and a mail server on ports of their own, in one process that dies
 // with the test. What they can do, and which faults they know, stands at the top of tests/support/providers.py.
@@ -59,4 +59,4 @@ std::string said(const Outcome& outcome);
 // HOST:PORT where nothing listens.
 std::string dead_address();
 
-}  // namespace outbox::test
+}  // namespace relay::test

@@ -4,7 +4,7 @@
 #include <stdexcept>
 #include <utility>
 
-namespace outbox::test {
+namespace relay::test {
 namespace {
 
 constexpr Millis wait_max{20'000};
@@ -142,4 +142,4 @@ void Proxy::wait(std::unique_lock<std::mutex>& lock, const std::string& what, co
   if (!changed_.wait_for(lock, wait_max, condition)) throw std::runtime_error("the proxy gave up waiting: " + what);
 }
 
-}  // namespace outbox::test
+}  // namespace relay::test

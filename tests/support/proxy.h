@@ -15,7 +15,7 @@
 #include "tests/support/loopback.h"
 #include "tests/support/wire.h"
 
-namespace outbox::test {
+namespace relay::test {
 
 // A proxy on a loopback port of its own, which passes each connection on to a server on another.
 //
@@ -117,4 +117,4 @@ class Proxy {
   std::thread acceptor_;
 };
 
-}  // namespace outbox::test
+}  // namespace relay::test

@@ -13,7 +13,7 @@
 #include "relay/postgres/reader.h"
 #include "tests/support/world.h"
 
-namespace outbox::test {
+namespace relay::test {
 
 class ReaderTest : public ::testing::Test {
  protected:
@@ -73,4 +73,4 @@ inline std::vector<std::int64_t> seqs_of(const Page& page) {
   return seqs;
 }
 
-}  // namespace outbox::test
+}  // namespace relay::test

@@ -21,7 +21,7 @@
 #include "tests/support/process.h"
 #include "tests/support/usage.h"
 
-namespace outbox::test {
+namespace relay::test {
 namespace {
 
 using Clock = std::chrono::steady_clock;
@@ -264,4 +264,4 @@ ScratchKafka& shared_kafka_with_rights() {
   return server;
 }
 
-}  // namespace outbox::test
+}  // namespace relay::test

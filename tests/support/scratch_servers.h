@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-namespace outbox::test {
+namespace relay::test {
 
 // A folder of scripts/scratch and what runs in it.
 class ScratchFolder {
@@ -135,4 +135,4 @@ ScratchKafka& shared_kafka();
 // With an authorizer that allows whatever no rule is about.
 ScratchKafka& shared_kafka_with_rights();
 
-}  // namespace outbox::test
+}  // namespace relay::test

@@ -11,7 +11,7 @@
 
 #include "tests/support/kafka_log.h"
 
-namespace outbox::test {
+namespace relay::test {
 namespace {
 
 const std::vector<std::string> topics = {"shop.emails", "shop.charges", "shop.uploads"};
@@ -104,4 +104,4 @@ std::ostream& operator<<(std::ostream& out, const ShopVerdict& verdict) {
   return out;
 }
 
-}  // namespace outbox::test
+}  // namespace relay::test

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-namespace outbox::test {
+namespace relay::test {
 
 // Counts effects: one message for each.
 struct ShopVerdict {
@@ -33,4 +33,4 @@ ShopVerdict judge_shop(const std::string& dsn, const std::string& brokers, std::
 // Prints the closing table.
 std::ostream& operator<<(std::ostream& out, const ShopVerdict& verdict);
 
-}  // namespace outbox::test
+}  // namespace relay::test

@@ -11,7 +11,7 @@
 #include <string>
 #include <system_error>
 
-namespace outbox::test {
+namespace relay::test {
 namespace {
 
 [[noreturn]] void fail(const std::string& what) { throw std::system_error(errno, std::generic_category(), what); }
@@ -51,4 +51,4 @@ void SmallDisk::fill() const {
   if (!full) fail("cannot fill " + path_.string());
 }
 
-}  // namespace outbox::test
+}  // namespace relay::test

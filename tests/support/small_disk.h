@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 
-namespace outbox::test {
+namespace relay::test {
 
 // A file system of its own, in memory, that can be full. Processes started later by the thread that made it see it, and nobody else; it is
 // gone when the last of them has ended.
@@ -28,4 +28,4 @@ class SmallDisk {
   std::filesystem::path path_;
 };
 
-}  // namespace outbox::test
+}  // namespace relay::test

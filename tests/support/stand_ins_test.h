@@ -9,7 +9,7 @@
 
 #include "tests/support/providers.h"
 
-namespace outbox::test {
+namespace relay::test {
 
 // Tests of one suite share their stand-ins, and each uses keys of its own.
 class StandInsTest : public ::testing::Test {
@@ -37,4 +37,4 @@ class StandInsTest : public ::testing::Test {
   int count_ = 0;
 };
 
-}  // namespace outbox::test
+}  // namespace relay::test

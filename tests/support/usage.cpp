@@ -10,7 +10,7 @@
 #include <stdexcept>
 #include <string>
 
-namespace outbox::test {
+namespace relay::test {
 namespace {
 
 struct Stat {
@@ -90,4 +90,4 @@ double quantile(std::vector<double> values, double share) {
   return values[at];
 }
 
-}  // namespace outbox::test
+}  // namespace relay::test

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-namespace outbox::test {
+namespace relay::test {
 
 // The processes whose parent this is.
 std::vector<pid_t> children_of(pid_t parent);
@@ -34,4 +34,4 @@ double median(std::vector<double> values);
 // The value below which this share of them lies, 0 to 1. REQUIRES: !values.empty().
 double quantile(std::vector<double> values, double share);
 
-}  // namespace outbox::test
+}  // namespace relay::test

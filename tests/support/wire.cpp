@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <utility>
 
-namespace outbox::test {
+namespace relay::test {
 namespace {
 
 constexpr std::size_t bytes_on_their_way_max = 16 << 20;
@@ -93,4 +93,4 @@ void Wire::pay_out(std::unique_lock<std::mutex>& lock) {
   changed_.notify_all();
 }
 
-}  // namespace outbox::test
+}  // namespace relay::test

@@ -12,7 +12,7 @@
 #include "relay/base/clock.h"
 #include "tests/support/loopback.h"
 
-namespace outbox::test {
+namespace relay::test {
 
 struct Weather {
   Millis latency{0};                  // of every chunk, however many are on their way
@@ -60,4 +60,4 @@ class Wire {
   std::atomic<bool> broken_{false};
 };
 
-}  // namespace outbox::test
+}  // namespace relay::test

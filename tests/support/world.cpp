@@ -7,7 +7,7 @@
 #include <atomic>
 #include <stdexcept>
 
-namespace outbox::test {
+namespace relay::test {
 
 World::World(const World& original, ScratchPostgres& other)
     : environment(original.environment), postgres_(&other), kafka_(original.kafka_), name_(original.name_), database_(original.database_) {}
@@ -99,4 +99,4 @@ std::string World::deliver(const Process::Environment& more) {
   return running.output();
 }
 
-}  // namespace outbox::test
+}  // namespace relay::test

@@ -10,7 +10,7 @@
 #include "tests/support/process.h"
 #include "tests/support/scratch_servers.h"
 
-namespace outbox::test {
+namespace relay::test {
 
 class World {
  public:
@@ -64,4 +64,4 @@ class World {
 
 std::string program_path(const std::string& name);
 
-}  // namespace outbox::test
+}  // namespace relay::test

@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-namespace outbox {
+namespace relay {
 namespace {
 
 using std::chrono::milliseconds;
@@ -48,4 +48,4 @@ TEST(BackoffTest, JitterNeverGoesBelowTheShortestWait) {
 }
 
 }  // namespace
-}  // namespace outbox
+}  // namespace relay

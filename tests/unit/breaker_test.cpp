@@ -6,7 +6,7 @@
 
 #include <algorithm>
 
-namespace outbox {
+namespace relay {
 namespace {
 
 constexpr Millis shortest{50};
@@ -53,4 +53,4 @@ TEST_F(BreakerTest, AProbeIsDueWhenItsWaitIsOverAndNotBefore) {
 }
 
 }  // namespace
-}  // namespace outbox
+}  // namespace relay

@@ -10,7 +10,7 @@
 
 #include "relay/kafka/handle.h"
 
-namespace outbox::kafka {
+namespace relay::kafka {
 namespace {
 
 constexpr rlim_t room_without_a_stack = 4 << 20;  // for what a client allocates; the stack of a thread has 8 MB
@@ -50,4 +50,4 @@ TEST(ClientStart, WithABadValueIsAnErrorOfTheConfiguration) {
 }
 
 }  // namespace
-}  // namespace outbox::kafka
+}  // namespace relay::kafka

@@ -12,7 +12,7 @@
 #include "relay/commands/help.h"
 #include "tests/support/generated_file.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 // Splits a line at spaces; double quotes enclose words with spaces. Ends at a redirection.
@@ -165,4 +165,4 @@ TEST(GeneratedFiles, CommandsMdIsCurrent) {
 }
 
 }  // namespace
-}  // namespace outbox
+}  // namespace relay

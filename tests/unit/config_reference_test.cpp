@@ -17,7 +17,7 @@
 #include "relay/config/parse.h"
 #include "tests/support/generated_file.h"
 
-namespace outbox::config {
+namespace relay::config {
 namespace {
 
 using namespace std::chrono_literals;
@@ -224,4 +224,4 @@ TEST(GeneratedFiles, RelayTomlIsCurrent) { test::expect_current("config/relay.to
 TEST(GeneratedFiles, ConfigurationMdIsCurrent) { test::expect_current("docs/configuration.md", reference_markdown()); }
 
 }  // namespace
-}  // namespace outbox::config
+}  // namespace relay::config

@@ -11,7 +11,7 @@
 #include "relay/config/config.h"
 #include "relay/config/reference.h"
 
-namespace outbox::config {
+namespace relay::config {
 namespace {
 
 bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
@@ -161,4 +161,4 @@ TEST_F(ConfigSecretsTest, EffectiveConfigurationShowsEveryValueButNoSecret) {
 }
 
 }  // namespace
-}  // namespace outbox::config
+}  // namespace relay::config

@@ -14,7 +14,7 @@
 
 #include "relay/config/kafka_properties.h"
 
-namespace outbox::config {
+namespace relay::config {
 namespace {
 
 using namespace std::chrono_literals;
@@ -342,4 +342,4 @@ TEST_F(ConfigTest, ProcessEnvironmentHoldsOurVariablesOnly) {
 }
 
 }  // namespace
-}  // namespace outbox::config
+}  // namespace relay::config

@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-namespace outbox::postgres {
+namespace relay::postgres {
 namespace {
 
 using Field = std::optional<std::string>;
@@ -117,4 +117,4 @@ TEST(CopyRowsTest, BytesThatNoServerSendsAreRefused) {
 }
 
 }  // namespace
-}  // namespace outbox::postgres
+}  // namespace relay::postgres

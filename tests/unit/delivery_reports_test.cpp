@@ -4,7 +4,7 @@
 
 #include <gtest/gtest.h>
 
-namespace outbox::kafka {
+namespace relay::kafka {
 namespace {
 
 constexpr auto different_record_was_invalid = static_cast<rd_kafka_resp_err_t>(-138);
@@ -127,4 +127,4 @@ TEST_F(DeliveryReportsTest, TheNextBatchBeginsWithoutTheFailuresOfTheLast) {
 }
 
 }  // namespace
-}  // namespace outbox::kafka
+}  // namespace relay::kafka

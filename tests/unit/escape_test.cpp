@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-namespace outbox {
+namespace relay {
 namespace {
 
 TEST(Escape, TextStaysAsItIs) {
@@ -38,4 +38,4 @@ TEST(Escape, QuotesCanEncloseTheResult) {
 }
 
 }  // namespace
-}  // namespace outbox
+}  // namespace relay

@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-namespace outbox {
+namespace relay {
 namespace {
 
 TEST(HeadersTest, AreDecodedIntoThePageThatOwnsThem) {
@@ -51,4 +51,4 @@ TEST(HeadersTest, TheMarkOfAReplayIsAllowed) {
 }
 
 }  // namespace
-}  // namespace outbox
+}  // namespace relay

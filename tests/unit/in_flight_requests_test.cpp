@@ -8,7 +8,7 @@
 #include "relay/base/clock.h"
 #include "relay/kafka/handle.h"
 
-namespace outbox::kafka {
+namespace relay::kafka {
 namespace {
 
 class InFlightRequestsTest : public testing::Test {
@@ -69,4 +69,4 @@ TEST_F(InFlightRequestsTest, OneThatIsNotAnsweredStaysUntilTheNextClientIsCounte
 }
 
 }  // namespace
-}  // namespace outbox::kafka
+}  // namespace relay::kafka

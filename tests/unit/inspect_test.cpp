@@ -4,7 +4,7 @@
 
 #include <gtest/gtest.h>
 
-namespace outbox::kafka {
+namespace relay::kafka {
 namespace {
 
 const Demands demands{Mode::exactly_once, std::chrono::hours(24), 1 << 20};
@@ -87,4 +87,4 @@ TEST(Judge, AProgressTopicIsCompactedAndNothingElse) {
 }
 
 }  // namespace
-}  // namespace outbox::kafka
+}  // namespace relay::kafka

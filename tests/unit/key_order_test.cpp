@@ -5,7 +5,7 @@
 
 #include <set>
 
-namespace outbox {
+namespace relay {
 namespace {
 
 // A journal that knows of blocked keys, and counts how often it is asked.
@@ -142,4 +142,4 @@ TEST_F(KeyBlocksTest, AMaskOfRejectionsHasTheirIndexes) {
 }
 
 }  // namespace
-}  // namespace outbox
+}  // namespace relay

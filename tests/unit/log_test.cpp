@@ -13,7 +13,7 @@
 #include <thread>
 #include <vector>
 
-namespace outbox::log {
+namespace relay::log {
 namespace {
 
 // What `write` sends to standard error.
@@ -182,4 +182,4 @@ TEST_F(LogTest, LinesOfSeveralThreadsDoNotMix) {
 }
 
 }  // namespace
-}  // namespace outbox::log
+}  // namespace relay::log

@@ -9,7 +9,7 @@
 #include <regex>
 #include <string>
 
-namespace outbox {
+namespace relay {
 namespace {
 
 using Kind = SchemaFile::Kind;
@@ -76,4 +76,4 @@ TEST(InstallScript, WithoutRolesNamesNone) {
 }
 
 }  // namespace
-}  // namespace outbox
+}  // namespace relay

@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-namespace outbox {
+namespace relay {
 namespace {
 
 TEST(NextActionTest, ABatchInFlightComesBeforeAllElse) {
@@ -49,4 +49,4 @@ TEST(NextActionTest, DrainingOpensNothingAndMarksBeforeItFinishes) {
 TEST(NextActionTest, WithNothingToDoItWaits) { EXPECT_EQ(next_action({}), NextAction::wait); }
 
 }  // namespace
-}  // namespace outbox
+}  // namespace relay

@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-namespace outbox {
+namespace relay {
 namespace {
 
 std::vector<std::size_t> indexes_of(const PageMask& mask) {
@@ -36,4 +36,4 @@ TEST(PageMaskTest, CountsAnIndexOnce) {
 }
 
 }  // namespace
-}  // namespace outbox
+}  // namespace relay

@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-namespace outbox {
+namespace relay {
 namespace {
 
 Page page_of(std::int64_t messages) {
@@ -93,4 +93,4 @@ TEST(PoisonBisectorTest, NothingIsProbedThatIsAllOrNothingOfThePage) {
 }
 
 }  // namespace
-}  // namespace outbox
+}  // namespace relay

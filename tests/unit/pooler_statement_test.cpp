@@ -4,7 +4,7 @@
 
 #include "relay/postgres/pooler.h"
 
-namespace outbox::postgres {
+namespace relay::postgres {
 namespace {
 
 TEST(WithLiterals, EachPlaceholderBecomesItsOwnParameter) {
@@ -33,4 +33,4 @@ TEST(WithLiterals, WhatIsNotClosedReachesToTheEnd) {
 }
 
 }  // namespace
-}  // namespace outbox::postgres
+}  // namespace relay::postgres

@@ -8,7 +8,7 @@
 #include "outbox/http_provider.h"
 #include "outbox/smtp_provider.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 TEST(ProviderOptionsTest, HttpOptionsThatCannotWorkAreRefused) {
@@ -60,4 +60,4 @@ TEST(ProviderOptionsTest, SmtpOptionsThatCannotWorkAreRefused) {
 }
 
 }  // namespace
-}  // namespace outbox
+}  // namespace relay

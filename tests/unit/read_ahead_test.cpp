@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-namespace outbox {
+namespace relay {
 namespace {
 
 class FakeReader : public Reader {
@@ -99,4 +99,4 @@ TEST_F(ReadAheadTest, RecoveryForgetsThePageAndTheQuestion) {
 }
 
 }  // namespace
-}  // namespace outbox
+}  // namespace relay

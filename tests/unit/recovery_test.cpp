@@ -4,7 +4,7 @@
 
 #include <gtest/gtest.h>
 
-namespace outbox {
+namespace relay {
 namespace {
 
 using Action = Verdict::Action;
@@ -182,4 +182,4 @@ TEST_F(RecoveryTest, ExactlyOnceBelievesKafkaMoreThanItself) {
 }
 
 }  // namespace
-}  // namespace outbox
+}  // namespace relay

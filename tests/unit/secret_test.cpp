@@ -8,7 +8,7 @@
 #include <type_traits>
 #include <utility>
 
-namespace outbox {
+namespace relay {
 namespace {
 
 template <class T>
@@ -75,4 +75,4 @@ TEST(Secret, WipeOverwritesEveryAllocatedByte) {
 }
 
 }  // namespace
-}  // namespace outbox
+}  // namespace relay

@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <random>
 
-namespace outbox {
+namespace relay {
 namespace {
 
 TEST(SnapshotTest, ReadsWhatTheServerPrints) {
@@ -63,4 +63,4 @@ TEST(SnapshotTest, ADifferenceIsExactlyWhatFinishedInBetween) {
 }
 
 }  // namespace
-}  // namespace outbox
+}  // namespace relay

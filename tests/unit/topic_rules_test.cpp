@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-namespace outbox::kafka {
+namespace relay::kafka {
 namespace {
 
 std::string error_class(std::string_view name, const std::vector<std::string>& allow = {"*"}) {
@@ -42,4 +42,4 @@ TEST(TopicRulesTest, WhatIsNotAllowedIsRefused) {
 }
 
 }  // namespace
-}  // namespace outbox::kafka
+}  // namespace relay::kafka

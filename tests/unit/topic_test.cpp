@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-namespace outbox::kafka {
+namespace relay::kafka {
 namespace {
 
 TEST(TopicTest, APartitionIsSilentUntilItHasAcknowledgedARecord) {
@@ -54,4 +54,4 @@ TEST(TopicTest, ADeliveryCountsForTheIncarnationAndForTheBatch) {
 }
 
 }  // namespace
-}  // namespace outbox::kafka
+}  // namespace relay::kafka

@@ -8,7 +8,7 @@
 #include "client/consumer/sanitize_utf8.h"
 #include "common/hex.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 TEST(Utf8, TellsCharactersFromOtherBytes) {
@@ -35,4 +35,4 @@ TEST(Hex, ThereAndBack) {
 }
 
 }  // namespace
-}  // namespace outbox
+}  // namespace relay

@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-namespace outbox::kafka {
+namespace relay::kafka {
 namespace {
 
 class MessageErrorTest : public testing::Test {
@@ -62,4 +62,4 @@ TEST_F(MessageErrorTest, HeadersThatCannotBeSentAreNamed) {
 }
 
 }  // namespace
-}  // namespace outbox::kafka
+}  // namespace relay::kafka

@@ -5,7 +5,7 @@
 
 #include <set>
 
-namespace outbox::kafka {
+namespace relay::kafka {
 namespace {
 
 constexpr auto forbidden = RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
@@ -98,4 +98,4 @@ TEST_F(WriteProbeTest, EndsWithoutAnAnswerAndTriesFewerTheNextTime) {
 }
 
 }  // namespace
-}  // namespace outbox::kafka
+}  // namespace relay::kafka

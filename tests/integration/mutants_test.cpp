@@ -6,7 +6,7 @@
 
 #include "tests/support/judge.h"
 
-namespace outbox {
+namespace relay {
 namespace {
 
 using test::Judgement;
@@ -18,8 +18,8 @@ constexpr const char* intact = "";
 // The relay with crash points, whole or with a defect.
 Process relay_with(World& world, const std::string& defect, Process::Environment more = {}) {
   if (defect.empty()) return world.relay(more, "relay-with-crash-points");
-  more["OUTBOX_SABOTAGE"] = defect;
-  return world.relay(more, "outbox-relay-sabotaged");
+  more["OUTBOX_MUTANT"] = defect;
+  return world.relay(more, "outbox-relay-mutants");
 }
 
 void run_until_settled(World& world, const std::string& defect) {
@@ -51,7 +51,7 @@ Judgement older_transaction_enqueues_last(const std::string& defect) {
   return test::judge(world, {topic});
 }
 
-TEST(Sabotage, OrderByTransactionIdIsCaughtAsReordering) {
+TEST(Mutant, OrderByTransactionIdIsCaughtAsReordering) {
   const auto whole = older_transaction_enqueues_last(intact);
   EXPECT_TRUE(whole.exactly_once()) << whole;
   const auto broken = older_transaction_enqueues_last("order_by_txid");
@@ -80,7 +80,7 @@ Judgement a_late_committer(const std::string& defect) {
   return test::judge(world, {topic});
 }
 
-TEST(Sabotage, APositionThatIsTheHighestSeqIsCaughtAsLoss) {
+TEST(Mutant, APositionThatIsTheHighestSeqIsCaughtAsLoss) {
   const auto whole = a_late_committer(intact);
   EXPECT_TRUE(whole.exactly_once()) << whole;
   const auto broken = a_late_committer("position_is_highest_seq");
@@ -100,14 +100,14 @@ Judgement killed_at(const std::string& phase, const std::string& defect) {
   return test::judge(world, {topic});
 }
 
-TEST(Sabotage, RecoveryWithoutTheTokenIsCaughtAsRepetition) {
+TEST(Mutant, RecoveryWithoutTheTokenIsCaughtAsRepetition) {
   const auto whole = killed_at("confirmed", intact);
   EXPECT_TRUE(whole.exactly_once()) << whole;
   const auto broken = killed_at("confirmed", "no_token_check");
   EXPECT_GT(broken.repeated, 0) << broken;
 }
 
-TEST(Sabotage, MarkingBeforeKafkaConfirmsIsCaughtAsLoss) {
+TEST(Mutant, MarkingBeforeKafkaConfirmsIsCaughtAsLoss) {
   const auto whole = killed_at("reported", intact);
   EXPECT_TRUE(whole.exactly_once()) << whole;
   const auto broken = killed_at("reported", "mark_before_confirm");
@@ -159,7 +159,7 @@ TakeOver take_over_during_an_open(const std::string& defect) {
   return result;
 }
 
-TEST(Sabotage, AnEpochComparedWithoutALockIsCaughtAsAWriteAfterTakeOver) {
+TEST(Mutant, AnEpochComparedWithoutALockIsCaughtAsAWriteAfterTakeOver) {
   const auto whole = take_over_during_an_open(intact);
   EXPECT_FALSE(whole.old_epoch_wrote_after_take_over);
   EXPECT_TRUE(whole.verdict.exactly_once()) << whole.verdict;
@@ -191,7 +191,7 @@ Judgement server_crashes_after_delivery(const std::string& defect) {
   return test::judge(world, {topic});
 }
 
-TEST(Sabotage, AnAsynchronousOpenIsCaughtAsGhosts) {
+TEST(Mutant, AnAsynchronousOpenIsCaughtAsGhosts) {
   const auto whole = server_crashes_after_delivery(intact);
   EXPECT_TRUE(whole.exactly_once()) << whole;
   Judgement broken;
@@ -200,4 +200,4 @@ TEST(Sabotage, AnAsynchronousOpenIsCaughtAsGhosts) {
 }
 
 }  // namespace
-}  // namespace outbox
+}  // namespace relay
