@@ -21,11 +21,11 @@ int main(int argc, char** argv) {
   CLI11_PARSE(app, argc, argv);
   try {
     if (!effects.empty()) {
-      const relay::test::EffectsVerdict verdict = relay::test::judge_effects(dsn, effects);
+      const relay::test::EffectsVerdict verdict = relay::test::check_effects(dsn, effects);
       std::cout << verdict;
       return verdict.good() ? 0 : 1;
     }
-    const relay::test::ShopVerdict verdict = relay::test::judge_shop(dsn, brokers, std::chrono::seconds(seconds));
+    const relay::test::ShopVerdict verdict = relay::test::check_shop(dsn, brokers, std::chrono::seconds(seconds));
     std::cout << verdict;
     return verdict.good() ? 0 : 1;
   } catch (const std::exception& e) {

@@ -37,7 +37,7 @@ class Json {
   static std::optional<Json> parse(const std::string& text);
 
   bool is_null() const { return value_.index() == 0; }
-  bool outbox::common::is_text() const { return std::holds_alternative<std::string>(value_); }
+  bool is_text() const { return std::holds_alternative<std::string>(value_); }
   bool is_object() const { return std::holds_alternative<Object>(value_); }
   bool is_true() const { return std::holds_alternative<bool>(value_) && std::get<bool>(value_); }
 

@@ -100,7 +100,7 @@ void Inspection::look_at_brokers() {
     const std::string name = std::to_string(all_->brokers[i].id);
     const auto settings = describe_config(client_, ConfigOf::broker, name, one_answer());
     if (settings) {
-      add(judge_broker(name, *settings, demands_));
+      add(check_broker(name, *settings, demands_));
       continue;
     }
     const Error& e = settings.error();
@@ -198,7 +198,7 @@ void Inspection::look_at_topic(const rd_kafka_metadata_topic_t& topic) {
                  std::string("Kafka says: ") + rd_kafka_err2str(topic.err),
                  "see the log of the brokers");
   }
-  if (const auto facts = facts_of(topic)) add(judge_topic(*facts, demands_));
+  if (const auto facts = facts_of(topic)) add(check_topic(*facts, demands_));
 }
 
 std::optional<TopicFacts> Inspection::facts_of(const rd_kafka_metadata_topic_t& topic) {
@@ -218,7 +218,7 @@ void Inspection::look_at_progress_topic() {
   const auto* const topic = known(options_.progress_topic);
   if (topic == nullptr || topic->err != RD_KAFKA_RESP_ERR_NO_ERROR)
     return;  // reading the progress record says it better
-  if (const auto facts = facts_of(*topic)) add(judge_progress_topic(options_, *facts));
+  if (const auto facts = facts_of(*topic)) add(check_progress_topic_settings(options_, *facts));
 }
 
 }  // namespace

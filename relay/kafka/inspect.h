@@ -42,10 +42,10 @@ struct TransactionLogFacts {
 
 // Findings about one broker, one topic for messages, the progress topic: by their settings alone,
 // nothing is asked.
-std::vector<Finding> judge_broker(const std::string& name, const Settings& settings,
+std::vector<Finding> check_broker(const std::string& name, const Settings& settings,
                                   const Demands& demands);
-std::vector<Finding> judge_topic(const TopicFacts& topic, const Demands& demands);
-std::vector<Finding> judge_progress_topic(const Options& options, const TopicFacts& topic);
+std::vector<Finding> check_topic(const TopicFacts& topic, const Demands& demands);
+std::vector<Finding> check_progress_topic_settings(const Options& options, const TopicFacts& topic);
 // What keeps every transaction from beginning; nullopt: nothing that can be seen.
 std::optional<Finding> judge_transaction_log(const TransactionLogFacts& facts);
 

@@ -64,7 +64,7 @@ void judge_election(const TopicFacts& topic, std::vector<Finding>& out) {
 
 }  // namespace
 
-std::vector<Finding> judge_broker(const std::string& name, const Settings& settings,
+std::vector<Finding> check_broker(const std::string& name, const Settings& settings,
                                   const Demands& demands) {
   std::vector<Finding> out;
   const auto find = [&](std::string what, std::string hint) {
@@ -136,7 +136,7 @@ std::optional<Finding> judge_transaction_log(const TransactionLogFacts& facts) {
   return std::nullopt;
 }
 
-std::vector<Finding> judge_topic(const TopicFacts& topic, const Demands& demands) {
+std::vector<Finding> check_topic(const TopicFacts& topic, const Demands& demands) {
   std::vector<Finding> out;
   const auto find = [&](Severity severity, std::string what, std::string hint) {
     out.push_back({severity, "topic " + topic.name, std::move(what), std::move(hint)});
@@ -179,7 +179,7 @@ std::vector<Finding> judge_topic(const TopicFacts& topic, const Demands& demands
   return out;
 }
 
-std::vector<Finding> judge_progress_topic(const Options& options, const TopicFacts& topic) {
+std::vector<Finding> check_progress_topic_settings(const Options& options, const TopicFacts& topic) {
   std::vector<Finding> out;
   const auto compacted = require_compaction(options, topic.settings);
   if (!compacted) {

@@ -14,7 +14,7 @@
 
 #include "outbox/inbox.h"
 #include "tests/support/consuming.h"
-#include "tests/support/inbox_world.h"
+#include "tests/support/test_inbox.h"
 #include "tests/support/process.h"
 #include "tests/support/usage.h"
 
@@ -41,25 +41,25 @@ void busy_now() {
 }
 
 // The handlers that are compared: nothing, and one row for each message, in one statement.
-void nothing(pqxx::dbtransaction&, std::span<const Record>) {}
-void one_row(pqxx::dbtransaction& tx, std::span<const Record> records) {
+void nothing(pqxx::dbtransaction&, std::span<const outbox::Record>) {}
+void one_row(pqxx::dbtransaction& tx, std::span<const outbox::Record> records) {
   std::string rows;
-  for (const Record& r : records) rows += (rows.empty() ? "(" : ",(") + tx.quote(std::string(*r.key)) + "," + tx.quote(std::string(*r.payload)) + ")";
+  for (const outbox::Record& r : records) rows += (rows.empty() ? "(" : ",(") + tx.quote(std::string(*r.key)) + "," + tx.quote(std::string(*r.payload)) + ")";
   tx.exec("insert into effect (key, payload) values " + rows);
 }
 
-void drain(InboxWorld& world, const ScratchKafka& kafka, const std::string& topic, const Options& o, const char* name,
-           Consumer::BatchHandler handler, int round) {
-  world.sql("truncate effect");
-  world.sql("checkpoint");
-  ConsumerOptions options{.brokers = kafka.brokers(), .group = std::string(name) + std::to_string(round), .topics = {topic}, .dsn = world.dsn()};
+void drain(TestInbox& db, const ScratchKafka& kafka, const std::string& topic, const Options& o, const char* name,
+           outbox::Consumer::BatchHandler handler, int round) {
+  db.sql("truncate effect");
+  db.sql("checkpoint");
+  outbox::ConsumerOptions options{.brokers = kafka.brokers(), .group = std::string(name) + std::to_string(round), .topics = {topic}, .dsn = db.dsn()};
   options.batch_messages_max = o.batch;
   RunningConsumer consumer(options, std::move(handler));
   eventually("it begins", [&] { return consumer.stats().new_messages > 0; });
   const auto began = Clock::now();
   const auto first = consumer.stats();
   const double cpu = cpu_seconds(getpid());
-  const double server = cpu_seconds_with_children(world.postgres().pid());
+  const double server = cpu_seconds_with_children(db.postgres().pid());
   eventually("all are handled", [&] {
     usleep(10'000);
     return consumer.stats().new_messages >= o.messages;
@@ -67,7 +67,7 @@ void drain(InboxWorld& world, const ScratchKafka& kafka, const std::string& topi
   const double seconds = std::chrono::duration<double>(Clock::now() - began).count();
   const double n = static_cast<double>(o.messages) - static_cast<double>(first.new_messages);
   std::printf("  %-10s %8.0f msg/s, consumer %.2f us, PostgreSQL %.2f us, %.0f messages a transaction, peak %.1f MiB\n", name, n / seconds,
-              (cpu_seconds(getpid()) - cpu) * 1e6 / n, (cpu_seconds_with_children(world.postgres().pid()) - server) * 1e6 / n,
+              (cpu_seconds(getpid()) - cpu) * 1e6 / n, (cpu_seconds_with_children(db.postgres().pid()) - server) * 1e6 / n,
               n / static_cast<double>(consumer.stats().batches - first.batches), static_cast<double>(peak_memory_kb(getpid())) / 1024);
   std::fflush(stdout);
   consumer.stop();
@@ -77,8 +77,8 @@ void drain(InboxWorld& world, const ScratchKafka& kafka, const std::string& topi
 void drains(const Options& o) {
   ScratchPostgres postgres;
   ScratchKafka kafka;
-  InboxWorld world(postgres);
-  world.sql("create table effect (id bigint generated always as identity, key text, payload text)");
+  TestInbox db(postgres);
+  db.sql("create table effect (id bigint generated always as identity, key text, payload text)");
   kafka.create_topic("lag", o.partitions);
   const auto produced = fork();
   if (produced == 0) {
@@ -89,8 +89,8 @@ void drains(const Options& o) {
   if (waitpid(produced, &status, 0) != produced || status != 0) throw std::runtime_error("the records were not produced");
   busy_now();
   for (int round = 1; round <= o.rounds; ++round) {
-    drain(world, kafka, "lag", o, "nothing", &nothing, round);
-    drain(world, kafka, "lag", o, "one row", &one_row, round);
+    drain(db, kafka, "lag", o, "nothing", &nothing, round);
+    drain(db, kafka, "lag", o, "one row", &one_row, round);
   }
   busy_now();
 }
@@ -102,7 +102,7 @@ double one_by_one(pqxx::connection& connection, const Options& o, bool with_inbo
   const auto began = Clock::now();
   for (int i = 0; i < o.transactions; ++i) {
     pqxx::work tx(connection);
-    if (with_inbox) inbox::accept(tx, "one", "key-" + std::to_string(++number), now);
+    if (with_inbox) outbox::inbox::accept(tx, "one", "key-" + std::to_string(++number), now);
     tx.exec_params("insert into effect (key, payload) values ($1, $2)", std::to_string(i), payload);
     tx.commit();
   }
@@ -111,12 +111,12 @@ double one_by_one(pqxx::connection& connection, const Options& o, bool with_inbo
 
 void pairs(const Options& o) {
   ScratchPostgres postgres;
-  InboxWorld world(postgres);
-  world.sql("create table effect (id bigint generated always as identity, key text, payload text)");
-  pqxx::connection connection(world.dsn());
+  TestInbox db(postgres);
+  db.sql("create table effect (id bigint generated always as identity, key text, payload text)");
+  pqxx::connection connection(db.dsn());
   {
     pqxx::work tx(connection);
-    inbox::register_consumer(tx, "one");
+    outbox::inbox::register_consumer(tx, "one");
     tx.commit();
   }
   busy_now();

@@ -11,7 +11,7 @@
 #include <CLI/CLI.hpp>
 #include <iostream>
 
-#include "tests/support/judge.h"
+#include "tests/support/checker.h"
 #include "tests/support/usage.h"
 
 namespace {
@@ -44,14 +44,14 @@ struct Figures {
 };
 
 // Committed by an application in small transactions, as fast as one connection can.
-void load(World& world, const std::string& topic, std::int64_t messages, const Options& o, bool small_transactions) {
+void load(TestOutbox& db, const std::string& topic, std::int64_t messages, const Options& o, bool small_transactions) {
   const std::string poisoned = o.poison_every > 0 ? "g % " + std::to_string(o.poison_every) + " = 0" : "false";
   const std::string insert =
       "insert into outbox.message (topic, key, payload) select case when " + poisoned +
       " then '" + topic + (o.poison == "barred" ? ".barred" : "") + "' else '" + topic +
       "' end, case when not (" + poisoned + ") then convert_to('k' || (g % 1000), 'UTF8') end, "
       "convert_to(rpad(g::text, " + std::to_string(o.bytes) + ", 'x'), 'UTF8') from generate_series(";
-  pqxx::connection connection(world.dsn());
+  pqxx::connection connection(db.dsn());
   pqxx::nontransaction tx(connection);
   tx.exec("set synchronous_commit = off");
   if (!small_transactions) {
@@ -63,35 +63,35 @@ void load(World& world, const std::string& topic, std::int64_t messages, const O
           ", i::bigint * " + rows + " + " + std::to_string(o.rows_per_transaction - 1) + ") g; commit; end loop; end $$");
 }
 
-void settle_server(World& world) {
-  world.sql("vacuum (analyze) outbox.message");
-  world.sql("checkpoint");
+void settle_server(TestOutbox& db) {
+  db.sql("vacuum (analyze) outbox.message");
+  db.sql("checkpoint");
 }
 
 // A relay that has never run: the backlog is everything above `kept_base`. If the rows below it were delivered long ago, retention
 // deletes them; if just now, it leaves them.
-void forget_deliveries(World& world, const std::string& kept_base, bool long_ago) {
+void forget_deliveries(TestOutbox& db, const std::string& kept_base, bool long_ago) {
   static int round = 0;
-  world.sql("truncate outbox.batch");
-  world.sql("truncate outbox.parked");
-  world.sql("update outbox.lease set relay = null, holder = null, expires_at = '-infinity'");
+  db.sql("truncate outbox.batch");
+  db.sql("truncate outbox.parked");
+  db.sql("update outbox.lease set relay = null, holder = null, expires_at = '-infinity'");
   if (!kept_base.empty()) {
-    world.sql("insert into outbox.batch (number, epoch, token, kind, mode, base, upto, after_seq, upto_seq, exhausted, messages, bytes, opened_at, "
+    db.sql("insert into outbox.batch (number, epoch, token, kind, mode, base, upto, after_seq, upto_seq, exhausted, messages, bytes, opened_at, "
               "delivered_at) values (1, 0, gen_random_uuid(), 'stream', 'exactly-once', '3:3:', '" + kept_base +
               "', 0, 0, true, 0, 0, now() - interval '" +
               (long_ago ? "2 days" : "0") + "', now())");
   }
-  world.environment["OUTBOX_RELAY_RELAY_NAME"] = world.name() + "-" + std::to_string(++round);
-  if (world.command({"init", "--kafka"}).code != 0) throw std::runtime_error("init failed");
+  db.environment["OUTBOX_RELAY_RELAY_NAME"] = db.name() + "-" + std::to_string(++round);
+  if (db.command({"init", "--kafka"}).code != 0) throw std::runtime_error("init failed");
 }
 
-Figures drain(World& world, pid_t postgres, std::int64_t messages, const Options& o) {
-  auto relay = world.relay(o.relay);
+Figures drain(TestOutbox& db, pid_t postgres, std::int64_t messages, const Options& o) {
+  auto relay = db.relay(o.relay);
   relay.says("to=streaming");
   const auto began = Clock::now();
   const double relay_before = cpu_seconds(relay.pid());
   const double postgres_before = cpu_seconds_with_children(postgres);
-  pqxx::connection connection(world.dsn());
+  pqxx::connection connection(db.dsn());
   pqxx::nontransaction tx(connection);
   eventually("the backlog is delivered", [&] {
     usleep(20'000);  // the look itself must not cost the server much
@@ -108,9 +108,9 @@ Figures drain(World& world, pid_t postgres, std::int64_t messages, const Options
 }
 
 // Whether pgbouncer stands between the relay and the server.
-void connect_through(World& world, const ScratchPgbouncer* pooler) {
-  world.environment["OUTBOX_RELAY_POSTGRES_DSN"] = pooler != nullptr ? pooler->dsn(world.database()) : world.dsn();
-  world.environment["OUTBOX_RELAY_POSTGRES_POOLER"] = pooler != nullptr ? "transaction" : "none";
+void connect_through(TestOutbox& db, const ScratchPgbouncer* pooler) {
+  db.environment["OUTBOX_RELAY_POSTGRES_DSN"] = pooler != nullptr ? pooler->dsn(db.database()) : db.dsn();
+  db.environment["OUTBOX_RELAY_POSTGRES_POOLER"] = pooler != nullptr ? "transaction" : "none";
 }
 
 double bare_producer(const ScratchKafka& kafka, const std::string& topic, const Options& o) {
@@ -132,21 +132,21 @@ void report(const char* name, const std::vector<Figures>& all, double Figures::*
 void bench(const Options& o) {
   ScratchPostgres postgres;
   ScratchKafka kafka;
-  World world(postgres, &kafka);
-  world.environment["OUTBOX_RELAY_RELAY_MODE"] = o.mode;
-  world.environment["OUTBOX_RELAY_LEASE_TTL"] = "5s";
+  TestOutbox db(postgres, &kafka);
+  db.environment["OUTBOX_RELAY_RELAY_MODE"] = o.mode;
+  db.environment["OUTBOX_RELAY_LEASE_TTL"] = "5s";
   const pid_t server = postgres.pid();
   std::string kept_base;
   if (o.kept > 0) {
     std::cout << "loading " << o.kept << " rows that count as delivered\n" << std::flush;
-    load(world, "kept", o.kept, o, false);
-    kept_base = world.value("select pg_current_snapshot()");
+    load(db, "kept", o.kept, o, false);
+    kept_base = db.value("select pg_current_snapshot()");
   }
-  const std::string loaded = world.topic("drained", o.partitions);
+  const std::string loaded = db.topic("drained", o.partitions);
   std::cout << "loading " << o.messages << " messages\n" << std::flush;
-  load(world, loaded, o.messages, o, true);
-  settle_server(world);
-  pqxx::connection other(world.dsn());
+  load(db, loaded, o.messages, o, true);
+  settle_server(db);
+  pqxx::connection other(db.dsn());
   std::unique_ptr<pqxx::work> open;
   if (o.open_transaction) {
     open = std::make_unique<pqxx::work>(other);
@@ -156,25 +156,25 @@ void bench(const Options& o) {
   const auto pooler = o.pooler ? std::make_unique<ScratchPgbouncer>(postgres, o.pgbouncer) : nullptr;
   // With `is`, there is the pooler, and the poisoned messages cannot be sent; else they are messages like others.
   const auto poison = [&](bool is) {
-    connect_through(world, is ? pooler.get() : nullptr);
+    connect_through(db, is ? pooler.get() : nullptr);
     if (o.poison_every == 0) return;
     const bool refused = o.poison == "refused";
-    world.environment["OUTBOX_RELAY_TOPICS_ALLOW"] = is && !refused ? loaded : "*";
+    db.environment["OUTBOX_RELAY_TOPICS_ALLOW"] = is && !refused ? loaded : "*";
     if (refused) kafka.alter_topic(loaded, {std::string("cleanup.policy=") + (is ? "compact" : "delete")});
   };
   std::vector<Figures> drains;
   std::vector<double> others;
   std::vector<double> ratios;
   const auto drain_once = [&](const char* name, bool prunes) {
-    forget_deliveries(world, kept_base, prunes);
-    const Figures f = drain(world, server, o.messages, o);
+    forget_deliveries(db, kept_base, prunes);
+    const Figures f = drain(db, server, o.messages, o);
     std::printf("  %s: %.0f msg/s, relay %.2f us, PostgreSQL %.2f us, peak %.0f MB\n", name, f.per_second, f.relay_us, f.postgres_us, f.peak_mb);
     std::fflush(stdout);
     return f;
   };
   const bool retention = o.beside == "retention";
   const auto without = [&](int round) {
-    others.push_back(o.beside == "bare" ? bare_producer(kafka, world.topic("bare" + std::to_string(round), o.partitions), o)
+    others.push_back(o.beside == "bare" ? bare_producer(kafka, db.topic("bare" + std::to_string(round), o.partitions), o)
                                         : drain_once(retention ? "with retention" : "clean", retention).per_second);
   };
   for (int round = 1; round <= o.pairs; ++round) {

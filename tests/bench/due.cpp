@@ -11,7 +11,7 @@
 #include <iostream>
 
 #include "tests/support/usage.h"
-#include "tests/support/world.h"
+#include "tests/support/test_outbox.h"
 
 namespace {
 
@@ -24,14 +24,14 @@ struct Options {
   int rounds = 3;
 };
 
-void schedule(World& world, const std::string& topic, std::int64_t messages, const std::string& when) {
-  world.sql("insert into outbox.scheduled (deliver_at, topic, key, payload) select " + when + " + g * interval '1 microsecond', '" + topic +
+void schedule(TestOutbox& db, const std::string& topic, std::int64_t messages, const std::string& when) {
+  db.sql("insert into outbox.scheduled (deliver_at, topic, key, payload) select " + when + " + g * interval '1 microsecond', '" + topic +
             "', convert_to('k' || (g % 1000), 'UTF8'), convert_to(rpad(g::text, 200, 'x'), 'UTF8') from generate_series(1, " +
             std::to_string(messages) + ") g");
 }
 
-double seconds_until(World& world, const std::string& what, const std::string& condition, Clock::time_point since) {
-  pqxx::connection connection(world.dsn());
+double seconds_until(TestOutbox& db, const std::string& what, const std::string& condition, Clock::time_point since) {
+  pqxx::connection connection(db.dsn());
   pqxx::nontransaction tx(connection);
   eventually(what, [&] {
     usleep(20'000);  // the look itself must not cost the server much
@@ -43,23 +43,23 @@ double seconds_until(World& world, const std::string& what, const std::string& c
 void bench(const Options& o) {
   ScratchPostgres postgres;
   ScratchKafka kafka;
-  World world(postgres, &kafka);
-  world.environment["OUTBOX_RELAY_LEASE_TTL"] = "5s";
-  const std::string topic = world.topic("due", 6);
-  if (o.waiting > 0) schedule(world, topic, o.waiting, "now() + interval '1 year'");
+  TestOutbox db(postgres, &kafka);
+  db.environment["OUTBOX_RELAY_LEASE_TTL"] = "5s";
+  const std::string topic = db.topic("due", 6);
+  if (o.waiting > 0) schedule(db, topic, o.waiting, "now() + interval '1 year'");
   std::vector<double> moved;
   std::vector<double> delivered;
   for (int round = 1; round <= o.rounds; ++round) {
-    schedule(world, topic, o.messages, "now() - interval '1 hour'");
-    world.sql("vacuum (analyze) outbox.scheduled");
-    world.sql("checkpoint");
-    auto relay = world.relay();
+    schedule(db, topic, o.messages, "now() - interval '1 hour'");
+    db.sql("vacuum (analyze) outbox.scheduled");
+    db.sql("checkpoint");
+    auto relay = db.relay();
     relay.says("to=streaming");
     const auto began = Clock::now();
     const double n = static_cast<double>(o.messages);
-    moved.push_back(n / seconds_until(world, "none is due any more",
+    moved.push_back(n / seconds_until(db, "none is due any more",
                                       "not exists (select from outbox.scheduled s where s.deliver_at < clock_timestamp())", began));
-    delivered.push_back(n / seconds_until(world, "all are delivered", "coalesce(sum(b.messages), 0) >= " + std::to_string(round * o.messages) +
+    delivered.push_back(n / seconds_until(db, "all are delivered", "coalesce(sum(b.messages), 0) >= " + std::to_string(round * o.messages) +
                                           " and count(*) = count(b.delivered_at) from outbox.batch b", began));
     std::printf("  moved %.0f/s, delivered %.0f/s\n", moved.back(), delivered.back());
     std::fflush(stdout);

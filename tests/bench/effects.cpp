@@ -9,7 +9,7 @@
 #include <thread>
 
 #include "outbox/effect_worker.h"
-#include "tests/support/effect_world.h"
+#include "tests/support/test_ledger.h"
 #include "tests/support/process.h"
 #include "tests/support/usage.h"
 
@@ -19,24 +19,24 @@ using namespace relay;
 using namespace relay::test;
 using Clock = std::chrono::steady_clock;
 
-class Instant : public Provider {
+class Instant : public outbox::Provider {
  public:
-  Outcome call(const Request&, Deadline) override { return {.phase = Phase::answered, .answer = Answer::done, .status = 201}; }
+  outbox::Outcome call(const outbox::Request&, Deadline) override { return {.phase = outbox::Phase::answered, .answer = outbox::Answer::done, .status = 201}; }
 };
 
 double seconds_since(Clock::time_point begun) { return std::chrono::duration<double>(Clock::now() - begun).count(); }
 
 // Time of a worker for each call.
-void measure(EffectWorld& world, int workers, int claims_max, int effects) {
-  world.sql("truncate effect.effect cascade");
-  world.plan("p", "n", effects);
+void measure(TestLedger& db, int workers, int claims_max, int effects) {
+  db.sql("truncate effect.effect cascade");
+  db.plan("p", "n", effects);
   const auto begun = Clock::now();
-  std::vector<std::unique_ptr<EffectWorker>> all;
+  std::vector<std::unique_ptr<outbox::EffectWorker>> all;
   std::vector<std::jthread> threads;
   for (int i = 0; i < workers; ++i) {
-    EffectWorkerOptions o{.dsn = world.dsn(), .claims_max = claims_max};
+    outbox::EffectWorkerOptions o{.dsn = db.dsn(), .claims_max = claims_max};
     o.accounts.push_back({"p", std::nullopt, std::make_unique<Instant>()});
-    all.push_back(std::make_unique<EffectWorker>(std::move(o)));
+    all.push_back(std::make_unique<outbox::EffectWorker>(std::move(o)));
     threads.emplace_back([&worker = *all.back()](const std::stop_token& stop) { worker.run(stop); });
   }
   eventually("all are done", [&] {
@@ -57,13 +57,13 @@ void measure_claims(pqxx::connection& connection, const std::string& what) {
   for (int i = 0; i < 300; ++i) {
     pqxx::work tx(connection);
     const auto begun = Clock::now();
-    const auto claimed = claim(tx, "p", "bench");
+    const auto claimed = outbox::effect::claim(tx, "p", "bench");
     claims.push_back(1000 * seconds_since(begun));
     if (claimed.empty()) throw std::runtime_error("nothing to claim");
     tx.commit();
     pqxx::work settling(connection);
     const auto answered = Clock::now();
-    settle(settling, claimed.front(), {.phase = Phase::answered, .answer = Answer::done});
+    outbox::effect::settle(settling, claimed.front(), {.phase = outbox::Phase::answered, .answer = outbox::Answer::done});
     settles.push_back(1000 * seconds_since(answered));
     settling.commit();
   }
@@ -71,31 +71,31 @@ void measure_claims(pqxx::connection& connection, const std::string& what) {
   std::fflush(stdout);
 }
 
-void measure_kept(EffectWorld& world, int kept, int planned) {
-  world.sql("truncate effect.effect cascade");
-  pqxx::connection connection(world.dsn());
-  world.plan("p", "first", 400);
+void measure_kept(TestLedger& db, int kept, int planned) {
+  db.sql("truncate effect.effect cascade");
+  pqxx::connection connection(db.dsn());
+  db.plan("p", "first", 400);
   measure_claims(connection, "few effects");
   // As if each had been claimed and settled, in the order of their ids.
   const auto carry_out = [&](const std::string& prefix, int count) {
-    world.plan("p", prefix, count);
-    world.sql("set session_replication_role = replica; "
+    db.plan("p", prefix, count);
+    db.sql("set session_replication_role = replica; "
               "update effect.effect set state = 'claimed', epoch = 1, attempts = 1, worker = 'b', claim_expires_at = now() + interval '1 h' "
               "where effect_key like '" + prefix + "-%'; "
               "update effect.effect set state = 'done', worker = null, claim_expires_at = null, settled_at = now(), evidence = 'answer' "
               "where effect_key like '" + prefix + "-%'");
   };
   carry_out("done", kept);
-  world.plan("p", "second", planned);
+  db.plan("p", "second", planned);
   measure_claims(connection, std::to_string(kept) + " done, " + std::to_string(planned) + " planned, not analyzed");
-  world.sql("vacuum analyze effect.effect");
+  db.sql("vacuum analyze effect.effect");
   measure_claims(connection, "the same, vacuumed and analyzed");
-  pqxx::connection old(world.dsn());
+  pqxx::connection old(db.dsn());
   pqxx::transaction<pqxx::isolation_level::repeatable_read> snapshot(old);
   snapshot.exec("select count(*) from effect.effect");
-  world.sql("set session_replication_role = replica; update effect.effect set state = 'done', epoch = 1, attempts = 1, settled_at = now(), "
+  db.sql("set session_replication_role = replica; update effect.effect set state = 'done', epoch = 1, attempts = 1, settled_at = now(), "
             "evidence = 'answer' where state = 'planned'");
-  world.plan("p", "third", planned);
+  db.plan("p", "third", planned);
   measure_claims(connection, std::to_string(planned) + " done since an old snapshot was taken, which is held");
 }
 
@@ -112,10 +112,10 @@ int main(int argc, char** argv) {
   CLI11_PARSE(app, argc, argv);
   try {
     ScratchPostgres postgres;
-    EffectWorld world(postgres);
-    world.register_provider("p", {.in_doubt_policy = InDoubtPolicy::hold, .idempotency_window = std::chrono::hours{24}});
-    measure_kept(world, kept, planned);
-    for (const auto& [workers, claims_max] : {std::pair{1, 1}, {1, 10}, {4, 1}, {4, 10}}) measure(world, workers, claims_max, effects);
+    TestLedger db(postgres);
+    db.register_provider("p", {.in_doubt_policy = outbox::InDoubtPolicy::hold, .idempotency_window = std::chrono::hours{24}});
+    measure_kept(db, kept, planned);
+    for (const auto& [workers, claims_max] : {std::pair{1, 1}, {1, 10}, {4, 1}, {4, 10}}) measure(db, workers, claims_max, effects);
   } catch (const std::exception& e) {
     std::cerr << "effects: " << e.what() << '\n';
     return 1;

@@ -9,7 +9,7 @@
 #include <iostream>
 
 #include "tests/support/usage.h"
-#include "tests/support/world.h"
+#include "tests/support/test_outbox.h"
 
 namespace {
 
@@ -25,12 +25,12 @@ std::string script(const std::string& row) {
 }
 
 // Transactions per second of pgbench with this script.
-double pgbench(World& world, const std::string& name, const std::string& text, int connections, int seconds) {
-  const auto file = world.postgres().folder() / (name + ".sql");
+double pgbench(TestOutbox& db, const std::string& name, const std::string& text, int connections, int seconds) {
+  const auto file = db.postgres().folder() / (name + ".sql");
   std::ofstream(file) << text;
   const std::string found = run_command({"/bin/sh", "-c", "printf %s \"$(ls -d /usr/lib/postgresql/*/bin | sort -V | tail -n 1)\""}, {}).output;
   const auto done = run_command({found + "/pgbench", "-n", "-M", "prepared", "-c", std::to_string(connections), "-j", "2", "-T",
-                                 std::to_string(seconds), "-f", file.string(), world.dsn()},
+                                 std::to_string(seconds), "-f", file.string(), db.dsn()},
                                 {}, Millis{(seconds + 60) * 1000});
   const auto at = done.output.find("tps = ");
   if (done.code != 0 || at == std::string::npos) throw std::runtime_error(done.output);
@@ -50,8 +50,8 @@ int main(int argc, char** argv) {
   CLI11_PARSE(app, argc, argv);
   try {
     ScratchPostgres postgres;
-    World world(postgres, nullptr);
-    world.sql("create table plain (like outbox.message including defaults including identity, primary key (seq))");
+    TestOutbox db(postgres, nullptr);
+    db.sql("create table plain (like outbox.message including defaults including identity, primary key (seq))");
     const std::string values = "(topic, key, payload) values ('t', 'key-0123456789', convert_to(repeat('x', 200), 'UTF8'))";
     const std::string plain = script("insert into plain " + values);
     const std::string message = script("insert into outbox.message " + values);
@@ -60,11 +60,11 @@ int main(int argc, char** argv) {
     std::vector<double> function_ratio;
     std::vector<double> us_per_row;
     for (int i = 0; i < pairs; ++i) {
-      world.sql("truncate plain, outbox.message");
-      world.sql("checkpoint");
-      const double p = pgbench(world, "plain", plain, connections, seconds);
-      const double m = pgbench(world, "message", message, connections, seconds);
-      const double f = pgbench(world, "function", function, connections, seconds);
+      db.sql("truncate plain, outbox.message");
+      db.sql("checkpoint");
+      const double p = pgbench(db, "plain", plain, connections, seconds);
+      const double m = pgbench(db, "message", message, connections, seconds);
+      const double f = pgbench(db, "function", function, connections, seconds);
       std::printf("  rows a second: plain %.0f, outbox.message %.0f, enqueue() %.0f\n", p * rows, m * rows, f * rows);
       std::fflush(stdout);
       insert_ratio.push_back(p / m);

@@ -8,7 +8,7 @@
 #include "relay/postgres/lease.h"
 #include "relay/postgres/retention.h"
 #include "tests/support/usage.h"
-#include "tests/support/world.h"
+#include "tests/support/test_outbox.h"
 
 namespace {
 
@@ -21,8 +21,8 @@ struct Options {
   std::int64_t prune = 1'000'000;
 };
 
-void load(World& world, const Options& o) {
-  pqxx::connection connection(world.dsn());
+void load(TestOutbox& db, const Options& o) {
+  pqxx::connection connection(db.dsn());
   pqxx::nontransaction tx(connection);
   tx.exec("set synchronous_commit = off");
   // One transaction and one batch for each run of rows, opened two days ago.
@@ -40,8 +40,8 @@ void load(World& world, const Options& o) {
   tx.exec("checkpoint");
 }
 
-void time_status(World& world, const Options& o) {
-  pqxx::connection connection(world.dsn());
+void time_status(TestOutbox& db, const Options& o) {
+  pqxx::connection connection(db.dsn());
   pqxx::nontransaction tx(connection);
   std::vector<double> ms;
   for (int i = 0; i < 200; ++i) {
@@ -56,10 +56,10 @@ void time_status(World& world, const Options& o) {
   std::fflush(stdout);
 }
 
-void time_pruning(World& world, pid_t server, const Options& o) {
+void time_pruning(TestOutbox& db, pid_t server, const Options& o) {
   postgres::Options options;
-  options.dsn = Secret(world.dsn());
-  options.relay = world.name();
+  options.dsn = Secret(db.dsn());
+  options.relay = db.name();
   options.holder = "bench";
   postgres::PgDatabase database(options);
   if (auto r = database.connect(); !r) throw std::runtime_error(r.error().text());
@@ -78,7 +78,7 @@ void time_pruning(World& world, pid_t server, const Options& o) {
   }
   const double deleting = cpu_seconds_with_children(server) - before;
   const double seconds = std::chrono::duration<double>(Clock::now() - began).count();
-  world.sql("vacuum outbox.message");
+  db.sql("vacuum outbox.message");
   const double all = cpu_seconds_with_children(server) - before;
   std::printf("retention: %lld rows in %.1f s; %.2f us of processor time per row, %.2f with vacuum\n", static_cast<long long>(pruned), seconds,
               deleting * 1e6 / static_cast<double>(pruned), all * 1e6 / static_cast<double>(pruned));
@@ -95,11 +95,11 @@ int main(int argc, char** argv) {
   CLI11_PARSE(app, argc, argv);
   try {
     ScratchPostgres postgres({"autovacuum=off"});
-    World world(postgres, nullptr);
+    TestOutbox db(postgres, nullptr);
     std::cout << "loading " << o.rows << " rows\n" << std::flush;
-    load(world, o);
-    time_status(world, o);
-    time_pruning(world, postgres.pid(), o);
+    load(db, o);
+    time_status(db, o);
+    time_pruning(db, postgres.pid(), o);
   } catch (const std::exception& e) {
     std::cerr << "kept: " << e.what() << '\n';
     return 1;

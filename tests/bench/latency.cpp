@@ -18,7 +18,7 @@
 
 #include "relay/kafka/handle.h"
 #include "tests/support/usage.h"
-#include "tests/support/world.h"
+#include "tests/support/test_outbox.h"
 
 namespace {
 
@@ -189,11 +189,11 @@ void measure(const char* name, const std::string& brokers, const std::string& to
 void bench(const Options& o) {
   ScratchPostgres postgres;
   ScratchKafka kafka;
-  World world(postgres, &kafka);
-  world.environment["OUTBOX_RELAY_RELAY_MODE"] = o.mode;
-  world.environment["OUTBOX_RELAY_LEASE_TTL"] = "5s";
-  const std::string topic = world.topic("t", o.partitions);
-  auto relay = world.relay();
+  TestOutbox db(postgres, &kafka);
+  db.environment["OUTBOX_RELAY_RELAY_MODE"] = o.mode;
+  db.environment["OUTBOX_RELAY_LEASE_TTL"] = "5s";
+  const std::string topic = db.topic("t", o.partitions);
+  auto relay = db.relay();
   relay.says("to=streaming");
   if (o.idle > 0) measure_idle(relay, postgres.pid(), o.idle);
 
@@ -202,16 +202,16 @@ void bench(const Options& o) {
     const double cpu_before = cpu_seconds(relay.pid());
     {
       std::vector<std::jthread> writers;
-      for (int c = 0; c < o.connections; ++c) writers.emplace_back([&, c] { commit_in_time(world.dsn(), topic, o, c, start, committed); });
+      for (int c = 0; c < o.connections; ++c) writers.emplace_back([&, c] { commit_in_time(db.dsn(), topic, o, c, start, committed); });
     }
     share = share_over(relay.pid(), cpu_before, start);
   });
-  std::printf("  relay %.1f %% of a core; batches %s\n", share, world.value("select count(*) from outbox.batch").c_str());
+  std::printf("  relay %.1f %% of a core; batches %s\n", share, db.value("select count(*) from outbox.batch").c_str());
   relay.signal(SIGTERM);
   if (relay.wait() != 0) throw std::runtime_error(relay.output());
 
   if (!o.bare) return;
-  const std::string other = world.topic("bare", o.partitions);
+  const std::string other = db.topic("bare", o.partitions);
   BareProducer producer(kafka.brokers(), other);
   int transactions = 0;
   measure("bare producer", kafka.brokers(), other, o,

@@ -9,7 +9,7 @@
 
 #include "relay/postgres/reader.h"
 #include "tests/support/usage.h"
-#include "tests/support/world.h"
+#include "tests/support/test_outbox.h"
 
 namespace {
 
@@ -30,19 +30,19 @@ std::string rows(int count) {
 
 class Bench {
  public:
-  explicit Bench(const Options& o) : o_(o), world_(shared_postgres(), nullptr), database_(options_), reader_(options_, database_) {
-    options_.dsn = Secret(world_.dsn());
-    database_.use(std::move(*postgres::StreamSession::connect(world_.dsn())));
+  explicit Bench(const Options& o) : o_(o), db_(shared_postgres(), nullptr), database_(options_), reader_(options_, database_) {
+    options_.dsn = Secret(db_.dsn());
+    database_.use(std::move(*postgres::StreamSession::connect(db_.dsn())));
   }
 
   void run() {
-    pqxx::connection early(world_.dsn());
+    pqxx::connection early(db_.dsn());
     pqxx::work late(early);
     late.exec(rows(2));
     std::cout << "loading " << o_.kept << " rows\n" << std::flush;
-    world_.sql(rows(o_.kept));
-    world_.sql("vacuum (analyze) outbox.message");
-    const Snapshot base = *Snapshot::parse(world_.value("select pg_current_snapshot()::text"));
+    db_.sql(rows(o_.kept));
+    db_.sql("vacuum (analyze) outbox.message");
+    const Snapshot base = *Snapshot::parse(db_.value("select pg_current_snapshot()::text"));
     late.commit();
     const Cursor behind{.base = base};
     std::optional<Page> two;
@@ -53,14 +53,14 @@ class Bench {
       reader_.reset(behind);
       if (auto again = reader_.reread(batch); !again) throw std::runtime_error(again.error().text());
     });
-    world_.sql(rows(20'000));
+    db_.sql(rows(20'000));
     print("page of 20,000 fresh rows, and those", [&] { two = page(behind); });
     if (!two || two->messages.size() < 10'000) throw std::runtime_error("the page should be full");
 
-    pqxx::connection writer(world_.dsn());
+    pqxx::connection writer(db_.dsn());
     pqxx::work open(writer);
     open.exec(rows(o_.open));
-    const Cursor now{.base = *Snapshot::parse(world_.value("select pg_current_snapshot()::text"))};
+    const Cursor now{.base = *Snapshot::parse(db_.value("select pg_current_snapshot()::text"))};
     print("empty poll beside the open transaction", [&] {
       if (page(now)) throw std::runtime_error("nothing should be visible");
     });
@@ -93,7 +93,7 @@ class Bench {
   }
 
   const Options o_;
-  World world_;
+  TestOutbox db_;
   postgres::Options options_;
   postgres::PgDatabase database_;
   postgres::PgReader reader_;

@@ -11,7 +11,7 @@
 #include <iostream>
 #include <thread>
 
-#include "tests/support/world.h"
+#include "tests/support/test_outbox.h"
 
 namespace relay::test {
 namespace {
@@ -30,9 +30,9 @@ double quantile(std::vector<double> values, double q) {
 }
 
 // Seconds from the writing of live messages to their batch being known as delivered, of those written in [from, to).
-std::vector<double> delays(World& world, const std::string& topic, const std::string& from, const std::string& to) {
+std::vector<double> delays(TestOutbox& db, const std::string& topic, const std::string& from, const std::string& to) {
   std::vector<double> out;
-  for (const auto& row : world.sql("select extract(epoch from b.delivered_at - m.created_at) from outbox.message m join outbox.batch b "
+  for (const auto& row : db.sql("select extract(epoch from b.delivered_at - m.created_at) from outbox.message m join outbox.batch b "
                                    "on b.number = outbox.batch_of(m.txid, m.seq) where m.topic = '" + topic + "' and m.created_at >= '" + from +
                                    "' and m.created_at < '" + to + "'")) {
     out.push_back(row[0].as<double>() * 1'000);
@@ -52,37 +52,37 @@ void write_live(const std::string& dsn, const std::string& topic, int rate, cons
 }
 
 void bench(const Options& o) {
-  World world;
-  const std::string live = world.topic("live", 6);
-  const std::string parked = world.topic("parked", 6);
-  world.sql("insert into outbox.message (topic, key, payload) select '" + parked + "', convert_to('k' || g % " + std::to_string(o.keys) +
+  TestOutbox db;
+  const std::string live = db.topic("live", 6);
+  const std::string parked = db.topic("parked", 6);
+  db.sql("insert into outbox.message (topic, key, payload) select '" + parked + "', convert_to('k' || g % " + std::to_string(o.keys) +
             ", 'UTF8'), convert_to(repeat('x', 200), 'UTF8') from generate_series(1, " + std::to_string(o.messages) + ") g");
-  world.deliver({{"OUTBOX_RELAY_TOPICS_ALLOW", live}});
-  world.sql("vacuum analyze");
-  auto relay = world.relay();
+  db.deliver({{"OUTBOX_RELAY_TOPICS_ALLOW", live}});
+  db.sql("vacuum analyze");
+  auto relay = db.relay();
   relay.says("to=streaming");
   std::atomic<bool> stop = false;
-  std::thread writer([&] { write_live(world.dsn(), live, o.rate, stop); });
+  std::thread writer([&] { write_live(db.dsn(), live, o.rate, stop); });
   sleep(20);
-  const std::string began = world.value("select clock_timestamp()");
-  if (world.command({"parked", "release", "--topic", parked, "--why", "bench"}).code != 0) throw std::runtime_error("parked release failed");
-  const std::string decided = world.value("select clock_timestamp()");
+  const std::string began = db.value("select clock_timestamp()");
+  if (db.command({"parked", "release", "--topic", parked, "--why", "bench"}).code != 0) throw std::runtime_error("parked release failed");
+  const std::string decided = db.value("select clock_timestamp()");
   eventually("all are released", [&] {
     usleep(20'000);
-    return world.value("select coalesce(sum(messages), 0) >= " + std::to_string(o.messages) + " and count(*) = count(delivered_at) from outbox.batch "
+    return db.value("select coalesce(sum(messages), 0) >= " + std::to_string(o.messages) + " and count(*) = count(delivered_at) from outbox.batch "
                        "where kind = 'release'") == "t";
   }, Millis{300'000});
-  const std::string ended = world.value("select max(delivered_at) from outbox.batch where kind = 'release'");
+  const std::string ended = db.value("select max(delivered_at) from outbox.batch where kind = 'release'");
   stop = true;
   writer.join();
-  world.settled();
-  const double seconds = std::stod(world.value("select extract(epoch from max(delivered_at) - min(opened_at)) from outbox.batch "
+  db.wait_until_idle();
+  const double seconds = std::stod(db.value("select extract(epoch from max(delivered_at) - min(opened_at)) from outbox.batch "
                                                "where kind = 'release'"));
-  const auto quiet = delays(world, live, world.value("select '" + began + "'::timestamptz - interval '10 s'"), began);
-  const auto busy = delays(world, live, decided, ended);
+  const auto quiet = delays(db, live, db.value("select '" + began + "'::timestamptz - interval '10 s'"), began);
+  const auto busy = delays(db, live, decided, ended);
   std::printf("released %d messages in %s batches in %.2f s: %.0f a second; the first batch %.2f s after the decision\n", o.messages,
-              world.value("select count(*) from outbox.batch where kind = 'release'").c_str(), seconds, o.messages / seconds,
-              std::stod(world.value("select extract(epoch from min(opened_at) - '" + decided + "') from outbox.batch where kind = 'release'")));
+              db.value("select count(*) from outbox.batch where kind = 'release'").c_str(), seconds, o.messages / seconds,
+              std::stod(db.value("select extract(epoch from min(opened_at) - '" + decided + "') from outbox.batch where kind = 'release'")));
   std::printf("live, written to known as delivered: before p50 %.1f, p99 %.1f ms (%zu); meanwhile p50 %.1f, p99 %.1f ms (%zu); p99 ratio %.2f\n",
               quantile(quiet, 0.5), quantile(quiet, 0.99), quiet.size(), quantile(busy, 0.5), quantile(busy, 0.99), busy.size(),
               quantile(busy, 0.99) / quantile(quiet, 0.99));

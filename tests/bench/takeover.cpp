@@ -12,7 +12,7 @@
 #include <thread>
 
 #include "tests/support/usage.h"
-#include "tests/support/world.h"
+#include "tests/support/test_outbox.h"
 
 namespace {
 
@@ -28,13 +28,13 @@ void keep_writing(const std::string& dsn, const std::string& topic, const std::a
   }
 }
 
-double pause_after(World& world, int signal) {
-  auto active = world.relay();
+double pause_after(TestOutbox& db, int signal) {
+  auto active = db.relay();
   active.says("to=streaming");
-  auto other = world.relay();
+  auto other = db.relay();
   other.says("to=standby");
-  const std::string epoch = world.value("select epoch from outbox.lease");
-  pqxx::connection connection(world.dsn());
+  const std::string epoch = db.value("select epoch from outbox.lease");
+  pqxx::connection connection(db.dsn());
   pqxx::nontransaction tx(connection);
   const auto delivered = [&](const char* than) {
     return tx.exec("select exists (select from outbox.batch b where b.epoch " + std::string(than) + epoch + " and b.delivered_at is not null)")[0][0]
@@ -61,14 +61,14 @@ int main(int argc, char** argv) {
   app.add_option("--ttl", ttl, "lease.ttl")->capture_default_str();
   CLI11_PARSE(app, argc, argv);
   try {
-    World world;
-    world.environment["OUTBOX_RELAY_LEASE_TTL"] = ttl;
-    const std::string topic = world.topic("t");
+    TestOutbox db;
+    db.environment["OUTBOX_RELAY_LEASE_TTL"] = ttl;
+    const std::string topic = db.topic("t");
     std::atomic<bool> stop{false};
-    std::jthread writer([&] { keep_writing(world.dsn(), topic, stop); });
+    std::jthread writer([&] { keep_writing(db.dsn(), topic, stop); });
     for (const auto& [name, signal] : {std::pair{"kill -9", SIGKILL}, {"SIGTERM", SIGTERM}}) {
       std::vector<double> seconds;
-      for (int i = 0; i < rounds; ++i) seconds.push_back(pause_after(world, signal));
+      for (int i = 0; i < rounds; ++i) seconds.push_back(pause_after(db, signal));
       std::printf("%-8s median %.3f s, longest %.3f s\n", name, median(seconds), quantile(seconds, 1));
       std::fflush(stdout);
     }

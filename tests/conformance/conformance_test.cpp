@@ -5,7 +5,7 @@
 
 #include <functional>
 
-#include "tests/conformance/stage.h"
+#include "tests/conformance/servers_under_test.h"
 #include "tests/support/process.h"
 
 namespace relay::conformance {
@@ -15,19 +15,19 @@ using Numbers = std::vector<int>;
 using sim::no_key;
 
 class ConformanceTest
-    : public ::testing::TestWithParam<std::pair<const char*, std::unique_ptr<Stage> (*)()>> {
+    : public ::testing::TestWithParam<std::pair<const char*, std::unique_ptr<ServersUnderTest> (*)()>> {
  protected:
-  ConformanceTest() : stage(GetParam().second()) {}
+  ConformanceTest() : servers(GetParam().second()) {}
 
   // A committed transaction of messages with consecutive numbers, all of this key.
   void committed(Numbers messages, int key = 0) {
-    stage->begin("quick");
-    for (const int m : messages) stage->insert("quick", m, key);
-    stage->commit("quick");
+    servers->begin("quick");
+    for (const int m : messages) servers->insert("quick", m, key);
+    servers->commit("quick");
   }
   // A process that holds the lease, with its reader at the beginning and a producer.
-  Stage::Relay holder(const std::string& name = "a") {
-    auto r = stage->relay(name);
+  ServersUnderTest::Relay holder(const std::string& name = "a") {
+    auto r = servers->relay(name);
     EXPECT_TRUE(r.database.connect());
     EXPECT_TRUE(*r.lease.available());
     auto taken = r.lease.take();
@@ -37,7 +37,7 @@ class ConformanceTest
     r.reader.reset({.base = Snapshot::nothing()});
     return r;
   }
-  static std::optional<Page> page(Stage::Relay& r) {
+  static std::optional<Page> page(ServersUnderTest::Relay& r) {
     EXPECT_TRUE(r.reader.want());
     test::eventually("a page", [&] {
       auto news = r.reader.advance();
@@ -49,7 +49,7 @@ class ConformanceTest
   Numbers numbers(const std::optional<Page>& p) {
     Numbers out;
     if (p) {
-      for (const Message& m : p->messages) out.push_back(stage->number_of(m));
+      for (const Message& m : p->messages) out.push_back(servers->number_of(m));
     }
     return out;
   }
@@ -71,7 +71,7 @@ class ConformanceTest
     return out;
   }
   // Sends the page, without committing; false when Kafka refuses or fences.
-  static bool sent(Stage::Relay& r, const Batch& b, const Page& p,
+  static bool sent(ServersUnderTest::Relay& r, const Batch& b, const Page& p,
                    std::optional<Uuid> previous = std::nullopt, const PageMask& masked = {}) {
     if (auto validation = r.producer.validate(p);
         !validation || !validation->complete || !validation->rejected.empty())
@@ -88,13 +88,13 @@ class ConformanceTest
     return ok;
   }
   static Result<void> nothing() { return {}; }
-  static std::int64_t newest_number(Stage::Relay& r, bool to_the_end) {
+  static std::int64_t newest_number(ServersUnderTest::Relay& r, bool to_the_end) {
     auto progress = r.producer.newest_progress(to_the_end);
     if (!progress) return -1;
     return *progress ? (*progress)->number : 0;
   }
 
-  std::unique_ptr<Stage> stage;
+  std::unique_ptr<ServersUnderTest> servers;
   std::int64_t epoch = 0;
 };
 
@@ -102,17 +102,17 @@ class ConformanceTest
 
 TEST_P(ConformanceTest, ALateCommitterComesInALaterDifferenceWhateverItsSeq) {
   auto r = holder();
-  stage->begin("late");
-  stage->insert("late", 1, 0);
-  stage->begin("undone");
-  stage->insert("undone", 9, 1);
+  servers->begin("late");
+  servers->insert("late", 1, 0);
+  servers->begin("undone");
+  servers->insert("undone", 9, 1);
   committed({2, 3}, 1);
-  stage->abort("undone");
+  servers->abort("undone");
   const auto first = page(r);
   EXPECT_EQ(numbers(first), (Numbers{2, 3}));
   EXPECT_TRUE(first->bounds.exhausted);
   EXPECT_FALSE(page(r));
-  stage->commit("late");
+  servers->commit("late");
   EXPECT_EQ(numbers(page(r)), (Numbers{1}));
   EXPECT_FALSE(page(r));
 }
@@ -135,14 +135,14 @@ TEST_P(ConformanceTest, AFullPageIsCutAndTheNextOneGoesOnBehindIt) {
 
 TEST_P(ConformanceTest, APreparedTransactionIsReadWhenItIsCommittedAlsoAcrossACrash) {
   auto r = holder();
-  stage->begin("prepared");
-  stage->insert("prepared", 1, 0);
-  stage->prepare("prepared");
+  servers->begin("prepared");
+  servers->insert("prepared", 1, 0);
+  servers->prepare("prepared");
   committed({2}, 1);
   const auto before = page(r);
   EXPECT_EQ(numbers(before), (Numbers{2}));
-  stage->crash_database();
-  stage->commit("prepared");
+  servers->crash_database();
+  servers->commit("prepared");
   ASSERT_TRUE(r.database.connect());
   r.reader.reset(before->bounds.next());
   EXPECT_EQ(numbers(page(r)), (Numbers{1}));
@@ -158,7 +158,7 @@ TEST_P(ConformanceTest, ARereadGivesTheSameRowsWithoutThoseParkedForTheBatch) {
   EXPECT_EQ(numbers(*r.reader.reread(b)), (Numbers{1, 2, 3}));
   ASSERT_TRUE(r.journal.park(epoch, b, std::vector<Rejection>{rejection(*p, 1, "refused")}));
   EXPECT_EQ(numbers(*r.reader.reread(b)), (Numbers{1, 3}));
-  stage->delete_messages();
+  servers->delete_messages();
   const auto gone = r.reader.reread(b);
   ASSERT_FALSE(gone);
   EXPECT_EQ(gone.error().fault, Fault::refused);
@@ -204,7 +204,7 @@ TEST_P(ConformanceTest, WhoDoesNotHoldTheLeaseWritesNothing) {
   committed({1});
   const auto p = page(a);
   Batch b = batch_of(*p, 1);
-  stage->let_lease_run_out();
+  servers->let_lease_run_out();
   const std::int64_t old = epoch;
   auto other = holder("b");
   EXPECT_EQ(epoch, old + 1);
@@ -241,7 +241,7 @@ TEST_P(ConformanceTest, WhatWasReadBeforeACrashIsNotOpenedAfterIt) {
   auto r = holder();
   committed({1});
   const auto p = page(r);
-  stage->crash_database();
+  servers->crash_database();
   Batch b = batch_of(*p, 1);
   EXPECT_EQ(r.journal.open(b, {}, std::nullopt, false).error().fault, Fault::postgres);
   ASSERT_TRUE(r.database.connect());
@@ -254,7 +254,7 @@ TEST_P(ConformanceTest, WhatWasOpenedOutlivesACrash) {
   const auto p = page(r);
   Batch b = batch_of(*p, 1);
   ASSERT_TRUE(r.journal.open(b, all_of(*p, "refused"), std::nullopt, false));
-  stage->crash_database();
+  servers->crash_database();
   ASSERT_TRUE(r.database.connect());
   EXPECT_EQ((*r.journal.newest())->token, b.token);
   EXPECT_EQ(numbers(*r.reader.reread(b)), Numbers{});
@@ -264,11 +264,11 @@ TEST_P(ConformanceTest, WhatWasOpenedOutlivesACrash) {
 
 TEST_P(ConformanceTest, AParkedMessageBlocksWhatComesBehindItAndNothingElse) {
   auto r = holder();
-  stage->begin("t");
-  stage->insert("t", 1, 0);
-  stage->insert("t", 2, 0);
-  stage->insert("t", 3, 1);
-  stage->commit("t");
+  servers->begin("t");
+  servers->insert("t", 1, 0);
+  servers->insert("t", 2, 0);
+  servers->insert("t", 3, 1);
+  servers->commit("t");
   const auto p = page(r);
   Batch b = batch_of(*p, 1);
   EXPECT_TRUE(r.journal.topics_with_blocked_keys()->empty());
@@ -301,9 +301,9 @@ TEST_P(ConformanceTest, AReleaseTakesWhatWasDecidedAndWhatWaitedForItInOrder) {
   Batch release = batch_of(*p, 2);
   release.release = true;
   EXPECT_FALSE(*r.journal.open_release(release, Confirmed{1, {}}));  // nobody has decided
-  stage->decide(3, false);
+  servers->decide(3, false);
   EXPECT_FALSE(*r.journal.open_release(release, Confirmed{1, {}}));  // 1 comes first
-  stage->decide(1, false);
+  servers->decide(1, false);
   ASSERT_TRUE(*r.journal.open_release(release, Confirmed{1, {}}));
   EXPECT_EQ(release.messages, 3);
   EXPECT_EQ(release.bounds.upto, b.bounds.upto);
@@ -321,7 +321,7 @@ TEST_P(ConformanceTest, WhatIsDiscardedIsReleasedWithoutBeingSent) {
   ASSERT_TRUE(r.journal.open(
       b, std::vector<Rejection>{rejection(*p, 0, "refused"), rejection(*p, 1, "key_blocked")},
       std::nullopt, false));
-  stage->decide(1, true);
+  servers->decide(1, true);
   Batch release = batch_of(*p, 2);
   release.release = true;
   ASSERT_TRUE(*r.journal.open_release(release, Confirmed{1, {}}));
@@ -337,8 +337,8 @@ TEST_P(ConformanceTest, WhatIsDiscardedIsReleasedWithoutBeingSent) {
 // Lease -------------------------------------------------------------------------------------------
 
 TEST_P(ConformanceTest, TheLeaseHasOneHolderAtATime) {
-  auto a = stage->relay("a");
-  auto b = stage->relay("b");
+  auto a = servers->relay("a");
+  auto b = servers->relay("b");
   ASSERT_TRUE(a.database.connect());
   ASSERT_TRUE(b.database.connect());
   ASSERT_TRUE(*a.lease.available());
@@ -365,10 +365,10 @@ TEST_P(ConformanceTest, TheLeaseHasOneHolderAtATime) {
 
 TEST_P(ConformanceTest, ALeaseThatRanOutIsTakenOverAndItsOldHolderKnows) {
   auto a = holder("a");
-  auto b = stage->relay("b");
+  auto b = servers->relay("b");
   ASSERT_TRUE(b.database.connect());
   EXPECT_FALSE(*b.lease.available());
-  stage->let_lease_run_out();
+  servers->let_lease_run_out();
   EXPECT_FALSE(a.lease.held());
   ASSERT_TRUE(*b.lease.available());
   ASSERT_TRUE(*b.lease.take());
@@ -388,12 +388,12 @@ TEST_P(ConformanceTest, ATransactionIsVisibleWithItsProgressRecordOnceItIsCommit
   PageMask masked;
   masked.add(1);
   ASSERT_TRUE(sent(r, b, *p, std::nullopt, masked));
-  EXPECT_EQ(stage->arrived(), Numbers{});
+  EXPECT_EQ(servers->arrived(), Numbers{});
   EXPECT_EQ(newest_number(r, false), 0);
   ASSERT_TRUE(r.producer.commit());
   EXPECT_TRUE(r.producer.clean(Mode::exactly_once));
   EXPECT_FALSE(r.producer.clean(Mode::at_least_once));
-  EXPECT_EQ(stage->arrived(), (Numbers{1, 3}));
+  EXPECT_EQ(servers->arrived(), (Numbers{1, 3}));
   const auto progress = *r.producer.newest_progress(false);
   ASSERT_TRUE(progress);
   EXPECT_EQ(progress->token, b.token);
@@ -406,17 +406,17 @@ TEST_P(ConformanceTest, ANewIncarnationFencesTheOldOneAndVoidsItsTransaction) {
   const auto p = page(a);
   Batch b = batch_of(*p, 1);
   ASSERT_TRUE(sent(a, b, *p));
-  auto other = stage->relay("b");
+  auto other = servers->relay("b");
   ASSERT_TRUE(other.producer.renew(Mode::exactly_once, nothing));
   EXPECT_EQ(newest_number(other, true), 0);
   EXPECT_EQ(a.producer.commit().error().fault, Fault::fenced);
   EXPECT_FALSE(a.producer.clean(Mode::exactly_once));
-  EXPECT_EQ(stage->arrived(), Numbers{});
+  EXPECT_EQ(servers->arrived(), Numbers{});
   // The fenced one can only come back by fencing in its turn.
   ASSERT_TRUE(a.producer.renew(Mode::exactly_once, nothing));
   ASSERT_TRUE(sent(a, b, *p));
   ASSERT_TRUE(a.producer.commit());
-  EXPECT_EQ(stage->arrived(), (Numbers{1, 2}));
+  EXPECT_EQ(servers->arrived(), (Numbers{1, 2}));
 }
 
 TEST_P(ConformanceTest, AnAbandonedTransactionIsSettledByTheNextIncarnation) {
@@ -432,15 +432,15 @@ TEST_P(ConformanceTest, AnAbandonedTransactionIsSettledByTheNextIncarnation) {
   EXPECT_FALSE(r.producer.clean(Mode::exactly_once));
   ASSERT_TRUE(r.producer.renew(Mode::exactly_once, nothing));
   EXPECT_EQ(newest_number(r, true), 1);
-  EXPECT_EQ(stage->arrived(), Numbers{1});
+  EXPECT_EQ(servers->arrived(), Numbers{1});
 }
 
 TEST_P(ConformanceTest, WhatKafkaRefusesIsNamedAndNothingOfTheTransactionCounts) {
   auto r = holder();
   committed({1});
-  stage->begin("bad");
-  stage->insert("bad", 2, no_key, Trait::refused);
-  stage->commit("bad");
+  servers->begin("bad");
+  servers->insert("bad", 2, no_key, Trait::refused);
+  servers->commit("bad");
   const auto p = page(r);
   const Batch b = batch_of(*p, 1);
   ASSERT_FALSE(sent(r, b, *p));
@@ -451,15 +451,15 @@ TEST_P(ConformanceTest, WhatKafkaRefusesIsNamedAndNothingOfTheTransactionCounts)
   r.producer.abandon();
   ASSERT_TRUE(r.producer.renew(Mode::exactly_once, nothing));
   EXPECT_EQ(newest_number(r, true), 0);
-  EXPECT_EQ(stage->arrived(), Numbers{});
+  EXPECT_EQ(servers->arrived(), Numbers{});
 }
 
 TEST_P(ConformanceTest, WhatIsTooLargeIsKnownBefore) {
   auto r = holder();
-  stage->begin("large");
-  stage->insert("large", 1, 0);
-  stage->insert("large", 2, 0, Trait::too_large);
-  stage->commit("large");
+  servers->begin("large");
+  servers->insert("large", 1, 0);
+  servers->insert("large", 2, 0, Trait::too_large);
+  servers->commit("large");
   const auto p = page(r);
   const auto validation = r.producer.validate(*p);
   ASSERT_TRUE(validation);
@@ -476,7 +476,7 @@ TEST_P(ConformanceTest, AtLeastOnceIsVisibleAtOnceAndWritesItsProgressAtTheEnd) 
   const auto p = page(r);
   const Batch b = batch_of(*p, 1);
   ASSERT_TRUE(sent(r, b, *p));
-  EXPECT_EQ(stage->arrived(), (Numbers{1, 2, 3}));
+  EXPECT_EQ(servers->arrived(), (Numbers{1, 2, 3}));
   ASSERT_TRUE(r.producer.commit());
   test::eventually("the progress record", [&] { return newest_number(r, false) == 1; });
   EXPECT_TRUE(r.producer.clean(Mode::at_least_once));
@@ -491,8 +491,8 @@ TEST_P(ConformanceTest, OtherRecordBatchesWantAnotherIncarnation) {
 }
 
 INSTANTIATE_TEST_SUITE_P(On, ConformanceTest,
-                         ::testing::Values(std::pair("Models", &model_stage),
-                                           std::pair("RealServers", &real_stage)),
+                         ::testing::Values(std::pair("Models", &simulated_servers),
+                                           std::pair("RealServers", &real_servers)),
                          [](const auto& tested) { return tested.param.first; });
 
 }  // namespace

@@ -23,7 +23,7 @@ struct Point {
     phase = at.substr(0, colon);
     times = colon == std::string::npos ? 1 : std::stoi(at.substr(colon + 1));
   }
-  bool reached(outbox::Phase now) { return phase == to_string(now) && --times == 0; }
+  bool reached(relay::Phase now) { return phase == to_string(now) && --times == 0; }
 };
 
 }  // namespace
@@ -31,7 +31,7 @@ struct Point {
 int main(int argc, char** argv) {
   Point crash("OUTBOX_CRASH_AT");
   Point stop("OUTBOX_STOP_AT");
-  return relay::main_command(argc, argv, [&](outbox::Phase now) {
+  return relay::main_command(argc, argv, [&](relay::Phase now) {
     if (crash.reached(now)) raise(SIGKILL);
     if (stop.reached(now)) raise(SIGSTOP);
   });

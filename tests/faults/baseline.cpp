@@ -21,12 +21,12 @@ constexpr const char* scenario = "RE01";
 // What arrived, by the rules of Checker: each id once, and those of a key in the order of the numbers that their application gave them.
 class Arrivals {
  public:
-  Arrivals(test::World& world, std::vector<std::string> topics) : world_(world), topics_(std::move(topics)) {}
+  Arrivals(test::TestOutbox& db, std::vector<std::string> topics) : db_(db), topics_(std::move(topics)) {}
 
   void read() {
-    const auto log = test::read_on(world_.kafka().brokers(), topics_, test::Isolation::read_committed, positions_);
+    const auto log = test::read_on(db_.kafka().brokers(), topics_, test::Isolation::read_committed, positions_);
     if (!log.unread.empty()) throw std::runtime_error("the log could not be read to its end: " + log.unread.front());
-    for (const auto& r : world_.sql("select s.id, s.topic, s.key, s.n, s.tx from app.said s")) {
+    for (const auto& r : db_.sql("select s.id, s.topic, s.key, s.n, s.tx from app.said s")) {
       messages_.try_emplace(r[0].c_str(), Message{std::string(r[1].c_str()) + "/" + (r[2].is_null() ? "" : r[2].c_str()), !r[2].is_null(),
                                                   r[3].as<std::int64_t>(), r[4].as<std::int64_t>()});
     }
@@ -76,7 +76,7 @@ class Arrivals {
     newest = std::max(newest, m.n);
   }
 
-  test::World& world_;
+  test::TestOutbox& db_;
   const std::vector<std::string> topics_;
   std::map<std::string, Message> messages_;
   std::map<std::string, std::int64_t> newest_of_;
@@ -89,11 +89,11 @@ class Comparison {
   explicit Comparison(const CampaignOptions& options)
       : options_(options),
         postgres_({"max_prepared_transactions=50", "wal_level=logical"}),
-        world_(postgres_, &kafka_),
-        topics_{world_.topic("a", 3), world_.topic("b", 2)},
-        applications_(world_, topics_, options.seed, {}),
-        debezium_(world_),
-        arrivals_(world_, topics_),
+        db_(postgres_, &kafka_),
+        topics_{db_.topic("a", 3), db_.topic("b", 2)},
+        applications_(db_, topics_, options.seed, {}),
+        debezium_(db_),
+        arrivals_(db_, topics_),
         random_(options.seed) {}
 
   void run() {
@@ -129,7 +129,7 @@ class Comparison {
   // lost, unless a restart brings it after all.
   void settle() {
     const std::string last = Uuid::random().text();
-    world_.sql("with s as (insert into app.said (id, tx, topic, n) values ('" + last + "', 0, '" + topics_.front() + "', 0)) "
+    db_.sql("with s as (insert into app.said (id, tx, topic, n) values ('" + last + "', 0, '" + topics_.front() + "', 0)) "
                "insert into outbox.message (id, topic) values ('" + last + "', '" + topics_.front() + "')");
     until("the last message arrives", [&] {
       arrivals_.read();
@@ -180,7 +180,7 @@ class Comparison {
   const CampaignOptions& options_;
   test::ScratchPostgres postgres_;
   test::ScratchKafka kafka_;
-  test::World world_;
+  test::TestOutbox db_;
   const std::vector<std::string> topics_;
   Applications applications_;
   Debezium debezium_;

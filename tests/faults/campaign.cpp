@@ -68,10 +68,10 @@ void keep_evidence(ScenarioSession& session, const std::filesystem::path& folder
                                                        "'batch', outbox.batch_of(m.txid, m.seq)) from outbox.message m order by m.seq"},
                                       {"parked.txt", "select to_jsonb(p) - 'payload' from outbox.parked p"}}) {
       std::ofstream out(folder / file);
-      for (const auto& row : session.world.sql(query)) out << row[0].c_str() << '\n';
+      for (const auto& row : session.db.sql(query)) out << row[0].c_str() << '\n';
     }
     std::ofstream records(folder / "records.txt");
-    for (const auto& r : test::read_log(session.world.kafka().brokers(), session.topics, test::Isolation::read_committed).records) {
+    for (const auto& r : test::read_log(session.db.kafka().brokers(), session.topics, test::Isolation::read_committed).records) {
       records << r.topic << '[' << r.partition << "] " << r.offset << ' ' << r.header("dedup-key").value_or("none") << '\n';
     }
   } catch (const std::exception& e) {
@@ -142,12 +142,12 @@ class Campaign {
     const auto began = Clock::now();
     try {
       if (scenario_.alone) {
-        judge_alone(n, random, line, why);
+        check_alone(n, random, line, why);
       } else {
         if (!session_) begin_session(n);
         line["mode"] = to_string(mode_);
         Round round{*session_, random, n, not_passed_in_a_row_ > 0};
-        judge(round, line, why);
+        check_delivery(round, line, why);
       }
     } catch (const std::exception& e) {
       line["verdict"] = "unknown";
@@ -159,7 +159,7 @@ class Campaign {
     return line["verdict"];
   }
 
-  void judge(Round& round, Json& line, std::string& why) {
+  void check_delivery(Round& round, Json& line, std::string& why) {
     const auto began = Clock::now();
     session_->applications.go();
     round.let_run(calm_from_ms, calm_to_ms);
@@ -222,7 +222,7 @@ class Campaign {
     if (broken_.empty()) line["verdict"] = "unknown";  // what broke, the scenario allows
   }
 
-  void judge_alone(int n, Random& random, Json& line, std::string& why) {
+  void check_alone(int n, Random& random, Json& line, std::string& why) {
     if (!alone_) {
       alone_ = scenario_.alone(mix(options_.seed, scenario_.id, n));
       rounds_of_session_ = 0;
@@ -241,7 +241,7 @@ class Campaign {
   }
 
   std::string postgres_version() {
-    const std::string text = session_->world.value("show server_version");
+    const std::string text = session_->db.value("show server_version");
     return text.substr(0, text.find(' '));
   }
 

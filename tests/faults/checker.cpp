@@ -15,7 +15,7 @@ using test::KafkaRecord;
 
 constexpr Millis reads_within{30'000};
 
-std::string digest_of(const std::optional<std::string>& payload) { return payload ? hex(effects::sha256(*payload)) : "null"; }
+std::string digest_of(const std::optional<std::string>& payload) { return payload ? outbox::common::hex(outbox::effects::sha256(*payload)) : "null"; }
 
 // The record's headers without the deduplication key, as outbox.message has them.
 Json headers_of(const KafkaRecord& r) {
@@ -28,7 +28,7 @@ Json headers_of(const KafkaRecord& r) {
 
 }  // namespace
 
-Checker::Checker(test::World& world, std::vector<std::string> topics, Mode mode) : world_(&world), topics_(std::move(topics)), mode_(mode) {}
+Checker::Checker(test::TestOutbox& db, std::vector<std::string> topics, Mode mode) : db_(&db), topics_(std::move(topics)), mode_(mode) {}
 
 void Checker::example(const std::string& what) { examples_.emplace(what.substr(0, what.find(':')), what); }
 
@@ -40,7 +40,7 @@ std::string Checker::take_examples() {
 
 // The messages whose transaction has committed by now.
 void Checker::load_truth() {
-  for (const auto& row : world_->sql("select s.id, s.topic, s.key, s.n, coalesce(s.payload_sha256, 'null'), coalesce(s.headers, '{}'), "
+  for (const auto& row : db_->sql("select s.id, s.topic, s.key, s.n, coalesce(s.payload_sha256, 'null'), coalesce(s.headers, '{}'), "
                                      "exists (select from app.poison p where p.id = s.id) from app.said s")) {
     Message& m = messages_[row[0].c_str()];
     if (!m.topic.empty()) continue;
@@ -52,7 +52,7 @@ void Checker::load_truth() {
     m.poison = row[6].as<bool>();
   }
   for (auto& [id, m] : messages_) m.parked = false;
-  for (const auto& row : world_->sql("select p.id, p.error_class = 'key_blocked' from outbox.parked p where p.released_in is null")) {
+  for (const auto& row : db_->sql("select p.id, p.error_class = 'key_blocked' from outbox.parked p where p.released_in is null")) {
     const auto found = messages_.find(row[0].c_str());
     if (found == messages_.end()) continue;
     found->second.parked = true;
@@ -66,7 +66,7 @@ void Checker::settle(Counts& counts, Millis within) {
       "select (select count(*) from outbox.batch b where b.delivered_at is null) + case when n.number is null then (select count(*) from "
       "outbox.message) else (select count(*) from outbox.message m where not outbox.batch_covers(n, m.txid, m.seq)) end from (select 1) one "
       "left join (select x.* from outbox.batch x order by x.number desc limit 1) n on true";
-  pqxx::connection connection(world_->dsn());
+  pqxx::connection connection(db_->dsn());
   try {
     test::eventually("all is delivered", [&] {
       pqxx::nontransaction tx(connection);
@@ -114,7 +114,7 @@ void Checker::take(const KafkaRecord& r, Counts& counts) {
 }
 
 void Checker::read_topics(Counts& counts) {
-  const auto log = test::read_on(world_->kafka().brokers(), topics_, test::Isolation::read_committed, positions_, reads_within);
+  const auto log = test::read_on(db_->kafka().brokers(), topics_, test::Isolation::read_committed, positions_, reads_within);
   if (!log.unread.empty()) throw std::runtime_error("the log could not be read to its end: " + log.unread.front());
   load_truth();  // what committed meanwhile may be in the log
   records_ += log.records.size();
@@ -180,7 +180,7 @@ void Checker::look_at_parked(Counts& counts, const Allowed& allowed) {
 // A server that loses what it acknowledged is outside of this test: the round is unknown.
 void Checker::compare_answers(const std::vector<CommitAnswer>& answers, Counts& counts, const Allowed& allowed) {
   std::set<std::int64_t> there;
-  for (const auto& row : world_->sql("select t.id from app.tx t")) there.insert(row[0].as<std::int64_t>());
+  for (const auto& row : db_->sql("select t.id from app.tx t")) there.insert(row[0].as<std::int64_t>());
   for (const CommitAnswer& t : answers) {
     if (t.what == CommitAnswer::What::unknown) ++counts.unknown_resolved;
     if (t.what == CommitAnswer::What::failed && there.contains(t.tx)) throw std::runtime_error("a transaction that failed is there");
@@ -194,7 +194,7 @@ void Checker::compare_answers(const std::vector<CommitAnswer>& answers, Counts& 
 void Checker::look_at_journal(Counts& counts, const Allowed& allowed) {
   std::map<std::int64_t, Batch> batches;
   std::int64_t newest_delivered = 0;
-  for (const auto& row : world_->sql("select b.number, b.epoch, b.messages, coalesce(b.offsets, '{}'), b.kind, b.delivered_at is not null "
+  for (const auto& row : db_->sql("select b.number, b.epoch, b.messages, coalesce(b.offsets, '{}'), b.kind, b.delivered_at is not null "
                                      "from outbox.batch b order by b.number")) {
     const auto number = row[0].as<std::int64_t>();
     const Batch b{row[1].as<std::int64_t>(), row[2].as<std::int64_t>(), Json::parse(row[3].c_str()), std::string(row[4].c_str()) == "stream"};
@@ -228,7 +228,7 @@ void Checker::look_at_journal(Counts& counts, const Allowed& allowed) {
 
 // Only those are asked for that can be new since the last call.
 void Checker::note_batches() {
-  const std::string now = world_->value("select clock_timestamp()");
+  const std::string now = db_->value("select clock_timestamp()");
   const std::string since = assigned_until_.empty() ? "'-infinity'" : "'" + assigned_until_ + "'::timestamptz - interval '20 seconds'";
   // A transaction's messages are in batches of ascending numbers, by seq: most transactions are in one, which is found with two questions.
   // No join: before the table has statistics, the planner takes a loop that asks them again for each message.
@@ -238,7 +238,7 @@ void Checker::note_batches() {
       "from outbox.message m where m.created_at > " + since + " group by m.txid) "
       "select u.id, case when t.low = t.high then t.low else outbox.batch_of(t.txid, u.seq) end "
       "from t cross join lateral unnest(t.ids, t.seqs) as u (id, seq)";
-  for (const auto& row : world_->sql(query)) {
+  for (const auto& row : db_->sql(query)) {
     if (row[1].is_null()) continue;
     const auto number = row[1].as<std::int64_t>();
     const auto [known, is_new] = batch_of_.emplace(row[0].c_str(), number);
@@ -249,7 +249,7 @@ void Checker::note_batches() {
 }
 
 void Checker::look_at_progress(std::int64_t newest_delivered, Counts& counts, const Allowed& allowed) {
-  const auto log = test::read_on(world_->kafka().brokers(), {"outbox-progress." + world_->name()}, test::Isolation::read_committed,
+  const auto log = test::read_on(db_->kafka().brokers(), {"outbox-progress." + db_->name()}, test::Isolation::read_committed,
                                  progress_positions_, reads_within);
   if (!log.unread.empty()) throw std::runtime_error("the progress topic could not be read to its end: " + log.unread.front());
   for (const KafkaRecord& r : log.records) {
@@ -264,7 +264,7 @@ void Checker::look_at_progress(std::int64_t newest_delivered, Counts& counts, co
   }
   if (mode_ == Mode::at_least_once || allowed.database_goes_back || newest_delivered == 0) return;
   const std::string number =
-      progress_token_.empty() ? "" : world_->value("select b.number from outbox.batch b where b.token = '" + progress_token_ + "'");
+      progress_token_.empty() ? "" : db_->value("select b.number from outbox.batch b where b.token = '" + progress_token_ + "'");
   if (!number.empty() && std::stoll(number) >= newest_delivered) return;
   ++counts.journal;
   example("journal: batch " + std::to_string(newest_delivered) + " counts as delivered, and Kafka's newest progress record is of batch " + number);
@@ -286,7 +286,7 @@ Counts Checker::check(const std::vector<CommitAnswer>& answers, const Allowed& a
 }
 
 void Checker::check_whole_log(Counts& counts) {
-  const auto log = test::read_log(world_->kafka().brokers(), topics_, test::Isolation::read_committed, reads_within);
+  const auto log = test::read_log(db_->kafka().brokers(), topics_, test::Isolation::read_committed, reads_within);
   if (!log.unread.empty()) throw std::runtime_error("the log could not be read to its end: " + log.unread.front());
   if (log.records.size() == records_) return;
   ++counts.lost;

@@ -42,7 +42,7 @@ struct Allowed {
 
 class Checker {
  public:
-  Checker(test::World& world, std::vector<std::string> topics, Mode mode);
+  Checker(test::TestOutbox& db, std::vector<std::string> topics, Mode mode);
 
   // Waits until all that was committed is delivered, then looks at everything that is new since the last call. `examples` gets a line
   // for each kind of violation. Throws if it cannot read what it needs: the round is then unknown.
@@ -67,7 +67,7 @@ class Checker {
   void allow_forgotten(const std::set<std::string>& ids) { forgotten_.insert(ids.begin(), ids.end()); }
 
   // From now on this database is the reference.
-  void move_to(test::World& world) { world_ = &world; }
+  void move_to(test::TestOutbox& db) { db_ = &db; }
 
  private:
   struct Message {
@@ -98,7 +98,7 @@ class Checker {
   void look_at_progress(std::int64_t newest_delivered, Counts& counts, const Allowed& allowed);
   void example(const std::string& what);
 
-  test::World* world_;
+  test::TestOutbox* db_;
   const std::vector<std::string> topics_;
   const Mode mode_;
   std::map<std::string, Message> messages_;                      // by id

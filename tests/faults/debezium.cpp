@@ -33,7 +33,7 @@ std::string worker_properties(const std::filesystem::path& folder, const std::st
          "\nlisteners=HTTP://127.0.0.1:0\n";
 }
 
-std::string connector_properties(const test::World& world, int port) {
+std::string connector_properties(const test::TestOutbox& db, int port) {
   return "name=outbox"
          "\nconnector.class=io.debezium.connector.postgresql.PostgresConnector"
          "\ntasks.max=1"
@@ -42,7 +42,7 @@ std::string connector_properties(const test::World& world, int port) {
          "\ndatabase.port=" + std::to_string(port) +
          "\ndatabase.user=postgres"
          "\ndatabase.password=postgres"
-         "\ndatabase.dbname=" + world.database() +
+         "\ndatabase.dbname=" + db.database() +
          "\ntopic.prefix=app"
          "\ntable.include.list=public.outboxevent"
          "\ntransforms=outbox"
@@ -52,13 +52,13 @@ std::string connector_properties(const test::World& world, int port) {
 
 }  // namespace
 
-Debezium::Debezium(test::World& world) : world_(world) {
+Debezium::Debezium(test::TestOutbox& db) : db_(db) {
   std::string name = std::filesystem::temp_directory_path() / "outbox-debezium.XXXXXX";
   if (mkdtemp(name.data()) == nullptr) throw std::runtime_error("cannot create " + name);
   folder_ = name;
-  world.sql(create_table);
-  std::ofstream(folder_ / "worker.properties") << worker_properties(folder_, world.kafka().brokers());
-  std::ofstream(folder_ / "connector.properties") << connector_properties(world, world.postgres().port());
+  db.sql(create_table);
+  std::ofstream(folder_ / "worker.properties") << worker_properties(folder_, db.kafka().brokers());
+  std::ofstream(folder_ / "connector.properties") << connector_properties(db, db.postgres().port());
 }
 
 Debezium::~Debezium() {

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "tests/support/world.h"
+#include "tests/support/test_outbox.h"
 
 namespace relay::faults {
 
@@ -16,7 +16,7 @@ class Debezium {
  public:
   // Creates public.outboxevent, the table that the router expects, and a trigger that fills it in the transaction of each message.
   // REQUIRES: wal_level=logical; OUTBOX_DEBEZIUM_HOME, the folder of its jars.
-  explicit Debezium(test::World& world);
+  explicit Debezium(test::TestOutbox& db);
   ~Debezium();
   Debezium(const Debezium&) = delete;
   Debezium& operator=(const Debezium&) = delete;
@@ -29,7 +29,7 @@ class Debezium {
   std::string output() const { return process_ ? process_->output() : ""; }
 
  private:
-  test::World& world_;
+  test::TestOutbox& db_;
   std::filesystem::path folder_;
   std::optional<test::Process> process_;
 };

@@ -13,7 +13,7 @@ const std::vector<Scenario>& all_scenarios() {
   static const std::vector<Scenario> all = [] {
     std::vector<Scenario> scenarios;
     for (const auto& part :
-         {relay_scenarios(), sweep_scenarios(), postgres_scenarios(), failover_scenarios(), ground_scenarios(), kafka_scenarios(),
+         {relay_scenarios(), sweep_scenarios(), postgres_scenarios(), failover_scenarios(), table_scenarios(), kafka_scenarios(),
           kafka_request_scenarios(), kafka_topic_scenarios(), outage_scenarios(), together_scenarios(), effect_scenarios()}) {
       scenarios.insert(scenarios.end(), part.begin(), part.end());
     }

@@ -18,23 +18,23 @@ constexpr Millis ends_within{30'000};
 constexpr std::int64_t disk_bytes = 1 << 30;
 constexpr const char* count_delivered = "select count(*) from outbox.batch b where b.delivered_at is not null";
 
-std::vector<std::string> make_topics(test::World& world) { return {world.topic("a", 3), world.topic("b", 2)}; }
+std::vector<std::string> make_topics(test::TestOutbox& db) { return {db.topic("a", 3), db.topic("b", 2)}; }
 
-test::Process::Environment environment_of(const SessionOptions& o, Servers& servers, test::World& world) {
-  const std::string direct = world.dsn();
+test::Process::Environment environment_of(const SessionOptions& o, Servers& servers, test::TestOutbox& db) {
+  const std::string direct = db.dsn();
   test::Process::Environment all = o.relay;
   all.emplace("OUTBOX_RELAY_RELAY_MODE", to_string(o.mode));
   if (o.through_kafka_proxy) all.emplace("OUTBOX_RELAY_KAFKA_BROKERS", servers.kafka_proxy.address());
   if (!o.mutant.empty()) all.emplace("OUTBOX_MUTANT", o.mutant);
-  if (o.to_postgres == Way::proxy) all.emplace("OUTBOX_RELAY_POSTGRES_DSN", servers.postgres_proxy->dsn(direct));
-  if (o.to_postgres == Way::either_server) {
+  if (o.to_postgres == RequestFate::proxy) all.emplace("OUTBOX_RELAY_POSTGRES_DSN", servers.postgres_proxy->dsn(direct));
+  if (o.to_postgres == RequestFate::either_server) {
     const auto port = [](const test::ScratchPostgres& s) { return std::to_string(s.port()); };
     all.emplace("OUTBOX_RELAY_POSTGRES_DSN", direct + " host=127.0.0.1,127.0.0.1 port=" + port(*servers.standby) + "," +
                                                  port(*servers.postgres) + " target_session_attrs=read-write");
   }
-  if (o.to_postgres == Way::own_user) all.emplace("OUTBOX_RELAY_POSTGRES_DSN", world.login("outbox_relay"));
-  if (o.to_postgres == Way::pooler) {
-    all.emplace("OUTBOX_RELAY_POSTGRES_DSN", servers.pooler->dsn(world.database()));
+  if (o.to_postgres == RequestFate::own_user) all.emplace("OUTBOX_RELAY_POSTGRES_DSN", db.login("outbox_relay"));
+  if (o.to_postgres == RequestFate::pooler) {
+    all.emplace("OUTBOX_RELAY_POSTGRES_DSN", servers.pooler->dsn(db.database()));
     all.emplace("OUTBOX_RELAY_POSTGRES_POOLER", "transaction");
   }
   return all;
@@ -111,11 +111,11 @@ void Servers::renew_postgres() {
 ScenarioSession::ScenarioSession(Servers& all, std::uint64_t seed, const SessionOptions& chosen)
     : servers(all),
       options(chosen),
-      world(*all.postgres, all.kafka.get()),
-      topics(make_topics(world)),
-      applications(world, topics, seed, chosen.workload),
-      checker(world, topics, chosen.mode) {
-  for (const auto& [name, value] : environment_of(options, servers, world)) world.environment[name] = value;
+      db(*all.postgres, all.kafka.get()),
+      topics(make_topics(db)),
+      applications(db, topics, seed, chosen.workload),
+      checker(db, topics, chosen.mode) {
+  for (const auto& [name, value] : environment_of(options, servers, db)) db.environment[name] = value;
   for (int i = 0; i < options.relays; ++i) start_relay();
   if (const auto order = options.relay.find("OUTBOX_RELAY_DELIVERY_ORDER"); order != options.relay.end() && order->second == "message") {
     checker.let_parked_be_overtaken();
@@ -126,14 +126,14 @@ ScenarioSession::ScenarioSession(Servers& all, std::uint64_t seed, const Session
 }
 
 Relay& ScenarioSession::start_relay(const test::Process::Environment& more, const std::string& program) {
-  relays.push_back({world.relay(more, program)});
+  relays.push_back({db.relay(more, program)});
   return relays.back();
 }
 
 Relay& ScenarioSession::holder() {
   Relay* found = nullptr;
   test::eventually("a relay holds the lease", [&] {
-    const std::string who = world.value("select coalesce(l.holder, '') from outbox.lease l where l.expires_at > clock_timestamp()");
+    const std::string who = db.value("select coalesce(l.holder, '') from outbox.lease l where l.expires_at > clock_timestamp()");
     for (Relay& r : relays) {
       if (!r.killed && who.find(":" + std::to_string(r.process.pid()) + ":") != std::string::npos) found = &r;
     }
@@ -155,11 +155,11 @@ void ScenarioSession::stop(Relay& relay) {
 }
 
 std::int64_t ScenarioSession::delivered_batches() {
-  return std::stoll(world.value(count_delivered));
+  return std::stoll(db.value(count_delivered));
 }
 
 void ScenarioSession::until_batches(std::int64_t more, Millis within) {
-  pqxx::connection connection(world.dsn());
+  pqxx::connection connection(db.dsn());
   const auto delivered = [&] {
     pqxx::nontransaction tx(connection);
     return tx.exec(count_delivered)[0][0].as<std::int64_t>();
@@ -169,8 +169,8 @@ void ScenarioSession::until_batches(std::int64_t more, Millis within) {
 }
 
 void ScenarioSession::move_to_standby() {
-  world.move_to(*servers.standby);
-  applications.move_to(world.dsn());
+  db.move_to(*servers.standby);
+  applications.move_to(db.dsn());
 }
 
 void ScenarioSession::look_at_relays(const std::vector<std::string>& expected_errors, Counts& counts, std::string& why) {

@@ -14,7 +14,7 @@
 #include "tests/support/kafka_proxy.h"
 #include "tests/support/postgres_proxy.h"
 #include "tests/support/small_disk.h"
-#include "tests/support/world.h"
+#include "tests/support/test_outbox.h"
 
 namespace relay::faults {
 
@@ -61,13 +61,13 @@ struct Relay {
 
 // How the relay connects to PostgreSQL. own_user: as a user that has no rights but a relay's; either_server: by a list of hosts, of which
 // libpq takes the one that can be written to.
-enum class Way { direct, proxy, pooler, own_user, either_server };
+enum class RequestFate { direct, proxy, pooler, own_user, either_server };
 
 struct SessionOptions {
   Mode mode = Mode::exactly_once;
   int relays = 1;
   bool through_kafka_proxy = false;
-  Way to_postgres = Way::direct;
+  RequestFate to_postgres = RequestFate::direct;
   std::string mutant{};
   WorkloadOptions workload{};
   test::Process::Environment relay{};  // more configuration
@@ -97,13 +97,13 @@ class ScenarioSession {
   // Stops it by SIGTERM; returns when it has ended.
   static void stop(Relay& relay);
   // Of the lease.
-  std::int64_t epoch() const { return std::stoll(world.value("select l.epoch from outbox.lease l")); }
+  std::int64_t epoch() const { return std::stoll(db.value("select l.epoch from outbox.lease l")); }
   // Batches that were confirmed so far.
   std::int64_t delivered_batches();
   // Waits until so many batches more are confirmed than at the time of the call; throws Stuck. REQUIRES: no fault is active.
   void until_batches(std::int64_t more, Millis within);
   // Waits until everything that is committed is delivered, and marked. REQUIRES: the applications are paused.
-  void until_settled(Millis within) { world.settled(within); }
+  void until_settled(Millis within) { db.wait_until_idle(within); }
   // The outbox is on the standby now, which was promoted. REQUIRES: the applications are paused, or their server is gone.
   void move_to_standby();
   // Adds what is wrong with how relays ended and with what they said since the last call. Those that ended are then gone.
@@ -113,7 +113,7 @@ class ScenarioSession {
 
   Servers& servers;
   const SessionOptions options;
-  test::World world;
+  test::TestOutbox db;
   const std::vector<std::string> topics;
   Applications applications;
   Checker checker;

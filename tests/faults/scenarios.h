@@ -58,7 +58,7 @@ const std::vector<Scenario>& all_scenarios();
 std::vector<Scenario> relay_scenarios();
 std::vector<Scenario> postgres_scenarios();
 std::vector<Scenario> failover_scenarios();
-std::vector<Scenario> ground_scenarios();
+std::vector<Scenario> table_scenarios();
 std::vector<Scenario> kafka_scenarios();
 std::vector<Scenario> kafka_request_scenarios();
 std::vector<Scenario> kafka_topic_scenarios();

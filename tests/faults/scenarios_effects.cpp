@@ -9,14 +9,14 @@
 namespace relay::faults {
 namespace {
 
-Counts counts_of(const test::Findings& f) {
+Counts counts_of(const test::EffectReport& f) {
   return {.committed = f.asked, .arrived = f.carried_out, .parked = f.persons, .lost = f.lost, .repeated = f.repeated, .reordered = f.reordered,
           .stuck = f.stuck, .journal = f.journal, .exits = f.exits};
 }
 
-Counts conclude(AloneRound& round, const test::Findings& f, test::World& world) {
+Counts conclude(AloneRound& round, const test::EffectReport& f, test::TestOutbox& db) {
   for (const std::string& example : f.examples) round.why += (round.why.empty() ? "" : "; ") + example;
-  const std::string version = world.value("show server_version");
+  const std::string version = db.value("show server_version");
   round.servers["postgres"] = version.substr(0, version.find(' '));
   return counts_of(f);
 }
@@ -32,12 +32,12 @@ class ConsumersDie : public Alone {
   Counts run(AloneRound& round) override {
     consumers_.one_dies(round.random());
     round.healed_at = Clock::now();
-    const auto found = consumers_.judge();
+    const auto found = consumers_.check_delivery();
     round.recovered_at = Clock::now();
     round.detail = company_ == Company::none ? "it comes back under its name" : "the group rebalances";
     round.servers["kafka"] = round.kafka_version;
     round.servers["librdkafka"] = rd_kafka_version_str();
-    return conclude(round, found, consumers_.world());
+    return conclude(round, found, consumers_.db());
   }
 
  private:
@@ -65,7 +65,7 @@ class WorkersDie : public Alone {
     round.measured["sweeps"] = 1.0 / static_cast<double>(test::swept_providers.size());
     round.detail = std::string(provider.name) + ": killed " + std::to_string(sweep.killed()) + " times at " + std::to_string(sweep.calls()) +
                    " socket calls; " + std::to_string(found.persons) + " left to an operator";
-    return conclude(round, found, sweep.world());
+    return conclude(round, found, sweep.db());
   }
 
  private:
@@ -78,7 +78,7 @@ class ProvidersFail : public Alone {
     const auto kind = test::EffectTrials::kinds.at(static_cast<std::size_t>(round.number) % test::EffectTrials::kinds.size());
     const auto found = trials_.round(kind, round.number, round.random);
     round.detail = std::string(test::EffectTrials::name(kind)) + "; " + std::to_string(found.persons) + " left to an operator";
-    return conclude(round, found, trials_.world());
+    return conclude(round, found, trials_.db());
   }
 
  private:

@@ -54,7 +54,7 @@ void compare_with_old_primary(Round& round, const std::string& old_dsn) {
 void ask_dead_primary(Round& round) {
   ScratchPostgres& old = *round.session.servers.postgres;
   old.start();
-  compare_with_old_primary(round, old.dsn(round.session.world.database()));
+  compare_with_old_primary(round, old.dsn(round.session.db.database()));
   old.stop(ScratchPostgres::Stop::immediate);
 }
 
@@ -80,7 +80,7 @@ void relay_dies_twice(Round& round) {
   end_replication(session.servers);
   const auto lost = between(round.random, 1, 2);
   for (std::int64_t i = 0; i < lost; ++i) {
-    session.world.sql("insert into outbox.message (topic, payload) values ('" + session.topics[0] + "', 'lost')");
+    session.db.sql("insert into outbox.message (topic, payload) values ('" + session.topics[0] + "', 'lost')");
     session.until_settled(notices_within);
   }
   session.kill(session.relays.front());
@@ -124,7 +124,7 @@ void primary_dies_with_its_last_commits(Round& round) {
 // The outbox is now on the other server, and relays go there.
 void move(ScenarioSession& session) {
   session.move_to_standby();
-  session.world.environment["OUTBOX_RELAY_POSTGRES_DSN"] = session.world.dsn();
+  session.db.environment["OUTBOX_RELAY_POSTGRES_DSN"] = session.db.dsn();
 }
 
 // The old primary stays up, with its relay and with clients that do not know about the promotion.
@@ -132,7 +132,7 @@ void both_are_up(Round& round) {
   ScenarioSession& session = round.session;
   allow_what_was_lost(round);
   round.let_run(0, 300);
-  const std::string old_dsn = session.world.dsn();
+  const std::string old_dsn = session.db.dsn();
   test::Load unaware([&, topic = session.topics[0]] {
     try {
       pqxx::connection connection(old_dsn);
@@ -170,7 +170,7 @@ void both_are_up(Round& round) {
 void points_at_the_standby(Round& round) {
   ScenarioSession& session = round.session;
   session.stop(session.relays.front());
-  session.world.environment["OUTBOX_RELAY_POSTGRES_DSN"] = session.servers.standby->dsn(session.world.database());
+  session.db.environment["OUTBOX_RELAY_POSTGRES_DSN"] = session.servers.standby->dsn(session.db.database());
   const Relay& relay = session.start_relay();
   try {
     relay.process.says("read-only standby", notices_within);
@@ -189,16 +189,16 @@ void end_relay(Round& round) {
 
 // Acts as an operator does: reads what the command found, and decides the batch in doubt by what Kafka contains of it.
 void adopt_copy(Round& round) {
-  test::World& world = round.session.world;
+  test::TestOutbox& db = round.session.db;
   const auto command = [&](const std::vector<std::string>& arguments, int code) {
-    const auto done = world.command(arguments);
+    const auto done = db.command(arguments);
     if (done.code != code) round.broke(&Counts::exits, arguments.front() + " ended with " + std::to_string(done.code) + ": " + done.output);
     return done.output;
   };
   test::eventually("the lease that was copied has run out",
-                   [&] { return world.value("select l.expires_at < clock_timestamp() from outbox.lease l") == "t"; });
+                   [&] { return db.value("select l.expires_at < clock_timestamp() from outbox.lease l") == "t"; });
   command({"run"}, 5);
-  const bool in_doubt = world.value("select exists (select from outbox.batch b where b.delivered_at is null)") == "t";
+  const bool in_doubt = db.value("select exists (select from outbox.batch b where b.delivered_at is null)") == "t";
   const std::string found = command({"adopt"}, in_doubt ? 2 : 1);
   std::vector<std::string> decision = {"adopt", "--yes"};
   if (in_doubt) {
@@ -228,7 +228,7 @@ void moves_to_a_copy(Round& round, bool upgraded) {
   if (upgraded) {
     test::upgrade(*servers.postgres, *servers.standby);
   } else {
-    test::dump_and_restore(*servers.postgres, *servers.standby, session.world.database());
+    test::dump_and_restore(*servers.postgres, *servers.standby, session.db.database());
   }
   servers.postgres->stop(ScratchPostgres::Stop::fast);
   move(session);
@@ -257,7 +257,7 @@ void is_restored_to_the_past(Round& round) {
   const auto lost = session.delivered_batches() - before;
   end_relay(round);
   session.applications.pause();
-  compare_with_old_primary(round, session.world.dsn());
+  compare_with_old_primary(round, session.db.dsn());
   servers.postgres->stop(ScratchPostgres::Stop::immediate);
   servers.standby->start();
   move(session);
@@ -279,8 +279,8 @@ void is_copied(Round& round) {
 std::vector<Scenario> failover_scenarios() {
   constexpr Millis within{60'000};
   return {
-      {"PG07", primary_dies, {.to_postgres = Way::either_server}, 1, within, {.standby = true, .synchronous = true}},
-      {"PG08", primary_dies_with_its_last_commits, {.to_postgres = Way::either_server}, 1, within, {.standby = true}},
+      {"PG07", primary_dies, {.to_postgres = RequestFate::either_server}, 1, within, {.standby = true, .synchronous = true}},
+      {"PG08", primary_dies_with_its_last_commits, {.to_postgres = RequestFate::either_server}, 1, within, {.standby = true}},
       {"PG09", both_are_up, {}, 1, within, {.standby = true}},
       {"PG15", points_at_the_standby, {}, 1, within, {.standby = true, .synchronous = true}},
       {"PG16", is_copied, {}, 1, within},

@@ -70,13 +70,13 @@ void a_leader_goes(Round& round) {
       break;
     }
     case 1:
-      broker = kafka.leader("outbox-progress." + session.world.name());
+      broker = kafka.leader("outbox-progress." + session.db.name());
       round.note("the leader of the progress topic");
       break;
     default:
       broker = session.options.mode == Mode::exactly_once
                    ? kafka.leader("__transaction_state",
-                                  coordinator_partition("outbox-relay." + session.world.name(), transaction_state_partitions))
+                                  coordinator_partition("outbox-relay." + session.db.name(), transaction_state_partitions))
                    : static_cast<int>(between(round.random, 1, 3));
       round.note("the transaction coordinator");
   }
@@ -147,7 +147,7 @@ void comes_and_goes(Round& round) {
   round.note("comes and goes");
 }
 
-void bad_weather(Round& round) {
+void network_faults(Round& round) {
   auto& proxy = round.session.servers.kafka_proxy;
   const Millis after = round.let_run(0, 300);
   switch (between(round.random, 0, 3)) {
@@ -161,16 +161,16 @@ void bad_weather(Round& round) {
     case 1: {
       // Half of the latencies are short, half are long.
       const Millis latency{static_cast<std::int64_t>(10 * std::pow(200.0, std::uniform_real_distribution<double>(0, 1)(round.random)))};
-      proxy.weather({.latency = latency});
+      proxy.schedule({.latency = latency});
       const Millis lasted = round.let_run(1'000, 5'000);
-      proxy.weather({});
+      proxy.schedule({});
       round.note("a latency of " + ms(latency) + " for " + ms(lasted));
       break;
     }
     case 2: {
-      proxy.weather({.bytes_per_second = 64 << 10});
+      proxy.schedule({.bytes_per_second = 64 << 10});
       const Millis lasted = round.let_run(1'000, 5'000);
-      proxy.weather({});
+      proxy.schedule({});
       round.note("64 KiB/s for " + ms(lasted));
       break;
     }
@@ -223,11 +223,11 @@ void impostor_comes(Round& round) {
   const auto said = relay.process.output().size();
   const auto epoch = session.epoch();
   const int asked_before = proxy.count(test::KafkaApi::init_producer_id);
-  Impostor impostor(proxy.address(), session.world.name());
+  Impostor impostor(proxy.address(), session.db.name());
   const Millis after = round.let_run(0, 300);
   if (!impostor.initialise()) throw std::runtime_error("the impostor cannot initialise transactions");
   round.healed();
-  if (writes) impostor.write("outbox-progress." + session.world.name());
+  if (writes) impostor.write("outbox-progress." + session.db.name());
   round.note("an impostor initialises" + std::string(writes ? " and writes" : ""), after);
   if (session.options.mode == Mode::at_least_once) return;  // no relay is fenced
   test::eventually("the relay notices", [&] { return session.epoch() > epoch; });
@@ -248,7 +248,7 @@ std::vector<Scenario> kafka_scenarios() {
       {"KA01", broker_killed},
       {.id = "KA02", .inject = a_leader_goes, .rounds_of_session = 10, .servers = three},
       {"KA03", broker_paused, {.relay = impatient()}},
-      {"KA06", bad_weather, {.through_kafka_proxy = true, .relay = impatient()}},
+      {"KA06", network_faults, {.through_kafka_proxy = true, .relay = impatient()}},
       {.id = "KA07", .inject = too_few_in_sync, .rounds_of_session = 10, .servers = three},
       {.id = "KA08", .inject = disk_is_full, .rounds_of_session = 5, .servers = {.small_disk = ServerOptions::Disk::of_kafka}},
       {"KA10", impostor_comes},

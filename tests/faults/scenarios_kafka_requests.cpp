@@ -73,7 +73,7 @@ void connection_reset(Round& round) {
 }
 
 std::int64_t newest_batch(ScenarioSession& session) {
-  return std::stoll(session.world.value("select coalesce(max(b.number), 0) from outbox.batch b"));
+  return std::stoll(session.db.value("select coalesce(max(b.number), 0) from outbox.batch b"));
 }
 
 // In at-least-once mode the broker recognizes the late copy by its sequence number, does not write it, and acknowledges it.

@@ -16,18 +16,18 @@ constexpr int narrow_limit = 2'000;
 class Letters {
  public:
   explicit Letters(Round& round)
-      : round_(round), world_(round.session.world), topic_(world_.name() + ".letters-" + std::to_string(round.number)) {}
+      : round_(round), db_(round.session.db), topic_(db_.name() + ".letters-" + std::to_string(round.number)) {}
 
   const std::string& topic() const { return topic_; }
-  void create(int partitions = 1) { world_.kafka().create_topic(topic_, partitions); }
+  void create(int partitions = 1) { db_.kafka().create_topic(topic_, partitions); }
   void write(int count, int bytes = 10) {
-    world_.sql("insert into outbox.message (topic, key, payload) select '" + topic_ + "', convert_to('k' || n % 3, 'UTF8'), convert_to(n || ' ' || "
+    db_.sql("insert into outbox.message (topic, key, payload) select '" + topic_ + "', convert_to('k' || n % 3, 'UTF8'), convert_to(n || ' ' || "
                "repeat('x', " + std::to_string(bytes) + "), 'UTF8') from generate_series(" + std::to_string(written_ + 1) + ", " +
                std::to_string(written_ + count) + ") n");
     written_ += count;
   }
   std::int64_t parked() {
-    return std::stoll(world_.value("select count(*) from outbox.parked p where p.released_in is null and p.topic = '" + topic_ + "'"));
+    return std::stoll(db_.value("select count(*) from outbox.parked p where p.released_in is null and p.topic = '" + topic_ + "'"));
   }
   // A delivered message that is not in the topic is counted as lost here, because the checker does not know it.
   void until_parked(std::int64_t count) {
@@ -38,7 +38,7 @@ class Letters {
   // Acts as an operator does until no message is parked: one that still cannot be sent is parked again.
   void release() {
     test::eventually("letters are released", [&] {
-      world_.command({"parked", "release", "--topic", topic_, "--why", "the topic is fixed"});
+      db_.command({"parked", "release", "--topic", topic_, "--why", "the topic is fixed"});
       return parked() == 0;
     }, sent_within);
   }
@@ -46,7 +46,7 @@ class Letters {
   void until_arrived(int first = 1) {
     test::KafkaLog log;
     test::eventually("the letters arrive", [&] {
-      log = test::read_log(world_.kafka().brokers(), {topic_}, test::Isolation::read_committed);
+      log = test::read_log(db_.kafka().brokers(), {topic_}, test::Isolation::read_committed);
       std::set<int> found;
       for (const auto& r : log.records) found.insert(std::stoi(*r.payload));
       return std::distance(found.lower_bound(first), found.end()) == written_ - first + 1;
@@ -67,12 +67,12 @@ class Letters {
 
  private:
   bool all_count_as_delivered() {
-    return world_.value("select not exists (select from outbox.message m left join outbox.batch b on b.number = outbox.batch_of(m.txid, m.seq) "
+    return db_.value("select not exists (select from outbox.message m left join outbox.batch b on b.number = outbox.batch_of(m.txid, m.seq) "
                         "where m.topic = '" + topic_ + "' and b.delivered_at is null)") == "t";
   }
 
   Round& round_;
-  test::World& world_;
+  test::TestOutbox& db_;
   const std::string topic_;
   int written_ = 0;
 };
@@ -179,7 +179,7 @@ void until_it_goes_on(ScenarioSession& session) {
 void progress_is_lost(Round& round) {
   ScenarioSession& session = round.session;
   const auto& kafka = *session.servers.kafka;
-  const std::string topic = "outbox-progress." + session.world.name();
+  const std::string topic = "outbox-progress." + session.db.name();
   const bool killed = chance(round.random, 0.5);
   const bool recreated = chance(round.random, 0.5);
   const auto said = session.relays.back().process.output().size();

@@ -12,7 +12,7 @@
 
 #include "tests/faults/scenarios.h"
 #include "tests/support/from_environment.h"
-#include "tests/support/judge.h"
+#include "tests/support/checker.h"
 #include "tests/support/usage.h"
 
 namespace relay::faults {
@@ -68,7 +68,7 @@ std::int64_t lines_of(const Relay& relay, std::size_t said) {
 }
 
 double steady_rate(Round& round) {
-  pqxx::connection connection(round.session.world.dsn());
+  pqxx::connection connection(round.session.db.dsn());
   const auto before = test::delivered(connection);
   const auto began = Clock::now();
   round.let_run(steady_for.count(), steady_for.count());
@@ -105,7 +105,7 @@ void watch(Round& round, const Relay& relay, std::size_t said, int port, Millis 
 
 // The time until the messages delivered in one second reach the former rate. `said`: size of the relay's log before the outage.
 void until_back(Round& round, const Relay& relay, std::size_t said, double rate) {
-  pqxx::connection connection(round.session.world.dsn());
+  pqxx::connection connection(round.session.db.dsn());
   std::deque<std::pair<Clock::time_point, std::int64_t>> seen{{Clock::now(), test::delivered(connection)}};
   const auto began = Clock::now();
   const double wanted = 0.9 * rate * std::chrono::duration<double>(rate_window).count();
@@ -123,12 +123,12 @@ void until_back(Round& round, const Relay& relay, std::size_t said, double rate)
 
 double attempts_per_message(ScenarioSession& session) {
   std::set<std::string> messages;
-  const auto log = test::read_log(session.world.kafka().brokers(), session.topics, test::Isolation::read_uncommitted);
+  const auto log = test::read_log(session.db.kafka().brokers(), session.topics, test::Isolation::read_uncommitted);
   for (const auto& r : log.records) messages.insert(r.header("dedup-key").value_or(""));
   return static_cast<double>(log.records.size()) / static_cast<double>(messages.size());
 }
 
-void judge(Round& round, Millis length) {
+void check_delivery(Round& round, Millis length) {
   const auto limit = [&](const char* name, double most) {
     if (round.measured[name] > most) round.broke(&Counts::stuck, std::string(name) + " is " + std::to_string(round.measured[name]));
   };
@@ -177,7 +177,7 @@ void away_for_minutes(Round& round) {
   std::ostringstream detail;
   for (const auto& [name, value] : round.measured) detail << ", " << name << ' ' << value;
   round.note((silent ? "Kafka is silent" : kafka ? "Kafka" : "PostgreSQL") + detail.str());
-  judge(round, length);
+  check_delivery(round, length);
 }
 
 }  // namespace

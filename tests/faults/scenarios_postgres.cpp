@@ -18,7 +18,7 @@ constexpr Millis caught_within{20'000};
 void until_server_answers(ScenarioSession& session) {
   test::eventually("the server answers", [&] {
     try {
-      return session.world.value("select 1") == "1";
+      return session.db.value("select 1") == "1";
     } catch (const pqxx::failure&) {
       return false;
     }
@@ -26,12 +26,12 @@ void until_server_answers(ScenarioSession& session) {
 }
 
 // A condition on pg_stat_activity a.
-std::string is_of_relay(const ScenarioSession& session) { return "a.application_name = 'outbox-relay " + session.world.name() + "'"; }
+std::string is_of_relay(const ScenarioSession& session) { return "a.application_name = 'outbox-relay " + session.db.name() + "'"; }
 
 // PG01 ------------------------------------------------------------------------------------------
 
 std::int64_t next_transaction_id(const ScenarioSession& session) {
-  return std::stoll(session.world.value("select pg_snapshot_xmax(pg_current_snapshot())::text"));
+  return std::stoll(session.db.value("select pg_snapshot_xmax(pg_current_snapshot())::text"));
 }
 
 // Uses up transaction ids of which nothing is on disk yet, until a snapshot of the relay has seen them: the server forgets them in a
@@ -40,15 +40,15 @@ std::int64_t use_up_ids(ScenarioSession& session) {
   session.applications.pause();
   session.until_settled(Millis{30'000});
   {
-    pqxx::connection connection(session.world.dsn());
+    pqxx::connection connection(session.db.dsn());
     pqxx::nontransaction tx(connection);
     tx.exec("set synchronous_commit = off");
     for (int i = 0; i < 40; ++i) tx.exec("select pg_current_xact_id()");
   }
   const auto next = next_transaction_id(session);
-  const std::string now = session.world.value("select clock_timestamp()");
+  const std::string now = session.db.value("select clock_timestamp()");
   test::eventually("the relay has polled", [&] {
-    return session.world.value("select count(*) from pg_stat_activity a where " + is_of_relay(session) + " and a.query like "
+    return session.db.value("select count(*) from pg_stat_activity a where " + is_of_relay(session) + " and a.query like "
                                "'%pg_current_snapshot%' and a.state = 'idle' and a.query_start > '" + now + "'") != "0";
   }, caught_within);
   return next;
@@ -61,7 +61,7 @@ void crashes(Round& round) {
   std::list<pqxx::connection> connections;
   std::list<pqxx::work> running;
   for (std::int64_t n = between(round.random, 0, 5); n > 0; --n) {
-    running.emplace_back(connections.emplace_back(session.world.dsn()));
+    running.emplace_back(connections.emplace_back(session.db.dsn()));
     running.back().exec_params("insert into outbox.message (topic, payload) values ($1, 'never committed')", session.topics[0]);
   }
   const bool reuse = chance(round.random, 0.5);
@@ -83,11 +83,11 @@ void crashes(Round& round) {
 // The postmaster then ends all backends and recovers, as after a crash.
 void kill_backend_of_relay(Round& round) {
   ScenarioSession& session = round.session;
-  const std::string pid = session.world.value("select a.pid from pg_stat_activity a where " + is_of_relay(session) + " order by random()");
+  const std::string pid = session.db.value("select a.pid from pg_stat_activity a where " + is_of_relay(session) + " order by random()");
   ::kill(std::stoi(pid), SIGKILL);
   test::eventually("the server has noticed", [&] {
     try {
-      return session.world.value("select count(*) from pg_stat_activity a where a.pid = " + pid) == "0";
+      return session.db.value("select count(*) from pg_stat_activity a where a.pid = " + pid) == "0";
     } catch (const pqxx::failure&) {
       return false;
     }
@@ -110,7 +110,7 @@ void kill_postmaster(Round& round) {
 
 void killed(Round& round) {
   test::eventually("the relay is connected", [&] {
-    return round.session.world.value("select count(*) from pg_stat_activity a where " + is_of_relay(round.session)) != "0";
+    return round.session.db.value("select count(*) from pg_stat_activity a where " + is_of_relay(round.session)) != "0";
   });
   const Millis after = round.let_run(0, 300);
   const bool all = chance(round.random, 0.5);
@@ -141,9 +141,9 @@ void restarted(Round& round) {
 
 // Its rows are written, and not committed.
 void terminated_amid_an_open(Round& round) {
-  const HungOpen hung(round.session.world);
+  const HungOpen hung(round.session.db);
   test::eventually("an open hangs", [&] { return hung.waits(); });
-  round.session.world.sql("select pg_terminate_backend(a.pid) from pg_stat_activity a where " + is_of_relay(round.session) +
+  round.session.db.sql("select pg_terminate_backend(a.pid) from pg_stat_activity a where " + is_of_relay(round.session) +
                           " and a.wait_event_type = 'Lock'");
 }
 
@@ -161,7 +161,7 @@ void terminated(Round& round) {
     round.let_run(0, 200);
     // An active backend is more likely to be in a commit. But at least one must be hit.
     const std::string which = i >= times || chance(round.random, 0.5) ? "" : " and a.state = 'active'";
-    sessions += std::stoll(session.world.value("select count(pg_terminate_backend(a.pid)) from pg_stat_activity a where " +
+    sessions += std::stoll(session.db.value("select count(pg_terminate_backend(a.pid)) from pg_stat_activity a where " +
                                                is_of_relay(session) + which));
   }
   round.allowed.doubtful_batches = static_cast<int>(times) + 1;
@@ -185,17 +185,17 @@ void nothing(ScenarioSession&) {}
 // Without a batch to open, the relay marks its last batch and renews its lease in statements of their own.
 void fall_silent(ScenarioSession& session) { session.applications.pause(); }
 void end_its_sessions(ScenarioSession& session) {
-  session.world.sql("select pg_terminate_backend(a.pid) from pg_stat_activity a where " + is_of_relay(session));
+  session.db.sql("select pg_terminate_backend(a.pid) from pg_stat_activity a where " + is_of_relay(session));
 }
 void say_unsendable(ScenarioSession& session, const std::string& topic, const char* headers) {
-  session.world.sql("with m as (insert into outbox.message (topic, payload, headers) values ('" + topic + "', 'x', " + headers +
+  session.db.sql("with m as (insert into outbox.message (topic, payload, headers) values ('" + topic + "', 'x', " + headers +
                     ") returning id) insert into app.said (id, tx, topic, n) select m.id, -1, '" + topic + "', 0 from m");
 }
 // Known before the batch is opened.
 void say_bad_headers(ScenarioSession& session) { say_unsendable(session, session.topics[0], "'[]'"); }
 // A compacted topic refuses a record without a key, and only the broker knows it.
 void say_what_kafka_refuses(ScenarioSession& session) {
-  const std::string topic = session.world.name() + ".compacted";
+  const std::string topic = session.db.name() + ".compacted";
   try {
     session.servers.kafka->create_topic(topic, 1, {"cleanup.policy=compact"});
   } catch (const std::runtime_error&) {  // of an earlier round
@@ -243,7 +243,7 @@ void cut_at_a_commit(Round& round) {
   if (!commit.is(held->text())) round.note("at another open, for none came");
   if (held->refused()) round.note("an error");
   round.allowed.doubtful_batches = 2;  // what Kafka refuses is tried again, and so is what the cut left in doubt
-  round.allowed.parked = std::stoll(session.world.value("select count(*) from app.said s where s.tx = -1"));
+  round.allowed.parked = std::stoll(session.db.value("select count(*) from app.said s where s.tx = -1"));
 }
 
 // PG06 ------------------------------------------------------------------------------------------
@@ -253,7 +253,7 @@ void half_open(Round& round) {
   ScenarioSession& session = round.session;
   const bool with_another = chance(round.random, 0.5);
   Relay* another = nullptr;
-  if (with_another) another = &session.start_relay({{"OUTBOX_RELAY_POSTGRES_DSN", session.world.dsn()}});
+  if (with_another) another = &session.start_relay({{"OUTBOX_RELAY_POSTGRES_DSN", session.db.dsn()}});
   const auto epoch = session.epoch();
   const Millis after = round.let_run(0, 300);
   session.servers.postgres_proxy->swallow(true);
@@ -283,8 +283,8 @@ void use_up_wal(ScenarioSession& session) {
   constexpr int more_than_in_stock = 20;
   try {
     for (int i = 0; i < more_than_in_stock; ++i) {
-      session.world.sql("select pg_logical_emit_message(true, 'fills', 'a segment')");
-      session.world.sql("select pg_switch_wal()");
+      session.db.sql("select pg_logical_emit_message(true, 'fills', 'a segment')");
+      session.db.sql("select pg_switch_wal()");
     }
   } catch (const pqxx::failure&) {  // the server has ended
   }
@@ -302,7 +302,7 @@ void disk_is_full(Round& round) {
   bool ended = false;
   test::eventually("the server answers", [&] {
     try {
-      return session.world.value("select 1") == "1";
+      return session.db.value("select 1") == "1";
     } catch (const pqxx::failure&) {
     }
     try {
@@ -345,13 +345,13 @@ void pooler_disturbed(Round& round) {
       break;
     case 2:
       what = "paused and resumed";
-      command_pooler(session, "PAUSE " + session.world.database());
+      command_pooler(session, "PAUSE " + session.db.database());
       round.let_run(0, 2'500);
-      command_pooler(session, "RESUME " + session.world.database());
+      command_pooler(session, "RESUME " + session.db.database());
       break;
     default:
       what = "asked to reconnect";
-      command_pooler(session, "RECONNECT " + session.world.database());
+      command_pooler(session, "RECONNECT " + session.db.database());
   }
   round.note(what, after);
   round.healed();
@@ -365,11 +365,11 @@ std::vector<Scenario> postgres_scenarios() {
       {"PG02", killed},
       {"PG03", restarted},
       {"PG04", terminated},
-      {"PG05", cut_at_a_commit, {.to_postgres = Way::proxy}},
-      {"PG06", half_open, {.to_postgres = Way::proxy}},
+      {"PG05", cut_at_a_commit, {.to_postgres = RequestFate::proxy}},
+      {"PG06", half_open, {.to_postgres = RequestFate::proxy}},
       {"PG10", disk_is_full, {}, 25, Millis{60'000},
        {.postgres = {"max_wal_size=64MB", "shared_buffers=16MB"}, .small_disk = ServerOptions::Disk::of_postgres}},
-      {"PG14", pooler_disturbed, {.to_postgres = Way::pooler}, 25, Millis{60'000}, {.pooler = true}},
+      {"PG14", pooler_disturbed, {.to_postgres = RequestFate::pooler}, 25, Millis{60'000}, {.pooler = true}},
   };
 }
 

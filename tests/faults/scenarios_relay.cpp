@@ -39,16 +39,16 @@ void stopped_amid_an_open(Round& round, Relay& zombie, std::int64_t epoch) {
   const std::string count_written = "select count(*) from outbox.batch b where b.epoch = " + std::to_string(epoch);
   std::string written;
   {
-    const HungOpen hung(s.world);
+    const HungOpen hung(s.db);
     test::eventually("an open hangs", [&] { return hung.waits(); });
     zombie.process.signal(SIGSTOP);
     test::eventually("the other takes over, or waits", [&] { return s.epoch() > epoch || hung.waits(2); });
-    if (s.epoch() > epoch) written = s.world.value(count_written);
+    if (s.epoch() > epoch) written = s.db.value(count_written);
   }
   round.healed();
   relay_must("the other takes over", [&] { return s.epoch() > epoch; }, Millis{30'000});
   s.until_batches(1, Millis{30'000});
-  if (!written.empty() && s.world.value(count_written) != written) {
+  if (!written.empty() && s.db.value(count_written) != written) {
     round.broke(&Counts::fencing, "a batch of the old epoch appeared after the take-over");
   }
 }
@@ -124,7 +124,7 @@ void out_of_descriptors(Round& round) {
   const rlimit limit{few, before.rlim_max};
   prlimit(pid, RLIMIT_NOFILE, &limit, nullptr);
   s.servers.kafka_proxy.cut();
-  s.world.sql("select pg_terminate_backend(a.pid) from pg_stat_activity a where a.application_name like 'outbox-relay%' and "
+  s.db.sql("select pg_terminate_backend(a.pid) from pg_stat_activity a where a.application_name like 'outbox-relay%' and "
               "a.datname = current_database()");
   const Millis lasted = round.let_run(500, 3'000);
   round.note("no more than " + std::to_string(few) + " descriptors", after, " for " + std::to_string(lasted.count()) + " ms");
@@ -150,7 +150,7 @@ void log_not_taken(Round& round) {
   const std::string page(4'096, '\n');
   while (write(keeps_open, page.data(), page.size()) > 0) {
   }
-  test::Process::Environment environment = s.world.environment;
+  test::Process::Environment environment = s.db.environment;
   environment["OUTBOX_LOG"] = pipe ? fifo : "/dev/full";
   s.relays.push_back({test::Process({"/bin/sh", "-c", "exec \"$0\" run >\"$OUTBOX_LOG\" 2>&1",
                                      test::program_path(s.program())},

@@ -22,7 +22,7 @@
 
 #include "tests/crash/fault_at_socket_call.h"
 #include "tests/faults/scenarios.h"
-#include "tests/support/judge.h"
+#include "tests/support/checker.h"
 
 namespace relay::faults {
 namespace {
@@ -134,7 +134,7 @@ class Sweep {
 // Writes the messages of one transaction. The applications of this scenario write nothing else.
 class Writer {
  public:
-  Writer(ScenarioSession& session, int size) : connection_(session.world.dsn()), tx_(connection_) {
+  Writer(ScenarioSession& session, int size) : connection_(session.db.dsn()), tx_(connection_) {
     const auto id = tx_.exec("insert into app.tx select coalesce(max(t.id), 0) + 1 from app.tx t returning id")[0][0].as<std::int64_t>();
     tx_.exec_params("with m as materialized (select g, gen_random_uuid() as id from generate_series(1, $2::int) g) "
                     "insert into app.said (id, tx, topic, key, n, payload_sha256) select m.id, $1::bigint, case when m.g % 2 = 0 then $3::text "
@@ -156,7 +156,7 @@ class Writer {
 void replace(Round& round, Relay& killed) {
   killed.killed = true;
   killed.process.wait();
-  round.session.world.sql("update outbox.lease set expires_at = clock_timestamp()");
+  round.session.db.sql("update outbox.lease set expires_at = clock_timestamp()");
   round.session.start_relay();
 }
 
@@ -166,7 +166,7 @@ bool Sweep::strike(Round& round, int size, const Kind& kind, int call) {
   Relay& relay = s.relays.back();
   relay.process.says("to=streaming");
   const bool kills = kind.what == What::kill_before || kind.what == What::kill_after;
-  pqxx::connection watching(s.world.dsn());
+  pqxx::connection watching(s.db.dsn());
   const auto due = test::delivered(watching) + size;
   Writer writer(s, size);
   fault->calls = 0;

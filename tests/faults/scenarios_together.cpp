@@ -58,7 +58,7 @@ std::function<void()> crash_postgres(Scene& s) {
 
 std::function<void()> terminate_backends(Scene& s) {
   if (s.postgres_is_there) {
-    s.session().world.sql("select pg_terminate_backend(a.pid) from pg_stat_activity a where a.datname = current_database() and "
+    s.session().db.sql("select pg_terminate_backend(a.pid) from pg_stat_activity a where a.datname = current_database() and "
                           "a.pid <> pg_backend_pid()");
   }
   return [] {};
@@ -165,11 +165,11 @@ void soak(Round& round) {
   const double cpu = test::cpu_seconds(pid);
   const std::string count_messages = "select coalesce(sum(b.messages), 0) from outbox.batch b where b.delivered_at is not null";
   const auto batches = s.delivered_batches();
-  const double messages = std::stod(s.world.value(count_messages));
+  const double messages = std::stod(s.db.value(count_messages));
   round.let_run(soaks_for.count(), soaks_for.count());
   const double seconds = std::chrono::duration<double>(Clock::now() - began).count();
   const double busy = test::cpu_seconds(pid) - cpu;
-  const double delivered = std::stod(s.world.value(count_messages)) - messages;
+  const double delivered = std::stod(s.db.value(count_messages)) - messages;
   round.measured = {{"minutes", seconds / 60},
                     {"messages_per_second", delivered / seconds},
                     {"relay_cpu_us_per_message", 1e6 * busy / delivered},
@@ -178,7 +178,7 @@ void soak(Round& round) {
                     {"relay_fds", static_cast<double>(test::open_files(pid))},
                     {"relay_cpu_percent", 100 * busy / seconds},
                     {"batches_per_second", static_cast<double>(s.delivered_batches() - batches) / seconds},
-                    {"dead_tuples", std::stod(s.world.value("select sum(t.n_dead_tup) from pg_stat_user_tables t where t.schemaname = 'outbox'"))}};
+                    {"dead_tuples", std::stod(s.db.value("select sum(t.n_dead_tup) from pg_stat_user_tables t where t.schemaname = 'outbox'"))}};
   round.healed();
 }
 

@@ -160,9 +160,9 @@ class Applications::Application {
     const std::string uuid = Uuid::random().text();
     std::string topic = key ? topic_of(*key) : all_.topics_[random_() % all_.topics_.size()];
     std::optional<std::string> payload;
-    if (!chance(random_, has_no_payload)) payload = hex(random_bytes(random_, some_size(random_)));
+    if (!chance(random_, has_no_payload)) payload = outbox::common::hex(random_bytes(random_, some_size(random_)));
     if (all_.options_.poison > 0 && chance(random_, all_.options_.poison)) {
-      if (chance(random_, 0.5)) payload = hex(random_bytes(random_, too_large));
+      if (chance(random_, 0.5)) payload = outbox::common::hex(random_bytes(random_, too_large));
       else topic = chance(random_, 0.5) ? "__internal" : "no topic!";
       tx.exec_params("insert into app.poison values ($1::uuid)", uuid);
     }
@@ -201,9 +201,9 @@ class Applications::Application {
   std::unique_ptr<pqxx::connection> connection_;
 };
 
-Applications::Applications(test::World& world, std::vector<std::string> topics, std::uint64_t seed, const WorkloadOptions& options)
-    : topics_(std::move(topics)), seed_(seed), options_(options), dsn_(world.dsn()) {
-  world.sql(create_tables);
+Applications::Applications(test::TestOutbox& db, std::vector<std::string> topics, std::uint64_t seed, const WorkloadOptions& options)
+    : topics_(std::move(topics)), seed_(seed), options_(options), dsn_(db.dsn()) {
+  db.sql(create_tables);
   const int all = options.applications + (options.long_transaction ? 1 : 0) + (options.bulk > 0 ? 1 : 0);
   for (int number = 0; number < all; ++number) threads_.emplace_back([this, number] { run(number); });
 }

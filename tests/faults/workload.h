@@ -14,7 +14,7 @@
 #include <thread>
 #include <vector>
 
-#include "tests/support/world.h"
+#include "tests/support/test_outbox.h"
 
 namespace relay::faults {
 
@@ -46,7 +46,7 @@ struct WorkloadOptions {
 class Applications {
  public:
   // Creates the schema app. REQUIRES: max_prepared_transactions of the server, if transactions are prepared.
-  Applications(test::World& world, std::vector<std::string> topics, std::uint64_t seed, const WorkloadOptions& options);
+  Applications(test::TestOutbox& db, std::vector<std::string> topics, std::uint64_t seed, const WorkloadOptions& options);
   ~Applications();
   Applications(const Applications&) = delete;
   Applications& operator=(const Applications&) = delete;

@@ -7,14 +7,14 @@
 #include <signal.h>
 
 #include "tests/support/database_copy.h"
-#include "tests/support/judge.h"
+#include "tests/support/checker.h"
 #include "tests/support/kafka_admin.h"
 
 namespace relay {
 namespace {
 
 using test::ScratchPostgres;
-using test::World;
+using test::TestOutbox;
 
 // The server that is left behind: of the version in OUTBOX_UPGRADE_FROM, the folder of its programs, where it is set.
 ScratchPostgres old_server() {
@@ -56,17 +56,17 @@ class AdoptTest : public ::testing::Test {
 
   void dump_and_restore(ScratchPostgres& to) { test::dump_and_restore(from, to, original.database()); }
 
-  // In both worlds alike, so that the rows of the original judge the relay of the copy.
-  void write_in_both(World& copy, int number) {
-    for (World* world : {&copy, &original}) {
-      world->sql("insert into outbox.message (topic, key, payload, dedup_key) values ('" + topic + "', 'k0', 'k0 " + std::to_string(number) +
+  // In both dbs alike, so that the rows of the original judge the relay of the copy.
+  void write_in_both(TestOutbox& copy, int number) {
+    for (TestOutbox* db : {&copy, &original}) {
+      db->sql("insert into outbox.message (topic, key, payload, dedup_key) values ('" + topic + "', 'k0', 'k0 " + std::to_string(number) +
                  "', 'new-" + std::to_string(number) + "')");
     }
   }
 
   // PostgreSQL gives such a row an id of its own, which is not its transaction's.
-  void write_in_savepoint(World& world, int number) const {
-    pqxx::connection connection(world.dsn());
+  void write_in_savepoint(TestOutbox& db, int number) const {
+    pqxx::connection connection(db.dsn());
     pqxx::work tx(connection);
     tx.exec("savepoint s");
     tx.exec("insert into outbox.message (topic, key, payload, dedup_key) values ('" + topic + "', 'saved', 'saved " + std::to_string(number) +
@@ -75,16 +75,16 @@ class AdoptTest : public ::testing::Test {
     tx.commit();
   }
 
-  test::Finished run_adopt(World& world, const std::vector<std::string>& options, int code) {
+  test::Finished run_adopt(TestOutbox& db, const std::vector<std::string>& options, int code) {
     std::vector<std::string> command = {"adopt"};
     command.insert(command.end(), options.begin(), options.end());
-    auto done = world.command(command);
+    auto done = db.command(command);
     EXPECT_EQ(done.code, code) << done.output;
     return done;
   }
 
   // The relay refuses the copy, adopt says what there is, and with its consent the relay goes on.
-  void adopt_in_steps(World& copy, const std::string& settlement, const std::string& evidence) {
+  void adopt_in_steps(TestOutbox& copy, const std::string& settlement, const std::string& evidence) {
     const auto refused = copy.command({"run"});
     EXPECT_EQ(refused.code, 5) << refused.output;
     EXPECT_NE(refused.output.find("adopt"), std::string::npos) << refused.output;
@@ -102,7 +102,7 @@ class AdoptTest : public ::testing::Test {
     ScratchPostgres to;
     const char* const old_programs = std::getenv("OUTBOX_UPGRADE_FROM");
     test::upgrade(from, to, old_programs != nullptr ? old_programs : "");
-    World copy = original.moved_to(to);
+    TestOutbox copy = original.moved_to(to);
     adopt_in_steps(copy, settlement, evidence);
     expect_exactly_once();
     EXPECT_EQ(copy.value("select count(*) from outbox.message"), original.value("select count(*) from outbox.message"));
@@ -110,14 +110,14 @@ class AdoptTest : public ::testing::Test {
 
   // By the rows of the original, which keeps all of them.
   void expect_exactly_once(int parked = 1) {
-    const auto verdict = test::judge(original, {topic});
+    const auto verdict = test::check_delivery(original, {topic});
     EXPECT_TRUE(verdict.exactly_once()) << verdict;
     EXPECT_EQ(verdict.parked, parked) << verdict;
   }
 
   int original_ids = 0;
   ScratchPostgres from;
-  World original;
+  TestOutbox original;
   std::string topic;
 };
 
@@ -126,7 +126,7 @@ TEST_F(AdoptTest, AfterDumpAndRestoreIntoAServerWithLowerTransactionIds) {
   live("opened");
   ScratchPostgres to;
   dump_and_restore(to);
-  World copy = original.moved_to(to);
+  TestOutbox copy = original.moved_to(to);
   ASSERT_EQ(copy.value("select count(*) from outbox.message where txid >= pg_snapshot_xmax(pg_current_snapshot())"),
             original.value("select count(*) from outbox.message"));
   adopt_in_steps(copy, "--resend", "Kafka does not have it");
@@ -144,38 +144,38 @@ TEST_F(AdoptTest, AtLeastOnceABatchInDoubtMayBeThere) {
   live("reported");
   ScratchPostgres to;
   dump_and_restore(to);
-  World copy = original.moved_to(to);
+  TestOutbox copy = original.moved_to(to);
   adopt_in_steps(copy, "--delivered", "Kafka may have a part of it, or all of it");
   expect_exactly_once();
 }
 
 // It is told to the relay by a progress record, for which an at-least-once relay never waits.
 TEST(AdoptAtLeastOnce, IsDoneWhenKafkaHasTheProgressRecord) {
-  World world(test::shared_postgres(), &test::shared_kafka_with_rights());
-  world.environment["OUTBOX_RELAY_RELAY_MODE"] = "at-least-once";
-  test::create_counters(world);
-  test::write(world, world.topic("t"), 5);
-  world.deliver();
-  world.environment["OUTBOX_RELAY_RELAY_NAME"] = world.name() + "-renamed";
-  ASSERT_EQ(world.command({"init", "--kafka"}).code, 0);
-  const std::string progress = "outbox-progress." + world.name() + "-renamed";
-  test::deny(world.kafka().brokers(), progress, test::Denied::write);
-  const auto untold = world.command({"adopt", "--yes"});
+  TestOutbox db(test::shared_postgres(), &test::shared_kafka_with_rights());
+  db.environment["OUTBOX_RELAY_RELAY_MODE"] = "at-least-once";
+  test::create_counters(db);
+  test::write(db, db.topic("t"), 5);
+  db.deliver();
+  db.environment["OUTBOX_RELAY_RELAY_NAME"] = db.name() + "-renamed";
+  ASSERT_EQ(db.command({"init", "--kafka"}).code, 0);
+  const std::string progress = "outbox-progress." + db.name() + "-renamed";
+  test::deny(db.kafka().brokers(), progress, test::Denied::write);
+  const auto untold = db.command({"adopt", "--yes"});
   EXPECT_EQ(untold.code, 4) << untold.output;
   EXPECT_NE(untold.output.find("HINT: the database is adopted, the progress record is not written: run this command again"), std::string::npos)
       << untold.output;
   EXPECT_EQ(untold.output.find("start the relay"), std::string::npos) << untold.output;
-  test::allow_again(world.kafka().brokers(), progress);
-  const auto told = world.command({"adopt", "--yes"});
+  test::allow_again(db.kafka().brokers(), progress);
+  const auto told = db.command({"adopt", "--yes"});
   EXPECT_EQ(told.code, 0) << told.output;
-  test::write(world, world.topic("u"), 5);
-  world.deliver();
+  test::write(db, db.topic("u"), 5);
+  db.deliver();
 }
 
 // Where a batch is sent again, the record has the token of the one before it, as the original's has.
 TEST(AdoptAtLeastOnce, IsNotDoneByTheRecordOfTheOriginal) {
   ScratchPostgres from;
-  World original(from, &test::shared_kafka_with_rights());
+  TestOutbox original(from, &test::shared_kafka_with_rights());
   original.environment["OUTBOX_RELAY_RELAY_MODE"] = "at-least-once";
   test::create_counters(original);
   const std::string topic = original.topic("t");
@@ -188,7 +188,7 @@ TEST(AdoptAtLeastOnce, IsNotDoneByTheRecordOfTheOriginal) {
                    [&] { return original.value("select expires_at < clock_timestamp() from outbox.lease") == "t"; });
   ScratchPostgres to;
   test::upgrade(from, to);
-  World copy = original.moved_to(to);
+  TestOutbox copy = original.moved_to(to);
   const std::string progress = "outbox-progress." + original.name();
   test::deny(copy.kafka().brokers(), progress, test::Denied::write);
   const auto untold = copy.command({"adopt", "--resend", "--yes"});
@@ -213,9 +213,9 @@ TEST_F(AdoptTest, AReleaseInDoubtIsSentAheadOfWhatWaitsBehindIt) {
   test::eventually("the lease has run out", [&] { return original.value("select expires_at < clock_timestamp() from outbox.lease") == "t"; });
   ScratchPostgres to;
   dump_and_restore(to);
-  World copy = original.moved_to(to);
+  TestOutbox copy = original.moved_to(to);
   adopt_in_steps(copy, "--resend", "Kafka does not have it");
-  const auto verdict = test::judge(original, {topic});
+  const auto verdict = test::check_delivery(original, {topic});
   EXPECT_TRUE(verdict.exactly_once()) << verdict;
   EXPECT_EQ(verdict.parked, 0) << verdict;
   EXPECT_EQ(copy.value("select count(*) from outbox.parked"), "0");
@@ -226,7 +226,7 @@ TEST_F(AdoptTest, AfterDumpAndRestoreIntoAServerWithHigherTransactionIds) {
   ScratchPostgres to;
   test::burn_ids(to, 20'000);
   dump_and_restore(to);
-  World copy = original.moved_to(to);
+  TestOutbox copy = original.moved_to(to);
   EXPECT_EQ(copy.value("select count(*) from outbox.message where txid >= pg_snapshot_xmax(pg_current_snapshot())"), "0");
   adopt_in_steps(copy, "--delivered", "Kafka has it");
   expect_exactly_once();
@@ -237,9 +237,9 @@ TEST_F(AdoptTest, WhatWasWrittenSinceTheCopyIsSentBehindIt) {
   live("opened");
   ScratchPostgres to;
   dump_and_restore(to);
-  World copy = original.moved_to(to);
+  TestOutbox copy = original.moved_to(to);
   for (int i = 0; i < 5; ++i) write_in_both(copy, 1'000 + i);
-  for (World* world : {&copy, &original}) write_in_savepoint(*world, 1'001);
+  for (TestOutbox* db : {&copy, &original}) write_in_savepoint(*db, 1'001);
   EXPECT_NE(run_adopt(copy, {"--resend"}, 1).output.find("6 of them written here"), std::string::npos);
   adopt_in_steps(copy, "--resend", "Kafka does not have it");
   expect_exactly_once();
@@ -250,7 +250,7 @@ TEST_F(AdoptTest, ARestoredMessageWhoseIdIsByChanceThatOfTheRestoreIsNotSentAgai
   original.deliver();
   ScratchPostgres to;
   dump_and_restore(to);
-  World copy = original.moved_to(to);
+  TestOutbox copy = original.moved_to(to);
   ASSERT_NE(copy.value("select count(*) from outbox.message where txid::text = xmin::text"), "0");
   run_adopt(copy, {"--yes"}, 0);
   EXPECT_EQ(copy.deliver().find(" error "), std::string::npos);
@@ -263,7 +263,7 @@ TEST_F(AdoptTest, WhereTheConstraintCameBackLateWhatWasWrittenBeforeItIsSent) {
   live("confirmed");
   ScratchPostgres to;
   dump_and_restore(to);
-  World copy = original.moved_to(to);
+  TestOutbox copy = original.moved_to(to);
   copy.sql("alter table outbox.message drop constraint own_txid");
   EXPECT_NE(run_adopt(copy, {"--delivered", "--yes"}, 5).output.find("add constraint own_txid"), std::string::npos);
   write_in_both(copy, 1'000);
@@ -287,14 +287,14 @@ TEST_F(AdoptTest, ADatabaseThatBeganAnewTakesTheNameOver) {
   original.deliver();
   ScratchPostgres to;
   to.create_database(original.database());
-  World anew = original.moved_to(to);
+  TestOutbox anew = original.moved_to(to);
   ASSERT_EQ(anew.command({"init"}).code, 0);
   EXPECT_EQ(anew.command({"run"}).code, 5);
   run_adopt(anew, {}, 1);
   run_adopt(anew, {"--yes"}, 0);
   write_in_both(anew, 1'000);
   EXPECT_EQ(anew.deliver().find(" error "), std::string::npos);
-  const auto verdict = test::judge(original, {topic});
+  const auto verdict = test::check_delivery(original, {topic});
   EXPECT_TRUE(verdict.exactly_once()) << verdict;
 }
 
@@ -308,7 +308,7 @@ TEST_F(AdoptTest, AnotherNameForTheSameDatabase) {
   run_adopt(original, {}, 1);
   run_adopt(original, {"--yes"}, 0);
   original.deliver();
-  const auto verdict = test::judge(original, {topic});
+  const auto verdict = test::check_delivery(original, {topic});
   EXPECT_TRUE(verdict.exactly_once()) << verdict;
 }
 
@@ -317,7 +317,7 @@ TEST_F(AdoptTest, IsRunAgainWhenItDiedBeforeKafkaWasTold) {
   live("opened");
   ScratchPostgres to;
   dump_and_restore(to);
-  World copy = original.moved_to(to);
+  TestOutbox copy = original.moved_to(to);
   postgres::Options options;
   options.relay = copy.name();
   const auto control = postgres::PqxxSession::connect(copy.dsn());

@@ -7,115 +7,115 @@
 #include <librdkafka/rdkafka_mock.h>  // wants the other one first
 
 #include "relay/kafka/handle.h"
-#include "tests/support/judge.h"
+#include "tests/support/checker.h"
 
 namespace relay {
 namespace {
 
-using test::World;
+using test::TestOutbox;
 
 class BadInputTest : public ::testing::Test {
  protected:
-  BadInputTest() : topic(world.topic("t")) { world.sql("insert into outbox.message (topic, payload) values ('" + topic + "', 'x')"); }
+  BadInputTest() : topic(db.topic("t")) { db.sql("insert into outbox.message (topic, payload) values ('" + topic + "', 'x')"); }
 
   void refused(const std::string& why, const std::string& remedy, int code = 5) {
-    auto relay = world.relay();
+    auto relay = db.relay();
     EXPECT_EQ(relay.wait(), code) << relay.output();
     EXPECT_NE(relay.output().find(why), std::string::npos) << relay.output();
     EXPECT_NE(relay.output().find("HINT: "), std::string::npos) << relay.output();
     EXPECT_NE(relay.output().find(remedy), std::string::npos) << relay.output();
-    EXPECT_TRUE(test::read_log(world.kafka().brokers(), {topic}, test::Isolation::read_uncommitted).records.empty());
+    EXPECT_TRUE(test::read_log(db.kafka().brokers(), {topic}, test::Isolation::read_uncommitted).records.empty());
   }
 
-  World world;
+  TestOutbox db;
   std::string topic;
 };
 
 TEST_F(BadInputTest, ADatabaseWithoutTheSchema) {
-  world.sql("drop schema outbox cascade");
+  db.sql("drop schema outbox cascade");
   refused("no outbox schema", "outbox-relay init");
 }
 
 TEST_F(BadInputTest, AnOlderSchema) {
-  world.sql("delete from outbox.schema_version");
+  db.sql("delete from outbox.schema_version");
   refused("has version 0", "outbox-relay init");
 }
 
 TEST_F(BadInputTest, ANewerSchema) {
-  world.sql("insert into outbox.schema_version (number, name) values (77, 'future')");
+  db.sql("insert into outbox.schema_version (number, name) values (77, 'future')");
   refused("has version 77", "newer outbox-relay");
 }
 
 TEST_F(BadInputTest, AnEncodingInWhichATextCanHaveNoUtf8Form) {
-  const std::string name = world.name() + "_ascii";
-  world.sql("create database \"" + name + "\" template template0 encoding 'SQL_ASCII' lc_collate 'C' lc_ctype 'C'");
-  world.environment["OUTBOX_RELAY_POSTGRES_DSN"] = world.postgres().dsn(name);
-  ASSERT_EQ(world.command({"init"}).code, 0);
+  const std::string name = db.name() + "_ascii";
+  db.sql("create database \"" + name + "\" template template0 encoding 'SQL_ASCII' lc_collate 'C' lc_ctype 'C'");
+  db.environment["OUTBOX_RELAY_POSTGRES_DSN"] = db.postgres().dsn(name);
+  ASSERT_EQ(db.command({"init"}).code, 0);
   refused("encoding SQL_ASCII", "UTF8");
 }
 
 TEST_F(BadInputTest, MissingRights) {
-  world.sql("create role \"" + world.name() + "\" login");
-  world.environment["OUTBOX_RELAY_POSTGRES_DSN"] = world.postgres().dsn(world.database(), world.name());
+  db.sql("create role \"" + db.name() + "\" login");
+  db.environment["OUTBOX_RELAY_POSTGRES_DSN"] = db.postgres().dsn(db.database(), db.name());
   refused("", "grant");
-  world.sql("grant usage on schema outbox to \"" + world.name() + "\"");
-  world.sql("grant select on outbox.schema_version to \"" + world.name() + "\"");
+  db.sql("grant usage on schema outbox to \"" + db.name() + "\"");
+  db.sql("grant select on outbox.schema_version to \"" + db.name() + "\"");
   refused("lacks rights", "grant the role outbox_relay");
 }
 
 TEST_F(BadInputTest, RowLevelSecurity) {
-  world.sql("alter table outbox.message enable row level security");
+  db.sql("alter table outbox.message enable row level security");
   refused("row-level security is enabled on outbox.message", "disable row level security");
 }
 
 TEST_F(BadInputTest, ASequenceThatBreaksTheOrderOfKeys) {
-  world.sql("alter sequence outbox.message_seq_seq cache 20");
+  db.sql("alter sequence outbox.message_seq_seq cache 20");
   refused("CACHE 1", "alter sequence");
 }
 
 TEST_F(BadInputTest, ASequenceThatWentBack) {
-  world.sql("alter sequence outbox.message_seq_seq restart with 1");
+  db.sql("alter sequence outbox.message_seq_seq restart with 1");
   refused("behind the newest message", "adopt");
 }
 
 TEST_F(BadInputTest, AnotherCluster) {
-  world.sql("update outbox.lease set cluster = 1");
+  db.sql("update outbox.lease set cluster = 1");
   refused("another cluster", "adopt");
 }
 
 TEST_F(BadInputTest, TransactionIdsFromTheFuture) {
-  world.sql("alter table outbox.message drop constraint own_txid");
-  world.sql("update outbox.message set txid = '999999999'");
+  db.sql("alter table outbox.message drop constraint own_txid");
+  db.sql("update outbox.message set txid = '999999999'");
   refused("from the future", "adopt");
 }
 
 TEST_F(BadInputTest, ASecondRelayName) {
-  world.sql("update outbox.lease set relay = 'somebody-else'");
+  db.sql("update outbox.lease set relay = 'somebody-else'");
   refused("somebody-else", "relay.name");
 }
 
 TEST_F(BadInputTest, AProgressTopicWithSeveralPartitions) {
-  world.environment["OUTBOX_RELAY_KAFKA_PROGRESS_TOPIC"] = world.topic("progress", 3);
+  db.environment["OUTBOX_RELAY_KAFKA_PROGRESS_TOPIC"] = db.topic("progress", 3);
   refused("3 partitions", "create it anew");
 }
 
 TEST_F(BadInputTest, AProgressTopicThatIsNotCompacted) {
-  world.environment["OUTBOX_RELAY_KAFKA_PROGRESS_TOPIC"] = world.topic("progress", 1);
+  db.environment["OUTBOX_RELAY_KAFKA_PROGRESS_TOPIC"] = db.topic("progress", 1);
   refused("is not compacted", "cleanup.policy=compact");
 }
 
 TEST_F(BadInputTest, AMissingProgressTopic) {
-  world.environment["OUTBOX_RELAY_KAFKA_PROGRESS_TOPIC"] = world.name() + ".nowhere";
+  db.environment["OUTBOX_RELAY_KAFKA_PROGRESS_TOPIC"] = db.name() + ".nowhere";
   refused("does not exist", "init --kafka");
 }
 
 TEST_F(BadInputTest, AProgressTopicOfAnotherRelay) {
-  World other;
+  TestOutbox other;
   const std::string t = other.topic("t");
   other.sql("insert into outbox.message (topic, payload) values ('" + t + "', 'x')");
   auto relay = other.relay();
-  other.settled();
-  world.environment["OUTBOX_RELAY_KAFKA_PROGRESS_TOPIC"] = "outbox-progress." + other.name();
+  other.wait_until_idle();
+  db.environment["OUTBOX_RELAY_KAFKA_PROGRESS_TOPIC"] = "outbox-progress." + other.name();
   refused("another relay", "progress topic of its own");
 }
 
@@ -140,12 +140,12 @@ class OldBroker {
 class OldBrokerTest : public ::testing::TestWithParam<std::int16_t> {};
 
 TEST_P(OldBrokerTest, IsRefusedWithAHintToUseAtLeastOnce) {
-  World world(test::shared_postgres(), nullptr);
-  OldBroker broker("outbox-progress." + world.name(), {GetParam()});
+  TestOutbox db(test::shared_postgres(), nullptr);
+  OldBroker broker("outbox-progress." + db.name(), {GetParam()});
   broker.create_topic("t");
-  world.environment["OUTBOX_RELAY_KAFKA_BROKERS"] = broker.brokers();
-  world.sql("insert into outbox.message (topic, payload) values ('t', 'x')");
-  auto relay = world.relay();
+  db.environment["OUTBOX_RELAY_KAFKA_BROKERS"] = broker.brokers();
+  db.sql("insert into outbox.message (topic, payload) values ('t', 'x')");
+  auto relay = db.relay();
   EXPECT_EQ(relay.wait(), 5) << relay.output();
   EXPECT_NE(relay.output().find("HINT: this broker cannot do transactions: set relay.mode = \"at-least-once\""), std::string::npos)
       << relay.output();
@@ -155,11 +155,11 @@ INSTANTIATE_TEST_SUITE_P(WithoutOneRequestOfTransactions, OldBrokerTest, ::testi
                          [](const auto& request) { return "request_" + std::to_string(request.param); });
 
 TEST(OldBrokerCheck, SaysThatRunWouldRefuse) {
-  World world(test::shared_postgres(), nullptr);
-  OldBroker broker("outbox-progress." + world.name(), {22});
-  world.environment["OUTBOX_RELAY_KAFKA_BROKERS"] = broker.brokers();
-  world.environment["OUTBOX_RELAY_TOPICS_ALLOW"] = "none.*";
-  const auto done = world.command({"check"});
+  TestOutbox db(test::shared_postgres(), nullptr);
+  OldBroker broker("outbox-progress." + db.name(), {22});
+  db.environment["OUTBOX_RELAY_KAFKA_BROKERS"] = broker.brokers();
+  db.environment["OUTBOX_RELAY_TOPICS_ALLOW"] = "none.*";
+  const auto done = db.command({"check"});
   EXPECT_EQ(done.code, 5) << done.output;
   EXPECT_NE(done.output.find("broker 1"), std::string::npos) << done.output;
   EXPECT_NE(done.output.find("set relay.mode = \"at-least-once\""), std::string::npos) << done.output;
@@ -171,7 +171,7 @@ TEST_F(BadInputTest, NamesKeysAndHeadersThatAreTooLarge) {
     for (const std::string& table : {std::string("message (") + columns, std::string("scheduled (deliver_at, ") + columns}) {
       const std::string due = table.starts_with("scheduled") ? "now(), " : "";
       try {
-        world.sql("insert into outbox." + table + ") values (" + due + values + ")");
+        db.sql("insert into outbox." + table + ") values (" + due + values + ")");
         ADD_FAILURE() << table << " took " << values.substr(0, 80);
       } catch (const pqxx::sql_error& e) {
         EXPECT_NE(std::string(e.what()).find(constraint), std::string::npos) << e.what();
@@ -181,16 +181,16 @@ TEST_F(BadInputTest, NamesKeysAndHeadersThatAreTooLarge) {
   refuses("topic", "repeat('t', 1025)", "topic_at_most_1024_bytes");
   refuses("topic, key", "'t', convert_to(repeat('k', 1048577), 'UTF8')", "key_at_most_1_mib");
   refuses("topic, headers", "'t', jsonb_build_object('h', repeat('x', 1048576))", "headers_at_most_1_mib");
-  world.sql("insert into outbox.message (topic) values (repeat('ü', 512))");
-  world.deliver();
-  EXPECT_EQ(world.value("select error_class from outbox.parked"), "topic_invalid");
+  db.sql("insert into outbox.message (topic) values (repeat('ü', 512))");
+  db.deliver();
+  EXPECT_EQ(db.value("select error_class from outbox.parked"), "topic_invalid");
 }
 
 TEST_F(BadInputTest, NamesMadeOfOtherThingsAreParkedWithoutAFloodOfLines) {
-  world.environment["OUTBOX_RELAY_TOPICS_ALLOW"] = topic;
-  world.sql("insert into outbox.message (topic) select 'name-' || g from generate_series(1, 25000) g");
-  const std::string log = world.deliver();
-  EXPECT_EQ(world.value("select count(*) from outbox.parked p where p.error_class = 'topic_not_allowed'"), "25000");
+  db.environment["OUTBOX_RELAY_TOPICS_ALLOW"] = topic;
+  db.sql("insert into outbox.message (topic) select 'name-' || g from generate_series(1, 25000) g");
+  const std::string log = db.deliver();
+  EXPECT_EQ(db.value("select count(*) from outbox.parked p where p.error_class = 'topic_not_allowed'"), "25000");
   int lines = 0;
   for (auto at = log.find("topic_barred"); at != std::string::npos; at = log.find("topic_barred", at + 1)) ++lines;
   EXPECT_GE(lines, 1);
@@ -199,39 +199,39 @@ TEST_F(BadInputTest, NamesMadeOfOtherThingsAreParkedWithoutAFloodOfLines) {
 
 // The first page that a relay reads is cut by guess.
 TEST_F(BadInputTest, ABacklogOfLargeHeaders) {
-  world.sql("insert into outbox.message (topic, headers) select '" + topic + "', jsonb_build_object('a', repeat('h', 8000)) "
+  db.sql("insert into outbox.message (topic, headers) select '" + topic + "', jsonb_build_object('a', repeat('h', 8000)) "
             "from generate_series(1, 1000) g");
-  world.deliver({{"OUTBOX_RELAY_DELIVERY_BATCH_BYTES_MAX", "64KiB"}, {"OUTBOX_RELAY_DELIVERY_MESSAGE_BYTES_MAX", "1KiB"}});
-  EXPECT_EQ(test::read_log(world.kafka().brokers(), {topic}, test::Isolation::read_committed).records.size(), 1'001U);
+  db.deliver({{"OUTBOX_RELAY_DELIVERY_BATCH_BYTES_MAX", "64KiB"}, {"OUTBOX_RELAY_DELIVERY_MESSAGE_BYTES_MAX", "1KiB"}});
+  EXPECT_EQ(test::read_log(db.kafka().brokers(), {topic}, test::Isolation::read_committed).records.size(), 1'001U);
 }
 
 // A key and headers of a megabyte each are legal where the topic takes them, and are found before they are sent where it does not.
 TEST_F(BadInputTest, LargeKeysAndHeaders) {
-  const std::string wide = world.topic("wide", 1, {"max.message.bytes=4000000"});
+  const std::string wide = db.topic("wide", 1, {"max.message.bytes=4000000"});
   for (const std::string& to : {topic, wide}) {
-    world.sql("insert into outbox.message (topic, key, payload, headers) values ('" + to + "', convert_to(repeat('k', 1048576), 'UTF8'), "
+    db.sql("insert into outbox.message (topic, key, payload, headers) values ('" + to + "', convert_to(repeat('k', 1048576), 'UTF8'), "
               "convert_to(repeat('p', 1048576), 'UTF8'), jsonb_build_object('a', repeat('h', 1048000)))");
   }
-  const std::string log = world.deliver();
-  EXPECT_EQ(world.value("select string_agg(p.topic || ' ' || p.error_class, ',') from outbox.parked p"), topic + " too_large");
+  const std::string log = db.deliver();
+  EXPECT_EQ(db.value("select string_agg(p.topic || ' ' || p.error_class, ',') from outbox.parked p"), topic + " too_large");
   EXPECT_EQ(log.find("messages_refused"), std::string::npos) << log;
-  const auto records = test::read_log(world.kafka().brokers(), {wide}, test::Isolation::read_committed).records;
+  const auto records = test::read_log(db.kafka().brokers(), {wide}, test::Isolation::read_committed).records;
   ASSERT_EQ(records.size(), 1U);
   EXPECT_EQ(records.front().header("a")->size(), 1'048'000U);
 }
 
 TEST_F(BadInputTest, RowsThatSomebodyDeletedFromABatchInDoubt) {
-  world.sql("insert into outbox.message (topic, payload) values ('" + topic + "', 'y')");
+  db.sql("insert into outbox.message (topic, payload) values ('" + topic + "', 'y')");
   {
-    auto doomed = world.relay({{"OUTBOX_CRASH_AT", "opened"}}, "relay-with-crash-points");
+    auto doomed = db.relay({{"OUTBOX_CRASH_AT", "opened"}}, "relay-with-crash-points");
     EXPECT_EQ(doomed.wait(), -SIGKILL);
   }
-  world.sql("delete from outbox.message where seq = 1");
+  db.sql("delete from outbox.message where seq = 1");
   refused("deleted or hid rows", "outbox.message");
   // As the page for operators says: one is lost.
-  world.sql("update outbox.batch set messages = messages - 1 where number = 1 and delivered_at is null");
-  world.deliver();
-  const auto records = test::read_log(world.kafka().brokers(), {topic}, test::Isolation::read_committed).records;
+  db.sql("update outbox.batch set messages = messages - 1 where number = 1 and delivered_at is null");
+  db.deliver();
+  const auto records = test::read_log(db.kafka().brokers(), {topic}, test::Isolation::read_committed).records;
   ASSERT_EQ(records.size(), 1U);
   EXPECT_EQ(records.front().payload, "y");
 }

@@ -5,7 +5,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "tests/support/judge.h"
+#include "tests/support/checker.h"
 #include "tests/support/kafka_admin.h"
 
 namespace relay {
@@ -14,13 +14,13 @@ namespace {
 using nlohmann::json;
 using test::ScratchKafka;
 using test::ScratchPostgres;
-using test::World;
+using test::TestOutbox;
 
 bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
-// What check answers for a world.
-json check(World& world, int code) {
-  const auto done = world.command({"check", "--json"});
+// What check answers for a db.
+json check(TestOutbox& db, int code) {
+  const auto done = db.command({"check", "--json"});
   EXPECT_EQ(done.code, code) << done.output;
   const auto answer = json::parse(done.output, nullptr, false);
   EXPECT_TRUE(answer.is_object()) << done.output;
@@ -45,53 +45,53 @@ int count(const json& answer, const std::string& severity) {
 
 class CheckTest : public ::testing::Test {
  protected:
-  // Only this world's own topics, whatever else is on the broker.
-  CheckTest() { world.environment["OUTBOX_RELAY_TOPICS_ALLOW"] = world.name() + ".*"; }
+  // Only this db's own topics, whatever else is on the broker.
+  CheckTest() { db.environment["OUTBOX_RELAY_TOPICS_ALLOW"] = db.name() + ".*"; }
 
   json expect_refused(const std::string& what) {
-    const json answer = check(world, 5);
+    const json answer = check(db, 5);
     EXPECT_FALSE(answer["would_run"].get<bool>()) << answer;
     EXPECT_TRUE(says(answer, "refused", "PostgreSQL", what) || says(answer, "refused", "Kafka", what)) << answer;
-    auto relay = world.relay();
+    auto relay = db.relay();
     EXPECT_EQ(relay.wait(), 5) << "check and run must agree: " << relay.output();
     return answer;
   }
 
-  World world;
+  TestOutbox db;
 };
 
 TEST_F(CheckTest, ASoundWorldHasNothingButNotesAndARunningRelayIsNotDisturbed) {
-  const std::string topic = world.topic("t");
-  auto relay = world.relay();
+  const std::string topic = db.topic("t");
+  auto relay = db.relay();
   relay.says("to=streaming");
-  world.sql("insert into outbox.message (topic, payload) values ('" + topic + "', 'x')");
-  world.settled();
-  const std::string epoch = world.value("select epoch from outbox.lease");
-  const json answer = check(world, 0);
+  db.sql("insert into outbox.message (topic, payload) values ('" + topic + "', 'x')");
+  db.wait_until_idle();
+  const std::string epoch = db.value("select epoch from outbox.lease");
+  const json answer = check(db, 0);
   EXPECT_TRUE(answer["would_run"] && answer["postgres_reached"] && answer["kafka_reached"]) << answer;
   EXPECT_EQ(count(answer, "note"), static_cast<int>(answer["findings"].size())) << answer;
   EXPECT_TRUE(says(answer, "note", "Kafka", "one broker")) << answer;
-  const auto text = world.command({"check"});
+  const auto text = db.command({"check"});
   EXPECT_EQ(text.code, 0);
   EXPECT_TRUE(contains(text.output, "nothing was found")) << text.output;
 
-  world.sql("insert into outbox.message (topic, payload) values ('" + topic + "', 'y')");
-  world.settled();
-  EXPECT_EQ(world.value("select epoch from outbox.lease"), epoch);
+  db.sql("insert into outbox.message (topic, payload) values ('" + topic + "', 'y')");
+  db.wait_until_idle();
+  EXPECT_EQ(db.value("select epoch from outbox.lease"), epoch);
   EXPECT_FALSE(contains(relay.output(), "fenced") || contains(relay.output(), "stalled")) << relay.output();
-  EXPECT_EQ(test::read_log(world.kafka().brokers(), {topic}, test::Isolation::read_committed).records.size(), 2U);
+  EXPECT_EQ(test::read_log(db.kafka().brokers(), {topic}, test::Isolation::read_committed).records.size(), 2U);
 }
 
 TEST_F(CheckTest, SettingsOfTopicsThatBreakPromises) {
-  world.topic("append", 1, {"message.timestamp.type=LogAppendTime"});
-  world.topic("short", 1, {"retention.ms=3600000"});
-  world.topic("small", 1, {"max.message.bytes=2000"});
-  world.topic("unclean", 1, {"unclean.leader.election.enable=true"});
-  world.topic("compact", 1, {"cleanup.policy=compact"});
-  world.topic("fine");
-  const std::string all = world.name() + ".";
-  world.environment["OUTBOX_RELAY_TOPICS_ALLOW"] = all + "*," + all + "missing,nothing-like-this.*,__consumer_offsets";
-  const json answer = check(world, 1);
+  db.topic("append", 1, {"message.timestamp.type=LogAppendTime"});
+  db.topic("short", 1, {"retention.ms=3600000"});
+  db.topic("small", 1, {"max.message.bytes=2000"});
+  db.topic("unclean", 1, {"unclean.leader.election.enable=true"});
+  db.topic("compact", 1, {"cleanup.policy=compact"});
+  db.topic("fine");
+  const std::string all = db.name() + ".";
+  db.environment["OUTBOX_RELAY_TOPICS_ALLOW"] = all + "*," + all + "missing,nothing-like-this.*,__consumer_offsets";
+  const json answer = check(db, 1);
   EXPECT_TRUE(says(answer, "finding", "topic " + all + "append", "LogAppendTime")) << answer;
   EXPECT_TRUE(says(answer, "finding", "topic " + all + "short", "keeps records for 1.0 h, the outbox keeps its messages for 24.0 h")) << answer;
   EXPECT_TRUE(says(answer, "finding", "topic " + all + "small", "max.message.bytes = 2000")) << answer;
@@ -102,105 +102,105 @@ TEST_F(CheckTest, SettingsOfTopicsThatBreakPromises) {
   EXPECT_TRUE(says(answer, "finding", "topic __consumer_offsets", "internal topics")) << answer;
   EXPECT_EQ(count(answer, "finding"), 6) << answer;
   EXPECT_FALSE(contains(answer.dump(), all + "fine")) << answer;
-  const auto text = world.command({"check"});
+  const auto text = db.command({"check"});
   EXPECT_TRUE(contains(text.output, "findings: 6") && contains(text.output, "HINT: raise retention.ms")) << text.output;
 }
 
 TEST_F(CheckTest, AProgressTopicThatCannotKeepProgress) {
-  const auto use = [&](const std::string& topic) { world.environment["OUTBOX_RELAY_KAFKA_PROGRESS_TOPIC"] = topic; };
-  use(world.topic("deleting", 1));
+  const auto use = [&](const std::string& topic) { db.environment["OUTBOX_RELAY_KAFKA_PROGRESS_TOPIC"] = topic; };
+  use(db.topic("deleting", 1));
   expect_refused("is not compacted");
-  use(world.topic("both", 1, {"cleanup.policy=compact,delete"}));
-  EXPECT_TRUE(says(check(world, 1), "finding", "topic " + world.name() + ".both", "deletes by time"));
-  use(world.topic("several", 3, {"cleanup.policy=compact"}));
+  use(db.topic("both", 1, {"cleanup.policy=compact,delete"}));
+  EXPECT_TRUE(says(check(db, 1), "finding", "topic " + db.name() + ".both", "deletes by time"));
+  use(db.topic("several", 3, {"cleanup.policy=compact"}));
   expect_refused("has 3 partitions");
-  use(world.name() + ".nowhere");
+  use(db.name() + ".nowhere");
   expect_refused("does not exist");
 
-  World other;
+  TestOutbox other;
   other.sql("insert into outbox.message (topic, payload) values ('" + other.topic("t") + "', 'x')");
   {
     auto relay = other.relay();
     relay.says("to=streaming");
-    other.settled();
+    other.wait_until_idle();
   }
   use("outbox-progress." + other.name());
   expect_refused("another relay");
 }
 
 TEST_F(CheckTest, WhatRunRefusesInTheDatabase) {
-  world.sql("alter sequence outbox.message_seq_seq cache 20");
+  db.sql("alter sequence outbox.message_seq_seq cache 20");
   expect_refused("CACHE 1");
-  world.sql("alter sequence outbox.message_seq_seq cache 1");
-  world.sql("alter table outbox.message enable row level security");
+  db.sql("alter sequence outbox.message_seq_seq cache 1");
+  db.sql("alter table outbox.message enable row level security");
   expect_refused("row-level security");
-  world.sql("alter table outbox.message disable row level security");
-  world.sql("update outbox.lease set relay = 'somebody-else'");
+  db.sql("alter table outbox.message disable row level security");
+  db.sql("update outbox.lease set relay = 'somebody-else'");
   expect_refused("somebody-else");
-  world.sql("drop schema outbox cascade");
+  db.sql("drop schema outbox cascade");
   expect_refused("no outbox schema");
 }
 
 TEST_F(CheckTest, AnotherClustersProgressIsRefused) {
   ScratchPostgres elsewhere;
-  World first(elsewhere);
+  TestOutbox first(elsewhere);
   first.sql("insert into outbox.message (topic, payload) values ('" + first.topic("t") + "', 'x')");
   {
     auto relay = first.relay();
     relay.says("to=streaming");
-    first.settled();
+    first.wait_until_idle();
   }
-  world.environment["OUTBOX_RELAY_RELAY_NAME"] = first.name();
+  db.environment["OUTBOX_RELAY_RELAY_NAME"] = first.name();
   expect_refused("another database cluster");
 }
 
 TEST_F(CheckTest, TablesThatACrashWouldEmptyAndAMissingConstraint) {
-  world.sql("alter table outbox.scheduled set unlogged");
-  world.sql("alter table outbox.message drop constraint own_txid");
-  const json answer = check(world, 1);
+  db.sql("alter table outbox.scheduled set unlogged");
+  db.sql("alter table outbox.message drop constraint own_txid");
+  const json answer = check(db, 1);
   EXPECT_TRUE(says(answer, "finding", "PostgreSQL", "outbox.scheduled is unlogged")) << answer;
   EXPECT_TRUE(says(answer, "finding", "PostgreSQL", "own_txid is missing")) << answer;
 }
 
 TEST_F(CheckTest, AGuardThatIsOffIsNamed) {
-  world.sql("create role \"" + world.name() + "\" login in role outbox_relay");
-  world.environment["OUTBOX_RELAY_POSTGRES_DSN"] = world.postgres().dsn(world.database(), world.name());
-  EXPECT_EQ(count(check(world, 0), "refused"), 0);
-  world.sql("revoke execute on function pg_control_system() from public");
+  db.sql("create role \"" + db.name() + "\" login in role outbox_relay");
+  db.environment["OUTBOX_RELAY_POSTGRES_DSN"] = db.postgres().dsn(db.database(), db.name());
+  EXPECT_EQ(count(check(db, 0), "refused"), 0);
+  db.sql("revoke execute on function pg_control_system() from public");
   expect_refused("pg_control_system");
-  world.environment["OUTBOX_RELAY_POSTGRES_ALLOW_UNVERIFIED_SERVER"] = "true";
-  json answer = check(world, 0);
+  db.environment["OUTBOX_RELAY_POSTGRES_ALLOW_UNVERIFIED_SERVER"] = "true";
+  json answer = check(db, 0);
   EXPECT_TRUE(says(answer, "note", "PostgreSQL", "the check for another cluster is off")) << answer;
   EXPECT_FALSE(says(answer, "note", "PostgreSQL", "former primary")) << answer;
-  world.sql("revoke execute on function pg_walfile_name(pg_lsn) from public");
-  answer = check(world, 0);
+  db.sql("revoke execute on function pg_walfile_name(pg_lsn) from public");
+  answer = check(db, 0);
   EXPECT_TRUE(says(answer, "note", "PostgreSQL", "the check for a former primary is off")) << answer;
 }
 
 TEST_F(CheckTest, WhatIsNotReachableIsSaidAndTheRestIsStillLookedAt) {
-  const std::string dsn = world.environment["OUTBOX_RELAY_POSTGRES_DSN"];
-  world.topic("append", 1, {"message.timestamp.type=LogAppendTime"});
-  world.environment["OUTBOX_RELAY_POSTGRES_DSN"] = "host=127.0.0.1 port=1 dbname=x user=x";
-  json answer = check(world, 3);
+  const std::string dsn = db.environment["OUTBOX_RELAY_POSTGRES_DSN"];
+  db.topic("append", 1, {"message.timestamp.type=LogAppendTime"});
+  db.environment["OUTBOX_RELAY_POSTGRES_DSN"] = "host=127.0.0.1 port=1 dbname=x user=x";
+  json answer = check(db, 3);
   EXPECT_FALSE(answer["postgres_reached"].get<bool>());
-  EXPECT_TRUE(says(answer, "finding", "topic " + world.name() + ".append", "LogAppendTime")) << answer;
-  world.environment["OUTBOX_RELAY_POSTGRES_DSN"] = dsn;
-  world.environment["OUTBOX_RELAY_KAFKA_BROKERS"] = "127.0.0.1:1";
-  world.sql("alter table outbox.scheduled set unlogged");
-  answer = check(world, 4);
+  EXPECT_TRUE(says(answer, "finding", "topic " + db.name() + ".append", "LogAppendTime")) << answer;
+  db.environment["OUTBOX_RELAY_POSTGRES_DSN"] = dsn;
+  db.environment["OUTBOX_RELAY_KAFKA_BROKERS"] = "127.0.0.1:1";
+  db.sql("alter table outbox.scheduled set unlogged");
+  answer = check(db, 4);
   EXPECT_FALSE(answer["kafka_reached"].get<bool>());
   EXPECT_TRUE(says(answer, "finding", "PostgreSQL", "unlogged")) << answer;
-  world.environment["OUTBOX_RELAY_LEASE_TTL"] = "never";
-  const auto wrong = world.command({"check"});
+  db.environment["OUTBOX_RELAY_LEASE_TTL"] = "never";
+  const auto wrong = db.command({"check"});
   EXPECT_EQ(wrong.code, 2);
   EXPECT_TRUE(contains(wrong.output, "OUTBOX_RELAY_LEASE_TTL") && contains(wrong.output, "HINT: ")) << wrong.output;
 }
 
 TEST(CheckServers, AServerThatDoesNotKeepWhatItAcknowledges) {
   ScratchPostgres careless({"fsync=off", "full_page_writes=off"});
-  World world(careless);
-  world.environment["OUTBOX_RELAY_TOPICS_ALLOW"] = world.name() + ".*";
-  const json answer = check(world, 1);
+  TestOutbox db(careless);
+  db.environment["OUTBOX_RELAY_TOPICS_ALLOW"] = db.name() + ".*";
+  const json answer = check(db, 1);
   EXPECT_TRUE(says(answer, "finding", "PostgreSQL", "fsync is off")) << answer;
   EXPECT_TRUE(says(answer, "finding", "PostgreSQL", "full_page_writes is off")) << answer;
   EXPECT_EQ(count(answer, "finding"), 2) << answer;
@@ -210,17 +210,17 @@ TEST(CheckServers, ABrokerWithCarelessSettingsAndRightsThatAreMissing) {
   ScratchKafka careless({"auto.create.topics.enable=true", "transaction.partition.verification.enable=false",
                          "unclean.leader.election.enable=true", "allow.everyone.if.no.acl.found=true",
                          "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer"});
-  World world(test::shared_postgres(), &careless);
-  const std::string secret = world.topic("secret");
-  const std::string opaque = world.topic("opaque");
-  const std::string missing = world.name() + ".missing";
+  TestOutbox db(test::shared_postgres(), &careless);
+  const std::string secret = db.topic("secret");
+  const std::string opaque = db.topic("opaque");
+  const std::string missing = db.name() + ".missing";
   test::deny(careless.brokers(), secret, test::Denied::describe);
   test::deny(careless.brokers(), opaque, test::Denied::describe_configs);
-  world.environment["OUTBOX_RELAY_TOPICS_ALLOW"] = secret + "," + opaque + "," + missing;
+  db.environment["OUTBOX_RELAY_TOPICS_ALLOW"] = secret + "," + opaque + "," + missing;
   json answer;
   // The rights take a moment to reach the broker.
   test::eventually("the rights are in force", [&] {
-    answer = json::parse(world.command({"check", "--json"}).output);
+    answer = json::parse(db.command({"check", "--json"}).output);
     return says(answer, "finding", "topic " + secret, "may not use it") && says(answer, "note", "topic " + opaque, "may not describe");
   });
   EXPECT_TRUE(says(answer, "finding", "broker 1", "auto.create.topics.enable")) << answer;
@@ -228,9 +228,9 @@ TEST(CheckServers, ABrokerWithCarelessSettingsAndRightsThatAreMissing) {
   EXPECT_TRUE(says(answer, "finding", "broker 1", "unclean.leader.election.enable")) << answer;
   // Looking for a topic does not create it.
   EXPECT_TRUE(says(answer, "finding", "topic " + missing, "does not exist")) << answer;
-  EXPECT_TRUE(says(check(world, 1), "finding", "topic " + missing, "does not exist"));
-  world.environment["OUTBOX_RELAY_RELAY_MODE"] = "at-least-once";
-  EXPECT_FALSE(says(check(world, 1), "finding", "broker 1", "transaction.partition.verification.enable = false"));
+  EXPECT_TRUE(says(check(db, 1), "finding", "topic " + missing, "does not exist"));
+  db.environment["OUTBOX_RELAY_RELAY_MODE"] = "at-least-once";
+  EXPECT_FALSE(says(check(db, 1), "finding", "broker 1", "transaction.partition.verification.enable = false"));
 }
 
 }  // namespace

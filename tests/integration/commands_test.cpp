@@ -8,22 +8,22 @@
 #include <set>
 #include <sstream>
 
-#include "tests/support/judge.h"
+#include "tests/support/checker.h"
 
 namespace relay {
 namespace {
 
 using nlohmann::json;
-using test::World;
+using test::TestOutbox;
 
 bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
 class CommandsTest : public ::testing::Test {
  protected:
-  CommandsTest() : topic(world.topic("t")) {}
+  CommandsTest() : topic(db.topic("t")) {}
 
   std::string expect(int code, const std::vector<std::string>& words) {
-    const auto done = world.command(words);
+    const auto done = db.command(words);
     EXPECT_EQ(done.code, code) << words[0] << ": " << done.output;
     return done.output;
   }
@@ -34,16 +34,16 @@ class CommandsTest : public ::testing::Test {
     return answer.is_object() ? answer : json::object();
   }
   void put(const std::string& headers = "null") {
-    world.sql("insert into outbox.message (topic, key, payload, headers) values ('" + topic + "', convert_to('k' || clock_timestamp(), 'UTF8'), "
+    db.sql("insert into outbox.message (topic, key, payload, headers) values ('" + topic + "', convert_to('k' || clock_timestamp(), 'UTF8'), "
               "'secret payload', " + headers + ")");
   }
   void log_in_as(const std::string& role) {
-    const std::string login = role + "-" + world.name();
-    world.sql("create role \"" + login + "\" login" + (role.empty() ? "" : " in role " + role));
-    world.environment["OUTBOX_RELAY_POSTGRES_DSN"] = world.postgres().dsn(world.database(), login);
+    const std::string login = role + "-" + db.name();
+    db.sql("create role \"" + login + "\" login" + (role.empty() ? "" : " in role " + role));
+    db.environment["OUTBOX_RELAY_POSTGRES_DSN"] = db.postgres().dsn(db.database(), login);
   }
 
-  World world;
+  TestOutbox db;
   std::string topic;
 };
 
@@ -54,13 +54,13 @@ TEST_F(CommandsTest, StatusCountsWhatThereIs) {
   EXPECT_TRUE(s["lease_holder"].is_null() && s["batch_in_doubt"].is_null() && s["last_delivered_at"].is_null()) << s;
   put();
   put("'[]'");
-  world.sql("select outbox.enqueue('" + topic + "', 'k'::text, 'x'::text, deliver_at => '2100-01-01')");
+  db.sql("select outbox.enqueue('" + topic + "', 'k'::text, 'x'::text, deliver_at => '2100-01-01')");
   s = expect_json(0, {"status", "--json"});
   EXPECT_EQ(s["pending"], 2);
   EXPECT_EQ(s["scheduled"], 1);
   EXPECT_GE(s["oldest_pending_seconds"].get<double>(), 0);
   {
-    auto doomed = world.relay({{"OUTBOX_CRASH_AT", "opened"}}, "relay-with-crash-points");
+    auto doomed = db.relay({{"OUTBOX_CRASH_AT", "opened"}}, "relay-with-crash-points");
     EXPECT_EQ(doomed.wait(), -SIGKILL);
   }
   test::eventually("the dead relay's lease is over", [&] { return !expect_json(0, {"status", "--json"})["batch_in_doubt"].is_null(); });
@@ -68,24 +68,24 @@ TEST_F(CommandsTest, StatusCountsWhatThereIs) {
   EXPECT_EQ(s["batch_in_doubt"]["number"], 1);
   EXPECT_EQ(s["pending"], 0);
   EXPECT_EQ(s["parked"]["bad_headers"], 1) << s;
-  auto relay = world.relay();
-  world.settled();
+  auto relay = db.relay();
+  db.wait_until_idle();
   s = expect_json(0, {"status", "--json"});
   EXPECT_EQ(s["state"], "idle") << s;
   EXPECT_TRUE(s["batch_in_doubt"].is_null()) << s;
   EXPECT_EQ(s["parked_total"], 1);
-  EXPECT_EQ(s["relay"], world.name());
+  EXPECT_EQ(s["relay"], db.name());
   EXPECT_TRUE(contains(s["lease_holder"], std::to_string(relay.pid()))) << s;
   const std::string text = expect(0, {"status"});
   EXPECT_TRUE(contains(text, "1 (1 bad_headers)") && contains(text, "state         idle")) << text;
 }
 
 TEST_F(CommandsTest, StatusIsWatchedThroughOutagesUntilASignal) {
-  test::Process watch({test::program_path("outbox-relay"), "status", "--watch", "--json"}, world.environment);
+  test::Process watch({test::program_path("outbox-relay"), "status", "--watch", "--json"}, db.environment);
   watch.says("\"pending\":0");
   put();
   watch.says("\"pending\":1");
-  world.sql("select pg_terminate_backend(a.pid) from pg_stat_activity a where a.datname = current_database() and a.pid <> pg_backend_pid()");
+  db.sql("select pg_terminate_backend(a.pid) from pg_stat_activity a where a.datname = current_database() and a.pid <> pg_backend_pid()");
   watch.says("outbox-relay: PostgreSQL");
   put();
   watch.says("\"pending\":2");
@@ -96,8 +96,8 @@ TEST_F(CommandsTest, StatusIsWatchedThroughOutagesUntilASignal) {
 TEST_F(CommandsTest, ParkedMessagesAreListedAndShown) {
   put("'[]'");
   put("'{\"outbox-x\": \"1\"}'");
-  world.sql("insert into outbox.message (topic, key, payload) values ('no topic', 'k', '\\x00ff')");
-  world.deliver();
+  db.sql("insert into outbox.message (topic, key, payload) values ('no topic', 'k', '\\x00ff')");
+  db.deliver();
   const json all = expect_json(0, {"parked", "list", "--json"});
   ASSERT_EQ(all["parked"].size(), 3U) << all;
   EXPECT_EQ(all["total"], 3);
@@ -121,8 +121,8 @@ TEST_F(CommandsTest, ParkedMessagesAreListedAndShown) {
 
 TEST_F(CommandsTest, AnObserverSeesEverythingButPayloads) {
   put("'[]'");
-  world.deliver();
-  const std::string id = world.value("select p.id from outbox.parked p");
+  db.deliver();
+  const std::string id = db.value("select p.id from outbox.parked p");
   log_in_as("outbox_observer");
   expect_json(0, {"status", "--json"});
   EXPECT_EQ(expect_json(0, {"parked", "list", "--json"})["parked"].size(), 1U);
@@ -137,30 +137,30 @@ TEST_F(CommandsTest, AnObserverSeesEverythingButPayloads) {
 }
 
 TEST_F(CommandsTest, PruneDeletesWhatIsOldWhileNoRelayRuns) {
-  world.environment["OUTBOX_RELAY_RETENTION_KEEP"] = "3650d";  // or the relay would prune first
+  db.environment["OUTBOX_RELAY_RETENTION_KEEP"] = "3650d";  // or the relay would prune first
   put();
   put("'[]'");
-  world.deliver();
-  world.sql("update outbox.batch set opened_at = opened_at - interval '2 days'");
+  db.deliver();
+  db.sql("update outbox.batch set opened_at = opened_at - interval '2 days'");
   put();
-  world.deliver();
-  world.environment["OUTBOX_RELAY_RETENTION_KEEP"] = "24h";
+  db.deliver();
+  db.environment["OUTBOX_RELAY_RETENTION_KEEP"] = "24h";
   EXPECT_TRUE(contains(expect(0, {"prune", "--dry-run"}), "would delete 2 messages and 0 batches"));
-  EXPECT_EQ(world.value("select count(*) from outbox.message"), "3");
+  EXPECT_EQ(db.value("select count(*) from outbox.message"), "3");
   EXPECT_TRUE(contains(expect(0, {"prune"}), "deleted 2 messages and 0 batches"));
-  EXPECT_EQ(world.value("select count(*) from outbox.message"), "1");
-  EXPECT_EQ(world.value("select count(*) from outbox.parked"), "1");
-  auto relay = world.relay();
+  EXPECT_EQ(db.value("select count(*) from outbox.message"), "1");
+  EXPECT_EQ(db.value("select count(*) from outbox.parked"), "1");
+  auto relay = db.relay();
   relay.says("to=streaming");
   const std::string refused = expect(5, {"prune"});
   EXPECT_TRUE(contains(refused, "a relay is active") && contains(refused, "HINT: ")) << refused;
 }
 
 TEST_F(CommandsTest, ServersThatAreAwayHaveExitCodesOfTheirOwn) {
-  world.environment["OUTBOX_RELAY_KAFKA_PROGRESS_TOPIC"] = "x";
-  world.environment["OUTBOX_RELAY_KAFKA_BROKERS"] = "127.0.0.1:1";
+  db.environment["OUTBOX_RELAY_KAFKA_PROGRESS_TOPIC"] = "x";
+  db.environment["OUTBOX_RELAY_KAFKA_BROKERS"] = "127.0.0.1:1";
   EXPECT_TRUE(contains(expect(4, {"init", "--kafka"}), "Kafka"));
-  world.environment["OUTBOX_RELAY_POSTGRES_DSN"] = "host=127.0.0.1 port=1 dbname=x user=x password=hidden";
+  db.environment["OUTBOX_RELAY_POSTGRES_DSN"] = "host=127.0.0.1 port=1 dbname=x user=x password=hidden";
   for (const std::vector<std::string>& words : std::vector<std::vector<std::string>>{
            {"init"}, {"status"}, {"trace", "--seq", "1"}, {"parked", "list"}, {"prune"}, {"prune", "--dry-run"}}) {
     const std::string output = expect(3, words);
@@ -169,7 +169,7 @@ TEST_F(CommandsTest, ServersThatAreAwayHaveExitCodesOfTheirOwn) {
 }
 
 TEST_F(CommandsTest, ADatabaseWithoutTheSchemaIsRefusedByEveryCommandThatNeedsIt) {
-  world.sql("drop schema outbox cascade");
+  db.sql("drop schema outbox cascade");
   for (const std::vector<std::string>& words : std::vector<std::vector<std::string>>{
            {"status"}, {"trace", "--seq", "1"}, {"parked", "list"}, {"prune"}, {"prune", "--dry-run"}, {"check"}, {"run"}}) {
     EXPECT_TRUE(contains(expect(5, words), "outbox-relay init")) << words[0];
@@ -177,12 +177,12 @@ TEST_F(CommandsTest, ADatabaseWithoutTheSchemaIsRefusedByEveryCommandThatNeedsIt
 }
 
 TEST_F(CommandsTest, ConfigAndVersionTellWhatTheyKnow) {
-  world.environment["OUTBOX_RELAY_POSTGRES_DSN"] += " password=hidden";
+  db.environment["OUTBOX_RELAY_POSTGRES_DSN"] += " password=hidden";
   const std::string shown = expect(0, {"config"});
-  EXPECT_TRUE(contains(shown, "name = \"" + world.name() + "\"") && contains(shown, "dsn = \"***\"")) << shown;
+  EXPECT_TRUE(contains(shown, "name = \"" + db.name() + "\"") && contains(shown, "dsn = \"***\"")) << shown;
   EXPECT_FALSE(contains(shown, "hidden")) << shown;
   EXPECT_TRUE(contains(expect(0, {"config", "--defaults"}), "#idle = \"20ms\""));
-  const std::string file = testing::TempDir() + "/" + world.name() + ".toml";
+  const std::string file = testing::TempDir() + "/" + db.name() + ".toml";
   std::ofstream(file) << "[poll]\nidle = 7\n";
   const std::string wrong = expect(2, {"config", "--check", file});
   EXPECT_TRUE(contains(wrong, ":2:") && contains(wrong, "HINT: ")) << wrong;
@@ -192,7 +192,7 @@ TEST_F(CommandsTest, ConfigAndVersionTellWhatTheyKnow) {
   EXPECT_TRUE(contains(expect(2, {"status", "--config", file + ".gone"}), file + ".gone"));
   const json version = expect_json(0, {"version", "--json"});
   EXPECT_EQ(version["version"], OUTBOX_VERSION);
-  EXPECT_EQ(version["outbox_schema"].dump(), world.value("select max(v.number) from outbox.schema_version v"));
+  EXPECT_EQ(version["outbox_schema"].dump(), db.value("select max(v.number) from outbox.schema_version v"));
   EXPECT_TRUE(version["inbox_schema"].is_number() && version["effect_schema"].is_number()) << version;
   EXPECT_TRUE(contains(expect(0, {"version"}), "librdkafka"));
 }

@@ -16,10 +16,10 @@
 #include "tests/support/consuming.h"
 #include "tests/support/dying_consumers.h"
 #include "tests/support/from_environment.h"
-#include "tests/support/inbox_world.h"
+#include "tests/support/test_inbox.h"
 #include "tests/support/process.h"
 #include "tests/support/usage.h"
-#include "tests/support/world.h"
+#include "tests/support/test_outbox.h"
 
 namespace relay {
 namespace {
@@ -37,10 +37,10 @@ std::int64_t now_ms() {
 // A service with a database and a topic of its own. The consumer's login has the rights of inbox_consumer and those on `effect`.
 class ConsumerTest : public ::testing::Test {
  protected:
-  explicit ConsumerTest(test::ScratchPostgres& postgres = test::shared_postgres()) : world(postgres), dsn(world.login("inbox_consumer")) {
+  explicit ConsumerTest(test::ScratchPostgres& postgres = test::shared_postgres()) : db(postgres), dsn(db.login("inbox_consumer")) {
     static int count = 0;
     topic = "c" + std::to_string(getpid()) + "-" + std::to_string(++count);
-    test::create_effect_table(world);
+    test::create_effect_table(db);
   }
 
   void create_topic(int partitions, const std::vector<std::string>& config = {}) { kafka().create_topic(topic, partitions, config); }
@@ -48,26 +48,26 @@ class ConsumerTest : public ::testing::Test {
   void produce(const std::vector<NewRecord>& records) { test::produce(kafka().brokers(), topic, records); }
   void produce_numbers(int first, int count, int keys = 20) { test::produce_numbers(kafka().brokers(), topic, first, count, keys); }
 
-  ConsumerOptions options() const {
-    ConsumerOptions o{.brokers = kafka().brokers(), .group = "group-" + topic, .topics = {topic}, .dsn = dsn};
+  outbox::ConsumerOptions options() const {
+    outbox::ConsumerOptions o{.brokers = kafka().brokers(), .group = "group-" + topic, .topics = {topic}, .dsn = dsn};
     o.properties = {{"session.timeout.ms", "6000"}, {"heartbeat.interval.ms", "500"}};
     return o;
   }
-  std::string effects() { return world.value("select count(*) || ' of ' || count(distinct dedup_key) from effect"); }
+  std::string effects() { return db.value("select count(*) || ' of ' || count(distinct dedup_key) from effect"); }
   void until_effects(int count) {
     eventually("there are " + std::to_string(count) + " effects, but " + effects(), [&] {
-      return std::stoi(world.value("select count(distinct dedup_key) from effect")) >= count;
+      return std::stoi(db.value("select count(distinct dedup_key) from effect")) >= count;
     }, Millis{60'000});
   }
   // Each effect once, and those of a key in the order of their numbers.
   void expect_once_and_in_order(int count) {
     EXPECT_EQ(effects(), std::to_string(count) + " of " + std::to_string(count));
-    EXPECT_EQ(world.value("select count(*) from (select payload::bigint < lag(payload::bigint) over (partition by key order by id) as wrong "
+    EXPECT_EQ(db.value("select count(*) from (select payload::bigint < lag(payload::bigint) over (partition by key order by id) as wrong "
                           "from effect) e where wrong"), "0");
   }
-  std::string parked(const std::string& what) { return world.value("select string_agg(" + what + ", ' ' order by id) from inbox.parked"); }
+  std::string parked(const std::string& what) { return db.value("select string_agg(" + what + ", ' ' order by id) from inbox.parked"); }
 
-  test::InboxWorld world;
+  test::TestInbox db;
   const std::string dsn;
   std::string topic;
 };
@@ -79,9 +79,9 @@ TEST_F(ConsumerTest, EachMessageHasItsEffectOnceAlsoWhenKafkaHasItTwice) {
   RunningConsumer consumer(options(), &write_effect);
   eventually("all were met", [&] { return consumer.stats().new_messages + consumer.stats().duplicates == 1'500; });
   EXPECT_EQ(consumer.stats().new_messages, 1'000);
-  EXPECT_EQ(consumer.stats().state, ConsumerStats::State::consuming);
+  EXPECT_EQ(consumer.stats().state, outbox::ConsumerStats::State::consuming);
   consumer.stop();
-  EXPECT_EQ(consumer.stats().state, ConsumerStats::State::stopped);
+  EXPECT_EQ(consumer.stats().state, outbox::ConsumerStats::State::stopped);
   expect_once_and_in_order(1'000);
 
   // What was committed to Kafka is not even looked at again.
@@ -95,7 +95,7 @@ TEST_F(ConsumerTest, ARecordArrivesWithAllThatBelongsToIt) {
   create_topic(1, {"message.timestamp.type=LogAppendTime"});
   produce({{.dedup_key = "d", .key = std::string("k\0\xFF", 3), .payload = "p", .headers = {{"a", "b"}, {"sent-at", "1700000000123"}}}});
   std::promise<std::string> seen;
-  RunningConsumer consumer(options(), [&](pqxx::dbtransaction&, const Record& r) {
+  RunningConsumer consumer(options(), [&](pqxx::dbtransaction&, const outbox::Record& r) {
     seen.set_value(std::string(r.topic) + " " + std::to_string(r.offset) + " " + std::string(*r.key) + " " + std::string(*r.payload) + " " +
                    std::string(r.dedup_key) + " " + std::string(*r.header("a")) + " " + std::to_string(r.sent_at.time_since_epoch().count()));
   });
@@ -108,20 +108,20 @@ TEST_F(ConsumerTest, APoisonedMessageIsParkedAndTheOthersGoOnInTheOrderOfTheirKe
   create_topic(1);
   produce_numbers(0, 300, 3);
   std::atomic<bool> cured = false;
-  RunningConsumer consumer(options(), [&](pqxx::dbtransaction& tx, const Record& record) {
+  RunningConsumer consumer(options(), [&](pqxx::dbtransaction& tx, const outbox::Record& record) {
     write_effect(tx, record);
-    if (record.dedup_key == "31" && !cured) throw Poison("31 is too much");  // of key k1: 34, 37, … come later
+    if (record.dedup_key == "31" && !cured) throw outbox::Poison("31 is too much");  // of key k1: 34, 37, … come later
   });
   eventually("all are settled", [&] { return consumer.stats().new_messages + consumer.stats().parked == 300; });
   EXPECT_EQ(effects(), "210 of 210");
-  EXPECT_EQ(world.value("select error_class || ' ' || error_text from inbox.parked where dedup_key = '31'"), "handler 31 is too much");
-  EXPECT_EQ(world.value("select count(*) from inbox.parked where error_class = 'key_blocked' and key = 'k1'"), "89");
+  EXPECT_EQ(db.value("select error_class || ' ' || error_text from inbox.parked where dedup_key = '31'"), "handler 31 is too much");
+  EXPECT_EQ(db.value("select count(*) from inbox.parked where error_class = 'key_blocked' and key = 'k1'"), "89");
 
   // It goes again where nothing was changed, and its key waits.
-  world.sql("select inbox.decide(array[(select id from inbox.parked where dedup_key = '31')], 'release', 'me')");
+  db.sql("select inbox.decide(array[(select id from inbox.parked where dedup_key = '31')], 'release', 'me')");
   eventually("it is parked again", [&] { return consumer.stats().parked == 91; });
   cured = true;
-  world.sql("select inbox.decide(array[(select id from inbox.parked where dedup_key = '31')], 'release', 'me')");
+  db.sql("select inbox.decide(array[(select id from inbox.parked where dedup_key = '31')], 'release', 'me')");
   until_effects(300);
   expect_once_and_in_order(300);
   produce_numbers(300, 3, 3);
@@ -133,9 +133,9 @@ TEST_F(ConsumerTest, WithoutOrderAPoisonedMessageMakesNoOtherWait) {
   create_topic(1);
   produce_numbers(0, 100, 2);
   auto o = options();
-  o.order = ConsumerOptions::Order::none;
-  RunningConsumer consumer(o, [](pqxx::dbtransaction& tx, std::span<const Record> records) {
-    for (const Record& record : records) {
+  o.order = outbox::ConsumerOptions::Order::none;
+  RunningConsumer consumer(o, [](pqxx::dbtransaction& tx, std::span<const outbox::Record> records) {
+    for (const outbox::Record& record : records) {
       write_effect(tx, record);
       if (record.dedup_key == "10" || record.dedup_key == "77") tx.exec("select 1 / 0");
     }
@@ -166,7 +166,7 @@ TEST_F(ConsumerTest, WhatCannotBeAcceptedIsParkedOnceWithItsReason) {
   }
   EXPECT_EQ(parked("error_class"), "malformed malformed malformed malformed key_blocked");
   EXPECT_EQ(effects(), "2 of 2");
-  EXPECT_EQ(world.value("select headers->1 from inbox.parked where payload = 'no text'"), "[\"x\", \"fe\"]");
+  EXPECT_EQ(db.value("select headers->1 from inbox.parked where payload = 'no text'"), "[\"x\", \"fe\"]");
 }
 
 TEST_F(ConsumerTest, WhatIsOlderThanTheMemoryIsParkedAndItsKeyWaits) {
@@ -180,14 +180,14 @@ TEST_F(ConsumerTest, WhatIsOlderThanTheMemoryIsParkedAndItsKeyWaits) {
     until_effects(1);
     consumer.stop();
   }
-  world.sql("select inbox.prune('" + o.group + "')");
+  db.sql("select inbox.prune('" + o.group + "')");
   produce({{.dedup_key = "old", .key = "k", .payload = "2", .timestamp_ms = now_ms() - day}, {.dedup_key = "after", .key = "k", .payload = "3"}});
   RunningConsumer consumer(o, &write_effect);
   eventually("it is parked", [&] { return consumer.stats().parked == 2; });
   EXPECT_EQ(parked("error_class"), "expired key_blocked");
-  world.sql("select inbox.decide(array[(select min(id) from inbox.parked)], 'discard', 'me')");
+  db.sql("select inbox.decide(array[(select min(id) from inbox.parked)], 'discard', 'me')");
   until_effects(2);
-  EXPECT_EQ(world.value("select string_agg(dedup_key, ' ' order by id) from effect"), "young after");
+  EXPECT_EQ(db.value("select string_agg(dedup_key, ' ' order by id) from effect"), "young after");
 }
 
 TEST_F(ConsumerTest, ConsumersJoinAndLeaveUnderLoadAndNothingIsLostOrRepeated) {
@@ -196,7 +196,7 @@ TEST_F(ConsumerTest, ConsumersJoinAndLeaveUnderLoadAndNothingIsLostOrRepeated) {
   auto producing = std::async(std::launch::async, [&] {
     for (int n = 0; n < count; n += 500) {
       produce_numbers(n, 500);
-      eventually("the consumers keep up", [&] { return std::stoi(world.value("select count(*) from effect")) > n - 2'000; }, Millis{60'000});
+      eventually("the consumers keep up", [&] { return std::stoi(db.value("select count(*) from effect")) > n - 2'000; }, Millis{60'000});
     }
   });
   auto o = options();
@@ -227,7 +227,7 @@ TEST_F(ConsumerTest, AHandlerThatIsSlowerThanThePollIntervalKeepsItsPartitions) 
   std::promise<void> let_go;
   auto gone_on = let_go.get_future().share();
   std::atomic<int> calls = 0;
-  RunningConsumer consumer(o, [&](pqxx::dbtransaction& tx, const Record& record) {
+  RunningConsumer consumer(o, [&](pqxx::dbtransaction& tx, const outbox::Record& record) {
     if (++calls == 1) gone_on.wait();
     write_effect(tx, record);
   });
@@ -244,7 +244,7 @@ TEST_F(ConsumerTest, AConflictIsRepeatedAndParksNothing) {
   create_topic(1);
   produce_numbers(0, 10);
   std::atomic<int> conflicts = 0;
-  RunningConsumer consumer(options(), [&](pqxx::dbtransaction& tx, const Record& record) {
+  RunningConsumer consumer(options(), [&](pqxx::dbtransaction& tx, const outbox::Record& record) {
     write_effect(tx, record);
     if (record.dedup_key == "5" && ++conflicts <= 3) tx.exec("do $$ begin raise exception 'again' using errcode = '40P01'; end $$");
   });
@@ -258,14 +258,14 @@ TEST_F(ConsumerTest, AConflictIsRepeatedAndParksNothing) {
 TEST_F(ConsumerTest, AMissingTableStallsAndParksNothing) {
   create_topic(1);
   produce_numbers(0, 10);
-  RunningConsumer consumer(options(), [](pqxx::dbtransaction& tx, const Record& record) {
+  RunningConsumer consumer(options(), [](pqxx::dbtransaction& tx, const outbox::Record& record) {
     tx.exec("select from later");
     write_effect(tx, record);
   });
-  eventually("it is stalled", [&] { return consumer.stats().state == ConsumerStats::State::stalled; });
+  eventually("it is stalled", [&] { return consumer.stats().state == outbox::ConsumerStats::State::stalled; });
   eventually("it has tried several times", [&] { return consumer.stats().retries >= 4; });
-  world.sql("create table later ()");
-  world.sql("grant select on later to inbox_consumer");
+  db.sql("create table later ()");
+  db.sql("grant select on later to inbox_consumer");
   until_effects(10);
   EXPECT_EQ(consumer.stats().parked, 0);
   EXPECT_EQ(consumer.told("state_changed", "to", "stalled"), 1) << consumer.events();
@@ -275,25 +275,25 @@ TEST_F(ConsumerTest, AMissingTableStallsAndParksNothing) {
 TEST_F(ConsumerTest, AMessageWhoseHandlerCaughtAnErrorOfTheDatabaseIsParked) {
   create_topic(1);
   produce_numbers(0, 20, 20);
-  RunningConsumer consumer(options(), [](pqxx::dbtransaction& tx, const Record& record) {
+  RunningConsumer consumer(options(), [](pqxx::dbtransaction& tx, const outbox::Record& record) {
     write_effect(tx, record);
     if (record.dedup_key != "3" && record.dedup_key != "19") return;
     try {
-      client::run(tx, "select 1 / $1::integer", std::string("0"));
+      outbox::common::run(tx, "select 1 / $1::integer", std::string("0"));
     } catch (const pqxx::sql_error&) {
     }
   });
   eventually("all are settled", [&] { return consumer.stats().new_messages + consumer.stats().parked == 20; });
   EXPECT_EQ(effects(), "18 of 18");
   EXPECT_EQ(parked("dedup_key"), "3 19");
-  EXPECT_EQ(world.value("select count(*) from inbox.parked where error_text like 'the handler caught a database error%'"), "2");
+  EXPECT_EQ(db.value("select count(*) from inbox.parked where error_text like 'the handler caught a database error%'"), "2");
 }
 
 TEST_F(ConsumerTest, WhatIsTooDeepForTheServerIsParked) {
   create_topic(1);
   produce_numbers(0, 10, 10);
-  RunningConsumer consumer(options(), [](pqxx::dbtransaction& tx, const Record& record) {
-    if (record.dedup_key == "3") client::run(tx, "select $1::jsonb", std::string(100'000, '['));
+  RunningConsumer consumer(options(), [](pqxx::dbtransaction& tx, const outbox::Record& record) {
+    if (record.dedup_key == "3") outbox::common::run(tx, "select $1::jsonb", std::string(100'000, '['));
     write_effect(tx, record);
   });
   eventually("all are settled", [&] { return consumer.stats().new_messages + consumer.stats().parked == 10; });
@@ -305,23 +305,23 @@ TEST_F(ConsumerTest, AReleasedMessageThatCannotBeHandledHoldsUpNoOther) {
   create_topic(1);
   produce_numbers(0, 4, 4);
   std::atomic<bool> released = false;
-  RunningConsumer consumer(options(), [&](pqxx::dbtransaction& tx, const Record& record) {
-    if (!released) throw Poison("not yet");
+  RunningConsumer consumer(options(), [&](pqxx::dbtransaction& tx, const outbox::Record& record) {
+    if (!released) throw outbox::Poison("not yet");
     if (record.dedup_key == "0" || record.dedup_key == "1") tx.exec("select from later");
     write_effect(tx, record);
   });
   eventually("all are parked", [&] { return consumer.stats().parked == 4; });
   released = true;
   // And one that somebody else has written, with headers that are none.
-  world.sql("select inbox.park('group-" + topic + "', 'x', 0, 1, now(), null, '9', '{\"a\": \"b\"}', 'odd', 'handler', 'x')");
-  world.sql("select inbox.decide(array(select id from inbox.parked), 'release', 'me')");
+  db.sql("select inbox.park('group-" + topic + "', 'x', 0, 1, now(), null, '9', '{\"a\": \"b\"}', 'odd', 'handler', 'x')");
+  db.sql("select inbox.decide(array(select id from inbox.parked), 'release', 'me')");
   until_effects(2);
-  EXPECT_EQ(world.value("select string_agg(dedup_key, ' ' order by dedup_key) from effect"), "2 3");
+  EXPECT_EQ(db.value("select string_agg(dedup_key, ' ' order by dedup_key) from effect"), "2 3");
   eventually("the odd one is parked again", [&] {
-    return world.value("select count(*) from inbox.parked where dedup_key = 'odd' and resolution is null and error_text <> 'x'") == "1";
+    return db.value("select count(*) from inbox.parked where dedup_key = 'odd' and resolution is null and error_text <> 'x'") == "1";
   });
   EXPECT_GE(consumer.told("release_put_off"), 1) << consumer.events();
-  EXPECT_EQ(world.value("select string_agg(dedup_key, ' ' order by dedup_key) from inbox.parked where resolution = 'release' and handled_at is null"),
+  EXPECT_EQ(db.value("select string_agg(dedup_key, ' ' order by dedup_key) from inbox.parked where resolution = 'release' and handled_at is null"),
             "0 1");
 }
 
@@ -332,14 +332,14 @@ TEST_F(ConsumerTest, AReasonInLettersThatTheDatabaseLacksIsKeptInThoseThatItHas)
     pqxx::connection owner(server.dsn());
     pqxx::nontransaction(owner).exec(statement);
   }
-  test::InboxWorld latin(server);
+  test::TestInbox latin(server);
   test::create_effect_table(latin);
   create_topic(1);
   produce_numbers(0, 5, 5);
   auto o = options();
   o.dsn = latin.login("inbox_consumer");
-  RunningConsumer consumer(o, [](pqxx::dbtransaction& tx, const Record& record) {
-    if (record.dedup_key == "3") throw Poison("\xE6\xBC\xA2 is no letter");
+  RunningConsumer consumer(o, [](pqxx::dbtransaction& tx, const outbox::Record& record) {
+    if (record.dedup_key == "3") throw outbox::Poison("\xE6\xBC\xA2 is no letter");
     write_effect(tx, record);
   });
   eventually("all are settled", [&] { return consumer.stats().new_messages + consumer.stats().parked == 5; });
@@ -349,11 +349,11 @@ TEST_F(ConsumerTest, AReasonInLettersThatTheDatabaseLacksIsKeptInThoseThatItHas)
 }
 
 // Consumers die, one after the other, and then one lives.
-test::Findings survive(std::int64_t deaths, const test::Process::Environment& environment) {
+test::EffectReport survive(std::int64_t deaths, const test::Process::Environment& environment) {
   test::DyingConsumers consumers(test::shared_postgres(), test::shared_kafka(), test::DyingConsumers::Company::none);
   std::mt19937_64 random(test::seed_of_this_run());
   for (std::int64_t n = 0; n < deaths; ++n) consumers.one_dies(random(), environment);
-  return consumers.judge();
+  return consumers.check_delivery();
 }
 
 TEST(ConsumerCrashTest, AConsumerThatIsKilledAroundItsCommitsLosesAndRepeatsNothing) {
@@ -372,7 +372,7 @@ TEST_F(ConsumerTest, MemoryIsBoundedWhateverTheLag) {
   create_topic(6);
   test::produce_numbers(kafka().brokers(), topic, 0, 300'000, 1'000, 200);
   test::Process process({test::program_path("consumer-that-dies"), kafka().brokers(), topic, dsn, "0"}, {});
-  eventually("it works", [&] { return std::stoi(world.value("select count(*) from inbox.accepted")) >= 10'000; }, Millis{120'000});
+  eventually("it works", [&] { return std::stoi(db.value("select count(*) from inbox.accepted")) >= 10'000; }, Millis{120'000});
   EXPECT_LE(test::peak_memory_kb(process.pid()), 64 * 1024);
 }
 
@@ -397,11 +397,11 @@ TEST_F(ConsumerOutageTest, PostgresqlStopsAndStartsUnderLoadAndNothingIsLostOrRe
     const auto seen = consumer.stats().new_messages;
     eventually("it works", [&] { return consumer.stats().new_messages >= std::min<std::int64_t>(seen + 500, count); });
     own().stop(outage % 2 == 0 ? test::ScratchPostgres::Stop::fast : test::ScratchPostgres::Stop::immediate);
-    eventually("it is stalled", [&] { return consumer.stats().state == ConsumerStats::State::stalled; });
+    eventually("it is stalled", [&] { return consumer.stats().state == outbox::ConsumerStats::State::stalled; });
     const auto retries = consumer.stats().retries;
     eventually("it has tried again", [&] { return consumer.stats().retries >= retries + 4; });
     own().start();
-    eventually("it goes on", [&] { return consumer.stats().state == ConsumerStats::State::consuming; });
+    eventually("it goes on", [&] { return consumer.stats().state == outbox::ConsumerStats::State::consuming; });
   }
   until_effects(count);
   expect_once_and_in_order(count);
@@ -412,12 +412,12 @@ TEST_F(ConsumerOutageTest, PostgresqlStopsAndStartsUnderLoadAndNothingIsLostOrRe
 }
 
 TEST_F(ConsumerTest, SetUpErrorsAreToldWithTheRemedy) {
-  const auto refused = [&](const ConsumerOptions& o, bool runs) -> std::string {
+  const auto refused = [&](const outbox::ConsumerOptions& o, bool runs) -> std::string {
     try {
-      Consumer consumer(o, Consumer::Handler(&write_effect));
+      outbox::Consumer consumer(o, outbox::Consumer::Handler(&write_effect));
       if (runs) consumer.run({});
       return "was taken";
-    } catch (const ConsumerSetupError& e) {
+    } catch (const outbox::ConsumerSetupError& e) {
       return e.what();
     }
   };
@@ -435,9 +435,9 @@ TEST_F(ConsumerTest, SetUpErrorsAreToldWithTheRemedy) {
   EXPECT_NE(secret.find("rejects the value of \"socket.timeout.ms\". HINT:"), std::string::npos) << secret;
   EXPECT_EQ(secret.find("hunter2"), std::string::npos);
   auto without_schema = options();
-  without_schema.dsn = world.postgres().dsn();
+  without_schema.dsn = db.postgres().dsn();
   EXPECT_NE(refused(without_schema, true).find("HINT: create it with `outbox-relay init --schema inbox`"), std::string::npos);
-  world.sql("update inbox.schema_version set number = 0");
+  db.sql("update inbox.schema_version set number = 0");
   EXPECT_NE(refused(options(), true).find("has version 0, this program needs 1\nHINT: upgrade it"), std::string::npos);
 }
 

@@ -4,12 +4,12 @@
 #include <signal.h>
 
 #include "relay/core/loop.h"
-#include "tests/support/judge.h"
+#include "tests/support/checker.h"
 
 namespace relay {
 namespace {
 
-using test::World;
+using test::TestOutbox;
 
 // What the next relay finds of the batch that was being delivered, after a crash at a phase.
 enum class Finds { nothing, not_delivered, delivered };
@@ -51,29 +51,29 @@ TEST_P(CrashTest, NothingIsLostGhostedRepeatedOrReordered) {
   const Mode mode = std::get<0>(GetParam());
   const Phase phase = static_cast<Phase>(std::get<1>(GetParam()));
   const Expectation expected = expectations().at(phase);
-  World world;
-  world.environment["OUTBOX_RELAY_RELAY_MODE"] = to_string(mode);
-  const std::string kept = world.topic("kept");
-  const std::string other = world.topic("other");
-  test::create_counters(world);
-  test::write(world, kept, 30);
-  test::write(world, other, 10);
+  TestOutbox db;
+  db.environment["OUTBOX_RELAY_RELAY_MODE"] = to_string(mode);
+  const std::string kept = db.topic("kept");
+  const std::string other = db.topic("other");
+  test::create_counters(db);
+  test::write(db, kept, 30);
+  test::write(db, other, 10);
 
   const auto crash_at = [&](const std::string& where, const test::Process::Environment& more = {}) {
     test::Process::Environment environment = more;
     environment["OUTBOX_CRASH_AT"] = where;
-    auto doomed = world.relay(environment, "relay-with-crash-points");
+    auto doomed = db.relay(environment, "relay-with-crash-points");
     EXPECT_EQ(doomed.wait(), -SIGKILL) << doomed.output();
   };
   if (expected.crash_before != nullptr) crash_at(expected.crash_before);
   // For Phase::parked, the batch in doubt must hold something that cannot be sent any more.
   const test::Process::Environment narrowed = {{"OUTBOX_RELAY_TOPICS_ALLOW", kept}};
-  if (phase == Phase::parked) world.environment.erase("OUTBOX_RELAY_TOPICS_ALLOW");
+  if (phase == Phase::parked) db.environment.erase("OUTBOX_RELAY_TOPICS_ALLOW");
   crash_at(to_string(phase), phase == Phase::parked ? narrowed : test::Process::Environment{});
-  test::write(world, kept, 20);
+  test::write(db, kept, 20);
 
-  auto relay = world.relay(phase == Phase::parked ? narrowed : test::Process::Environment{});
-  world.settled();
+  auto relay = db.relay(phase == Phase::parked ? narrowed : test::Process::Environment{});
+  db.wait_until_idle();
   relay.signal(SIGTERM);
   ASSERT_EQ(relay.wait(), 0) << relay.output();
 
@@ -85,20 +85,20 @@ TEST_P(CrashTest, NothingIsLostGhostedRepeatedOrReordered) {
   EXPECT_EQ(found, found_expected) << log;
   EXPECT_EQ(log.find(" error "), std::string::npos) << log;
 
-  const auto verdict = test::judge(world, {kept, other});
+  const auto verdict = test::check_delivery(db, {kept, other});
   EXPECT_TRUE(verdict.at_least_once()) << verdict;
   EXPECT_EQ(verdict.parked > 0, phase == Phase::parked) << verdict;
   if (mode == Mode::exactly_once) {
     EXPECT_EQ(verdict.repeated, 0) << verdict;
   } else {
     // Only messages of the batch in doubt may come again, once for each crash.
-    const auto first = std::stoll(world.value("select messages from outbox.batch order by number limit 1"));
+    const auto first = std::stoll(db.value("select messages from outbox.batch order by number limit 1"));
     EXPECT_LE(verdict.repeated, 2 * first) << verdict;
     if (phase == Phase::confirmed || phase == Phase::marking) {
       EXPECT_GT(verdict.repeated, 0) << verdict;
     }
   }
-  EXPECT_EQ(test::judge(world, {kept, other}, test::Isolation::read_uncommitted).ghosts, 0);
+  EXPECT_EQ(test::check_delivery(db, {kept, other}, test::Isolation::read_uncommitted).ghosts, 0);
 }
 
 INSTANTIATE_TEST_SUITE_P(AtEveryPhase, CrashTest,

@@ -14,7 +14,7 @@
 #include <sstream>
 
 #include "relay/config/config.h"
-#include "tests/support/judge.h"
+#include "tests/support/checker.h"
 
 namespace relay {
 namespace {
@@ -88,16 +88,16 @@ TEST(DocsTest, EverySqlExampleRuns) {
   ASSERT_GE(all.size(), 3U);
   for (const auto& [page, examples] : all) {
     test::ScratchPostgres postgres;  // of its own: logins are the whole server's
-    test::World world(postgres, nullptr, "outbox,inbox,effect");
+    test::TestOutbox db(postgres, nullptr, "outbox,inbox,effect");
     for (const Block& block : examples) {
-      if (!block.says("last")) run_in_psql(block, postgres, world.database());
+      if (!block.says("last")) run_in_psql(block, postgres, db.database());
     }
     const char* const used =
         page == "consumers.md" ? "select count(*) from effect.effect where state = 'done'" : "select count(*) from outbox.message";
     const bool sends_nothing = page == "deploy.md" || page == "runbook.md";
-    EXPECT_EQ(world.value(used) == "0", sends_nothing) << page << " does nothing";
+    EXPECT_EQ(db.value(used) == "0", sends_nothing) << page << " does nothing";
     for (const Block& block : examples) {
-      if (block.says("last")) run_in_psql(block, postgres, world.database());
+      if (block.says("last")) run_in_psql(block, postgres, db.database());
     }
   }
 }
@@ -119,28 +119,28 @@ TEST(DocsTest, EveryConfigurationIsComplete) {
 // As the page tells it: the relay runs until its query says that nothing is left, is stopped, and the schema goes.
 class BackingOut : public ::testing::Test {
  protected:
-  BackingOut() : world(postgres) {
+  BackingOut() : db(postgres) {
     static const auto all = blocks("sql");
     for (const Block& block : all.at("deploy.md")) {
       if (block.says("left")) what_is_left += block.text;
       if (block.says("last")) removal += block.text;
     }
-    topic = world.topic("t");
-    world.environment["OUTBOX_RELAY_TOPICS_ALLOW"] = topic;
+    topic = db.topic("t");
+    db.environment["OUTBOX_RELAY_TOPICS_ALLOW"] = topic;
   }
 
   std::string left() const {
-    const auto rows = world.sql(what_is_left);
+    const auto rows = db.sql(what_is_left);
     std::string out;
     for (const auto& field : rows[0]) out += std::string(field.c_str()) + " ";
     return out;
   }
 
-  test::Finished remove() const { return test::run_command(psql(removal, world.dsn()), {}); }
-  bool is_there() const { return world.value("select to_regclass('outbox.message') is not null") == "t"; }
+  test::Finished remove() const { return test::run_command(psql(removal, db.dsn()), {}); }
+  bool is_there() const { return db.value("select to_regclass('outbox.message') is not null") == "t"; }
 
   test::ScratchPostgres postgres;  // of its own: the roles go as well
-  test::World world;
+  test::TestOutbox db;
   std::string topic;
   std::string what_is_left;
   std::string removal;
@@ -148,50 +148,50 @@ class BackingOut : public ::testing::Test {
 
 TEST_F(BackingOut, LosesNothing) {
   EXPECT_EQ(left(), "0 0 0 0 ");
-  test::create_counters(world);
-  test::write(world, topic, 30);
-  world.sql("insert into outbox.message (topic, key, payload) values ('elsewhere', 'k', 'x 1')");
-  world.sql("select outbox.enqueue('" + topic + "', 's', 's 1', deliver_at => clock_timestamp() + interval '1 hour')");
+  test::create_counters(db);
+  test::write(db, topic, 30);
+  db.sql("insert into outbox.message (topic, key, payload) values ('elsewhere', 'k', 'x 1')");
+  db.sql("select outbox.enqueue('" + topic + "', 's', 's 1', deliver_at => clock_timestamp() + interval '1 hour')");
   EXPECT_EQ(left(), "91 0 0 1 ");
   {
-    auto doomed = world.relay({{"OUTBOX_CRASH_AT", "opened"}}, "relay-with-crash-points");
+    auto doomed = db.relay({{"OUTBOX_CRASH_AT", "opened"}}, "relay-with-crash-points");
     EXPECT_EQ(doomed.wait(), -SIGKILL) << doomed.output();
   }
   EXPECT_EQ(left(), "0 1 1 1 ");
-  auto relay = world.relay();
+  auto relay = db.relay();
   test::eventually("only what needs a decision is left", [&] { return left() == "0 0 1 1 "; });
   EXPECT_NE(remove().output.find("something is left"), std::string::npos);
-  ASSERT_EQ(world.command({"parked", "discard", "--all", "--why", "nobody reads it"}).code, 0);
+  ASSERT_EQ(db.command({"parked", "discard", "--all", "--why", "nobody reads it"}).code, 0);
   test::eventually("only what is scheduled is left", [&] { return left() == "0 0 0 1 "; });
   EXPECT_NE(remove().output.find("something is left"), std::string::npos);
-  world.sql("update outbox.scheduled set deliver_at = clock_timestamp()");
+  db.sql("update outbox.scheduled set deliver_at = clock_timestamp()");
   test::eventually("nothing is left", [&] { return left() == "0 0 0 0 "; });
   relay.signal(SIGTERM);
   EXPECT_EQ(relay.wait(), 0) << relay.output();
   EXPECT_EQ(left(), "0 0 0 0 ");
-  const auto verdict = test::judge(world, {topic});
+  const auto verdict = test::check_delivery(db, {topic});
   EXPECT_TRUE(verdict.exactly_once()) << verdict;
   EXPECT_EQ(verdict.parked, 1) << verdict;
   const auto done = remove();
   EXPECT_EQ(done.code, 0) << done.output;
-  EXPECT_THROW(world.sql("select outbox.enqueue('t', 'k', 'x')"), std::exception);
+  EXPECT_THROW(db.sql("select outbox.enqueue('t', 'k', 'x')"), std::exception);
 }
 
 TEST_F(BackingOut, WaitsForATransactionThatIsOpenAndKeepsWhatItWrote) {
-  pqxx::connection application(world.dsn());
+  pqxx::connection application(db.dsn());
   pqxx::work open(application);
   open.exec("insert into outbox.message (topic, key, payload) values ('" + topic + "', 'k', 'x 1')");
   EXPECT_EQ(left(), "0 0 0 0 ");
-  test::Process removing(psql(removal, world.dsn()), {});
+  test::Process removing(psql(removal, db.dsn()), {});
   test::eventually("the removal waits for the transaction", [&] {
-    return world.value("select count(*) from pg_locks l where l.relation = 'outbox.message'::regclass and not l.granted") == "1";
+    return db.value("select count(*) from pg_locks l where l.relation = 'outbox.message'::regclass and not l.granted") == "1";
   });
   open.commit();
   EXPECT_NE(removing.wait(), 0);
   EXPECT_NE(removing.output().find("something is left"), std::string::npos) << removing.output();
   ASSERT_TRUE(is_there());
-  world.deliver();
-  EXPECT_EQ(test::read_log(world.kafka().brokers(), {topic}, test::Isolation::read_committed).records.size(), 1U);
+  db.deliver();
+  EXPECT_EQ(test::read_log(db.kafka().brokers(), {topic}, test::Isolation::read_committed).records.size(), 1U);
   const auto done = remove();
   EXPECT_EQ(done.code, 0) << done.output;
   EXPECT_FALSE(is_there());

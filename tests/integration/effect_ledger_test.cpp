@@ -8,14 +8,14 @@
 #include <set>
 #include <thread>
 
-#include "tests/support/effect_world.h"
+#include "tests/support/test_ledger.h"
 #include "tests/support/process.h"
 
 namespace relay::test {
 namespace {
 
 using namespace std::chrono_literals;
-using Why = EffectRefused::Why;
+using Why = outbox::EffectRefused::Why;
 
 constexpr auto soon = 1ms;
 
@@ -29,40 +29,40 @@ auto commit(pqxx::connection& connection, const Step& step) {
 
 class EffectLedger : public ::testing::Test {
  protected:
-  EffectLedger() : worker(world.login("effect_worker")) {
-    world.register_provider("hold", {.in_doubt_policy = InDoubtPolicy::hold, .retry_first = soon});
-    world.register_provider("window", {.in_doubt_policy = InDoubtPolicy::hold, .idempotency_window = 24h, .retry_first = soon});
+  EffectLedger() : worker(db.login("effect_worker")) {
+    db.register_provider("hold", {.in_doubt_policy = outbox::InDoubtPolicy::hold, .retry_first = soon});
+    db.register_provider("window", {.in_doubt_policy = outbox::InDoubtPolicy::hold, .idempotency_window = 24h, .retry_first = soon});
   }
   std::int64_t plan(const std::string& provider, const std::string& key = "k", const std::string& body = "body") {
-    const Effect effect{.provider = provider, .effect_key = key, .target = {{"to", "x"}}, .body = body};
+    const outbox::Effect effect{.provider = provider, .effect_key = key, .target = {{"to", "x"}}, .body = body};
     return commit(worker, [&](auto& tx) { return outbox::effect::plan(tx, effect); });
   }
-  std::vector<Claim> claim(const std::string& provider, int max = 1) {
+  std::vector<outbox::Claim> claim(const std::string& provider, int max = 1) {
     return commit(worker, [&](auto& tx) { return outbox::effect::claim(tx, provider, "w", max); });
   }
   // Waits until something is due.
-  Claim claimed(const std::string& provider) {
-    std::vector<Claim> claims;
+  outbox::Claim claimed(const std::string& provider) {
+    std::vector<outbox::Claim> claims;
     eventually("something to claim", [&] { return !(claims = claim(provider)).empty(); });
     return claims.front();
   }
-  EffectState settle(const Claim& claim, const Outcome& outcome) {
+  outbox::EffectState settle(const outbox::Claim& claim, const outbox::Outcome& outcome) {
     return commit(worker, [&](auto& tx) { return outbox::effect::settle(tx, claim, outcome); });
   }
   std::string state_of(std::int64_t id) {
-    return world.value("select state || coalesce(' ' || evidence, '') from effect.effect where id = " + std::to_string(id));
+    return db.value("select state || coalesce(' ' || evidence, '') from effect.effect where id = " + std::to_string(id));
   }
   void expire(std::int64_t id) {
-    world.sql("set session_replication_role = replica; update effect.effect set claim_expires_at = clock_timestamp() where id = " +
+    db.sql("set session_replication_role = replica; update effect.effect set claim_expires_at = clock_timestamp() where id = " +
               std::to_string(id));
   }
 
-  EffectWorld world;
+  TestLedger db;
   pqxx::connection worker;
 };
 
-const Outcome done{.phase = Phase::answered, .answer = Answer::done, .status = 201, .request_id = "req-1", .object = "ch-1"};
-const Outcome unknown{.phase = Phase::sent, .error = "connection reset"};
+const outbox::Outcome done{.phase = outbox::Phase::answered, .answer = outbox::Answer::done, .status = 201, .request_id = "req-1", .object = "ch-1"};
+const outbox::Outcome unknown{.phase = outbox::Phase::sent, .error = "connection reset"};
 
 TEST_F(EffectLedger, TheSameEffectIsPlannedOnceAndAnotherRequestUnderItsKeyIsRefused) {
   const auto id = plan("hold");
@@ -71,21 +71,21 @@ TEST_F(EffectLedger, TheSameEffectIsPlannedOnceAndAnotherRequestUnderItsKeyIsRef
   try {
     plan("hold", "k", "another body");
     FAIL() << "the ledger took another request";
-  } catch (const EffectRefused& e) {
+  } catch (const outbox::EffectRefused& e) {
     EXPECT_EQ(e.why(), Why::other_request);
     EXPECT_NE(std::string(e.what()).find("HINT:"), std::string::npos) << e.what();
   }
   try {
     plan("nobody");
     FAIL() << "nobody has registered it";
-  } catch (const EffectRefused& e) {
+  } catch (const outbox::EffectRefused& e) {
     EXPECT_EQ(e.why(), Why::unknown_provider);
     EXPECT_NE(std::string(e.what()).find("HINT:"), std::string::npos) << e.what();
   }
-  EXPECT_THROW(plan("hold", ""), InvalidEffect);
-  EXPECT_THROW(plan("hold", std::string(1025, 'x')), InvalidEffect);
-  EXPECT_THROW(plan("hold", "\xff"), InvalidEffect);
-  EXPECT_THROW(plan("hold", std::string("a\0b", 3)), InvalidEffect);
+  EXPECT_THROW(plan("hold", ""), outbox::InvalidEffect);
+  EXPECT_THROW(plan("hold", std::string(1025, 'x')), outbox::InvalidEffect);
+  EXPECT_THROW(plan("hold", "\xff"), outbox::InvalidEffect);
+  EXPECT_THROW(plan("hold", std::string("a\0b", 3)), outbox::InvalidEffect);
 }
 
 TEST_F(EffectLedger, TheRequestArrivesByteForByteAtEachAttempt) {
@@ -94,86 +94,86 @@ TEST_F(EffectLedger, TheRequestArrivesByteForByteAtEachAttempt) {
   const std::string awkward = "a\"b\\c{}\xC3\xA4\n";
   const std::map<std::string, std::string> target{{awkward, awkward}, {"empty", ""}};
   commit(worker, [&](auto& tx) { return outbox::effect::plan(tx, {"window", awkward, target, bytes, awkward, awkward}); });
-  for (const AttemptKind kind : {AttemptKind::call, AttemptKind::repeat}) {
-    const Claim c = claimed("window");
+  for (const outbox::AttemptKind kind : {outbox::AttemptKind::call, outbox::AttemptKind::repeat}) {
+    const outbox::Claim c = claimed("window");
     EXPECT_EQ(c.kind, kind);
     EXPECT_EQ(c.ttl, 2min);
     EXPECT_EQ(c.request.effect_key, awkward);
     EXPECT_EQ(c.request.provider_key, awkward);
     EXPECT_EQ(c.request.target, target);
     EXPECT_EQ(c.request.body, bytes);
-    EXPECT_EQ(settle(c, unknown), EffectState::in_doubt);
+    EXPECT_EQ(settle(c, unknown), outbox::EffectState::in_doubt);
   }
 }
 
 TEST_F(EffectLedger, WhateverAnAdapterSaysIsKept) {
   plan("hold");
   const std::string dirty = "\xff" + std::string("\0", 1) + std::string(5'000, 'x');
-  EXPECT_EQ(settle(claimed("hold"), {.phase = Phase::answered, .answer = Answer::refused, .status = 402, .request_id = dirty, .object = dirty,
+  EXPECT_EQ(settle(claimed("hold"), {.phase = outbox::Phase::answered, .answer = outbox::Answer::refused, .status = 402, .request_id = dirty, .object = dirty,
                                      .response = dirty, .error = dirty, .retry_after = std::chrono::milliseconds::max()}),
-            EffectState::failed);
-  EXPECT_EQ(world.value("select octet_length(response) || ' ' || status from effect.attempt"), "4096 402");
+            outbox::EffectState::failed);
+  EXPECT_EQ(db.value("select octet_length(response) || ' ' || status from effect.attempt"), "4096 402");
   plan("hold", "contradiction");
-  world.sql("update effect.throttle set open_until = null");
-  EXPECT_EQ(settle(claimed("hold"), {.phase = Phase::nothing, .answer = Answer::done}), EffectState::needs_review) << "never as nothing";
+  db.sql("update effect.throttle set open_until = null");
+  EXPECT_EQ(settle(claimed("hold"), {.phase = outbox::Phase::nothing, .answer = outbox::Answer::done}), outbox::EffectState::needs_review) << "never as nothing";
 }
 
 TEST_F(EffectLedger, NoFigureOfAProviderStopsItForMoreThanADay) {
   plan("hold");
-  EXPECT_EQ(settle(claimed("hold"), {.phase = Phase::answered, .answer = Answer::not_now, .retry_after = std::chrono::hours{24 * 365 * 1000}}),
-            EffectState::planned);
-  EXPECT_EQ(world.value("select max(not_before) <= now() + interval '1 day' and max(open_until) <= now() + interval '1 day' "
+  EXPECT_EQ(settle(claimed("hold"), {.phase = outbox::Phase::answered, .answer = outbox::Answer::not_now, .retry_after = std::chrono::hours{24 * 365 * 1000}}),
+            outbox::EffectState::planned);
+  EXPECT_EQ(db.value("select max(not_before) <= now() + interval '1 day' and max(open_until) <= now() + interval '1 day' "
                         "from effect.effect, effect.throttle"), "t");
 }
 
 TEST_F(EffectLedger, AnOutcomeCanBeSettledAgain) {
   const auto id = plan("hold");
-  const Claim c = claimed("hold");
-  EXPECT_EQ(settle(c, done), EffectState::done);
-  EXPECT_EQ(settle(c, done), EffectState::done);
-  EXPECT_EQ(settle(c, unknown), EffectState::stale);
+  const outbox::Claim c = claimed("hold");
+  EXPECT_EQ(settle(c, done), outbox::EffectState::done);
+  EXPECT_EQ(settle(c, done), outbox::EffectState::done);
+  EXPECT_EQ(settle(c, unknown), outbox::EffectState::stale);
   EXPECT_EQ(state_of(id), "done answer");
-  Claim none = c;
+  outbox::Claim none = c;
   none.epoch = 7;
-  EXPECT_THROW(settle(none, done), EffectRefused);
+  EXPECT_THROW(settle(none, done), outbox::EffectRefused);
 }
 
 TEST_F(EffectLedger, ADoubtOutsideTheWindowGoesToAPerson) {
   const auto id = plan("hold");
-  EXPECT_EQ(settle(claimed("hold"), unknown), EffectState::needs_review);
+  EXPECT_EQ(settle(claimed("hold"), unknown), outbox::EffectState::needs_review);
   EXPECT_TRUE(claim("hold").empty());
-  EXPECT_EQ(world.value("select id from effect.needs_review"), std::to_string(id));
+  EXPECT_EQ(db.value("select id from effect.needs_review"), std::to_string(id));
 
   const auto with_key = plan("window");
-  EXPECT_EQ(settle(claimed("window"), unknown), EffectState::in_doubt);
-  world.sql("set session_replication_role = replica; update effect.effect set key_valid_until = clock_timestamp() where state = 'in_doubt'");
+  EXPECT_EQ(settle(claimed("window"), unknown), outbox::EffectState::in_doubt);
+  db.sql("set session_replication_role = replica; update effect.effect set key_valid_until = clock_timestamp() where state = 'in_doubt'");
   eventually("the window is over", [&] { return claim("window").empty() && state_of(with_key) == "needs_review"; });
 
-  world.register_provider("window", {.in_doubt_policy = InDoubtPolicy::resend, .retry_first = soon});
+  db.register_provider("window", {.in_doubt_policy = outbox::InDoubtPolicy::resend, .retry_first = soon});
   const auto resent = plan("window", "resent");
-  EXPECT_EQ(settle(claimed("window"), unknown), EffectState::in_doubt);
+  EXPECT_EQ(settle(claimed("window"), unknown), outbox::EffectState::in_doubt);
   EXPECT_EQ(claimed("window").effect, resent);
 }
 
 TEST_F(EffectLedger, APersonDecides) {
   const auto id = plan("hold");
-  pqxx::connection person(world.login("effect_operator"));
-  const auto resolve = [&](Resolution r) {
+  pqxx::connection person(db.login("effect_operator"));
+  const auto resolve = [&](outbox::Resolution r) {
     return commit(person, [&](auto& tx) { return outbox::effect::resolve(tx, id, r, "p", "asked them", "ch-7"); });
   };
-  const Claim first = claimed("hold");
-  EXPECT_THROW(resolve(Resolution::done), EffectRefused) << "under way";
+  const outbox::Claim first = claimed("hold");
+  EXPECT_THROW(resolve(outbox::Resolution::done), outbox::EffectRefused) << "under way";
   settle(first, unknown);
-  EXPECT_EQ(resolve(Resolution::resend), EffectState::planned);
-  const Claim again = claimed("hold");
-  EXPECT_EQ(again.kind, AttemptKind::call);
+  EXPECT_EQ(resolve(outbox::Resolution::resend), outbox::EffectState::planned);
+  const outbox::Claim again = claimed("hold");
+  EXPECT_EQ(again.kind, outbox::AttemptKind::call);
   EXPECT_EQ(again.request.provider_key, "k##2");
   settle(again, unknown);
-  EXPECT_EQ(resolve(Resolution::done), EffectState::done);
+  EXPECT_EQ(resolve(outbox::Resolution::done), outbox::EffectState::done);
   EXPECT_EQ(state_of(id), "done decision");
-  EXPECT_EQ(world.value("select object from effect.effect"), "ch-7");
-  EXPECT_THROW(resolve(Resolution::failed), EffectRefused);
-  EXPECT_EQ(world.value("select string_agg(resolution || ' from ' || from_state, ', ' order by decided_at) from effect.decision"),
+  EXPECT_EQ(db.value("select object from effect.effect"), "ch-7");
+  EXPECT_THROW(resolve(outbox::Resolution::failed), outbox::EffectRefused);
+  EXPECT_EQ(db.value("select string_agg(resolution || ' from ' || from_state, ', ' order by decided_at) from effect.decision"),
             "resend from needs_review, done from needs_review");
 }
 
@@ -181,70 +181,70 @@ TEST_F(EffectLedger, APersonNeedsNoWorkerToDecideAboutAClaimThatHasExpired) {
   const auto id = plan("hold");
   claimed("hold");
   expire(id);
-  pqxx::connection person(world.login("effect_operator"));
-  EXPECT_EQ(commit(person, [&](auto& tx) { return outbox::effect::resolve(tx, id, Resolution::failed, "p", "it never arrived"); }), EffectState::failed);
-  EXPECT_EQ(world.value("select from_state from effect.decision"), "needs_review");
+  pqxx::connection person(db.login("effect_operator"));
+  EXPECT_EQ(commit(person, [&](auto& tx) { return outbox::effect::resolve(tx, id, outbox::Resolution::failed, "p", "it never arrived"); }), outbox::EffectState::failed);
+  EXPECT_EQ(db.value("select from_state from effect.decision"), "needs_review");
 }
 
 TEST_F(EffectLedger, AnAnswerThatComesTooLateIsKeptAndResolvesTheDoubt) {
   const auto id = plan("hold");
-  const Claim c = claimed("hold");
+  const outbox::Claim c = claimed("hold");
   expire(id);
   EXPECT_TRUE(claim("hold").empty());
   EXPECT_EQ(state_of(id), "needs_review");
-  EXPECT_EQ(settle(c, done), EffectState::stale);
+  EXPECT_EQ(settle(c, done), outbox::EffectState::stale);
   EXPECT_EQ(state_of(id), "done late_answer");
-  EXPECT_EQ(world.value("select object || ' ' || late from effect.attempt join effect.effect using (object)"), "ch-1 true");
+  EXPECT_EQ(db.value("select object || ' ' || late from effect.attempt join effect.effect using (object)"), "ch-1 true");
 }
 
 TEST_F(EffectLedger, ALateAnswerOverrulesWhatALaterAttemptSays) {
   const auto id = plan("window");
-  const Claim first = claimed("window");
+  const outbox::Claim first = claimed("window");
   expire(id);
-  Claim second{};
+  outbox::Claim second{};
   eventually("a repeat", [&] {
     const auto claims = claim("window");
     if (!claims.empty()) second = claims.front();
     return !claims.empty();
   });
-  EXPECT_EQ(second.kind, AttemptKind::repeat);
-  EXPECT_EQ(settle(first, done), EffectState::stale);
+  EXPECT_EQ(second.kind, outbox::AttemptKind::repeat);
+  EXPECT_EQ(settle(first, done), outbox::EffectState::stale);
   EXPECT_EQ(state_of(id), "claimed");
-  EXPECT_EQ(settle(second, {.phase = Phase::answered, .answer = Answer::refused}), EffectState::done);
+  EXPECT_EQ(settle(second, {.phase = outbox::Phase::answered, .answer = outbox::Answer::refused}), outbox::EffectState::done);
   EXPECT_EQ(state_of(id), "done late_answer");
 }
 
 // The claim of a process that was paused, with the answer in its hands.
 TEST_F(EffectLedger, APausedWorkerSettlesUnderItsOldEpochAndChangesNothing) {
-  world.register_provider("window", {.in_doubt_policy = InDoubtPolicy::hold, .idempotency_window = 24h, .claim_ttl = 100ms, .retry_first = soon});
+  db.register_provider("window", {.in_doubt_policy = outbox::InDoubtPolicy::hold, .idempotency_window = 24h, .claim_ttl = 100ms, .retry_first = soon});
   const auto id = plan("window");
   const std::string psql = run_command({"/bin/sh", "-c", "command -v psql"}, {}).output;
   Process paused({"/bin/sh", "-c",
                   "psql -qAt \"$DSN\" -c \"select effect.claim('window', 'paused')\" && kill -STOP $$ && "
                   "psql -qAt \"$DSN\" -c \"select 'it is ' || effect.settle(" + std::to_string(id) + ", 1, 'answered', 'refused')\""},
-                 {{"DSN", world.login("effect_worker")}});
+                 {{"DSN", db.login("effect_worker")}});
   paused.stops();
-  const Claim repeat = claimed("window");
+  const outbox::Claim repeat = claimed("window");
   EXPECT_EQ(repeat.epoch, 2);
   paused.signal(SIGCONT);
   paused.says("it is stale");
   EXPECT_EQ(state_of(id), "claimed");
-  EXPECT_EQ(settle(repeat, done), EffectState::done);
-  EXPECT_EQ(world.value("select string_agg(epoch || ' ' || answer || ' ' || late, ', ' order by epoch) from effect.attempt"),
+  EXPECT_EQ(settle(repeat, done), outbox::EffectState::done);
+  EXPECT_EQ(db.value("select string_agg(epoch || ' ' || answer || ' ' || late, ', ' order by epoch) from effect.attempt"),
             "1 refused true, 2 done false");
 }
 
 TEST_F(EffectLedger, NoEffectIsHandedToTwoWorkers) {
-  world.plan("window", "n", 400);
+  db.plan("window", "n", 400);
   std::vector<std::future<std::vector<std::int64_t>>> workers;
   for (int w = 0; w < 20; ++w) {
-    workers.push_back(std::async(std::launch::async, [&, dsn = world.login("effect_worker"), max = 1 + w % 3] {
+    workers.push_back(std::async(std::launch::async, [&, dsn = db.login("effect_worker"), max = 1 + w % 3] {
       pqxx::connection connection(dsn);
       std::vector<std::int64_t> ids;
       for (;;) {
         const auto claims = commit(connection, [&](auto& tx) { return outbox::effect::claim(tx, "window", "w", max); });
         if (claims.empty()) return ids;
-        for (const Claim& c : claims) ids.push_back(c.effect);
+        for (const outbox::Claim& c : claims) ids.push_back(c.effect);
       }
     }));
   }
@@ -257,47 +257,47 @@ TEST_F(EffectLedger, NoEffectIsHandedToTwoWorkers) {
 }
 
 TEST_F(EffectLedger, NeitherRetriesNorFirstAttemptsStarveTheOther) {
-  world.sql("select effect.register('window', '{\"retry_per_minute\": 0.001}')");
+  db.sql("select effect.register('window', '{\"retry_per_minute\": 0.001}')");
   plan("window", "doubt");
   settle(claimed("window"), unknown);
-  world.sql("update effect.throttle set tokens = 0");
+  db.sql("update effect.throttle set tokens = 0");
   plan("window", "first");
   EXPECT_EQ(claimed("window").request.effect_key, "first") << "no retry is paid for";
   EXPECT_TRUE(claim("window").empty());
-  world.sql("select effect.register('window', '{\"retry_per_minute\": 600}')");
+  db.sql("select effect.register('window', '{\"retry_per_minute\": 600}')");
   plan("window", "second");
   std::set<std::string> keys;
   eventually("time pays for the retry", [&] {
-    for (const Claim& c : claim("window")) keys.insert(c.request.effect_key);
+    for (const outbox::Claim& c : claim("window")) keys.insert(c.request.effect_key);
     return keys.size() == 2;
   });
   EXPECT_EQ(keys, (std::set<std::string>{"doubt", "second"}));
 }
 
 TEST_F(EffectLedger, ABreakerWithoutAnythingToDoStaysReadyForAProbe) {
-  world.sql("update effect.throttle set open_until = clock_timestamp(), opened = 3, failures = 5 where provider = 'hold'");
+  db.sql("update effect.throttle set open_until = clock_timestamp(), opened = 3, failures = 5 where provider = 'hold'");
   EXPECT_TRUE(claim("hold").empty());
-  world.plan("hold", "n", 2);
+  db.plan("hold", "n", 2);
   const auto probe = claim("hold", 10);
   ASSERT_EQ(probe.size(), 1U);
   EXPECT_TRUE(claim("hold", 10).empty()) << "one probe at a time";
-  EXPECT_EQ(settle(probe.front(), done), EffectState::done);
+  EXPECT_EQ(settle(probe.front(), done), outbox::EffectState::done);
   EXPECT_EQ(claim("hold", 10).size(), 1U);
 }
 
 // Twelve full mailboxes, one of which is always due, are not all that is ever tried.
 TEST_F(EffectLedger, WhatGoesOnFailingDoesNotKeepTheBreakerOpenForTheOthers) {
-  world.register_provider("hold", {.in_doubt_policy = InDoubtPolicy::hold, .retry_first = soon, .breaker_failures = 5});
-  const Outcome full{.phase = Phase::answered, .answer = Answer::not_now, .status = 452};
-  world.plan("hold", "full", 12);
-  for (const Claim& c : claim("hold", 12)) EXPECT_EQ(settle(c, full), EffectState::planned);
+  db.register_provider("hold", {.in_doubt_policy = outbox::InDoubtPolicy::hold, .retry_first = soon, .breaker_failures = 5});
+  const outbox::Outcome full{.phase = outbox::Phase::answered, .answer = outbox::Answer::not_now, .status = 452};
+  db.plan("hold", "full", 12);
+  for (const outbox::Claim& c : claim("hold", 12)) EXPECT_EQ(settle(c, full), outbox::EffectState::planned);
   plan("hold", "healthy");
   int probes = 0;
   for (bool healthy = false; !healthy; ++probes) {
     ASSERT_LT(probes, 4);
-    world.sql("set session_replication_role = replica; update effect.throttle set open_until = clock_timestamp(), tokens = 10; "
+    db.sql("set session_replication_role = replica; update effect.throttle set open_until = clock_timestamp(), tokens = 10; "
               "update effect.effect set not_before = clock_timestamp() where attempts > 0");
-    const Claim probe = claimed("hold");
+    const outbox::Claim probe = claimed("hold");
     healthy = probe.request.effect_key == "healthy";
     settle(probe, healthy ? done : full);
   }
@@ -306,24 +306,24 @@ TEST_F(EffectLedger, WhatGoesOnFailingDoesNotKeepTheBreakerOpenForTheOthers) {
 
 // Another probe is no reason for another doubt.
 TEST_F(EffectLedger, AnOutageIsProbedWithWhatIsInDoubtAlready) {
-  world.register_provider("window", {.in_doubt_policy = InDoubtPolicy::hold, .idempotency_window = 24h, .retry_first = soon, .breaker_failures = 5});
-  world.plan("window", "n", 60);
-  for (const Claim& c : claim("window", 5)) settle(c, unknown);
+  db.register_provider("window", {.in_doubt_policy = outbox::InDoubtPolicy::hold, .idempotency_window = 24h, .retry_first = soon, .breaker_failures = 5});
+  db.plan("window", "n", 60);
+  for (const outbox::Claim& c : claim("window", 5)) settle(c, unknown);
   for (int probes = 0; probes < 40; ++probes) {
-    world.sql("set session_replication_role = replica; update effect.throttle set open_until = clock_timestamp(), tokens = 10; "
+    db.sql("set session_replication_role = replica; update effect.throttle set open_until = clock_timestamp(), tokens = 10; "
               "update effect.effect set not_before = clock_timestamp() where attempts > 0");
     settle(claimed("window"), unknown);
   }
-  EXPECT_LE(std::stoi(world.value("select count(*) from effect.effect where state = 'in_doubt'")), 9);
+  EXPECT_LE(std::stoi(db.value("select count(*) from effect.effect where state = 'in_doubt'")), 9);
 }
 
 TEST_F(EffectLedger, NoOtherEffectHasTheKeyOfOneThatIsSentAgain) {
   const auto other = plan("hold", "order-1#2");
-  EXPECT_EQ(settle(claimed("hold"), done), EffectState::done);
+  EXPECT_EQ(settle(claimed("hold"), done), outbox::EffectState::done);
   const auto id = plan("hold", "order-1");
-  EXPECT_EQ(settle(claimed("hold"), unknown), EffectState::needs_review);
-  pqxx::connection person(world.login("effect_operator"));
-  commit(person, [&](auto& tx) { return outbox::effect::resolve(tx, id, Resolution::resend, "p", "asked them"); });
+  EXPECT_EQ(settle(claimed("hold"), unknown), outbox::EffectState::needs_review);
+  pqxx::connection person(db.login("effect_operator"));
+  commit(person, [&](auto& tx) { return outbox::effect::resolve(tx, id, outbox::Resolution::resend, "p", "asked them"); });
   EXPECT_EQ(claimed("hold").request.provider_key, "order-1##2");
   EXPECT_NE(other, id);
   for (const char* key : {"", " ", " k", "k\t", "order-1##2"}) {
@@ -334,30 +334,30 @@ TEST_F(EffectLedger, NoOtherEffectHasTheKeyOfOneThatIsSentAgain) {
 // The key was valid when the call began; when the refusal was recorded, the provider may have taken it for the first one.
 TEST_F(EffectLedger, ARefusalBehindTheWindowSpeaksForNoEarlierAttempt) {
   const auto id = plan("window");
-  EXPECT_EQ(settle(claimed("window"), unknown), EffectState::in_doubt);
-  const Claim repeat = claimed("window");
-  EXPECT_EQ(repeat.kind, AttemptKind::repeat);
-  world.sql("set session_replication_role = replica; update effect.effect set key_valid_until = (select max(a.started_at) from effect.attempt a)");
-  EXPECT_EQ(settle(repeat, {.phase = Phase::answered, .answer = Answer::refused, .status = 402}), EffectState::needs_review);
+  EXPECT_EQ(settle(claimed("window"), unknown), outbox::EffectState::in_doubt);
+  const outbox::Claim repeat = claimed("window");
+  EXPECT_EQ(repeat.kind, outbox::AttemptKind::repeat);
+  db.sql("set session_replication_role = replica; update effect.effect set key_valid_until = (select max(a.started_at) from effect.attempt a)");
+  EXPECT_EQ(settle(repeat, {.phase = outbox::Phase::answered, .answer = outbox::Answer::refused, .status = 402}), outbox::EffectState::needs_review);
   EXPECT_EQ(state_of(id), "needs_review");
 }
 
 // What is kept costs nothing when what is old is looked for.
 TEST_F(EffectLedger, PruningReadsWhatItDeletes) {
-  world.sql("set session_replication_role = replica; insert into effect.effect (provider, effect_key, target, body, request_hash, state, settled_at, "
+  db.sql("set session_replication_role = replica; insert into effect.effect (provider, effect_key, target, body, request_hash, state, settled_at, "
             "evidence) select 'hold', g, '{}', '', '', 'done', now(), 'answer' from generate_series(1, 20000) g; analyze effect.effect; "
             "select pg_stat_reset()");
-  world.sql("select effect.prune('90 days')");
+  db.sql("select effect.prune('90 days')");
   eventually("the reading is counted", [&] {
-    return world.value("select idx_scan > 0 from pg_stat_user_indexes where indexrelname = 'effect_settled'") == "t";
+    return db.value("select idx_scan > 0 from pg_stat_user_indexes where indexrelname = 'effect_settled'") == "t";
   });
-  EXPECT_LT(std::stoll(world.value("select idx_tup_read from pg_stat_user_indexes where indexrelname = 'effect_settled'")), 100);
+  EXPECT_LT(std::stoll(db.value("select idx_tup_read from pg_stat_user_indexes where indexrelname = 'effect_settled'")), 100);
 }
 
 // What only a defect can leave must not stop the others.
 TEST_F(EffectLedger, AClaimWithoutItsAttemptEndsInDoubt) {
   const auto id = plan("hold");
-  world.sql("update effect.effect set state = 'claimed', epoch = 1, attempts = 1, worker = 'w', claim_expires_at = clock_timestamp()");
+  db.sql("update effect.effect set state = 'claimed', epoch = 1, attempts = 1, worker = 'w', claim_expires_at = clock_timestamp()");
   plan("hold", "other");
   EXPECT_EQ(claimed("hold").request.effect_key, "other");
   EXPECT_EQ(state_of(id), "needs_review");
@@ -367,14 +367,14 @@ TEST_F(EffectLedger, AClaimWithoutItsAttemptEndsInDoubt) {
 TEST_F(EffectLedger, ATimeThatRunsBackCostsNoRetries) {
   plan("window");
   settle(claimed("window"), unknown);
-  world.sql("update effect.throttle set tokens = 1, refilled_at = clock_timestamp() + interval '1 hour'");
+  db.sql("update effect.throttle set tokens = 1, refilled_at = clock_timestamp() + interval '1 hour'");
   claimed("window");
-  EXPECT_EQ(world.value("select tokens from effect.throttle where provider = 'window'"), "0");
+  EXPECT_EQ(db.value("select tokens from effect.throttle where provider = 'window'"), "0");
 }
 
 TEST_F(EffectLedger, AClaimInAnOldSnapshotIsRefusedOrRight) {
   plan("window");
-  pqxx::connection other(world.login("effect_worker"));
+  pqxx::connection other(db.login("effect_worker"));
   pqxx::transaction<pqxx::isolation_level::repeatable_read> old(other);
   old.exec("select count(*) from effect.effect");
   claimed("window");
@@ -383,12 +383,12 @@ TEST_F(EffectLedger, AClaimInAnOldSnapshotIsRefusedOrRight) {
 
 TEST_F(EffectLedger, WhatIsForgottenInACrashWasNotClaimed) {
   plan("hold");
-  const std::string dsn = world.login("effect_worker");
-  world.sql("alter role \"effect_worker-" + world.name() + "\" set synchronous_commit = off");
+  const std::string dsn = db.login("effect_worker");
+  db.sql("alter role \"effect_worker-" + db.name() + "\" set synchronous_commit = off");
   pqxx::connection careless(dsn);
   pqxx::work tx(careless);
   EXPECT_EQ(tx.exec("show synchronous_commit")[0][0].as<std::string>(), "off");
-  const Claim c = outbox::effect::claim(tx, "hold", "w").front();
+  const outbox::Claim c = outbox::effect::claim(tx, "hold", "w").front();
   EXPECT_EQ(tx.exec("show synchronous_commit")[0][0].as<std::string>(), "on");
   tx.commit();
   pqxx::work settling(careless);
@@ -397,39 +397,39 @@ TEST_F(EffectLedger, WhatIsForgottenInACrashWasNotClaimed) {
 }
 
 TEST_F(EffectLedger, AWorkerCanRegisterWhileSomebodyPlans) {
-  pqxx::connection consumer(world.login("effect_planner"));
+  pqxx::connection consumer(db.login("effect_planner"));
   pqxx::work open(consumer);
   outbox::effect::plan(open, {.provider = "hold", .effect_key = "open"});
   commit(worker, [](auto& tx) {
     tx.exec("set local lock_timeout = '5s'");
-    outbox::effect::register_provider(tx, "hold", {.in_doubt_policy = InDoubtPolicy::hold, .in_doubt_attempts_max = 3});
+    outbox::effect::register_provider(tx, "hold", {.in_doubt_policy = outbox::InDoubtPolicy::hold, .in_doubt_attempts_max = 3});
     return 0;
   });
-  EXPECT_EQ(world.value("select in_doubt_attempts_max from effect.provider where name = 'hold'"), "3");
-  world.sql("select effect.register('hold', '{\"in_doubt_attempts_max\": 4}')");
-  EXPECT_EQ(world.value("select in_doubt_attempts_max || ' ' || in_doubt_policy from effect.provider where name = 'hold'"), "4 hold");
-  EXPECT_THROW(world.sql("select effect.register('new', '{\"in_doubt_attempts_max\": 4}')"), pqxx::sql_error) << "in_doubt_policy is declared";
-  EXPECT_THROW(world.sql("select effect.register('hold', '{\"doubt_max\": 4}')"), pqxx::sql_error);
+  EXPECT_EQ(db.value("select in_doubt_attempts_max from effect.provider where name = 'hold'"), "3");
+  db.sql("select effect.register('hold', '{\"in_doubt_attempts_max\": 4}')");
+  EXPECT_EQ(db.value("select in_doubt_attempts_max || ' ' || in_doubt_policy from effect.provider where name = 'hold'"), "4 hold");
+  EXPECT_THROW(db.sql("select effect.register('new', '{\"in_doubt_attempts_max\": 4}')"), pqxx::sql_error) << "in_doubt_policy is declared";
+  EXPECT_THROW(db.sql("select effect.register('hold', '{\"doubt_max\": 4}')"), pqxx::sql_error);
 }
 
 TEST_F(EffectLedger, SeveralWorkersCanRegisterANewProviderAtOnce) {
-  const std::string dsn = world.login("effect_worker");
+  const std::string dsn = db.login("effect_worker");
   std::vector<std::future<void>> workers;
   for (int w = 1; w <= 10; ++w) {
     workers.push_back(std::async(std::launch::async, [&dsn, w] {
       pqxx::connection connection(dsn);
       pqxx::work tx(connection);
-      outbox::effect::register_provider(tx, "new", {.in_doubt_policy = InDoubtPolicy::hold, .in_doubt_attempts_max = w});
+      outbox::effect::register_provider(tx, "new", {.in_doubt_policy = outbox::InDoubtPolicy::hold, .in_doubt_attempts_max = w});
       tx.commit();
     }));
   }
   for (auto& w : workers) EXPECT_NO_THROW(w.get());
-  EXPECT_EQ(world.value("select count(*) from effect.provider join effect.throttle on provider = name where name = 'new'"), "1");
+  EXPECT_EQ(db.value("select count(*) from effect.provider join effect.throttle on provider = name where name = 'new'"), "1");
 }
 
 TEST_F(EffectLedger, EachRoleCanDoItsPartAndNoMore) {
   const auto may = [&](const std::string& role, const std::string& statement) {
-    pqxx::connection connection(world.login(role));
+    pqxx::connection connection(db.login(role));
     try {
       pqxx::work(connection).exec(statement);
       return true;

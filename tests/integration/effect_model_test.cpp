@@ -23,8 +23,8 @@ int rounds() { return static_cast<int>(number_from("OUTBOX_ROUNDS", 3'000)); }
 
 TEST(EffectModel, TheLedgerDoesWhatTheModelSays) {
   const std::uint64_t seed = seed_of_this_run();
-  EffectWorld world(postgres());
-  const auto objection = compare_with_model(world, seed, rounds());
+  TestLedger db(postgres());
+  const auto objection = compare_with_model(db, seed, rounds());
   EXPECT_FALSE(objection) << *objection;
 }
 
@@ -40,16 +40,16 @@ class MutantdLedger : public ::testing::TestWithParam<Defect> {};
 
 TEST_P(MutantdLedger, IsNoticedByTheModel) {
   const Defect& defect = GetParam();
-  EffectWorld world(postgres());
+  TestLedger db(postgres());
   if (std::string(defect.function).starts_with("keep_") && *defect.right == '\0') {
-    world.sql(std::string("alter table ") + defect.wrong + " disable trigger " + defect.function);
+    db.sql(std::string("alter table ") + defect.wrong + " disable trigger " + defect.function);
   } else {
-    world.mutant(defect.function, defect.right, defect.wrong);
+    db.mutant(defect.function, defect.right, defect.wrong);
   }
   std::optional<std::string> objection;
   for (std::uint64_t seed = 1; seed <= 5 && !objection; ++seed) {
-    objection = compare_with_model(world, seed, 3'000);
-    world.sql("set session_replication_role = replica; delete from effect.attempt; delete from effect.decision; delete from effect.effect");
+    objection = compare_with_model(db, seed, 3'000);
+    db.sql("set session_replication_role = replica; delete from effect.attempt; delete from effect.decision; delete from effect.effect");
   }
   EXPECT_TRUE(objection) << "the model has nothing against it";
 }

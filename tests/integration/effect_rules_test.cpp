@@ -5,44 +5,44 @@
 
 #include <set>
 
-#include "tests/support/effect_world.h"
+#include "tests/support/test_ledger.h"
 
 namespace relay::test {
 namespace {
 
 class EffectRules : public ::testing::Test {
  protected:
-  EffectRules() : worker(world.login("effect_worker")) {
+  EffectRules() : worker(db.login("effect_worker")) {
     for (const auto& [name, settings] : std::map<std::string, std::string>{
              {"window", "'hold', 'idempotency_window', '1 day'"}, {"ask", "'hold', 'supports_lookup', true"},
              {"hold", "'hold'"}, {"resend", "'resend'"}}) {
-      world.sql("select effect.register('" + name + "', jsonb_build_object('lookup_delay', '0', 'retry_budget_burst', 1000, "
+      db.sql("select effect.register('" + name + "', jsonb_build_object('lookup_delay', '0', 'retry_budget_burst', 1000, "
                 "'breaker_failures', 1000000, 'retry_first', '1 microsecond', 'in_doubt_policy', " + settings + "))");
     }
   }
 
   std::string plan(const std::string& provider) {
-    return world.value("select effect.plan('" + provider + "', 'k" + std::to_string(++keys) + "', '{}', '')");
+    return db.value("select effect.plan('" + provider + "', 'k" + std::to_string(++keys) + "', '{}', '')");
   }
   // Claims this effect and no other.
   void claim(const std::string& id) {
-    ASSERT_EQ(world.value("select (effect.claim_one(e.id, 'w', p)).effect_id from effect.effect e join effect.provider p on p.name = e.provider "
+    ASSERT_EQ(db.value("select (effect.claim_one(e.id, 'w', p)).effect_id from effect.effect e join effect.provider p on p.name = e.provider "
                           "where e.id = " + id), id);
   }
   void settle(const std::string& id, const std::string& end) {
-    world.sql("select effect.settle(e.id, e.epoch, " + end + ") from effect.effect e where e.id = " + id);
+    db.sql("select effect.settle(e.id, e.epoch, " + end + ") from effect.effect e where e.id = " + id);
   }
   // Records how the present attempt ended, and leaves the effect as it is.
   void finish(const std::string& id, const std::string& end) {
-    world.sql("update effect.attempt a set finished_at = clock_timestamp(), (phase, answer) = (select " + end + ") from effect.effect e "
+    db.sql("update effect.attempt a set finished_at = clock_timestamp(), (phase, answer) = (select " + end + ") from effect.effect e "
               "where e.id = a.effect and e.epoch = a.epoch and e.id = " + id);
   }
   void expire(const std::string& id) {
     quietly("update effect.effect set claim_expires_at = clock_timestamp() - interval '1 s' where id = " + id);
   }
-  void quietly(const std::string& statement) { world.sql("set session_replication_role = replica; " + statement); }
+  void quietly(const std::string& statement) { db.sql("set session_replication_role = replica; " + statement); }
   void decide(const std::string& id, const std::string& resolution) {
-    world.sql("insert into effect.decision (effect, decided_by, why, resolution, from_state, epoch) "
+    db.sql("insert into effect.decision (effect, decided_by, why, resolution, from_state, epoch) "
               "select e.id, 'p', 'w', '" + resolution + "', e.state, e.epoch from effect.effect e where e.id = " + id);
   }
   std::string claimed(const std::string& provider, const std::string& end = {}) {
@@ -111,7 +111,7 @@ class EffectRules : public ::testing::Test {
     }
   }
 
-  EffectWorld world;
+  TestLedger db;
   pqxx::connection worker;
   int keys = 0;
 };
@@ -224,11 +224,11 @@ TEST_F(EffectRules, OnlyWhatIsSettledIsDeleted) {
   const std::string planned = plan("hold");
   const std::string under_way = claimed("hold");
   const std::string doubted = in_doubt("window");
-  for (const auto& id : {planned, under_way, doubted}) EXPECT_THROW(world.sql("delete from effect.effect where id = " + id), pqxx::sql_error);
+  for (const auto& id : {planned, under_way, doubted}) EXPECT_THROW(db.sql("delete from effect.effect where id = " + id), pqxx::sql_error);
   settle(under_way, "'answered', 'done'");
-  EXPECT_EQ(world.value("select effect.prune('1 hour')"), "0");
-  EXPECT_EQ(world.value("select effect.prune('0')"), "1");
-  EXPECT_EQ(world.value("select count(*) from effect.attempt where effect = " + under_way), "0");
+  EXPECT_EQ(db.value("select effect.prune('1 hour')"), "0");
+  EXPECT_EQ(db.value("select effect.prune('0')"), "1");
+  EXPECT_EQ(db.value("select count(*) from effect.attempt where effect = " + under_way), "0");
 }
 
 }  // namespace

@@ -14,7 +14,7 @@
 #include <random>
 #include <thread>
 
-#include "tests/support/effect_world.h"
+#include "tests/support/test_ledger.h"
 #include "tests/support/process.h"
 #include "tests/support/from_environment.h"
 
@@ -24,16 +24,16 @@ namespace {
 using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
 
-const Outcome done{.phase = Phase::answered, .answer = Answer::done, .status = 201};
-const Outcome unreachable{.phase = Phase::nothing, .error = "connection refused"};
+const outbox::Outcome done{.phase = outbox::Phase::answered, .answer = outbox::Answer::done, .status = 201};
+const outbox::Outcome unreachable{.phase = outbox::Phase::nothing, .error = "connection refused"};
 
-// What the world sees of a provider, whoever calls.
+// What the db sees of a provider, whoever calls.
 struct Calls {
-  std::function<Outcome(const Request&)> answer = [](const Request&) { return done; };
+  std::function<outbox::Outcome(const outbox::Request&)> answer = [](const outbox::Request&) { return done; };
   std::atomic<int> under_way = 0;
   std::atomic<int> most_at_once = 0;
 
-  Outcome call(const Request& request) {
+  outbox::Outcome call(const outbox::Request& request) {
     const int now = ++under_way;
     {
       const std::lock_guard lock(mutex);
@@ -41,7 +41,7 @@ struct Calls {
       ++of[request.effect_key];
       most_at_once = std::max<int>(most_at_once, now);
     }
-    Outcome outcome = answer(request);
+    outbox::Outcome outcome = answer(request);
     --under_way;
     return outcome;
   }
@@ -54,10 +54,10 @@ struct Calls {
   std::map<std::string, int> of;
 };
 
-class FakeProvider : public Provider {
+class FakeProvider : public outbox::Provider {
  public:
   explicit FakeProvider(Calls& calls) : calls_(calls) {}
-  Outcome call(const Request& request, Deadline) override { return calls_.call(request); }
+  outbox::Outcome call(const outbox::Request& request, Deadline) override { return calls_.call(request); }
 
  private:
   Calls& calls_;
@@ -66,26 +66,26 @@ class FakeProvider : public Provider {
 // A worker on a thread of its own.
 class Running {
  public:
-  explicit Running(EffectWorkerOptions options) : worker_(std::move(options)), thread_([this](const std::stop_token& stop) { worker_.run(stop); }) {}
+  explicit Running(outbox::EffectWorkerOptions options) : worker_(std::move(options)), thread_([this](const std::stop_token& stop) { worker_.run(stop); }) {}
   void stop() {
     thread_.request_stop();
     thread_.join();
   }
-  EffectWorkerStats stats() const { return worker_.stats(); }
+  outbox::EffectWorkerStats stats() const { return worker_.stats(); }
 
  private:
-  EffectWorker worker_;
+  outbox::EffectWorker worker_;
   std::jthread thread_;
 };
 
 class EffectWorkerTest : public ::testing::Test {
  protected:
-  explicit EffectWorkerTest(ScratchPostgres& postgres = shared_postgres()) : world(postgres) { world.register_provider("p", settings); }
+  explicit EffectWorkerTest(ScratchPostgres& postgres = shared_postgres()) : db(postgres) { db.register_provider("p", settings); }
 
-  EffectWorkerOptions options(int claims_max = 1) {
-    EffectWorkerOptions o{.dsn = world.login("effect_worker"), .claims_max = claims_max, .idle_first = 5ms, .idle_max = 20ms};
+  outbox::EffectWorkerOptions options(int claims_max = 1) {
+    outbox::EffectWorkerOptions o{.dsn = db.login("effect_worker"), .claims_max = claims_max, .idle_first = 5ms, .idle_max = 20ms};
     o.accounts.push_back({"p", settings, std::make_unique<FakeProvider>(calls)});
-    o.on_event = [this](const EffectEvent& e) {
+    o.on_event = [this](const outbox::EffectEvent& e) {
       const std::lock_guard lock(mutex);
       events.push_back(e.kind);
       texts += e.text + "\n";
@@ -93,44 +93,44 @@ class EffectWorkerTest : public ::testing::Test {
     return o;
   }
   std::string states() {
-    return world.value("select string_agg(n || ' ' || state, ', ' order by state) from "
+    return db.value("select string_agg(n || ' ' || state, ', ' order by state) from "
                        "(select state, count(*) as n from effect.effect group by 1) s");
   }
   void settles(const std::string& wanted, Millis within = Millis{30'000}) {
     eventually(wanted, [&] { return states() == wanted; }, within);
   }
 
-  ProviderSettings settings{.in_doubt_policy = InDoubtPolicy::hold, .idempotency_window = 24h, .retry_first = 5ms, .retry_max = 50ms, .retry_budget_burst = 100};
-  EffectWorld world;
+  outbox::ProviderSettings settings{.in_doubt_policy = outbox::InDoubtPolicy::hold, .idempotency_window = 24h, .retry_first = 5ms, .retry_max = 50ms, .retry_budget_burst = 100};
+  TestLedger db;
   Calls calls;
   std::mutex mutex;
-  std::vector<EffectEvent::Kind> events;
+  std::vector<outbox::EffectEvent::Kind> events;
   std::string texts;
 };
 
 TEST_F(EffectWorkerTest, EachEffectIsCarriedOutOnce) {
-  world.plan("p", "n", 100);
+  db.plan("p", "n", 100);
   Running a(options()), b(options(10));
   settles("100 done");
   b.stop();
   a.stop();
   EXPECT_EQ(calls.count(), 100U);
   EXPECT_EQ(a.stats().done + b.stats().done, 100U);
-  EXPECT_EQ(world.value("select count(distinct split_part(worker, '/', 2)) from effect.attempt"), "2");
+  EXPECT_EQ(db.value("select count(distinct split_part(worker, '/', 2)) from effect.attempt"), "2");
 }
 
 TEST_F(EffectWorkerTest, WhatFailsIsRepeatedUntilItIsDone) {
   std::atomic<int> n = 0;
-  calls.answer = [&](const Request&) {
-    static const std::vector<Outcome> outcomes = {unreachable, {.phase = Phase::partly}, {.phase = Phase::sent},
-                                                  {.phase = Phase::answered, .answer = Answer::failing, .status = 503}, done};
+  calls.answer = [&](const outbox::Request&) {
+    static const std::vector<outbox::Outcome> outcomes = {unreachable, {.phase = outbox::Phase::partly}, {.phase = outbox::Phase::sent},
+                                                  {.phase = outbox::Phase::answered, .answer = outbox::Answer::failing, .status = 503}, done};
     return outcomes.at(static_cast<std::size_t>(n++));
   };
-  world.plan("p", "n", 1);
+  db.plan("p", "n", 1);
   Running worker(options());
   settles("1 done");
   worker.stop();
-  EXPECT_EQ(world.value("select string_agg(kind || ' ' || phase, ', ' order by epoch) from effect.attempt"),
+  EXPECT_EQ(db.value("select string_agg(kind || ' ' || phase, ', ' order by epoch) from effect.attempt"),
             "call nothing, call partly, repeat sent, repeat answered, repeat answered");
   EXPECT_EQ(worker.stats().again, 1U);
   EXPECT_EQ(worker.stats().in_doubt, 3U);
@@ -138,45 +138,45 @@ TEST_F(EffectWorkerTest, WhatFailsIsRepeatedUntilItIsDone) {
 
 TEST_F(EffectWorkerTest, AnExceptionOfTheAdapterIsADoubt) {
   settings.idempotency_window.reset();
-  calls.answer = [](const Request&) -> Outcome { throw std::runtime_error("a defect"); };
-  world.plan("p", "n", 1);
+  calls.answer = [](const outbox::Request&) -> outbox::Outcome { throw std::runtime_error("a defect"); };
+  db.plan("p", "n", 1);
   Running worker(options());
   settles("1 needs_review");
   worker.stop();
-  EXPECT_EQ(world.value("select phase || ' ' || error from effect.attempt"), "sent the adapter threw: a defect");
-  EXPECT_EQ(events, std::vector{EffectEvent::Kind::adapter_threw});
+  EXPECT_EQ(db.value("select phase || ' ' || error from effect.attempt"), "sent the adapter threw: a defect");
+  EXPECT_EQ(events, std::vector{outbox::EffectEvent::Kind::adapter_threw});
 }
 
 TEST_F(EffectWorkerTest, AStopFinishesTheCallUnderWayAndGivesTheOthersBack) {
   std::atomic<bool> go = false;
-  calls.answer = [&](const Request&) {
+  calls.answer = [&](const outbox::Request&) {
     eventually("go", [&] { return go.load(); });
     return done;
   };
-  world.plan("p", "n", 5);
+  db.plan("p", "n", 5);
   Running worker(options(5));
   eventually("a call", [&] { return calls.under_way == 1; });
   std::jthread stopper([&] { worker.stop(); });
   go = true;
   stopper.join();
   EXPECT_EQ(states(), "1 done, 4 planned");
-  EXPECT_EQ(world.value("select failures from effect.throttle"), "0") << "the provider has nothing to do with it";
+  EXPECT_EQ(db.value("select failures from effect.throttle"), "0") << "the provider has nothing to do with it";
 }
 
 TEST_F(EffectWorkerTest, AClaimWhoseTimeIsOverIsGivenBackWithoutACall) {
   settings.claim_ttl = 150ms;
   std::atomic<int> n = 0;
-  calls.answer = [&](const Request&) {
+  calls.answer = [&](const outbox::Request&) {
     const auto over = Clock::now() + (n++ == 0 ? 200ms : 0ms);
     eventually("the time is over", [&] { return Clock::now() >= over; });
     return done;
   };
-  world.plan("p", "n", 2);
+  db.plan("p", "n", 2);
   Running worker(options(2));
-  eventually("both ended", [&] { return world.value("select count(*) from effect.effect where state = 'done'") == "2"; });
+  eventually("both ended", [&] { return db.value("select count(*) from effect.effect where state = 'done'") == "2"; });
   worker.stop();
   EXPECT_GE(worker.stats().too_late, 1U);
-  EXPECT_EQ(world.value("select string_agg(phase || ' ' || error, ', ') from effect.attempt where effect = 2 and epoch = 1"),
+  EXPECT_EQ(db.value("select string_agg(phase || ' ' || error, ', ') from effect.attempt where effect = 2 and epoch = 1"),
             "nothing too little of the claim's time was left: no call was made");
 }
 
@@ -202,11 +202,11 @@ class EffectWorkerServerTest : public EffectWorkerTest {
 
 TEST_F(EffectWorkerServerTest, AnAnswerIsRecordedWhenTheDatabaseIsBack) {
   std::atomic<bool> answered = false;
-  calls.answer = [&](const Request&) {
+  calls.answer = [&](const outbox::Request&) {
     if (!answered.exchange(true)) server().stop(ScratchPostgres::Stop::immediate);
     return done;
   };
-  world.plan("p", "n", 20);
+  db.plan("p", "n", 20);
   Running worker(options());
   eventually("it is found out", [&] {
     const std::lock_guard lock(mutex);
@@ -216,17 +216,17 @@ TEST_F(EffectWorkerServerTest, AnAnswerIsRecordedWhenTheDatabaseIsBack) {
   settles("20 done");
   worker.stop();
   EXPECT_EQ(calls.count(), 20U) << "no call was repeated";
-  EXPECT_EQ(world.value("select max(attempts) from effect.effect"), "1");
-  EXPECT_EQ(events, (std::vector{EffectEvent::Kind::database_away, EffectEvent::Kind::database_back})) << texts;
+  EXPECT_EQ(db.value("select max(attempts) from effect.effect"), "1");
+  EXPECT_EQ(events, (std::vector{outbox::EffectEvent::Kind::database_away, outbox::EffectEvent::Kind::database_back})) << texts;
   EXPECT_EQ(worker.stats().reconnects, 1U);
 }
 
 TEST_F(EffectWorkerServerTest, AStopWithoutTheDatabaseSaysWhatIsLost) {
-  calls.answer = [&](const Request&) {
+  calls.answer = [&](const outbox::Request&) {
     server().stop(ScratchPostgres::Stop::immediate);
-    return Outcome{.phase = Phase::answered, .answer = Answer::done, .status = 201, .object = "ch-1"};
+    return outbox::Outcome{.phase = outbox::Phase::answered, .answer = outbox::Answer::done, .status = 201, .object = "ch-1"};
   };
-  world.plan("p", "n", 1);
+  db.plan("p", "n", 1);
   auto o = options();
   o.stop_patience = 50ms;
   Running worker(std::move(o));
@@ -244,33 +244,33 @@ TEST_F(EffectWorkerServerTest, AStopWithoutTheDatabaseSaysWhatIsLost) {
 // A claim that committed while its answer was lost on the way to the worker.
 TEST_F(EffectWorkerServerTest, AClaimThatTheWorkerNeverHeardOfIsGivenBack) {
   settings.idempotency_window.reset();  // where it would go to a person
-  EffectWorkerOptions o = options();
+  outbox::EffectWorkerOptions o = options();
   o.name = "me";
-  world.sql("create function public.slow_commit() returns trigger language plpgsql as $$ begin "
+  db.sql("create function public.slow_commit() returns trigger language plpgsql as $$ begin "
             "if new.state = 'claimed' and new.attempts = 1 then perform pg_sleep(0.5); end if; return null; end $$; "
             "create constraint trigger slow_commit after update on effect.effect deferrable initially deferred for each row "
             "execute function public.slow_commit()");
   Running worker(std::move(o));
-  world.plan("p", "n", 1);
+  db.plan("p", "n", 1);
   std::string port;
   eventually("the claim is being committed", [&] {
-    port = world.value("select client_port from pg_stat_activity where wait_event = 'PgSleep' and query like '%effect.claim%'");
+    port = db.value("select client_port from pg_stat_activity where wait_event = 'PgSleep' and query like '%effect.claim%'");
     return !port.empty();
   });
   break_connection(std::stoi(port));
   settles("1 done");
   worker.stop();
   EXPECT_EQ(calls.count(), 1U);
-  EXPECT_EQ(world.value("select string_agg(kind || ' ' || phase || ' ' || coalesce(error, ''), ', ' order by epoch) from effect.attempt"),
+  EXPECT_EQ(db.value("select string_agg(kind || ' ' || phase || ' ' || coalesce(error, ''), ', ' order by epoch) from effect.attempt"),
             "call nothing the worker did not receive this claim: no call was made, call answered ");
 }
 
 TEST_F(EffectWorkerTest, TooManyRequestsAreFollowedByThePauseThatIsAskedFor) {
   std::atomic<int> n = 0;
-  calls.answer = [&](const Request&) {
-    return n++ == 0 ? Outcome{.phase = Phase::answered, .answer = Answer::not_now, .status = 429, .retry_after = 700ms} : done;
+  calls.answer = [&](const outbox::Request&) {
+    return n++ == 0 ? outbox::Outcome{.phase = outbox::Phase::answered, .answer = outbox::Answer::not_now, .status = 429, .retry_after = 700ms} : done;
   };
-  world.plan("p", "n", 30);
+  db.plan("p", "n", 30);
   Running a(options()), b(options());
   settles("30 done");
   a.stop();
@@ -284,14 +284,14 @@ TEST_F(EffectWorkerTest, TooManyRequestsAreFollowedByThePauseThatIsAskedFor) {
 TEST_F(EffectWorkerTest, WhoIsNotKnownIsNotTriedFurtherAndNoEffectFails) {
   settings.probe_first = 300ms;
   std::atomic<bool> known = false;
-  calls.answer = [&](const Request&) {
-    return known ? done : Outcome{.phase = Phase::answered, .answer = Answer::unauthorized, .status = 401};
+  calls.answer = [&](const outbox::Request&) {
+    return known ? done : outbox::Outcome{.phase = outbox::Phase::answered, .answer = outbox::Answer::unauthorized, .status = 401};
   };
-  world.plan("p", "n", 20);
+  db.plan("p", "n", 20);
   Running worker(options());
-  eventually("the breaker opens", [&] { return world.value("select open_until is not null from effect.throttle") == "t"; });
+  eventually("the breaker opens", [&] { return db.value("select open_until is not null from effect.throttle") == "t"; });
   EXPECT_EQ(calls.count(), 1U);
-  EXPECT_EQ(world.value("select count(*) from effect.effect where state in ('done', 'failed', 'needs_review')"), "0");
+  EXPECT_EQ(db.value("select count(*) from effect.effect where state in ('done', 'failed', 'needs_review')"), "0");
   known = true;
   settles("20 done");
 }
@@ -300,19 +300,19 @@ TEST_F(EffectWorkerTest, WhoIsNotKnownIsNotTriedFurtherAndNoEffectFails) {
 TEST_F(EffectWorkerTest, AnOutageCostsNoMoreThanTheBudget) {
   const std::chrono::milliseconds outage = std::chrono::seconds(test::number_from("OUTBOX_OUTAGE_SECONDS", 3));
   // As by default, time pays for more retries than there are probes.
-  settings = {.in_doubt_policy = InDoubtPolicy::hold, .idempotency_window = 24h, .retry_first = 20ms, .retry_max = 500ms, .retry_budget_burst = 5, .retry_per_minute = 600,
+  settings = {.in_doubt_policy = outbox::InDoubtPolicy::hold, .idempotency_window = 24h, .retry_first = 20ms, .retry_max = 500ms, .retry_budget_burst = 5, .retry_per_minute = 600,
               .breaker_failures = 5, .probe_first = 50ms, .probe_max = 400ms};
   std::atomic<bool> away = true;
-  calls.answer = [&](const Request&) {
-    return !away ? done : Outcome{.phase = Phase::answered, .answer = Answer::failing, .status = 503};
+  calls.answer = [&](const outbox::Request&) {
+    return !away ? done : outbox::Outcome{.phase = outbox::Phase::answered, .answer = outbox::Answer::failing, .status = 503};
   };
-  world.register_provider("p", settings);
-  world.plan("p", "n", 300);
+  db.register_provider("p", settings);
+  db.plan("p", "n", 300);
   std::vector<std::unique_ptr<Running>> workers;
   for (int i = 0; i < 10; ++i) workers.push_back(std::make_unique<Running>(options()));
   eventually("the first call", [&] { return calls.count() > 0; });
   const auto begun = Clock::now();
-  eventually("the breaker opens", [&] { return world.value("select opened > 0 from effect.throttle") == "t" && calls.under_way == 0; });
+  eventually("the breaker opens", [&] { return db.value("select opened > 0 from effect.throttle") == "t" && calls.under_way == 0; });
   const std::size_t until_open = calls.count();
   calls.most_at_once = 0;
   eventually("the outage is over", [&] { return Clock::now() > begun + outage; }, Millis{outage.count() + 30'000});
@@ -338,45 +338,45 @@ TEST_F(EffectWorkerTest, AnOutageUsesUpNoDoubts) {
   settings.probe_first = 5ms;
   settings.probe_max = 5ms;
   std::atomic<bool> away = true;
-  calls.answer = [&](const Request&) { return away ? Outcome{.phase = Phase::sent} : done; };
-  world.plan("p", "n", 2);
+  calls.answer = [&](const outbox::Request&) { return away ? outbox::Outcome{.phase = outbox::Phase::sent} : done; };
+  db.plan("p", "n", 2);
   Running worker(options());
   eventually("twenty calls", [&] { return calls.count() >= 20; });
-  EXPECT_EQ(world.value("select count(*) from effect.effect where state = 'needs_review'"), "0");
+  EXPECT_EQ(db.value("select count(*) from effect.effect where state = 'needs_review'"), "0");
   away = false;
   settles("2 done");
 }
 
 // Claims that expire, budgets that are counted, answers that come late, all at once: nobody waits for somebody who waits for them.
 TEST_F(EffectWorkerTest, WorkersDoNotDeadlock) {
-  settings = {.in_doubt_policy = InDoubtPolicy::resend, .idempotency_window = 24h, .window_margin = 0ms, .claim_ttl = 30ms, .in_doubt_attempts_max = 1'000'000,
+  settings = {.in_doubt_policy = outbox::InDoubtPolicy::resend, .idempotency_window = 24h, .window_margin = 0ms, .claim_ttl = 30ms, .in_doubt_attempts_max = 1'000'000,
               .retry_first = 1ms, .retry_max = 5ms, .retry_budget_burst = 1'000, .retry_per_minute = 1e6, .breaker_failures = 3,
               .probe_first = 1ms, .probe_max = 3ms};
-  calls.answer = [](const Request& request) {
+  calls.answer = [](const outbox::Request& request) {
     thread_local std::minstd_rand random{std::random_device{}()};
     const auto begun = Clock::now();
     const auto slow = random() % 4 == 0 ? 45ms : 0ms;
     eventually(request.effect_key, [&] { return Clock::now() >= begun + slow; });
-    const std::vector<Outcome> outcomes = {done, unreachable, {.phase = Phase::sent}, {.phase = Phase::answered, .answer = Answer::not_now}};
+    const std::vector<outbox::Outcome> outcomes = {done, unreachable, {.phase = outbox::Phase::sent}, {.phase = outbox::Phase::answered, .answer = outbox::Answer::not_now}};
     return outcomes[random() % outcomes.size()];
   };
-  world.plan("p", "n", 150);
+  db.plan("p", "n", 150);
   std::vector<std::unique_ptr<Running>> workers;
   for (int i = 0; i < 8; ++i) workers.push_back(std::make_unique<Running>(options(1 + i % 3)));
   settles("150 done", Millis{120'000});
   for (auto& w : workers) w->stop();
-  EXPECT_EQ(world.value("select deadlocks from pg_stat_database where datname = current_database()"), "0");
-  EXPECT_EQ(world.value("select count(*) > 0 from effect.attempt where late"), "t");
+  EXPECT_EQ(db.value("select deadlocks from pg_stat_database where datname = current_database()"), "0");
+  EXPECT_EQ(db.value("select count(*) > 0 from effect.attempt where late"), "t");
   EXPECT_TRUE(events.empty()) << texts;
 }
 
 TEST_F(EffectWorkerTest, OptionsThatCannotWorkAreRefused) {
-  EXPECT_THROW(EffectWorker({.dsn = "x"}), std::invalid_argument);
+  EXPECT_THROW(outbox::EffectWorker({.dsn = "x"}), std::invalid_argument);
   auto none = options(0);
-  EXPECT_THROW(EffectWorker(std::move(none)), std::invalid_argument);
+  EXPECT_THROW(outbox::EffectWorker(std::move(none)), std::invalid_argument);
   settings.supports_lookup = true;
   auto cannot_ask = options();
-  EXPECT_THROW(EffectWorker(std::move(cannot_ask)), std::invalid_argument);
+  EXPECT_THROW(outbox::EffectWorker(std::move(cannot_ask)), std::invalid_argument);
 }
 
 }  // namespace

@@ -5,7 +5,7 @@
 #include <filesystem>
 #include <fstream>
 
-#include "tests/support/effect_world.h"
+#include "tests/support/test_ledger.h"
 #include "tests/support/effects_verdict.h"
 
 namespace relay::test {
@@ -14,14 +14,14 @@ namespace {
 class EffectsVerdictTest : public ::testing::Test {
  protected:
   EffectsVerdictTest() {
-    world.sql("create schema shop");
-    world.sql("create table shop.effect (id text primary key, key text, nth bigint, kind text)");
-    world.sql("select effect.register('bank', '{\"in_doubt_policy\": \"hold\"}')");
+    db.sql("create schema shop");
+    db.sql("create table shop.effect (id text primary key, key text, nth bigint, kind text)");
+    db.sql("select effect.register('bank', '{\"in_doubt_policy\": \"hold\"}')");
     for (const char* kind : {"emails", "charges", "uploads"}) {
       const std::string id = std::string("order-1-") + kind;
-      world.sql("insert into shop.effect values ('" + id + "', 'anna', 1, '" + kind + "')");
-      world.sql("select effect.plan('bank', '" + id + "', '{}', '', '" + id + "')");
-      world.sql("select effect.settle(c.effect_id, c.epoch, 'answered', 'done') from effect.claim('bank', 'w') c");
+      db.sql("insert into shop.effect values ('" + id + "', 'anna', 1, '" + kind + "')");
+      db.sql("select effect.plan('bank', '" + id + "', '{}', '', '" + id + "')");
+      db.sql("select effect.settle(c.effect_id, c.epoch, 'answered', 'done') from effect.claim('bank', 'w') c");
     }
     log("order-1-emails@customers.example");
     log("order-1-charges");
@@ -30,18 +30,18 @@ class EffectsVerdictTest : public ::testing::Test {
   ~EffectsVerdictTest() override { std::filesystem::remove(file); }
 
   void log(const std::string& key) { std::ofstream(file, std::ios::app) << R"({"event": "effect", "key": ")" << key << "\"}\n"; }
-  EffectsVerdict judge() {
-    EffectsVerdict verdict = judge_effects(world.dsn(), file);
+  EffectsVerdict check_delivery() {
+    EffectsVerdict verdict = check_effects(db.dsn(), file);
     EXPECT_EQ(verdict.good(), verdict.examples.empty()) << verdict;
     return verdict;
   }
-  const EffectsOfKind charges() { return judge().kinds[1]; }
+  const EffectsOfKind charges() { return check_delivery().kinds[1]; }
 
-  EffectWorld world;
+  TestLedger db;
   const std::string file = testing::TempDir() + "effects-verdict-" + std::to_string(getpid());
 };
 
-TEST_F(EffectsVerdictTest, GoodIsGood) { EXPECT_TRUE(judge().good()) << judge(); }
+TEST_F(EffectsVerdictTest, GoodIsGood) { EXPECT_TRUE(check_delivery().good()) << check_delivery(); }
 
 TEST_F(EffectsVerdictTest, SeesARepeat) {
   log("order-1-charges");
@@ -54,27 +54,27 @@ TEST_F(EffectsVerdictTest, SeesWhatNobodyAskedFor) {
 }
 
 TEST_F(EffectsVerdictTest, SeesWhatWasNeverCarriedOut) {
-  world.sql("insert into shop.effect values ('order-3-charges', 'anna', 3, 'charges')");
+  db.sql("insert into shop.effect values ('order-3-charges', 'anna', 3, 'charges')");
   EXPECT_EQ(charges().lost, 1);
 }
 
 TEST_F(EffectsVerdictTest, SeesALedgerThatIsWrong) {
-  world.sql("insert into shop.effect values ('order-3-charges', 'anna', 3, 'charges')");
-  world.sql("select effect.plan('bank', 'order-3-charges', '{}', '', 'order-3-charges')");
-  world.sql("select effect.settle(c.effect_id, c.epoch, 'answered', 'done') from effect.claim('bank', 'w') c");
+  db.sql("insert into shop.effect values ('order-3-charges', 'anna', 3, 'charges')");
+  db.sql("select effect.plan('bank', 'order-3-charges', '{}', '', 'order-3-charges')");
+  db.sql("select effect.settle(c.effect_id, c.epoch, 'answered', 'done') from effect.claim('bank', 'w') c");
   EXPECT_EQ(charges().contradicted, 1);
 }
 
 TEST_F(EffectsVerdictTest, SeesADoubtThatIsLeft) {
-  world.sql("insert into shop.effect values ('order-3-charges', 'anna', 3, 'charges')");
+  db.sql("insert into shop.effect values ('order-3-charges', 'anna', 3, 'charges')");
   log("order-3-charges");
-  world.sql("select effect.plan('bank', 'order-3-charges', '{}', '', 'order-3-charges')");
-  world.sql("select effect.settle(c.effect_id, c.epoch, 'sent') from effect.claim('bank', 'w') c");
+  db.sql("select effect.plan('bank', 'order-3-charges', '{}', '', 'order-3-charges')");
+  db.sql("select effect.settle(c.effect_id, c.epoch, 'sent') from effect.claim('bank', 'w') c");
   EXPECT_EQ(charges().in_doubt, 1);
   EXPECT_EQ(charges().resolved, 0);
-  world.sql("select effect.resolve(e.id, 'done', 'ann', 'the log shows it') from effect.effect e where e.effect_key = 'order-3-charges'");
+  db.sql("select effect.resolve(e.id, 'done', 'ann', 'the log shows it') from effect.effect e where e.effect_key = 'order-3-charges'");
   EXPECT_EQ(charges().resolved, 1);
-  EXPECT_TRUE(judge().good()) << judge();
+  EXPECT_TRUE(check_delivery().good()) << check_delivery();
 }
 
 }  // namespace

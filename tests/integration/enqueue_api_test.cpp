@@ -6,14 +6,14 @@
 
 #include <pqxx/pqxx>
 
-#include "tests/support/judge.h"
+#include "tests/support/checker.h"
 
 namespace enqueue_api_test {
 namespace {
 
 using outbox::Message;
 using outbox::MessageId;
-using relay::test::World;
+using relay::test::TestOutbox;
 
 std::string all_bytes() {
   std::string bytes;
@@ -24,20 +24,20 @@ std::string all_bytes() {
 // As the application: a login with the rights of outbox_writer and no others.
 class EnqueueApiTest : public ::testing::Test {
  protected:
-  EnqueueApiTest() : connection(world.login("outbox_writer")), topic(world.topic("t", 1)) {}
+  EnqueueApiTest() : connection(db.login("outbox_writer")), topic(db.topic("t", 1)) {}
 
-  std::vector<MessageId> write(const std::vector<Message>& messages) {
+  std::vector<outbox::MessageId> write(const std::vector<Message>& messages) {
     pqxx::work tx(connection);
     auto ids = outbox::enqueue(tx, messages);
     tx.commit();
     return ids;
   }
   std::vector<relay::test::KafkaRecord> delivered() {
-    world.deliver();
-    return relay::test::read_log(world.kafka().brokers(), {topic}, relay::test::Isolation::read_committed).records;
+    db.deliver();
+    return relay::test::read_log(db.kafka().brokers(), {topic}, relay::test::Isolation::read_committed).records;
   }
 
-  World world;
+  TestOutbox db;
   pqxx::connection connection;
   std::string topic;
 };
@@ -92,10 +92,10 @@ TEST_F(EnqueueApiTest, BelongsToTheTransactionOfTheCaller) {
     outbox::enqueue(inner, Message{.topic = topic, .payload = "rolled back to the savepoint"});
     inner.abort();
   }
-  const MessageId id = outbox::enqueue(tx, Message{.topic = topic, .payload = "committed"});
-  EXPECT_EQ(world.value("select count(*) from outbox.status_of('" + id.text() + "')"), "0");
+  const outbox::MessageId id = outbox::enqueue(tx, Message{.topic = topic, .payload = "committed"});
+  EXPECT_EQ(db.value("select count(*) from outbox.status_of('" + id.text() + "')"), "0");
   tx.commit();
-  EXPECT_EQ(world.value("select state from outbox.status_of('" + id.text() + "')"), "pending");
+  EXPECT_EQ(db.value("select state from outbox.status_of('" + id.text() + "')"), "pending");
   const auto records = delivered();
   ASSERT_EQ(records.size(), 1U);
   EXPECT_EQ(records[0].payload, "committed");
@@ -109,15 +109,15 @@ TEST_F(EnqueueApiTest, ScheduledMessagesAreWrittenWithTheirTimeAndTheOthersAtOnc
                           {.topic = topic, .payload = "1", .dedup_key = "d", .deliver_at = tomorrow},
                           {.topic = topic, .payload = "due", .deliver_at = system_clock::now() - 1h}});
   ASSERT_EQ(ids.size(), 4U);
-  const auto micros = [&](const MessageId& id) {
-    return world.value("select (extract(epoch from deliver_at) * 1000000)::bigint from outbox.scheduled where id = '" + id.text() + "'");
+  const auto micros = [&](const outbox::MessageId& id) {
+    return db.value("select (extract(epoch from deliver_at) * 1000000)::bigint from outbox.scheduled where id = '" + id.text() + "'");
   };
   EXPECT_EQ(micros(ids[0]), std::to_string((tomorrow + 1us).time_since_epoch().count()));
   EXPECT_EQ(micros(ids[2]), std::to_string(tomorrow.time_since_epoch().count()));
-  EXPECT_EQ(world.value("select count(*) from outbox.message where id = '" + ids[1].text() + "'"), "1");
-  auto relay = world.relay();
+  EXPECT_EQ(db.value("select count(*) from outbox.message where id = '" + ids[1].text() + "'"), "1");
+  auto relay = db.relay();
   relay::test::eventually("the due one is moved", [&] {
-    return world.value("select count(*) from outbox.message where id = '" + ids[3].text() + "'") == "1";
+    return db.value("select count(*) from outbox.message where id = '" + ids[3].text() + "'") == "1";
   });
   relay.signal(SIGTERM);
   EXPECT_EQ(relay.wait(), 0) << relay.output();
@@ -156,7 +156,7 @@ TEST_F(EnqueueApiTest, WhatCouldNeverBeSentIsRefusedBeforeAnythingIsWritten) {
   outbox::enqueue(tx, Message{.topic = topic, .headers = {{"a", "b"}}, .dedup_key = std::string(1024, 'k')});
   EXPECT_TRUE(outbox::enqueue(tx, std::vector<Message>{}).empty());
   tx.commit();  // it was not spoilt
-  EXPECT_EQ(world.value("select count(*) from outbox.message"), "1");
+  EXPECT_EQ(db.value("select count(*) from outbox.message"), "1");
 }
 
 // A nontransaction would make the message true at once, whatever becomes of the rest.

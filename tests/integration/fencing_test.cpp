@@ -6,13 +6,13 @@
 #include <regex>
 
 #include "relay/core/loop.h"
-#include "tests/support/judge.h"
+#include "tests/support/checker.h"
 
 namespace relay {
 namespace {
 
-using test::Judgement;
-using test::World;
+using test::CheckerReport;
+using test::TestOutbox;
 
 // Of the batches that it found in doubt, and sent again.
 int messages_sent_again(const std::string& log) {
@@ -23,37 +23,37 @@ int messages_sent_again(const std::string& log) {
 }
 
 struct Zombie {
-  Judgement verdict;
+  CheckerReport verdict;
   int sent_again = 0;
 };
 
 // The first relay stops itself at `phase`, a second takes over and delivers, then the first wakes up.
 Zombie zombie_at(const std::string& phase, Mode mode) {
-  World world;
-  world.environment["OUTBOX_RELAY_RELAY_MODE"] = to_string(mode);
-  const std::string topic = world.topic("t");
-  test::create_counters(world);
-  test::write(world, topic, 30);
-  auto first = world.relay({{"OUTBOX_STOP_AT", phase}}, "relay-with-crash-points");
+  TestOutbox db;
+  db.environment["OUTBOX_RELAY_RELAY_MODE"] = to_string(mode);
+  const std::string topic = db.topic("t");
+  test::create_counters(db);
+  test::write(db, topic, 30);
+  auto first = db.relay({{"OUTBOX_STOP_AT", phase}}, "relay-with-crash-points");
   first.stops();
-  auto second = world.relay();
+  auto second = db.relay();
   second.says("to=streaming");
-  test::write(world, topic, 10);
-  world.settled();
+  test::write(db, topic, 10);
+  db.wait_until_idle();
   first.signal(SIGCONT);
   first.says("to=standby epoch=1");
-  test::write(world, topic, 10);
-  world.settled();
+  test::write(db, topic, 10);
+  db.wait_until_idle();
   // The one that woke up is a good standby: it takes over at once when the second hands over.
   second.signal(SIGTERM);
   EXPECT_EQ(second.wait(), 0) << second.output();
-  test::write(world, topic, 10);
-  world.settled();
+  test::write(db, topic, 10);
+  db.wait_until_idle();
   first.signal(SIGTERM);
   EXPECT_EQ(first.wait(), 0) << first.output();
-  EXPECT_EQ(world.value("select count(*) from outbox.batch b where exists (select from outbox.batch x where x.number < b.number and "
+  EXPECT_EQ(db.value("select count(*) from outbox.batch b where exists (select from outbox.batch x where x.number < b.number and "
                         "x.epoch > b.epoch)"), "0");
-  return {test::judge(world, {topic}), messages_sent_again(first.output()) + messages_sent_again(second.output())};
+  return {test::check_delivery(db, {topic}), messages_sent_again(first.output()) + messages_sent_again(second.output())};
 }
 
 class ZombieTest : public ::testing::TestWithParam<const char*> {};
@@ -77,64 +77,64 @@ INSTANTIATE_TEST_SUITE_P(StoppedAt, ZombieTest, ::testing::Values("opening", "op
 
 // Its session ends between Kafka's acknowledgements and the mark: it finds the batch in doubt, and knows better.
 TEST(AtLeastOnce, WhatARelayConfirmedItselfIsMarkedAndNotSentAgain) {
-  World world;
-  world.environment["OUTBOX_RELAY_RELAY_MODE"] = to_string(Mode::at_least_once);
-  world.environment["OUTBOX_RELAY_LEASE_TTL"] = "60s";
-  const std::string topic = world.topic("t");
-  test::create_counters(world);
-  test::write(world, topic, 30);
-  auto relay = world.relay({{"OUTBOX_STOP_AT", "confirmed"}}, "relay-with-crash-points");
+  TestOutbox db;
+  db.environment["OUTBOX_RELAY_RELAY_MODE"] = to_string(Mode::at_least_once);
+  db.environment["OUTBOX_RELAY_LEASE_TTL"] = "60s";
+  const std::string topic = db.topic("t");
+  test::create_counters(db);
+  test::write(db, topic, 30);
+  auto relay = db.relay({{"OUTBOX_STOP_AT", "confirmed"}}, "relay-with-crash-points");
   relay.stops();
-  world.sql("select pg_terminate_backend(a.pid) from pg_stat_activity a where a.datname = current_database() and a.pid <> pg_backend_pid()");
+  db.sql("select pg_terminate_backend(a.pid) from pg_stat_activity a where a.datname = current_database() and a.pid <> pg_backend_pid()");
   relay.signal(SIGCONT);
-  world.settled();
+  db.wait_until_idle();
   relay.signal(SIGTERM);
   EXPECT_EQ(relay.wait(), 0) << relay.output();
   EXPECT_NE(relay.output().find("found=delivered"), std::string::npos) << relay.output();
-  const auto verdict = test::judge(world, {topic});
+  const auto verdict = test::check_delivery(db, {topic});
   EXPECT_TRUE(verdict.exactly_once()) << verdict;
 }
 
 TEST(HandOver, AStandbyWaitsAndTakesOverWhenTheHolderStops) {
-  World world;
-  world.environment["OUTBOX_RELAY_LEASE_TTL"] = "20s";
-  const std::string topic = world.topic("t");
-  test::create_counters(world);
-  auto first = world.relay();
+  TestOutbox db;
+  db.environment["OUTBOX_RELAY_LEASE_TTL"] = "20s";
+  const std::string topic = db.topic("t");
+  test::create_counters(db);
+  auto first = db.relay();
   first.says("to=streaming");
-  auto second = world.relay();
+  auto second = db.relay();
   second.says("to=standby");
-  test::write(world, topic, 20);
-  world.settled();
+  test::write(db, topic, 20);
+  db.wait_until_idle();
   EXPECT_EQ(second.output().find("to=streaming"), std::string::npos);
   first.signal(SIGTERM);
   EXPECT_EQ(first.wait(), 0);
   second.says("to=streaming", Millis{5'000});  // long before the lease would run out
-  test::write(world, topic, 20);
-  world.settled();
+  test::write(db, topic, 20);
+  db.wait_until_idle();
   second.signal(SIGTERM);
   EXPECT_EQ(second.wait(), 0);
-  const auto verdict = test::judge(world, {topic});
+  const auto verdict = test::check_delivery(db, {topic});
   EXPECT_TRUE(verdict.exactly_once()) << verdict;
 }
 
 TEST(HandOver, SigtermUnderLoadFinishesTheBatchAndLeavesNoneOpen) {
-  World world;
-  const std::string topic = world.topic("t");
-  test::create_counters(world);
+  TestOutbox db;
+  const std::string topic = db.topic("t");
+  test::create_counters(db);
   for (int round = 0; round < 5; ++round) {
-    auto relay = world.relay();
+    auto relay = db.relay();
     relay.says("to=streaming");
-    test::write(world, topic, 40);
+    test::write(db, topic, 40);
     relay.signal(SIGTERM);
     EXPECT_EQ(relay.wait(Millis{5'000}), 0) << relay.output();
-    EXPECT_EQ(world.value("select count(*) from outbox.batch where delivered_at is null"), "0");
+    EXPECT_EQ(db.value("select count(*) from outbox.batch where delivered_at is null"), "0");
   }
-  auto relay = world.relay();
-  world.settled();
+  auto relay = db.relay();
+  db.wait_until_idle();
   relay.signal(SIGTERM);
   EXPECT_EQ(relay.wait(), 0);
-  const auto verdict = test::judge(world, {topic});
+  const auto verdict = test::check_delivery(db, {topic});
   EXPECT_TRUE(verdict.exactly_once()) << verdict;
 }
 

@@ -5,20 +5,20 @@
 #include <unistd.h>
 
 #include "tests/support/consuming.h"
-#include "tests/support/inbox_world.h"
+#include "tests/support/test_inbox.h"
 #include "tests/support/process.h"
 
 namespace relay {
 namespace {
 
 TEST(InboxPythonTest, EachMessageIsCountedOnceAlsoAfterAKill) {
-  test::InboxWorld world;
+  test::TestInbox db;
   test::ScratchKafka& kafka = test::shared_kafka();
   const std::string topic = "python" + std::to_string(getpid());
   kafka.create_topic(topic, 2);
-  const std::string dsn = world.login("inbox_consumer");
-  world.sql("create table received (id bigint generated always as identity, key bytea)");
-  world.sql("grant insert on received to inbox_consumer");
+  const std::string dsn = db.login("inbox_consumer");
+  db.sql("create table received (id bigint generated always as identity, key bytea)");
+  db.sql("grant insert on received to inbox_consumer");
   test::produce_numbers(kafka.brokers(), topic, 0, 1'000);
   test::produce_numbers(kafka.brokers(), topic, 700, 300);
   test::produce(kafka.brokers(), topic, {{.payload = "without a key"}});
@@ -26,11 +26,11 @@ TEST(InboxPythonTest, EachMessageIsCountedOnceAlsoAfterAKill) {
   const auto start = [&](const std::string& group) {
     return test::Process({"/usr/bin/python3", OUTBOX_SOURCE_DIR "/examples/inbox_python/consumer.py", kafka.brokers(), group, dsn, topic}, {});
   };
-  const auto received = [&] { return world.value("select count(*) from received"); };
+  const auto received = [&] { return db.value("select count(*) from received"); };
   {
     auto consumer = start("first");
     test::eventually("all are counted: " + consumer.output(), [&] { return received() == "1000"; });
-    test::eventually("the last is parked", [&] { return world.value("select error_class from inbox.parked") == "malformed"; });
+    test::eventually("the last is parked", [&] { return db.value("select error_class from inbox.parked") == "malformed"; });
   }  // killed: what Kafka was told of offsets may be less than what was handled
 
   test::produce_numbers(kafka.brokers(), topic, 1'000, 10);
@@ -38,7 +38,7 @@ TEST(InboxPythonTest, EachMessageIsCountedOnceAlsoAfterAKill) {
   test::eventually("the new ones are counted: " + next.output(), [&] { return received() == "1010"; }, Millis{90'000});
   next.signal(SIGTERM);
   EXPECT_EQ(next.wait(), 0) << next.output();
-  EXPECT_EQ(world.value("select count(*) from inbox.parked"), "1");
+  EXPECT_EQ(db.value("select count(*) from inbox.parked"), "1");
 }
 
 }  // namespace

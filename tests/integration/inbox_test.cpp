@@ -11,11 +11,13 @@
 #include <random>
 #include <thread>
 
-#include "tests/support/inbox_world.h"
+#include "tests/support/test_inbox.h"
 #include "tests/support/process.h"
 
 namespace relay {
 namespace {
+
+namespace inbox = outbox::inbox;
 
 using namespace std::chrono_literals;
 using inbox::Accepted;
@@ -28,7 +30,7 @@ const TimePoint now = std::chrono::time_point_cast<std::chrono::milliseconds>(st
 // As the application: a login with the rights of inbox_consumer and no others.
 class InboxTest : public ::testing::Test {
  protected:
-  InboxTest() : dsn(world.login("inbox_consumer")), first(dsn), second(dsn) { make_known("c"); }
+  InboxTest() : dsn(db.login("inbox_consumer")), first(dsn), second(dsn) { make_known("c"); }
 
   void make_known(const std::string& consumer, std::chrono::seconds keep = 1h, std::chrono::seconds span = 10s) {
     pqxx::work tx(first);
@@ -52,7 +54,7 @@ class InboxTest : public ::testing::Test {
   // Waits until the second connection waits for a lock.
   void second_waits() {
     eventually("the second connection waits", [&] {
-      return world.value("select wait_event_type from pg_stat_activity where pid = " + std::to_string(second.backendpid())) == "Lock";
+      return db.value("select wait_event_type from pg_stat_activity where pid = " + std::to_string(second.backendpid())) == "Lock";
     });
   }
   std::future<Accepted> accept_second(const std::string& key) {
@@ -64,7 +66,7 @@ class InboxTest : public ::testing::Test {
     });
   }
 
-  test::InboxWorld world;
+  test::TestInbox db;
   const std::string dsn;
   pqxx::connection first;
   pqxx::connection second;
@@ -76,7 +78,7 @@ TEST_F(InboxTest, AMessageIsFreshOnceForEachConsumer) {
   EXPECT_EQ(accept("k"), Accepted::duplicate);
   EXPECT_EQ(accept("k", now, "other"), Accepted::new_message);
   EXPECT_EQ(accept("K"), Accepted::new_message);
-  EXPECT_EQ(world.value("select duplicates from inbox.statistics where consumer = 'c'"), "1");
+  EXPECT_EQ(db.value("select duplicates from inbox.statistics where consumer = 'c'"), "1");
 }
 
 TEST_F(InboxTest, TheSecondOfTwoWaitsAndIsADuplicateIfTheFirstCommits) {
@@ -135,7 +137,7 @@ TEST_F(InboxTest, WhatIsOlderThanTheMemoryIsExpiredAndWhatIsNotIsRemembered) {
   EXPECT_EQ(accept("old", now - 2h), Accepted::expired);
   EXPECT_EQ(accept("never seen", now - 2h), Accepted::expired);
   EXPECT_EQ(accept("young", now - 30min), Accepted::duplicate);
-  EXPECT_EQ(world.value("select forgotten || ' ' || expired from inbox.statistics where consumer = 'c'"), "1 2");
+  EXPECT_EQ(db.value("select forgotten || ' ' || expired from inbox.statistics where consumer = 'c'"), "1 2");
 }
 
 TEST_F(InboxTest, AConsumerThatHasAcceptedNothingHasForgottenNothing) {
@@ -222,16 +224,16 @@ TEST_F(InboxTest, WhatWasAcceptedWhileItWasForgottenIsNeverFreshAgain) {
 }
 
 TEST_F(InboxTest, WhatIsDoneWithCostsNothingWhenReleasesAreLookedFor) {
-  world.sql("insert into inbox.parked (consumer, topic, \"partition\", record_offset, sent_at, key, error_class, error_text, resolution, decided_by, "
+  db.sql("insert into inbox.parked (consumer, topic, \"partition\", record_offset, sent_at, key, error_class, error_text, resolution, decided_by, "
             "decided_at, handled_at) select c.id, 't', 0, g, now(), 'k', 'handler', 'x', 'release', 'me', now(), now() from inbox.consumer c "
             "cross join generate_series(1, 20000) g where c.name = 'c'");
-  world.sql("select inbox.park('c', 't', 0, 0, now(), 'k', null, null, 'k', 'handler', 'x')");
-  world.sql("insert into inbox.parked (consumer, topic, \"partition\", record_offset, sent_at, key, error_class, error_text) "
+  db.sql("select inbox.park('c', 't', 0, 0, now(), 'k', null, null, 'k', 'handler', 'x')");
+  db.sql("insert into inbox.parked (consumer, topic, \"partition\", record_offset, sent_at, key, error_class, error_text) "
             "select c.id, 't', 1, g, now(), 'k', 'key_blocked', 'x' from inbox.consumer c cross join generate_series(1, 3000) g where c.name = 'c'");
-  world.sql("insert into inbox.tally (consumer, seen_at, duplicates, expired) select c.id, now(), 1, 0 from inbox.consumer c "
+  db.sql("insert into inbox.tally (consumer, seen_at, duplicates, expired) select c.id, now(), 1, 0 from inbox.consumer c "
             "cross join generate_series(1, 20000) where c.name = 'c'");
-  world.sql("analyze inbox.parked; analyze inbox.tally");
-  world.sql("select pg_stat_reset()");
+  db.sql("analyze inbox.parked; analyze inbox.tally");
+  db.sql("select pg_stat_reset()");
   {
     pqxx::connection consumer(dsn);
     pqxx::nontransaction tx(consumer);
@@ -240,10 +242,10 @@ TEST_F(InboxTest, WhatIsDoneWithCostsNothingWhenReleasesAreLookedFor) {
   const std::string read = "select sum(t.seq_tup_read + coalesce(t.idx_tup_fetch, 0)) from pg_stat_user_tables t "
                            "where t.schemaname = 'inbox' and t.relname in ('parked', 'tally')";
   eventually("the reading is counted", [&] {
-    return world.value("select sum(coalesce(t.seq_scan, 0) + coalesce(t.idx_scan, 0)) > 1 from pg_stat_user_tables t where t.schemaname = 'inbox'") ==
+    return db.value("select sum(coalesce(t.seq_scan, 0) + coalesce(t.idx_scan, 0)) > 1 from pg_stat_user_tables t where t.schemaname = 'inbox'") ==
            "t";
   });
-  EXPECT_LT(std::stoll(world.value(read)), 15'000);  // two for each that waits; none of the 40,000 others
+  EXPECT_LT(std::stoll(db.value(read)), 15'000);  // two for each that waits; none of the 40,000 others
 }
 
 TEST_F(InboxTest, TheSetFormAnswersAsTheSingleFormDoes) {
@@ -275,7 +277,7 @@ TEST_F(InboxTest, TheSetFormAnswersAsTheSingleFormDoes) {
       tx.commit();
     }
   }
-  EXPECT_EQ(world.value("select count(distinct (duplicates, expired)) from inbox.statistics where consumer <> 'c'"), "1");
+  EXPECT_EQ(db.value("select count(distinct (duplicates, expired)) from inbox.statistics where consumer <> 'c'"), "1");
 }
 
 TEST_F(InboxTest, TheCommitIsDurableWhateverTheSessionSays) {
@@ -318,12 +320,12 @@ TEST_F(InboxTest, TimesKeepTheirMicroseconds) {
   inbox::accept(tx, "fine", "before", edge - 1us);
   inbox::accept(tx, "fine", "at", edge);
   tx.commit();
-  EXPECT_EQ(world.value("select count(distinct span) from inbox.accepted a join inbox.consumer c on c.id = a.consumer where c.name = 'fine'"), "2");
+  EXPECT_EQ(db.value("select count(distinct span) from inbox.accepted a join inbox.consumer c on c.id = a.consumer where c.name = 'fine'"), "2");
 }
 
 TEST_F(InboxTest, TheLengthOfASpanCannotBeChangedAndTheMemoryCan) {
   make_known("c", 2h, 10s);
-  EXPECT_EQ(world.value("select keep from inbox.consumer where name = 'c'"), "02:00:00");
+  EXPECT_EQ(db.value("select keep from inbox.consumer where name = 'c'"), "02:00:00");
   EXPECT_THROW(make_known("c", 2h, 20s), pqxx::sql_error);
 }
 

@@ -12,12 +12,12 @@
 #include <sstream>
 
 #include "relay/postgres/migrations.h"
-#include "tests/support/judge.h"
+#include "tests/support/checker.h"
 
 namespace relay {
 namespace {
 
-using test::World;
+using test::TestOutbox;
 
 bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
@@ -58,11 +58,11 @@ void install(const std::string& dsn, Schema schema, const std::vector<SchemaFile
 
 class InitTest : public ::testing::Test {
  protected:
-  InitTest() : empty(world.postgres().create_database()), empty_dsn(world.postgres().dsn(empty)) {}
+  InitTest() : empty(db.postgres().create_database()), empty_dsn(db.postgres().dsn(empty)) {}
 
   std::string init(std::vector<std::string> options, int code = 0) {
     options.insert(options.begin(), "init");
-    const auto done = world.command(options, {{"OUTBOX_RELAY_POSTGRES_DSN", empty_dsn}});
+    const auto done = db.command(options, {{"OUTBOX_RELAY_POSTGRES_DSN", empty_dsn}});
     EXPECT_EQ(done.code, code) << done.output;
     return done.output;
   }
@@ -80,9 +80,9 @@ class InitTest : public ::testing::Test {
 
   // The relay delivers a message from the second database.
   void deliver_one() {
-    world.environment["OUTBOX_RELAY_POSTGRES_DSN"] = empty_dsn;
-    const std::string topic = world.topic("t");
-    auto relay = world.relay();
+    db.environment["OUTBOX_RELAY_POSTGRES_DSN"] = empty_dsn;
+    const std::string topic = db.topic("t");
+    auto relay = db.relay();
     relay.says("to=streaming");
     pqxx::connection connection(empty_dsn);
     pqxx::nontransaction tx(connection);
@@ -90,13 +90,13 @@ class InitTest : public ::testing::Test {
     test::eventually("the message is delivered", [&] {
       return tx.exec("select exists (select from outbox.batch b where b.delivered_at is not null)")[0][0].as<bool>();
     });
-    EXPECT_EQ(test::read_log(world.kafka().brokers(), {topic}, test::Isolation::read_committed).records.size(), 1U);
+    EXPECT_EQ(test::read_log(db.kafka().brokers(), {topic}, test::Isolation::read_committed).records.size(), 1U);
     relay.signal(SIGTERM);
     EXPECT_EQ(relay.wait(), 0) << relay.output();
     EXPECT_EQ(relay.output().find("upkeep_failed"), std::string::npos) << relay.output();
   }
 
-  World world;  // its database was made by init
+  TestOutbox db;  // its database was made by init
   const std::string current = std::to_string(schema_version(Schema::outbox));
   const std::string same_version = "version " + current + ", was " + current;
   const std::string no_change = "version " + current + " installed, " + current + " wanted; functions and grants would be renewed";
@@ -106,7 +106,7 @@ class InitTest : public ::testing::Test {
 
 TEST_F(InitTest, PrintedSqlMakesTheSameSchema) {
   run_printed("");
-  EXPECT_EQ(dumped(empty_dsn), dumped(world.dsn()));
+  EXPECT_EQ(dumped(empty_dsn), dumped(db.dsn()));
   EXPECT_TRUE(contains(init({}), same_version));
 }
 
@@ -119,9 +119,9 @@ TEST_F(InitTest, PrintedSqlOfThePresentVersionRenewsFunctionsAndGrants) {
     pqxx::nontransaction tx(connection);
     tx.exec("drop function outbox.status_of_key(text); revoke select on outbox.batch from outbox_observer");
   }
-  EXPECT_NE(dumped(empty_dsn), dumped(world.dsn()));
+  EXPECT_NE(dumped(empty_dsn), dumped(db.dsn()));
   run_printed("--from " + current);
-  EXPECT_EQ(dumped(empty_dsn), dumped(world.dsn()));
+  EXPECT_EQ(dumped(empty_dsn), dumped(db.dsn()));
   EXPECT_TRUE(contains(init({}), same_version));
 }
 
@@ -133,39 +133,39 @@ TEST_F(InitTest, PrintedSqlTakesTheLockBeforeAnythingElse) {
 TEST_F(InitTest, PrintedSqlWithoutRolesMakesTheSameSchemaAsInitWithoutRoles) {
   run_printed("--no-roles");
   const std::string printed = dumped(empty_dsn);
-  empty_dsn = world.postgres().dsn(world.postgres().create_database());
+  empty_dsn = db.postgres().dsn(db.postgres().create_database());
   init({"--no-roles"});
   EXPECT_EQ(dumped(empty_dsn), printed);
   EXPECT_FALSE(contains(printed, "OWNER TO outbox_owner")) << printed;
 }
 
 TEST_F(InitTest, ItCanBeRepeatedAndRenewsGrants) {
-  const std::string before = dumped(world.dsn());
+  const std::string before = dumped(db.dsn());
   for (int i = 0; i < 2; ++i) {
-    const auto done = world.command({"init", "--kafka"});
+    const auto done = db.command({"init", "--kafka"});
     EXPECT_EQ(done.code, 0) << done.output;
     EXPECT_TRUE(contains(done.output, same_version) && contains(done.output, ": was there")) << done.output;
   }
-  EXPECT_EQ(dumped(world.dsn()), before);
-  world.sql("revoke select on outbox.batch from outbox_observer");
-  EXPECT_EQ(world.command({"init"}).code, 0);
-  EXPECT_EQ(world.value("select has_table_privilege('outbox_observer', 'outbox.batch', 'SELECT')"), "t");
+  EXPECT_EQ(dumped(db.dsn()), before);
+  db.sql("revoke select on outbox.batch from outbox_observer");
+  EXPECT_EQ(db.command({"init"}).code, 0);
+  EXPECT_EQ(db.value("select has_table_privilege('outbox_observer', 'outbox.batch', 'SELECT')"), "t");
 }
 
 TEST_F(InitTest, DryRunChangesNothing) {
-  world.environment["OUTBOX_RELAY_KAFKA_PROGRESS_TOPIC"] = world.name() + ".not-made";
+  db.environment["OUTBOX_RELAY_KAFKA_PROGRESS_TOPIC"] = db.name() + ".not-made";
   const std::string said = init({"--dry-run", "--kafka"});
   EXPECT_TRUE(contains(said, "version 0 installed, " + current + " wanted")) << said;
   EXPECT_TRUE(contains(said, "would create the progress topic")) << said;
   EXPECT_FALSE(empty_has_schema());
-  EXPECT_THROW(test::read_log(world.kafka().brokers(), {world.name() + ".not-made"}, test::Isolation::read_committed), std::runtime_error);
+  EXPECT_THROW(test::read_log(db.kafka().brokers(), {db.name() + ".not-made"}, test::Isolation::read_committed), std::runtime_error);
 }
 
 TEST_F(InitTest, WithoutRolesTheOwnerOfTheDatabaseRunsEverything) {
-  const std::string login = "owner-" + world.name();
-  world.sql("create role \"" + login + "\" login");
-  world.sql("alter database \"" + empty + "\" owner to \"" + login + "\"");
-  empty_dsn = world.postgres().dsn(empty, login);
+  const std::string login = "owner-" + db.name();
+  db.sql("create role \"" + login + "\" login");
+  db.sql("alter database \"" + empty + "\" owner to \"" + login + "\"");
+  empty_dsn = db.postgres().dsn(empty, login);
   const std::string refused = init({}, 5);
   EXPECT_TRUE(contains(refused, "HINT: ") && contains(refused, "--no-roles")) << refused;
   EXPECT_FALSE(empty_has_schema());
@@ -187,12 +187,12 @@ TEST_F(InitTest, ARelayMovesScheduledMessagesWithAndWithoutTheRightToLockThem) {
   pqxx::connection connection(empty_dsn);
   pqxx::nontransaction tx(connection);
   tx.exec("revoke update (deliver_at) on outbox.scheduled from outbox_relay");
-  const std::string user = "relay-" + world.name();
+  const std::string user = "relay-" + db.name();
   tx.exec("create role \"" + user + "\" login in role outbox_relay");
-  world.environment["OUTBOX_RELAY_POSTGRES_DSN"] = world.postgres().dsn(empty, user);
-  auto relay = world.relay();
+  db.environment["OUTBOX_RELAY_POSTGRES_DSN"] = db.postgres().dsn(empty, user);
+  auto relay = db.relay();
   relay.says("to=streaming");
-  const std::string schedule = "select outbox.enqueue('" + world.topic("t") + "', 'k', 'x', deliver_at => now())";
+  const std::string schedule = "select outbox.enqueue('" + db.topic("t") + "', 'k', 'x', deliver_at => now())";
   for (int moved = 1; moved <= 2; ++moved) {
     tx.exec(schedule);
     test::eventually("it is moved", [&] { return tx.exec("select from outbox.message").size() == static_cast<std::size_t>(moved); });

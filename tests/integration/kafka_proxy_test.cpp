@@ -5,7 +5,7 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
-#include "tests/support/judge.h"
+#include "tests/support/checker.h"
 
 namespace relay {
 namespace {
@@ -16,49 +16,49 @@ using Then = test::KafkaProxy::Then;
 
 class KafkaProxyTest : public ::testing::Test {
  protected:
-  KafkaProxyTest() : kafka({"advertised=" + proxy.address()}), world(test::shared_postgres(), &kafka), topic(world.topic("t")) {
+  KafkaProxyTest() : kafka({"advertised=" + proxy.address()}), db(test::shared_postgres(), &kafka), topic(db.topic("t")) {
     proxy.forward_to(kafka.proxied());
-    world.environment["OUTBOX_RELAY_KAFKA_BROKERS"] = proxy.address();
-    test::create_counters(world);
+    db.environment["OUTBOX_RELAY_KAFKA_BROKERS"] = proxy.address();
+    test::create_counters(db);
   }
 
   void finish(test::Process& relay) {
-    world.settled();
+    db.wait_until_idle();
     relay.signal(SIGTERM);
     EXPECT_EQ(relay.wait(), 0) << relay.output();
-    const auto verdict = test::judge(world, {topic});
+    const auto verdict = test::check_delivery(db, {topic});
     EXPECT_TRUE(verdict.exactly_once()) << verdict;
   }
 
   KafkaProxy proxy;
   test::ScratchKafka kafka;
-  test::World world;
+  test::TestOutbox db;
   const std::string topic;
 };
 
 TEST_F(KafkaProxyTest, ARelayDeliversOverASlowNetwork) {
-  proxy.weather({Millis{50}, 0});
+  proxy.schedule({Millis{50}, 0});
   const auto begin = Clock::now();
-  auto relay = world.relay();
+  auto relay = db.relay();
   relay.says("to=streaming");
-  test::write(world, topic, 20);
-  world.settled();
+  test::write(db, topic, 20);
+  db.wait_until_idle();
   EXPECT_GE(Clock::now() - begin, Millis{200});  // at the least, one request of its start and one of its work
   EXPECT_GT(proxy.count(KafkaApi::api_versions), 0);
   EXPECT_GT(proxy.count(KafkaApi::metadata), 0);
   EXPECT_GT(proxy.count(KafkaApi::find_coordinator), 0);
-  proxy.weather({Millis{0}, 64 << 10});
-  test::write(world, topic, 20);
+  proxy.schedule({Millis{0}, 64 << 10});
+  test::write(db, topic, 20);
   finish(relay);
 }
 
 TEST_F(KafkaProxyTest, ARelayRecoversWhenItsRequestsAreNoLongerSwallowed) {
-  auto relay = world.relay();
+  auto relay = db.relay();
   relay.says("to=streaming");
-  test::write(world, topic, 20);
-  world.settled();
+  test::write(db, topic, 20);
+  db.wait_until_idle();
   proxy.swallow(true);
-  test::write(world, topic, 20);
+  test::write(db, topic, 20);
   relay.says("to=stalled", Millis{60'000});
   proxy.swallow(false);
   finish(relay);
@@ -66,45 +66,45 @@ TEST_F(KafkaProxyTest, ARelayRecoversWhenItsRequestsAreNoLongerSwallowed) {
 
 // As behind a load balancer. librdkafka has an event for each connection that fails, and those must not count as reports.
 TEST_F(KafkaProxyTest, ABrokerWhoseAddressAcceptsAndSaysNothingElseIsNoticedAtLeastOnce) {
-  world.environment["OUTBOX_RELAY_RELAY_MODE"] = "at-least-once";
-  auto relay = world.relay();
+  db.environment["OUTBOX_RELAY_RELAY_MODE"] = "at-least-once";
+  auto relay = db.relay();
   relay.says("to=streaming");
-  test::write(world, topic, 20);
-  world.settled();
+  test::write(db, topic, 20);
+  db.wait_until_idle();
   proxy.refuse(true);
   proxy.cut();
-  test::write(world, topic, 20);
+  test::write(db, topic, 20);
   relay.says("to=stalled", Millis{20'000});
   proxy.refuse(false);
-  world.settled();
+  db.wait_until_idle();
   relay.signal(SIGTERM);
   EXPECT_EQ(relay.wait(), 0) << relay.output();
-  const auto verdict = test::judge(world, {topic});
+  const auto verdict = test::check_delivery(db, {topic});
   EXPECT_TRUE(verdict.at_least_once()) << verdict;
 }
 
 TEST_F(KafkaProxyTest, ARelayOutlivesConnectionsThatFlap) {
-  auto relay = world.relay();
+  auto relay = db.relay();
   relay.says("to=streaming");
   for (int round = 0; round < 5; ++round) {
     proxy.refuse(true);
     proxy.cut();
-    test::write(world, topic, 5);
+    test::write(db, topic, 5);
     proxy.refuse(false);
-    world.settled();
+    db.wait_until_idle();
   }
   finish(relay);
 }
 
 TEST_F(KafkaProxyTest, ARequestThatIsLostIsSentAgainOrItsBatchIs) {
-  auto relay = world.relay();
+  auto relay = db.relay();
   relay.says("to=streaming");
   for (const KafkaApi api : {KafkaApi::add_partitions_to_txn, KafkaApi::produce, KafkaApi::end_txn}) {
     const auto held = proxy.hold(api, Then::lose_request);
-    test::write(world, topic, 5);
+    test::write(db, topic, 5);
     held->caught();
     EXPECT_EQ(held->request().api(), api);
-    world.settled();
+    db.wait_until_idle();
   }
   finish(relay);
 }

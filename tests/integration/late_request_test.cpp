@@ -10,18 +10,18 @@
 #include <atomic>
 #include <set>
 
-#include "tests/support/judge.h"
+#include "tests/support/checker.h"
 #include "tests/support/kafka_proxy.h"
 
 namespace relay {
 namespace {
 
-using test::Judgement;
+using test::CheckerReport;
 using test::KafkaApi;
 using test::KafkaProxy;
 using test::KafkaRequest;
 using test::Process;
-using test::World;
+using test::TestOutbox;
 using Then = test::KafkaProxy::Then;
 
 constexpr const char* intact = "";
@@ -48,23 +48,23 @@ Network& shared_network() {
 }
 
 // One outbox whose relay reaches Kafka through the proxy, and whose batches are written one at a time, each over two topics.
-class Stage {
+class ServersUnderTest {
  public:
-  explicit Stage(Network& net = shared_network())
-      : network(net), world(test::shared_postgres(), &net.kafka), first(world.topic("first", 1)), second(world.topic("second", 1)) {
-    world.environment["OUTBOX_RELAY_KAFKA_BROKERS"] = net.proxy.address();
-    world.environment["OUTBOX_RELAY_LEASE_TTL"] = "60s";  // the relay is stopped for a while, and must not lose it
+  explicit ServersUnderTest(Network& net = shared_network())
+      : network(net), db(test::shared_postgres(), &net.kafka), first(db.topic("first", 1)), second(db.topic("second", 1)) {
+    db.environment["OUTBOX_RELAY_KAFKA_BROKERS"] = net.proxy.address();
+    db.environment["OUTBOX_RELAY_LEASE_TTL"] = "60s";  // the relay is stopped for a while, and must not lose it
   }
 
   Process start(const std::string& defect, Process::Environment more = {}) {
-    if (defect.empty()) return world.relay(more, "relay-with-crash-points");
+    if (defect.empty()) return db.relay(more, "relay-with-crash-points");
     more["OUTBOX_MUTANT"] = defect;
-    return world.relay(more, "outbox-relay-mutants");
+    return db.relay(more, "outbox-relay-mutants");
   }
   // Commits one batch: `messages` to the first topic, then some to the second.
   void write_batch(int messages = 10) {
     const std::string base = std::to_string(++batch * 100'000);
-    world.sql("insert into outbox.message (topic, key, payload) select t, convert_to('k', 'UTF8'), convert_to('k ' || " + base +
+    db.sql("insert into outbox.message (topic, key, payload) select t, convert_to('k', 'UTF8'), convert_to('k ' || " + base +
               " + i, 'UTF8') from (select '" + first + "' t, i from generate_series(1, " + std::to_string(messages) + ") i union all select '" +
               second + "', i from generate_series(1, 10) i order by 1, 2) m");
   }
@@ -80,16 +80,16 @@ class Stage {
     return newest_in(first, test::Isolation::read_committed) + newest_in(second, test::Isolation::read_committed);
   }
   // So that a relay that was killed need not be waited out.
-  void expire_lease() { world.sql("update outbox.lease set expires_at = clock_timestamp()"); }
-  Judgement finish(Process& relay) {
-    world.settled();
+  void expire_lease() { db.sql("update outbox.lease set expires_at = clock_timestamp()"); }
+  CheckerReport finish(Process& relay) {
+    db.wait_until_idle();
     relay.signal(SIGTERM);
     EXPECT_EQ(relay.wait(), 0) << relay.output();
-    return test::judge(world, {first, second});
+    return test::check_delivery(db, {first, second});
   }
 
   Network& network;
-  World world;
+  TestOutbox db;
   const std::string first;
   const std::string second;
   int batch = 0;
@@ -118,12 +118,12 @@ struct Late {
 struct Outcome {
   int answer = 0;               // to the late request
   std::int64_t visible = 0;     // of n+1, before its commit
-  Judgement verdict;
+  CheckerReport verdict;
   std::string log;
 };
 
 // Holds what must not reach the broker yet when the late request comes; nullptr: the relay stops itself.
-std::shared_ptr<KafkaProxy::Held> halt(Stage& stage, Amid amid) {
+std::shared_ptr<KafkaProxy::Held> halt(ServersUnderTest& stage, Amid amid) {
   KafkaProxy& proxy = stage.network.proxy;
   if (amid == Amid::second_topic) {
     return proxy.hold(KafkaApi::produce, Then::stall, [&stage, n = 0](const KafkaRequest& r) mutable {
@@ -138,14 +138,14 @@ std::shared_ptr<KafkaProxy::Held> halt(Stage& stage, Amid amid) {
 }
 
 Outcome deliver(const Late& late, const std::string& defect) {
-  Stage stage;
+  ServersUnderTest stage;
   auto relay = stage.start(defect, {{"OUTBOX_STOP_AT", late.amid == Amid::reported ? "reported:3" : ""}});
   stage.write_batch();  // so that every connection is there
-  stage.world.settled();
+  stage.db.wait_until_idle();
   const auto held = stage.network.proxy.hold(late.api, Then::cut_client);
   stage.write_batch();  // n
   held->caught();
-  stage.world.settled();
+  stage.db.wait_until_idle();
 
   const auto halted = halt(stage, late.amid);
   stage.write_batch(late.amid == Amid::second_partition ? many : 10);  // n+1
@@ -236,8 +236,8 @@ TEST(LateRequest, ALateAbortLosesMessagesWithoutTheRule) {
 // A relay that abandons a transaction may abort it, or leave that to the coordinator. In neither case another transaction of its epoch
 // follows, on which that abort could act.
 TEST(LateRequest, NothingIsCommittedUnderAnEpochThatWasAborted) {
-  Stage stage;
-  const std::string strict = stage.world.topic("strict", 1, {"cleanup.policy=compact"});
+  ServersUnderTest stage;
+  const std::string strict = stage.db.topic("strict", 1, {"cleanup.policy=compact"});
   std::atomic<int> commits = 0;
   std::atomic<int> late_commits = 0;
   std::set<std::string> aborted;
@@ -249,7 +249,7 @@ TEST(LateRequest, NothingIsCommittedUnderAnEpochThatWasAborted) {
   };
   const auto never = stage.network.proxy.hold(KafkaApi::end_txn, Then::stall, look);
   auto relay = stage.start(intact);
-  stage.world.sql("insert into outbox.message (topic, payload) values ('" + strict + "', 'refused for want of a key')");
+  stage.db.sql("insert into outbox.message (topic, payload) values ('" + strict + "', 'refused for want of a key')");
   stage.write_batch();
   const auto verdict = stage.finish(relay);
   stage.network.proxy.forget(never);
@@ -269,10 +269,10 @@ TEST(LateRequest, ALateRegistrationOfAPartitionIsRefused) {
 
 // The relay dies while its Produce is on the way; the next one sends the batch again, and the old bytes come just before the new.
 TEST(LateRequest, ALateProduceOfADeadRelayIsRefused) {
-  Stage stage;
+  ServersUnderTest stage;
   auto dead = stage.start(intact);
   stage.write_batch();
-  stage.world.settled();
+  stage.db.wait_until_idle();
   const auto old = stage.network.proxy.hold(KafkaApi::produce, Then::stall);
   stage.write_batch();
   old->caught();
@@ -290,12 +290,12 @@ TEST(LateRequest, ALateProduceOfADeadRelayIsRefused) {
 
 // No epoch can keep out a late InitProducerId: it raises the epoch and so fences us once. The lease says that we still hold it.
 TEST(LateRequest, ALateFencingOfOurOwnIsNotTakenForALostLease) {
-  Stage stage;
+  ServersUnderTest stage;
   const auto held = stage.network.proxy.hold(KafkaApi::init_producer_id, Then::cut_client);
   auto relay = stage.start(intact, {{"OUTBOX_STOP_AT", "reported:2"}});
   held->caught();
   stage.write_batch();
-  stage.world.settled();
+  stage.db.wait_until_idle();
   stage.write_batch();
   relay.stops();
   const int answer = held->release();  // the epoch is raised in either case
@@ -306,20 +306,20 @@ TEST(LateRequest, ALateFencingOfOurOwnIsNotTakenForALostLease) {
   const std::string log = relay.output();
   EXPECT_EQ(times(log, "fenced epoch="), 1) << log;
   EXPECT_EQ(times(log, "to=streaming"), 2) << log;
-  EXPECT_EQ(stage.world.value("select count(*) from outbox.batch"), "2");
+  EXPECT_EQ(stage.db.value("select count(*) from outbox.batch"), "2");
 }
 
 TEST(LateRequest, ConnectionsThatTheBrokerClosesWhenIdleCostNoIncarnation) {
   Network network({"connections.max.idle.ms=1500"});
-  Stage stage(network);
+  ServersUnderTest stage(network);
   auto relay = stage.start(intact);
   stage.write_batch();
-  stage.world.settled();
+  stage.db.wait_until_idle();
   for (int pause = 0; pause < 2; ++pause) {
     const int closed = network.proxy.closed_by_broker();
     test::eventually("the broker closes idle connections", [&] { return network.proxy.closed_by_broker() >= closed + 2; });
     stage.write_batch();
-    stage.world.settled();
+    stage.db.wait_until_idle();
   }
   const auto verdict = stage.finish(relay);
   EXPECT_TRUE(verdict.exactly_once()) << verdict;
@@ -332,11 +332,11 @@ TEST(LateRequest, ConnectionsThatTheBrokerClosesWhenIdleCostNoIncarnation) {
 // At-least-once.
 
 TEST(LateRequest, AtLeastOnceAnAnswerThatIsLostIsAskedForAgainAndRepeatsNothing) {
-  Stage stage;
-  stage.world.environment["OUTBOX_RELAY_RELAY_MODE"] = "at-least-once";
+  ServersUnderTest stage;
+  stage.db.environment["OUTBOX_RELAY_RELAY_MODE"] = "at-least-once";
   auto relay = stage.start(intact);
   stage.write_batch();
-  stage.world.settled();
+  stage.db.wait_until_idle();
   const auto lost = stage.network.proxy.hold(KafkaApi::produce, Then::lose_answer);
   stage.write_batch();
   lost->caught();
@@ -345,11 +345,11 @@ TEST(LateRequest, AtLeastOnceAnAnswerThatIsLostIsAskedForAgainAndRepeatsNothing)
 }
 
 TEST(LateRequest, AtLeastOnceADeathBeforeTheAnswerRepeatsOnlyTheBatchInDoubt) {
-  Stage stage;
-  stage.world.environment["OUTBOX_RELAY_RELAY_MODE"] = "at-least-once";
+  ServersUnderTest stage;
+  stage.db.environment["OUTBOX_RELAY_RELAY_MODE"] = "at-least-once";
   auto dead = stage.start(intact);
   stage.write_batch();
-  stage.world.settled();
+  stage.db.wait_until_idle();
   std::string records;  // the end of the request whose answer is lost: its repetition has the same
   const auto lost = stage.network.proxy.hold(KafkaApi::produce, Then::lose_answer, [&](const KafkaRequest& r) {
     records = r.bytes.substr(r.bytes.size() - 40);

@@ -8,13 +8,13 @@
 #include <thread>
 
 #include "tests/support/asynchronous_writers.h"
-#include "tests/support/judge.h"
+#include "tests/support/checker.h"
 
 namespace relay {
 namespace {
 
 using test::ScratchPostgres;
-using test::World;
+using test::TestOutbox;
 
 void stop(test::Process& relay) {
   relay.signal(SIGTERM);
@@ -23,12 +23,12 @@ void stop(test::Process& relay) {
 
 TEST(LostIds, UnderLoadAndCrashesNothingIsGhostedLostOrSkipped) {
   ScratchPostgres postgres({"synchronous_commit=off", "full_page_writes=off"});
-  World world(postgres);
-  const std::string topic = world.topic("t");
-  test::create_counters(world);
-  auto relay = world.relay();
-  test::AsynchronousWriters writers(world.dsn(), topic, 4);
-  const auto batches = [&] { return std::stoll(world.value("select coalesce(max(number), 0) from outbox.batch where delivered_at is not null")); };
+  TestOutbox db(postgres);
+  const std::string topic = db.topic("t");
+  test::create_counters(db);
+  auto relay = db.relay();
+  test::AsynchronousWriters writers(db.dsn(), topic, 4);
+  const auto batches = [&] { return std::stoll(db.value("select coalesce(max(number), 0) from outbox.batch where delivered_at is not null")); };
   int round = 0;
   for (; round < 4 || (writers.forgotten() == 0 && round < 15); ++round) {
     const auto before = batches();
@@ -37,55 +37,55 @@ TEST(LostIds, UnderLoadAndCrashesNothingIsGhostedLostOrSkipped) {
     postgres.start();
   }
   writers.stop();
-  world.settled();
+  db.wait_until_idle();
   stop(relay);
   std::printf("%d crashes, %lld commits acknowledged, %lld of them forgotten\n", round, static_cast<long long>(writers.acknowledged()),
               static_cast<long long>(writers.forgotten()));
   EXPECT_GT(writers.forgotten(), 0);  // or nothing was shown
-  const auto verdict = test::judge(world, {topic});
+  const auto verdict = test::check_delivery(db, {topic});
   EXPECT_TRUE(verdict.exactly_once()) << verdict;
 }
 
 // A server on which nothing but the relay's open writes transactions to disk.
 class ForgetfulServer : public ::testing::Test {
  protected:
-  ForgetfulServer() : topic(world.topic("t", 1)) { world.environment["OUTBOX_RELAY_LEASE_TTL"] = "60s"; }
+  ForgetfulServer() : topic(db.topic("t", 1)) { db.environment["OUTBOX_RELAY_LEASE_TTL"] = "60s"; }
 
-  void insert(const std::string& payload) { world.sql("insert into outbox.message (topic, payload) values ('" + topic + "', '" + payload + "')"); }
-  std::int64_t next_id() { return std::stoll(world.value("select pg_snapshot_xmax(pg_current_snapshot())::text")); }
+  void insert(const std::string& payload) { db.sql("insert into outbox.message (topic, payload) values ('" + topic + "', '" + payload + "')"); }
+  std::int64_t next_id() { return std::stoll(db.value("select pg_snapshot_xmax(pg_current_snapshot())::text")); }
   void crash() {
     postgres.stop(ScratchPostgres::Stop::immediate);
     postgres.start();
   }
   void finish(test::Process& relay) {
-    world.settled();
+    db.wait_until_idle();
     stop(relay);
-    const auto verdict = test::judge(world, {topic});
+    const auto verdict = test::check_delivery(db, {topic});
     EXPECT_TRUE(verdict.exactly_once()) << verdict;
   }
 
   ScratchPostgres postgres{{"wal_writer_delay=10s", "synchronous_commit=off", "autovacuum=off", "full_page_writes=off"}};
-  World world{postgres};
+  TestOutbox db{postgres};
   std::string topic;
 };
 
 // The relay polls, and remembers a base beyond the journal's; the ids in between are given out again.
 TEST_F(ForgetfulServer, WhatTheRelayRemembersBeyondItsJournalIsForgottenWithTheServer) {
-  auto relay = world.relay();
+  auto relay = db.relay();
   insert("first");
-  world.settled();
+  db.wait_until_idle();
   bool reused = false;
   for (int round = 0; round < 5 && !reused; ++round) {
-    for (int i = 0; i < 30; ++i) world.sql("select pg_current_xact_id()");
+    for (int i = 0; i < 30; ++i) db.sql("select pg_current_xact_id()");
     const auto beyond = next_id();
-    const std::string now = world.value("select clock_timestamp()");
+    const std::string now = db.value("select clock_timestamp()");
     test::eventually("the relay has polled", [&] {
-      return world.value("select count(*) from pg_stat_activity where application_name = 'outbox-relay " + world.name() + "' and query like "
+      return db.value("select count(*) from pg_stat_activity where application_name = 'outbox-relay " + db.name() + "' and query like "
                          "'%pg_current_snapshot%' and state = 'idle' and query_start > '" + now + "'") == "1";
     });
     crash();
     insert("round " + std::to_string(round));
-    reused = std::stoll(world.value("select max(txid::text::bigint) from outbox.message")) < beyond;
+    reused = std::stoll(db.value("select max(txid::text::bigint) from outbox.message")) < beyond;
   }
   EXPECT_TRUE(reused);
   finish(relay);
@@ -95,14 +95,14 @@ TEST_F(ForgetfulServer, WhatTheRelayRemembersBeyondItsJournalIsForgottenWithTheS
 TEST_F(ForgetfulServer, APageReadAheadOfACrashIsNotSent) {
   bool forgotten = false;
   for (int round = 0; round < 5 && !forgotten; ++round) {
-    auto relay = world.relay({{"OUTBOX_STOP_AT", "opening:2"}}, "relay-with-crash-points");
+    auto relay = db.relay({{"OUTBOX_STOP_AT", "opening:2"}}, "relay-with-crash-points");
     relay.says("to=streaming");
     insert("first of round " + std::to_string(round));
-    world.settled();
+    db.wait_until_idle();
     insert("held");
     relay.stops();
     crash();
-    forgotten = world.value("select count(*) from outbox.message where payload = 'held'") == "0";
+    forgotten = db.value("select count(*) from outbox.message where payload = 'held'") == "0";
     insert("in its place");
     relay.signal(SIGCONT);
     finish(relay);
@@ -111,7 +111,7 @@ TEST_F(ForgetfulServer, APageReadAheadOfACrashIsNotSent) {
 }
 
 TEST_F(ForgetfulServer, APreparedTransactionOutlivesRestartsOfTheServer) {
-  pqxx::connection c(world.dsn());
+  pqxx::connection c(db.dsn());
   {
     pqxx::nontransaction tx(c);
     for (const std::string gid : {"fast", "immediate"}) {
@@ -121,96 +121,96 @@ TEST_F(ForgetfulServer, APreparedTransactionOutlivesRestartsOfTheServer) {
     }
   }
   c.disconnect();
-  auto relay = world.relay();
+  auto relay = db.relay();
   for (const auto how : {ScratchPostgres::Stop::fast, ScratchPostgres::Stop::immediate}) {
     insert("before");
-    world.settled();
+    db.wait_until_idle();
     postgres.stop(how);
     postgres.start();
     insert("after");
-    world.settled();
-    world.sql(how == ScratchPostgres::Stop::fast ? "commit prepared 'fast'" : "commit prepared 'immediate'");
-    world.settled();
+    db.wait_until_idle();
+    db.sql(how == ScratchPostgres::Stop::fast ? "commit prepared 'fast'" : "commit prepared 'immediate'");
+    db.wait_until_idle();
   }
   finish(relay);
-  EXPECT_EQ(world.value("select count(*) from outbox.message"), "6");
+  EXPECT_EQ(db.value("select count(*) from outbox.message"), "6");
 }
 
 // Sessions --------------------------------------------------------------------------------------------------------------
 
 class Terminated : public ::testing::Test {
  protected:
-  Terminated() : topic(world.topic("t")) { test::create_counters(world); }
+  Terminated() : topic(db.topic("t")) { test::create_counters(db); }
   int terminate() {
-    return std::stoi(world.value("select count(pg_terminate_backend(a.pid)) from pg_stat_activity a where a.datname = current_database() "
+    return std::stoi(db.value("select count(pg_terminate_backend(a.pid)) from pg_stat_activity a where a.datname = current_database() "
                                  "and a.application_name like 'outbox-relay%'"));
   }
-  World world;
+  TestOutbox db;
   std::string topic;
 };
 
 TEST_F(Terminated, AgainAndAgainUnderLoadTheRelayLosesNothing) {
-  world.environment["OUTBOX_RELAY_DELIVERY_BATCH_MESSAGES_MAX"] = "10";
-  auto relay = world.relay();
+  db.environment["OUTBOX_RELAY_DELIVERY_BATCH_MESSAGES_MAX"] = "10";
+  auto relay = db.relay();
   relay.says("to=streaming");
   std::atomic<bool> writing = true;
   std::thread writer([&] {
-    test::write(world, topic, 300);
+    test::write(db, topic, 300);
     writing = false;
   });
   int sessions = 0;
   while (writing || sessions < 20) {
     sessions += terminate();
     test::eventually("the relay is back", [&] {
-      return world.value("select count(*) from pg_stat_activity where application_name = 'outbox-relay " + world.name() + "'") != "0";
+      return db.value("select count(*) from pg_stat_activity where application_name = 'outbox-relay " + db.name() + "'") != "0";
     });
   }
   writer.join();
-  world.settled();
+  db.wait_until_idle();
   stop(relay);
-  const auto verdict = test::judge(world, {topic});
+  const auto verdict = test::check_delivery(db, {topic});
   EXPECT_TRUE(verdict.exactly_once()) << verdict;
 }
 
 TEST_F(Terminated, WhileAPageIsHeldItIsReadAnew) {
-  world.environment["OUTBOX_RELAY_LEASE_TTL"] = "60s";
-  auto relay = world.relay({{"OUTBOX_STOP_AT", "opening"}}, "relay-with-crash-points");
+  db.environment["OUTBOX_RELAY_LEASE_TTL"] = "60s";
+  auto relay = db.relay({{"OUTBOX_STOP_AT", "opening"}}, "relay-with-crash-points");
   relay.says("to=streaming");
-  test::write(world, topic, 10);
+  test::write(db, topic, 10);
   relay.stops();
   EXPECT_GE(terminate(), 2);
-  test::write(world, topic, 10);
+  test::write(db, topic, 10);
   relay.signal(SIGCONT);
-  world.settled();
+  db.wait_until_idle();
   stop(relay);
-  const auto verdict = test::judge(world, {topic});
+  const auto verdict = test::check_delivery(db, {topic});
   EXPECT_TRUE(verdict.exactly_once()) << verdict;
 }
 
 // As behind a pooler: an open reaches another backend than the reads before it did. Here the backend forgets its mark as it opens
 // a batch, so that the next open does not find it.
 TEST_F(Terminated, ABackendThatWasExchangedOpensNothing) {
-  world.sql("create function public.exchange() returns trigger language plpgsql as $$ begin "
+  db.sql("create function public.exchange() returns trigger language plpgsql as $$ begin "
             "perform set_config('outbox_relay.session', '', false); return new; end $$");
-  world.sql("create trigger exchange before insert on outbox.batch for each row execute function public.exchange()");
-  auto relay = world.relay();
+  db.sql("create trigger exchange before insert on outbox.batch for each row execute function public.exchange()");
+  auto relay = db.relay();
   relay.says("to=streaming");
-  test::write(world, topic, 1);
-  world.settled();
-  test::write(world, topic, 1);
+  test::write(db, topic, 1);
+  db.wait_until_idle();
+  test::write(db, topic, 1);
   relay.says("session was replaced");
-  world.sql("drop trigger exchange on outbox.batch");
-  world.settled();
+  db.sql("drop trigger exchange on outbox.batch");
+  db.wait_until_idle();
   stop(relay);
-  const auto verdict = test::judge(world, {topic});
+  const auto verdict = test::check_delivery(db, {topic});
   EXPECT_TRUE(verdict.exactly_once()) << verdict;
 }
 
 // Ids of elsewhere ------------------------------------------------------------------------------------------------------
 
 TEST(ForeignIds, AreRefusedWhicheverWayTheRowsCome) {
-  World world(test::shared_postgres(), nullptr);
-  world.sql("insert into outbox.message (topic) values ('t')");
+  TestOutbox db(test::shared_postgres(), nullptr);
+  db.sql("insert into outbox.message (topic) values ('t')");
   for (const std::string statement : {
            "insert into outbox.message (topic, txid) values ('t', '5')",
            "set session_replication_role = replica; insert into outbox.message (topic, txid) values ('t', '5')",
@@ -218,44 +218,44 @@ TEST(ForeignIds, AreRefusedWhicheverWayTheRowsCome) {
            "update outbox.message set topic = 'u'",
            "alter table outbox.message validate constraint own_txid",
        }) {
-    EXPECT_THROW(world.sql(statement), pqxx::check_violation) << statement;
+    EXPECT_THROW(db.sql(statement), pqxx::check_violation) << statement;
   }
 }
 
 TEST(ForeignIds, AJournalFromTheFutureIsRefused) {
-  World world;
-  const std::string topic = world.topic("t");
-  test::create_counters(world);
-  test::write(world, topic, 3);
+  TestOutbox db;
+  const std::string topic = db.topic("t");
+  test::create_counters(db);
+  test::write(db, topic, 3);
   {
-    auto relay = world.relay();
+    auto relay = db.relay();
     relay.says("to=streaming");
-    world.settled();
+    db.wait_until_idle();
     stop(relay);
   }
-  world.sql("update outbox.batch set upto = '3:99999999999:'");
-  auto relay = world.relay();
+  db.sql("update outbox.batch set upto = '3:99999999999:'");
+  auto relay = db.relay();
   EXPECT_EQ(relay.wait(), 5) << relay.output();
   EXPECT_NE(relay.output().find("from the future"), std::string::npos) << relay.output();
 }
 
 TEST(ForeignIds, ADumpRestoredIntoAnotherClusterIsRefused) {
-  World world;
-  const std::string topic = world.topic("t");
-  test::create_counters(world);
-  test::write(world, topic, 3);
+  TestOutbox db;
+  const std::string topic = db.topic("t");
+  test::create_counters(db);
+  test::write(db, topic, 3);
   {
-    auto relay = world.relay();
+    auto relay = db.relay();
     relay.says("to=streaming");
-    world.settled();
+    db.wait_until_idle();
     stop(relay);
   }
-  test::write(world, topic, 3);
+  test::write(db, topic, 3);
   ScratchPostgres elsewhere;
-  const auto restored = test::run_command({"/bin/bash", "-c", "set -o pipefail; pg_dump --no-owner --no-privileges -d '" + world.dsn() +
-                                           "' | psql -v ON_ERROR_STOP=1 -q -d '" + elsewhere.dsn() + "'"}, world.environment);
+  const auto restored = test::run_command({"/bin/bash", "-c", "set -o pipefail; pg_dump --no-owner --no-privileges -d '" + db.dsn() +
+                                           "' | psql -v ON_ERROR_STOP=1 -q -d '" + elsewhere.dsn() + "'"}, db.environment);
   ASSERT_EQ(restored.code, 0) << restored.output;
-  auto there = world.environment;
+  auto there = db.environment;
   there["OUTBOX_RELAY_POSTGRES_DSN"] = elsewhere.dsn();
   test::Process relay({test::program_path("outbox-relay"), "run"}, there);
   EXPECT_EQ(relay.wait(), 5) << relay.output();

@@ -7,14 +7,14 @@
 #include <cstdlib>
 #include <string_view>
 
-#include "tests/support/judge.h"
+#include "tests/support/checker.h"
 #include "tests/support/kafka_admin.h"
 
 namespace relay {
 namespace {
 
 using test::ScratchKafka;
-using test::World;
+using test::TestOutbox;
 
 constexpr int victim = 2;
 
@@ -60,12 +60,12 @@ TEST_F(LostMarkers, TheNextTransactionDecidesAboutTheOneThatHadEnded) {
 // A relay whose only batch befalls what befell the example's transaction: Kafka has said that it is committed.
 class LostMarkersOfARelay : public LostMarkers {
  protected:
-  LostMarkersOfARelay() : world(test::shared_postgres(), &kafka), topic(world.name() + ".alone") {
+  LostMarkersOfARelay() : db(test::shared_postgres(), &kafka), topic(db.name() + ".alone") {
     test::create_topic_on(kafka.brokers(), topic, victim);
   }
 
   void enqueue(const std::string& payload) {
-    world.sql("insert into outbox.message (topic, key, payload) values ('" + topic + "', 'k', '" + payload + "')");
+    db.sql("insert into outbox.message (topic, key, payload) values ('" + topic + "', 'k', '" + payload + "')");
   }
   std::string arrived() {
     std::string out;
@@ -74,20 +74,20 @@ class LostMarkersOfARelay : public LostMarkers {
   }
   test::Process relay_that_lost_markers() {
     enqueue("first");
-    auto relay = world.relay({{"OUTBOX_STOP_AT", "reported"}, {"OUTBOX_RELAY_LEASE_TTL", "30s"}}, "relay-with-crash-points");
+    auto relay = db.relay({{"OUTBOX_STOP_AT", "reported"}, {"OUTBOX_RELAY_LEASE_TTL", "30s"}}, "relay-with-crash-points");
     relay.stops();
     kafka.kill(victim);
     test::eventually("the partition has no leader", [&] { return !test::has_leader(kafka.brokers(), topic); });
     relay.signal(SIGCONT);
     test::eventually("Kafka says that the batch is committed", [&] {
-      return world.value("select count(*) from outbox.batch where delivered_at is not null") == "1";
+      return db.value("select count(*) from outbox.batch where delivered_at is not null") == "1";
     });
     kafka.start(victim);
     test::eventually("the partition has its leader again", [&] { return test::has_leader(kafka.brokers(), topic); });
     return relay;
   }
 
-  World world;
+  TestOutbox db;
   const std::string topic;
 };
 
@@ -97,7 +97,7 @@ TEST_F(LostMarkersOfARelay, ItsNextBatchShowsWhatWasHidden) {
     EXPECT_EQ(arrived(), "");
   }
   enqueue("second");
-  world.settled();
+  db.wait_until_idle();
   EXPECT_EQ(arrived(), "first second ");
   relay.signal(SIGTERM);
   EXPECT_EQ(relay.wait(), 0) << relay.output();
@@ -106,15 +106,15 @@ TEST_F(LostMarkersOfARelay, ItsNextBatchShowsWhatWasHidden) {
 // As docs/runbook.md tells it.
 TEST_F(LostMarkersOfARelay, WhereTheProgressTopicIsConcernedItWaitsUntilSomebodyEndsTheTransaction) {
   if (!forgets()) GTEST_SKIP() << "this Kafka does not forget";
-  const std::string progress = world.name() + ".progress";
+  const std::string progress = db.name() + ".progress";
   test::create_topic_on(kafka.brokers(), progress, victim);
   kafka.alter_topic(progress, {"cleanup.policy=compact"});
-  world.environment["OUTBOX_RELAY_KAFKA_PROGRESS_TOPIC"] = progress;
+  db.environment["OUTBOX_RELAY_KAFKA_PROGRESS_TOPIC"] = progress;
   auto first = relay_that_lost_markers();
   first.signal(SIGTERM);
   EXPECT_EQ(first.wait(), 0) << first.output();
 
-  auto waiting = world.relay();
+  auto waiting = db.relay();
   waiting.says("reading the progress topic: the end was not reached in time", Millis{60'000});
   waiting.signal(SIGTERM);
   EXPECT_EQ(waiting.wait(), 0) << waiting.output();
@@ -124,13 +124,13 @@ TEST_F(LostMarkersOfARelay, WhereTheProgressTopicIsConcernedItWaitsUntilSomebody
                                           "--start-offset 0", OUTBOX_SOURCE_DIR, kafka.brokers(), name}, {});
     EXPECT_EQ(ended.code, 0) << ended.output;
   }
-  auto relay = world.relay();
+  auto relay = db.relay();
   relay.says("progress_lost", Millis{60'000});
   relay.says("to=streaming");
   EXPECT_EQ(arrived(), "");
-  const auto replayed = world.command({"replay", "--since", "2026-01-01T00:00:00Z"});
+  const auto replayed = db.command({"replay", "--since", "2026-01-01T00:00:00Z"});
   EXPECT_EQ(replayed.code, 0) << replayed.output;
-  world.settled();
+  db.wait_until_idle();
   EXPECT_EQ(arrived(), "first ");
   relay.signal(SIGTERM);
   EXPECT_EQ(relay.wait(), 0) << relay.output();

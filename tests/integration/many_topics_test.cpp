@@ -66,7 +66,7 @@ Result<void> unhindered() { return {}; }
 // Those that were missing are asked about together: one by one, a slow network would never let the answer come in time.
 TEST_F(ManyTopics, ThatAppearAreFoundByOneQuestion) {
   kafka.create_topic(names.back(), 1);
-  proxy.weather({latency, 0});
+  proxy.schedule({latency, 0});
   const auto found = kafka::topics_that_exist(options, names, Deadline(latency * (topics / 2)));
   ASSERT_TRUE(found) << found.error().text();
   EXPECT_EQ(*found, std::vector<std::string>{names.back()});
@@ -76,7 +76,7 @@ TEST_F(ManyTopics, AreLookedUpInTurnsOfASecond) {
   for (const std::string& name : names) kafka.create_topic(name, 1);
   kafka::KafkaProducer producer(options, wake.fd);
   ASSERT_TRUE(producer.renew(Mode::exactly_once, unhindered));
-  proxy.weather({latency, 0});
+  proxy.schedule({latency, 0});
   std::size_t rejected = 0;
   EXPECT_GT(validate(producer, rejected), 1) << "the network was not slow enough to tell";
   EXPECT_EQ(rejected, 0U);
@@ -87,7 +87,7 @@ TEST_F(ManyTopics, ThatAreMissingAreAskedAboutTwiceAndNoMore) {
   options.missing_after = Millis{1};
   kafka::KafkaProducer producer(options, wake.fd);
   ASSERT_TRUE(producer.renew(Mode::exactly_once, unhindered));
-  proxy.weather({latency, 0});
+  proxy.schedule({latency, 0});
   const int before = proxy.count(test::KafkaApi::metadata);
   std::size_t rejected = 0;
   EXPECT_GT(validate(producer, rejected), 1) << "the network was not slow enough to tell";

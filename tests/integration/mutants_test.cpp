@@ -4,28 +4,28 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
-#include "tests/support/judge.h"
+#include "tests/support/checker.h"
 
 namespace relay {
 namespace {
 
-using test::Judgement;
+using test::CheckerReport;
 using test::Process;
-using test::World;
+using test::TestOutbox;
 
 constexpr const char* intact = "";
 
 // The relay with crash points, whole or with a defect.
-Process relay_with(World& world, const std::string& defect, Process::Environment more = {}) {
-  if (defect.empty()) return world.relay(more, "relay-with-crash-points");
+Process relay_with(TestOutbox& db, const std::string& defect, Process::Environment more = {}) {
+  if (defect.empty()) return db.relay(more, "relay-with-crash-points");
   more["OUTBOX_MUTANT"] = defect;
-  return world.relay(more, "outbox-relay-mutants");
+  return db.relay(more, "outbox-relay-mutants");
 }
 
-void run_until_settled(World& world, const std::string& defect) {
-  auto relay = relay_with(world, defect);
+void run_until_settled(TestOutbox& db, const std::string& defect) {
+  auto relay = relay_with(db, defect);
   relay.says("to=streaming");
-  world.settled();
+  db.wait_until_idle();
   relay.signal(SIGTERM);
   EXPECT_EQ(relay.wait(), 0) << relay.output();
 }
@@ -35,11 +35,11 @@ void insert(pqxx::transaction_base& tx, const std::string& topic, int n) {
 }
 
 // T2 owns the older transaction id, waits for T1's lock on the key, and enqueues after it.
-Judgement older_transaction_enqueues_last(const std::string& defect) {
-  World world;
-  const std::string topic = world.topic("t", 1);
-  pqxx::connection c1(world.dsn());
-  pqxx::connection c2(world.dsn());
+CheckerReport older_transaction_enqueues_last(const std::string& defect) {
+  TestOutbox db;
+  const std::string topic = db.topic("t", 1);
+  pqxx::connection c1(db.dsn());
+  pqxx::connection c2(db.dsn());
   pqxx::work t2(c2);
   t2.exec("select pg_current_xact_id()");
   pqxx::work t1(c1);
@@ -47,8 +47,8 @@ Judgement older_transaction_enqueues_last(const std::string& defect) {
   t1.commit();
   insert(t2, topic, 2);
   t2.commit();
-  run_until_settled(world, defect);
-  return test::judge(world, {topic});
+  run_until_settled(db, defect);
+  return test::check_delivery(db, {topic});
 }
 
 TEST(Mutant, OrderByTransactionIdIsCaughtAsReordering) {
@@ -59,25 +59,25 @@ TEST(Mutant, OrderByTransactionIdIsCaughtAsReordering) {
 }
 
 // A transaction that began first commits after a later one was delivered.
-Judgement a_late_committer(const std::string& defect) {
-  World world;
-  const std::string topic = world.topic("t", 1);
-  pqxx::connection c(world.dsn());
+CheckerReport a_late_committer(const std::string& defect) {
+  TestOutbox db;
+  const std::string topic = db.topic("t", 1);
+  pqxx::connection c(db.dsn());
   pqxx::work late(c);
   insert(late, topic, 1);
-  world.sql("insert into outbox.message (topic, payload) values ('" + topic + "', 'early')");
-  auto relay = relay_with(world, defect);
+  db.sql("insert into outbox.message (topic, payload) values ('" + topic + "', 'early')");
+  auto relay = relay_with(db, defect);
   test::eventually("the early message is delivered",
-                   [&] { return world.value("select count(*) from outbox.batch where delivered_at is not null") == "1"; });
+                   [&] { return db.value("select count(*) from outbox.batch where delivered_at is not null") == "1"; });
   late.commit();
   // A further message shows that the relay has looked again since.
-  world.sql("insert into outbox.message (topic, payload) values ('" + topic + "', 'later')");
+  db.sql("insert into outbox.message (topic, payload) values ('" + topic + "', 'later')");
   test::eventually("the later message is delivered", [&] {
-    return world.value("select state from outbox.status_of_seq((select max(seq) from outbox.message))") == "delivered";
+    return db.value("select state from outbox.status_of_seq((select max(seq) from outbox.message))") == "delivered";
   });
   relay.signal(SIGTERM);
   EXPECT_EQ(relay.wait(), 0) << relay.output();
-  return test::judge(world, {topic});
+  return test::check_delivery(db, {topic});
 }
 
 TEST(Mutant, APositionThatIsTheHighestSeqIsCaughtAsLoss) {
@@ -87,17 +87,17 @@ TEST(Mutant, APositionThatIsTheHighestSeqIsCaughtAsLoss) {
   EXPECT_GT(broken.lost, 0) << broken;
 }
 
-Judgement killed_at(const std::string& phase, const std::string& defect) {
-  World world;
-  const std::string topic = world.topic("t", 3);
-  test::create_counters(world);
-  test::write(world, topic, 20);
+CheckerReport killed_at(const std::string& phase, const std::string& defect) {
+  TestOutbox db;
+  const std::string topic = db.topic("t", 3);
+  test::create_counters(db);
+  test::write(db, topic, 20);
   {
-    auto doomed = relay_with(world, defect, {{"OUTBOX_CRASH_AT", phase}});
+    auto doomed = relay_with(db, defect, {{"OUTBOX_CRASH_AT", phase}});
     EXPECT_EQ(doomed.wait(), -SIGKILL) << doomed.output();
   }
-  run_until_settled(world, defect);
-  return test::judge(world, {topic});
+  run_until_settled(db, defect);
+  return test::check_delivery(db, {topic});
 }
 
 TEST(Mutant, RecoveryWithoutTheTokenIsCaughtAsRepetition) {
@@ -117,45 +117,45 @@ TEST(Mutant, MarkingBeforeKafkaConfirmsIsCaughtAsLoss) {
 // The first relay's open hangs between its INSERT and its COMMIT while the lease runs out and a second relay takes over.
 struct TakeOver {
   bool old_epoch_wrote_after_take_over = false;
-  Judgement verdict;
+  CheckerReport verdict;
 };
 TakeOver take_over_during_an_open(const std::string& defect) {
-  World world;
-  const std::string topic = world.topic("t", 3);
-  test::create_counters(world);
-  test::write(world, topic, 10);
-  world.sql("create function public.hang() returns trigger language plpgsql as $$ begin perform pg_advisory_xact_lock(77); "
+  TestOutbox db;
+  const std::string topic = db.topic("t", 3);
+  test::create_counters(db);
+  test::write(db, topic, 10);
+  db.sql("create function public.hang() returns trigger language plpgsql as $$ begin perform pg_advisory_xact_lock(77); "
             "return new; end $$");
-  world.sql("create trigger hang after insert on outbox.batch for each row execute function public.hang()");
-  pqxx::connection c(world.dsn());
+  db.sql("create trigger hang after insert on outbox.batch for each row execute function public.hang()");
+  pqxx::connection c(db.dsn());
   pqxx::nontransaction lock(c);
   lock.exec("select pg_advisory_lock(77)");
-  auto first = relay_with(world, defect);
+  auto first = relay_with(db, defect);
   first.says("to=streaming");
   const auto waiting = [&](int backends) {
-    return world.value("select count(*) >= " + std::to_string(backends) + " from pg_stat_activity a where a.datname = current_database() "
+    return db.value("select count(*) >= " + std::to_string(backends) + " from pg_stat_activity a where a.datname = current_database() "
                        "and a.wait_event_type = 'Lock'") == "t";
   };
   test::eventually("the first relay's open hangs; it said\n" + first.output(), [&] { return waiting(1); });
   first.signal(SIGSTOP);
-  const std::string old_epoch = world.value("select epoch from outbox.lease");
-  auto second = relay_with(world, defect);
+  const std::string old_epoch = db.value("select epoch from outbox.lease");
+  auto second = relay_with(db, defect);
   // Either the second waits for the row lock of the open under way, or it has taken over.
   test::eventually("the second relay takes over or waits",
-                   [&] { return waiting(2) || world.value("select epoch from outbox.lease") != old_epoch; });
+                   [&] { return waiting(2) || db.value("select epoch from outbox.lease") != old_epoch; });
   TakeOver result;
-  const bool taken = world.value("select epoch from outbox.lease") != old_epoch;
-  const bool absent = world.value("select count(*) from outbox.batch where epoch = " + old_epoch) == "0";
+  const bool taken = db.value("select epoch from outbox.lease") != old_epoch;
+  const bool absent = db.value("select count(*) from outbox.batch where epoch = " + old_epoch) == "0";
   lock.exec("select pg_advisory_unlock(77)");
-  world.settled();
-  const bool appeared = world.value("select count(*) from outbox.batch where epoch = " + old_epoch) != "0";
+  db.wait_until_idle();
+  const bool appeared = db.value("select count(*) from outbox.batch where epoch = " + old_epoch) != "0";
   result.old_epoch_wrote_after_take_over = taken && absent && appeared;
   first.signal(SIGCONT);
   for (Process* p : {&first, &second}) {
     p->signal(SIGTERM);
     EXPECT_EQ(p->wait(), 0) << p->output();
   }
-  result.verdict = test::judge(world, {topic});
+  result.verdict = test::check_delivery(db, {topic});
   return result;
 }
 
@@ -168,33 +168,33 @@ TEST(Mutant, AnEpochComparedWithoutALockIsCaughtAsAWriteAfterTakeOver) {
 }
 
 // Applications commit asynchronously, and the server crashes as soon as a consumer can see the message.
-Judgement server_crashes_after_delivery(const std::string& defect) {
+CheckerReport server_crashes_after_delivery(const std::string& defect) {
   // The WAL writer writes at once what fills a page: little WAL, so that it mostly leaves the message to the open's flush.
   test::ScratchPostgres postgres({"wal_writer_delay=10s", "synchronous_commit=off", "autovacuum=off", "full_page_writes=off"});
-  World world(postgres);
-  world.environment["OUTBOX_RELAY_LEASE_TTL"] = "60s";  // a renewal would flush what the open did not
-  const std::string topic = world.topic("t", 1);
-  auto relay = relay_with(world, defect, {{"OUTBOX_STOP_AT", "confirmed:2"}});
+  TestOutbox db(postgres);
+  db.environment["OUTBOX_RELAY_LEASE_TTL"] = "60s";  // a renewal would flush what the open did not
+  const std::string topic = db.topic("t", 1);
+  auto relay = relay_with(db, defect, {{"OUTBOX_STOP_AT", "confirmed:2"}});
   // A first message, so that the relay's start, which flushes, is over.
-  world.sql("insert into outbox.message (topic, payload) values ('" + topic + "', 'first')");
-  world.settled();
-  world.sql("insert into outbox.message (topic, payload) values ('" + topic + "', 'second')");
+  db.sql("insert into outbox.message (topic, payload) values ('" + topic + "', 'first')");
+  db.wait_until_idle();
+  db.sql("insert into outbox.message (topic, payload) values ('" + topic + "', 'second')");
   test::eventually("a consumer sees the messages", [&] {
-    return test::read_log(world.kafka().brokers(), {topic}, test::Isolation::read_committed).records.size() == 2;
+    return test::read_log(db.kafka().brokers(), {topic}, test::Isolation::read_committed).records.size() == 2;
   });
   postgres.stop(test::ScratchPostgres::Stop::immediate);
   postgres.start();
   relay.signal(SIGCONT);
-  world.settled();
+  db.wait_until_idle();
   relay.signal(SIGTERM);
   EXPECT_EQ(relay.wait(), 0) << relay.output();
-  return test::judge(world, {topic});
+  return test::check_delivery(db, {topic});
 }
 
 TEST(Mutant, AnAsynchronousOpenIsCaughtAsGhosts) {
   const auto whole = server_crashes_after_delivery(intact);
   EXPECT_TRUE(whole.exactly_once()) << whole;
-  Judgement broken;
+  CheckerReport broken;
   for (int round = 0; round < 5 && broken.ghosts == 0; ++round) broken = server_crashes_after_delivery("synchronous_commit_off");
   EXPECT_GT(broken.ghosts, 0) << broken;
 }

@@ -9,12 +9,12 @@
 #include <future>
 #include <memory>
 
-#include "tests/support/judge.h"
+#include "tests/support/checker.h"
 
 namespace relay {
 namespace {
 
-using test::World;
+using test::TestOutbox;
 using Texts = std::vector<std::string>;
 
 // What the relay reads in one difference is ordered by seq alone; in two, by their order first.
@@ -62,21 +62,21 @@ const std::vector<Line> wrong_lines = {
      "select outbox.enqueue(':topic', a.key, 'T2') from account a where a.key = ':key' for update", t1_enqueues, {"T2", "T1", "T2"}},
 };
 
-// A world whose relay runs throughout; it is paused while messages are to fall into one difference.
+// A db whose relay runs throughout; it is paused while messages are to fall into one difference.
 class Room {
  public:
-  Room() : topic(world.topic("t", 1)), relay_(world.relay({{"OUTBOX_RELAY_LEASE_TTL", "60s"}})) {
-    world.sql("create table account (key text primary key, n integer not null default 0)");
+  Room() : topic(db.topic("t", 1)), relay_(db.relay({{"OUTBOX_RELAY_LEASE_TTL", "60s"}})) {
+    db.sql("create table account (key text primary key, n integer not null default 0)");
     for (const std::string table : {"told_after", "told_before", "told_on_insert"}) {
-      world.sql("create table " + table + " (key text primary key, who text)");
+      db.sql("create table " + table + " (key text primary key, who text)");
       add_keys(table);
     }
     add_keys("account");
-    world.sql("create function tell() returns trigger language plpgsql as $$ begin perform outbox.enqueue('" + topic +
+    db.sql("create function tell() returns trigger language plpgsql as $$ begin perform outbox.enqueue('" + topic +
               "', new.key, new.who); return new; end $$");
-    world.sql("create trigger tell after update on told_after for each row execute function tell()");
-    world.sql("create trigger tell before update on told_before for each row execute function tell()");
-    world.sql("create trigger tell before insert on told_on_insert for each row execute function tell()");
+    db.sql("create trigger tell after update on told_after for each row execute function tell()");
+    db.sql("create trigger tell before update on told_before for each row execute function tell()");
+    db.sql("create trigger tell before insert on told_on_insert for each row execute function tell()");
     relay_.says("to=streaming");
   }
   void close() {
@@ -89,7 +89,7 @@ class Room {
   void pause() {
     relay_.signal(SIGSTOP);
     test::eventually("what the relay has asked for is answered", [&] {
-      return world.value("select count(*) from pg_stat_activity a where a.datname = current_database() and a.state <> 'idle' and "
+      return db.value("select count(*) from pg_stat_activity a where a.datname = current_database() and a.state <> 'idle' and "
                          "a.application_name like 'outbox-relay%'") == "0";
     });
   }
@@ -97,22 +97,22 @@ class Room {
 
   // What a consumer of this key has received when everything is delivered.
   Texts arrived(const std::string& key) {
-    world.settled();
+    db.wait_until_idle();
     Texts out;
-    for (const auto& r : test::read_log(world.kafka().brokers(), {topic}, test::Isolation::read_committed).records) {
+    for (const auto& r : test::read_log(db.kafka().brokers(), {topic}, test::Isolation::read_committed).records) {
       if (r.key == key) out.push_back(r.payload.value_or(""));
     }
     return out;
   }
 
-  World world;
+  TestOutbox db;
   std::string topic;
 
  private:
   void add_keys(const std::string& table) {
     for (const auto* lines : {&right_lines, &wrong_lines}) {
       for (const Line& line : *lines) {
-        for (const Differences d : {Differences::one, Differences::two}) world.sql("insert into " + table + " (key) values ('" + key(line, d) + "')");
+        for (const Differences d : {Differences::one, Differences::two}) db.sql("insert into " + table + " (key) values ('" + key(line, d) + "')");
       }
     }
   }
@@ -148,14 +148,14 @@ class OrderOfAKey : public Order, public ::testing::WithParamInterface<Line> {
       return sql;
     };
     if (differences == Differences::one) room->pause();
-    pqxx::connection c1(room->world.dsn());
-    pqxx::connection c2(room->world.dsn());
+    pqxx::connection c1(room->db.dsn());
+    pqxx::connection c2(room->db.dsn());
     pqxx::work t1(c1);
     t1.exec(filled(line.t1_locks));
     pqxx::work t2(c2);
     auto t2_goes_on = std::async(std::launch::async, [&] { t2.exec(filled(line.t2)); });
     test::eventually("T2 waits for T1", [&] {
-      return room->world.value("select wait_event_type from pg_stat_activity where pid = " + std::to_string(c2.backendpid())) == "Lock";
+      return room->db.value("select wait_event_type from pg_stat_activity where pid = " + std::to_string(c2.backendpid())) == "Lock";
     });
     if (*line.t1_enqueues != '\0') t1.exec(filled(line.t1_enqueues));
     t1.commit();
@@ -183,10 +183,10 @@ INSTANTIATE_TEST_SUITE_P(RightWays, OrderAcrossDifferences, ::testing::ValuesIn(
 // The relay refuses to start on such a sequence. This is why.
 TEST_F(Order, IsBrokenByASequenceWithACache) {
   room->pause();
-  room->world.sql("alter sequence outbox.message_seq_seq cache 20");
+  room->db.sql("alter sequence outbox.message_seq_seq cache 20");
   {
-    pqxx::connection a(room->world.dsn());
-    pqxx::connection b(room->world.dsn());
+    pqxx::connection a(room->db.dsn());
+    pqxx::connection b(room->db.dsn());
     const auto enqueue = [&](pqxx::connection& c, const std::string& key, const std::string& who) {
       pqxx::work tx(c);
       tx.exec("insert into account values ('" + key + "', 1) on conflict (key) do update set n = account.n + 1");
@@ -197,17 +197,17 @@ TEST_F(Order, IsBrokenByASequenceWithACache) {
     enqueue(b, "cached", "T1");
     enqueue(a, "cached", "T2");
   }
-  room->world.sql("alter sequence outbox.message_seq_seq cache 1");
+  room->db.sql("alter sequence outbox.message_seq_seq cache 1");
   room->resume();
   EXPECT_EQ(room->arrived("cached"), wrong);
 }
 
 // T1 does not see what T2 wrote, so it comes first in the serial order; yet it enqueues last, and nothing fails.
 TEST_F(Order, IsNotTheSerialOrderOfSerializableTransactionsWithoutALock) {
-  room->world.sql("insert into account values ('serial', 0)");
+  room->db.sql("insert into account values ('serial', 0)");
   room->pause();
-  pqxx::connection c1(room->world.dsn());
-  pqxx::connection c2(room->world.dsn());
+  pqxx::connection c1(room->db.dsn());
+  pqxx::connection c2(room->db.dsn());
   pqxx::nontransaction t1(c1);
   pqxx::nontransaction t2(c2);
   t1.exec("begin isolation level serializable");

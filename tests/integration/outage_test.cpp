@@ -5,25 +5,25 @@
 
 #include <algorithm>
 
-#include "tests/support/judge.h"
+#include "tests/support/checker.h"
 
 namespace relay {
 namespace {
 
 using test::ScratchKafka;
 using test::ScratchPostgres;
-using test::World;
+using test::TestOutbox;
 
 class OutageTest : public ::testing::Test {
  protected:
-  OutageTest() : world(postgres, &kafka), topic(world.topic("t")) { test::create_counters(world); }
+  OutageTest() : db(postgres, &kafka), topic(db.topic("t")) { test::create_counters(db); }
 
   void finish(test::Process& relay) {
-    world.settled();
+    db.wait_until_idle();
     relay.signal(SIGTERM);
     EXPECT_EQ(relay.wait(), 0) << relay.output();
-    EXPECT_EQ(world.value("select count(*) from outbox.parked"), "0");
-    const auto verdict = test::judge(world, {topic});
+    EXPECT_EQ(db.value("select count(*) from outbox.parked"), "0");
+    const auto verdict = test::check_delivery(db, {topic});
     EXPECT_TRUE(verdict.exactly_once()) << verdict;
     const std::string log = relay.output();
     EXPECT_LT(std::count(log.begin(), log.end(), '\n'), 40) << log;
@@ -31,34 +31,34 @@ class OutageTest : public ::testing::Test {
 
   ScratchPostgres postgres;
   ScratchKafka kafka;
-  World world;
+  TestOutbox db;
   std::string topic;
 };
 
 TEST_F(OutageTest, KafkaAwayAtTheStartAndLaterIsWaitedFor) {
   kafka.kill();
-  auto relay = world.relay();
+  auto relay = db.relay();
   relay.says("to=stalled");
-  test::write(world, topic, 20);
+  test::write(db, topic, 20);
   kafka.start();
   relay.says("to=streaming");
-  world.settled();
+  db.wait_until_idle();
   for (int round = 0; round < 2; ++round) {
     kafka.kill();
-    test::write(world, topic, 20);
+    test::write(db, topic, 20);
     test::eventually("the outage is noticed", [&] {
       const std::string log = relay.output();
       return log.rfind("to=stalled") != std::string::npos && log.rfind("to=stalled") > log.rfind("to=streaming");
     });
     kafka.start();
-    world.settled();
+    db.wait_until_idle();
   }
   finish(relay);
 }
 
 // It answers TCP, so that no keepalive helps.
 TEST_F(OutageTest, ACommandCanBeEndedWhileTheServerHangs) {
-  test::Process watch({test::program_path("outbox-relay"), "status", "--watch", "--json"}, world.environment);
+  test::Process watch({test::program_path("outbox-relay"), "status", "--watch", "--json"}, db.environment);
   watch.says("\"pending\":0");
   postgres.pause();
   watch.signal(SIGTERM);
@@ -67,10 +67,10 @@ TEST_F(OutageTest, ACommandCanBeEndedWhileTheServerHangs) {
 }
 
 TEST_F(OutageTest, APausedBrokerIsWaitedFor) {
-  auto relay = world.relay();
+  auto relay = db.relay();
   relay.says("to=streaming");
   kafka.pause();
-  test::write(world, topic, 20);
+  test::write(db, topic, 20);
   relay.says("to=stalled");
   kafka.resume();
   finish(relay);
@@ -78,13 +78,13 @@ TEST_F(OutageTest, APausedBrokerIsWaitedFor) {
 
 // As when Kafka takes long to settle what was open: the lease has run out by then, but nobody else has taken it.
 TEST_F(OutageTest, ARecoveryThatLastsLongerThanTheLeaseIsNotInVain) {
-  test::write(world, topic, 20);
-  auto doomed = world.relay({{"OUTBOX_CRASH_AT", "opened"}}, "relay-with-crash-points");
+  test::write(db, topic, 20);
+  auto doomed = db.relay({{"OUTBOX_CRASH_AT", "opened"}}, "relay-with-crash-points");
   EXPECT_EQ(doomed.wait(), -SIGKILL) << doomed.output();
-  auto relay = world.relay({{"OUTBOX_STOP_AT", "initialised"}}, "relay-with-crash-points");
+  auto relay = db.relay({{"OUTBOX_STOP_AT", "initialised"}}, "relay-with-crash-points");
   relay.stops();
   test::eventually("its new lease runs out", [&] {
-    return world.value("select l.epoch = 2 and l.expires_at < clock_timestamp() from outbox.lease l") == "t";
+    return db.value("select l.epoch = 2 and l.expires_at < clock_timestamp() from outbox.lease l") == "t";
   });
   relay.signal(SIGCONT);
   relay.says("found=not_delivered");
@@ -94,19 +94,19 @@ TEST_F(OutageTest, ARecoveryThatLastsLongerThanTheLeaseIsNotInVain) {
 
 // Otherwise two relays would take the lease from each other for as long as Kafka is slow.
 TEST_F(OutageTest, TheLeaseIsKeptWhileKafkaTakesItsTime) {
-  world.environment["OUTBOX_RELAY_LEASE_TTL"] = "3s";
-  auto slow = world.relay({{"OUTBOX_STOP_AT", "leased"}}, "relay-with-crash-points");
+  db.environment["OUTBOX_RELAY_LEASE_TTL"] = "3s";
+  auto slow = db.relay({{"OUTBOX_STOP_AT", "leased"}}, "relay-with-crash-points");
   slow.stops();
-  const std::string expires_at = world.value("select expires_at from outbox.lease");
+  const std::string expires_at = db.value("select expires_at from outbox.lease");
   kafka.pause();
   slow.signal(SIGCONT);
-  auto standby = world.relay();
+  auto standby = db.relay();
   test::eventually("the lease is renewed again and again", [&] {
-    return world.value("select expires_at > timestamptz '" + expires_at + "' + interval '4 s' from outbox.lease") == "t";
+    return db.value("select expires_at > timestamptz '" + expires_at + "' + interval '4 s' from outbox.lease") == "t";
   });
-  EXPECT_EQ(world.value("select epoch from outbox.lease"), "1");
+  EXPECT_EQ(db.value("select epoch from outbox.lease"), "1");
   kafka.resume();
-  test::write(world, topic, 20);
+  test::write(db, topic, 20);
   standby.signal(SIGTERM);
   EXPECT_EQ(standby.wait(), 0) << standby.output();
   finish(slow);
@@ -114,30 +114,30 @@ TEST_F(OutageTest, TheLeaseIsKeptWhileKafkaTakesItsTime) {
 
 TEST_F(OutageTest, PostgresAwayAtTheStartAndLaterIsWaitedFor) {
   postgres.stop(ScratchPostgres::Stop::fast);
-  auto relay = world.relay();
+  auto relay = db.relay();
   relay.says("to=stalled");
   postgres.start();
   relay.says("to=streaming");
   for (int round = 0; round < 3; ++round) {
-    test::write(world, topic, 20);
+    test::write(db, topic, 20);
     postgres.stop(round % 2 == 0 ? ScratchPostgres::Stop::immediate : ScratchPostgres::Stop::fast);
     postgres.start();
-    test::write(world, topic, 20);
-    world.settled();
+    test::write(db, topic, 20);
+    db.wait_until_idle();
   }
   finish(relay);
 }
 
 // Such a server answers TCP and nothing else: only a bound of our own notices it.
 TEST_F(OutageTest, APausedDatabaseIsWaitedForAndDoesNotKeepTheRelayFromEnding) {
-  auto relay = world.relay();
+  auto relay = db.relay();
   relay.says("to=streaming");
   postgres.pause();
   relay.says("to=stalled", Millis{60'000});
   postgres.resume();
-  test::write(world, topic, 20);
+  test::write(db, topic, 20);
   finish(relay);
-  auto another = world.relay();
+  auto another = db.relay();
   another.says("to=streaming");
   postgres.pause();
   another.signal(SIGTERM);
@@ -147,31 +147,31 @@ TEST_F(OutageTest, APausedDatabaseIsWaitedForAndDoesNotKeepTheRelayFromEnding) {
 }
 
 TEST_F(OutageTest, ABackendThatIsTerminatedCostsNothing) {
-  auto relay = world.relay();
+  auto relay = db.relay();
   relay.says("to=streaming");
   for (int round = 0; round < 10; ++round) {
-    test::write(world, topic, 5);
-    world.sql("select pg_terminate_backend(a.pid) from pg_stat_activity a where a.application_name like 'outbox-relay%'");
+    test::write(db, topic, 5);
+    db.sql("select pg_terminate_backend(a.pid) from pg_stat_activity a where a.application_name like 'outbox-relay%'");
   }
-  world.settled();
+  db.wait_until_idle();
   finish(relay);
 }
 
 // PostgreSQL commits, but warns that it did not wait: the batch may be lost with this server. Nothing may be sent until a later
 // commit has waited.
 TEST_F(OutageTest, ACancelledWaitForTheSynchronousStandbyIsInDoubt) {
-  auto relay = world.relay({{"OUTBOX_RELAY_LEASE_TTL", "60s"}});
+  auto relay = db.relay({{"OUTBOX_RELAY_LEASE_TTL", "60s"}});
   relay.says("to=streaming");
-  world.sql("insert into outbox.message (topic, key, payload) values ('" + topic + "', 'w', 'w 1')");
-  world.settled();
-  pqxx::connection c(world.dsn());
+  db.sql("insert into outbox.message (topic, key, payload) values ('" + topic + "', 'w', 'w 1')");
+  db.wait_until_idle();
+  pqxx::connection c(db.dsn());
   pqxx::nontransaction tx(c);
   tx.exec("set synchronous_commit = local");
   tx.exec("alter system set synchronous_standby_names = 'nobody'");
   tx.exec("select pg_reload_conf()");
   test::eventually("the setting is in force", [&] { return tx.exec("show synchronous_standby_names")[0][0].as<std::string>() == "nobody"; });
   tx.exec_params("insert into outbox.message (topic, key, payload) values ($1, 'w', 'w 2')", topic);
-  const auto records = [&] { return test::read_log(world.kafka().brokers(), {topic}, test::Isolation::read_uncommitted).records.size(); };
+  const auto records = [&] { return test::read_log(db.kafka().brokers(), {topic}, test::Isolation::read_uncommitted).records.size(); };
   const std::string waiting = "select a.pid from pg_stat_activity a where a.wait_event = 'SyncRep' and a.query like '%outbox.batch%'";
   test::eventually("the open waits for the standby", [&] { return !tx.exec(waiting).empty(); });
   tx.exec("select pg_cancel_backend(w.pid) from (" + waiting + ") w");
@@ -187,16 +187,16 @@ TEST_F(OutageTest, ACancelledWaitForTheSynchronousStandbyIsInDoubt) {
 }
 
 TEST_F(OutageTest, AServerThatIsReadOnlyByDefaultIsWrittenToAllTheSame) {
-  world.sql("alter system set default_transaction_read_only = on");
-  world.sql("select pg_reload_conf()");
-  auto relay = world.relay();
+  db.sql("alter system set default_transaction_read_only = on");
+  db.sql("select pg_reload_conf()");
+  auto relay = db.relay();
   relay.says("to=streaming");
-  pqxx::connection c(world.dsn());
+  pqxx::connection c(db.dsn());
   pqxx::nontransaction tx(c);
   tx.exec("set default_transaction_read_only = off");
   tx.exec("alter system reset default_transaction_read_only");
   tx.exec("select pg_reload_conf()");
-  test::write(world, topic, 5);
+  test::write(db, topic, 5);
   finish(relay);
 }
 

@@ -9,15 +9,15 @@
 #include <sstream>
 
 #include "tests/support/consuming.h"
-#include "tests/support/inbox_world.h"
+#include "tests/support/test_inbox.h"
 #include "tests/support/kafka_log.h"
-#include "tests/support/world.h"
+#include "tests/support/test_outbox.h"
 
 namespace relay {
 namespace {
 
 namespace fs = std::filesystem;
-using test::World;
+using test::TestOutbox;
 
 class PackageTest : public ::testing::Test {
  protected:
@@ -49,28 +49,28 @@ class PackageTest : public ::testing::Test {
 TEST_F(PackageTest, AProjectOutsideTheTreeFindsItAndItsMessagesArrive) {
   const std::string built = build_example("enqueue");
 
-  World world;
-  for (const char* topic : {"shop.charges", "shop.emails"}) world.kafka().create_topic(topic, 1);
-  world.environment["OUTBOX_RELAY_TOPICS_ALLOW"] = "shop.*";
-  world.sql("create table account (id bigint primary key, cents bigint)");
-  world.sql("insert into account values (7, 5000)");
-  const auto done = test::run_command({built + "/enqueue-example", world.dsn(), "7", "4200"}, {});
+  TestOutbox db;
+  for (const char* topic : {"shop.charges", "shop.emails"}) db.kafka().create_topic(topic, 1);
+  db.environment["OUTBOX_RELAY_TOPICS_ALLOW"] = "shop.*";
+  db.sql("create table account (id bigint primary key, cents bigint)");
+  db.sql("insert into account values (7, 5000)");
+  const auto done = test::run_command({built + "/enqueue-example", db.dsn(), "7", "4200"}, {});
   ASSERT_EQ(done.code, 0) << done.output;
   std::vector<std::string> ids;
   std::istringstream lines(done.output);
   for (std::string line; std::getline(lines, line);) ids.push_back(line);
   ASSERT_EQ(ids.size(), 3U) << done.output;
 
-  world.deliver();
-  const auto log = test::read_log(world.kafka().brokers(), {"shop.charges", "shop.emails"}, test::Isolation::read_committed);
+  db.deliver();
+  const auto log = test::read_log(db.kafka().brokers(), {"shop.charges", "shop.emails"}, test::Isolation::read_committed);
   ASSERT_EQ(log.records.size(), 2U);
   EXPECT_EQ(log.records[0].key, "account-7");
   EXPECT_EQ(log.records[0].payload, "{\"cents\": 4200}");
   EXPECT_EQ(log.records[0].header("dedup-key"), ids[0]);
   EXPECT_EQ(log.records[0].header("content-type"), "application/json");
   EXPECT_EQ(log.records[1].header("dedup-key"), ids[1]);
-  EXPECT_EQ(world.value("select cents from account"), "800");
-  EXPECT_EQ(world.value("select count(*) from outbox.scheduled where id = '" + ids[2] + "'"), "1");
+  EXPECT_EQ(db.value("select cents from account"), "800");
+  EXPECT_EQ(db.value("select count(*) from outbox.scheduled where id = '" + ids[2] + "'"), "1");
 }
 
 TEST_F(PackageTest, TheWorkersAreAProjectOfTheirOwn) {
@@ -110,13 +110,13 @@ int main() {
 TEST_F(PackageTest, AProjectOutsideTheTreeFindsTheConsumerAndWorksWithIt) {
   const std::string built = build_example("consume");
 
-  test::InboxWorld world;
-  world.sql("create table charge (dedup_key text, what text)");
+  test::TestInbox db;
+  db.sql("create table charge (dedup_key text, what text)");
   test::shared_kafka().create_topic("consumed", 1);
   test::produce_numbers(test::shared_kafka().brokers(), "consumed", 0, 100);
   test::produce_numbers(test::shared_kafka().brokers(), "consumed", 50, 50);
-  test::Process consumer({built + "/consume-example", test::shared_kafka().brokers(), world.dsn(), "consumed"}, {});
-  test::eventually("all are handled", [&] { return world.value("select count(*) from charge") == "100"; });
+  test::Process consumer({built + "/consume-example", test::shared_kafka().brokers(), db.dsn(), "consumed"}, {});
+  test::eventually("all are handled", [&] { return db.value("select count(*) from charge") == "100"; });
   consumer.signal(SIGTERM);
   EXPECT_EQ(consumer.wait(), 0) << consumer.output();
   EXPECT_NE(consumer.output().find("to=consuming"), std::string::npos) << consumer.output();

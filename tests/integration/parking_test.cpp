@@ -3,36 +3,36 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
-#include "tests/support/judge.h"
+#include "tests/support/checker.h"
 
 namespace relay {
 namespace {
 
-using test::World;
+using test::TestOutbox;
 
 class ParkingTest : public ::testing::Test {
  protected:
-  ParkingTest() : topic(world.topic("t", 2)) { world.environment["OUTBOX_RELAY_TOPICS_MISSING_AFTER"] = "1s"; }
+  ParkingTest() : topic(db.topic("t", 2)) { db.environment["OUTBOX_RELAY_TOPICS_MISSING_AFTER"] = "1s"; }
 
   // Inserts one message; columns beside topic and key as SQL.
   void put(const std::string& to, const std::string& key, const std::string& payload_sql, const std::string& headers_sql = "null") {
-    world.sql("insert into outbox.message (topic, key, payload, headers) values ('" + to + "', " + key + ", " + payload_sql + ", " +
+    db.sql("insert into outbox.message (topic, key, payload, headers) values ('" + to + "', " + key + ", " + payload_sql + ", " +
               headers_sql + ")");
   }
   static std::string text(const std::string& s) { return "convert_to('" + s + "', 'UTF8')"; }
   std::string parked() {
-    return world.value("select string_agg(convert_from(coalesce(p.key, 'null'), 'UTF8') || ':' || p.error_class, ' ' order by p.seq) "
+    return db.value("select string_agg(convert_from(coalesce(p.key, 'null'), 'UTF8') || ':' || p.error_class, ' ' order by p.seq) "
                        "from outbox.parked p");
   }
 
-  World world;
+  TestOutbox db;
   std::string topic;
 };
 
 TEST_F(ParkingTest, EachKindOfBadMessageIsParkedWithItsReasonAndTheOthersFlow) {
-  world.environment["OUTBOX_RELAY_DELIVERY_MESSAGE_BYTES_MAX"] = "10KiB";
-  const std::string small = world.topic("small", 1, {"max.message.bytes=2000"});
-  world.environment["OUTBOX_RELAY_TOPICS_ALLOW"] = world.name() + "*";
+  db.environment["OUTBOX_RELAY_DELIVERY_MESSAGE_BYTES_MAX"] = "10KiB";
+  const std::string small = db.topic("small", 1, {"max.message.bytes=2000"});
+  db.environment["OUTBOX_RELAY_TOPICS_ALLOW"] = db.name() + "*";
   put(topic, "'ok1'", text("ok1 1"));
   put(topic, "'large'", "convert_to(repeat('x', 10241), 'UTF8')");
   put(small, "'medium'", "convert_to(repeat('x', 3000), 'UTF8')");
@@ -43,17 +43,17 @@ TEST_F(ParkingTest, EachKindOfBadMessageIsParkedWithItsReasonAndTheOthersFlow) {
   put("not/a topic", "'name'", text("x"));
   put("elsewhere", "'notallowed'", text("x"));
   put("__consumer_offsets", "'internal'", text("x"));
-  put("outbox-progress." + world.name(), "'progress'", text("x"));
-  put(world.name() + ".missing", "'missing'", text("x"));
+  put("outbox-progress." + db.name(), "'progress'", text("x"));
+  put(db.name() + ".missing", "'missing'", text("x"));
   put(topic, "'ok2'", text("ok2 1"), "'{\"trace\": \"1\"}'");
-  world.deliver();
+  db.deliver();
   EXPECT_EQ(parked(), "large:too_large medium:too_large list:bad_headers number:bad_headers reserved:bad_headers name:topic_invalid "
                       "notallowed:topic_not_allowed internal:topic_not_allowed progress:topic_not_allowed missing:topic_missing");
-  const auto verdict = test::judge(world, {topic, small});
+  const auto verdict = test::check_delivery(db, {topic, small});
   EXPECT_TRUE(verdict.exactly_once()) << verdict;
   EXPECT_EQ(verdict.arrived, 3) << verdict;
-  EXPECT_EQ(world.value("select count(*) from outbox.parked where error_text = '' or payload is null"), "0");
-  EXPECT_EQ(world.value("select octet_length(payload) from outbox.parked where key = 'large'"), "10241");
+  EXPECT_EQ(db.value("select count(*) from outbox.parked where error_text = '' or payload is null"), "0");
+  EXPECT_EQ(db.value("select octet_length(payload) from outbox.parked where key = 'large'"), "10241");
 }
 
 TEST_F(ParkingTest, OrderKeyHoldsBackTheLaterMessagesOfTheKeyAcrossBatchesAndRestarts) {
@@ -63,75 +63,75 @@ TEST_F(ParkingTest, OrderKeyHoldsBackTheLaterMessagesOfTheKeyAcrossBatchesAndRes
   put(topic, "'b'", text("b 1"));
   put(topic, "null", text("free"), "'[]'");
   put(topic, "null", text("free"));
-  world.deliver();
+  db.deliver();
   EXPECT_EQ(parked(), "a:bad_headers a:key_blocked null:bad_headers");
   put(topic, "'a'", text("a 4"));
   put(topic, "'b'", text("b 2"));
-  put(world.topic("other"), "'a'", text("a 1"));  // another topic is another key
-  world.deliver();
+  put(db.topic("other"), "'a'", text("a 1"));  // another topic is another key
+  db.deliver();
   EXPECT_EQ(parked(), "a:bad_headers a:key_blocked null:bad_headers a:key_blocked");
-  const auto verdict = test::judge(world, {topic, world.name() + ".other"});
+  const auto verdict = test::check_delivery(db, {topic, db.name() + ".other"});
   EXPECT_TRUE(verdict.exactly_once()) << verdict;
   EXPECT_EQ(verdict.arrived, 5) << verdict;
 }
 
 TEST_F(ParkingTest, OrderMessageParksNothingButTheBadOne) {
-  world.environment["OUTBOX_RELAY_DELIVERY_ORDER"] = "message";
+  db.environment["OUTBOX_RELAY_DELIVERY_ORDER"] = "message";
   put(topic, "'a'", text("a 1"), "'[]'");
   put(topic, "'a'", text("a 2"));
-  world.deliver();
+  db.deliver();
   put(topic, "'a'", text("a 3"));
-  world.deliver();
+  db.deliver();
   EXPECT_EQ(parked(), "a:bad_headers");
-  EXPECT_EQ(test::judge(world, {topic}).arrived, 2);
+  EXPECT_EQ(test::check_delivery(db, {topic}).arrived, 2);
 }
 
 TEST_F(ParkingTest, ATopicThatAppearsInTimeIsNotMissing) {
-  world.environment["OUTBOX_RELAY_TOPICS_MISSING_AFTER"] = "3s";
-  const std::string late = world.name() + ".late";
+  db.environment["OUTBOX_RELAY_TOPICS_MISSING_AFTER"] = "3s";
+  const std::string late = db.name() + ".late";
   put(late, "'a'", text("a 1"));
-  auto relay = world.relay();
+  auto relay = db.relay();
   relay.says("to=streaming");
-  world.topic("late");
-  world.settled();
-  EXPECT_EQ(world.value("select count(*) from outbox.parked"), "0");
-  EXPECT_EQ(test::judge(world, {late}).arrived, 1);
+  db.topic("late");
+  db.wait_until_idle();
+  EXPECT_EQ(db.value("select count(*) from outbox.parked"), "0");
+  EXPECT_EQ(test::check_delivery(db, {late}).arrived, 1);
 }
 
 TEST_F(ParkingTest, AMessageThatTheBrokerRefusesIsParkedAndTheRestOfItsBatchArrivesOnce) {
-  const std::string strict = world.topic("strict", 1);
-  auto relay = world.relay();
+  const std::string strict = db.topic("strict", 1);
+  auto relay = db.relay();
   put(strict, "'a'", text("a 1"));
-  world.settled();
+  db.wait_until_idle();
   // The relay has learnt the old limit; now the broker will refuse what it would send.
-  world.kafka().alter_topic(strict, {"max.message.bytes=2000"});
-  world.sql("insert into outbox.message (topic, key, payload) select '" + strict + "', convert_to('k' || g, 'UTF8'), convert_to(case when g = 7 then "
+  db.kafka().alter_topic(strict, {"max.message.bytes=2000"});
+  db.sql("insert into outbox.message (topic, key, payload) select '" + strict + "', convert_to('k' || g, 'UTF8'), convert_to(case when g = 7 then "
             "repeat('x', 5000) else 'k' || g || ' 1' end, 'UTF8') from generate_series(1, 20) g");
-  world.settled();
+  db.wait_until_idle();
   relay.signal(SIGTERM);
   EXPECT_EQ(relay.wait(), 0) << relay.output();
-  EXPECT_EQ(world.value("select count(*) from outbox.parked"), "1");
-  EXPECT_EQ(world.value("select octet_length(payload) from outbox.parked"), "5000");
-  const auto verdict = test::judge(world, {strict});
+  EXPECT_EQ(db.value("select count(*) from outbox.parked"), "1");
+  EXPECT_EQ(db.value("select octet_length(payload) from outbox.parked"), "5000");
+  const auto verdict = test::check_delivery(db, {strict});
   EXPECT_TRUE(verdict.exactly_once()) << verdict;
 }
 
 TEST_F(ParkingTest, OnlyWhatComesBehindARefusedMessageOfItsKeyIsHeldBack) {
-  const std::string strict = world.topic("strict", 1);
-  auto relay = world.relay();
+  const std::string strict = db.topic("strict", 1);
+  auto relay = db.relay();
   put(strict, "'a'", text("a 1"));
-  world.settled();
-  world.kafka().alter_topic(strict, {"max.message.bytes=2000"});
-  world.sql("insert into outbox.message (topic, key, payload, headers) select '" + strict + "', 'a', convert_to(case when g = 3 then "
+  db.wait_until_idle();
+  db.kafka().alter_topic(strict, {"max.message.bytes=2000"});
+  db.sql("insert into outbox.message (topic, key, payload, headers) select '" + strict + "', 'a', convert_to(case when g = 3 then "
             "repeat('x', 5000) else 'a ' || g end, 'UTF8'), case when g = 5 then '[]'::jsonb end from generate_series(2, 6) g");
-  world.settled();
+  db.wait_until_idle();
   relay.signal(SIGTERM);
   EXPECT_EQ(relay.wait(), 0) << relay.output();
   EXPECT_EQ(relay.output().find("to=stalled"), std::string::npos) << relay.output();
-  const std::string reason = world.value("select p.error_class from outbox.parked p order by p.seq limit 1");
+  const std::string reason = db.value("select p.error_class from outbox.parked p order by p.seq limit 1");
   EXPECT_TRUE(reason == "refused" || reason == "too_large") << reason;
   EXPECT_EQ(parked(), "a:" + reason + " a:key_blocked a:bad_headers a:key_blocked");
-  const auto verdict = test::judge(world, {strict});
+  const auto verdict = test::check_delivery(db, {strict});
   EXPECT_TRUE(verdict.exactly_once()) << verdict;
   EXPECT_EQ(verdict.arrived, 2) << verdict;
 }
@@ -140,20 +140,20 @@ TEST_F(ParkingTest, OnlyWhatComesBehindARefusedMessageOfItsKeyIsHeldBack) {
 // whole record batch.
 class RefusalTest : public ParkingTest, public ::testing::WithParamInterface<std::tuple<const char*, const char*>> {
  protected:
-  RefusalTest() : compacted(world.topic("compacted", 1, {"cleanup.policy=compact"})) {
-    world.environment["OUTBOX_RELAY_RELAY_MODE"] = std::get<0>(GetParam());
-    world.environment["OUTBOX_RELAY_DELIVERY_ORDER"] = std::get<1>(GetParam());
+  RefusalTest() : compacted(db.topic("compacted", 1, {"cleanup.policy=compact"})) {
+    db.environment["OUTBOX_RELAY_RELAY_MODE"] = std::get<0>(GetParam());
+    db.environment["OUTBOX_RELAY_DELIVERY_ORDER"] = std::get<1>(GetParam());
   }
   // Commits messages with keys, but those at `bad` without, all as one batch.
   void put_all(int messages, const std::string& bad) {
-    world.sql("insert into outbox.message (topic, key, payload) select '" + compacted + "', case when not g = any ('" + bad +
+    db.sql("insert into outbox.message (topic, key, payload) select '" + compacted + "', case when not g = any ('" + bad +
               "') then convert_to('k' || g % 7, 'UTF8') end, convert_to('k' || g % 7 || ' ' || g, 'UTF8') from generate_series(1, " +
               std::to_string(messages) + ") g");
   }
   void expect_parked(const std::string& bad) {
-    EXPECT_EQ(world.value("select '{' || string_agg(substring(convert_from(p.payload, 'UTF8') from ' (.*)'), ',' order by p.seq) || '}' from "
+    EXPECT_EQ(db.value("select '{' || string_agg(substring(convert_from(p.payload, 'UTF8') from ' (.*)'), ',' order by p.seq) || '}' from "
                           "outbox.parked p"), bad);
-    const auto verdict = test::judge(world, {compacted});
+    const auto verdict = test::check_delivery(db, {compacted});
     EXPECT_TRUE(verdict.at_least_once()) << verdict;
     if (std::get<0>(GetParam()) == std::string("exactly-once")) {
       EXPECT_EQ(verdict.repeated, 0) << verdict;
@@ -165,30 +165,30 @@ class RefusalTest : public ParkingTest, public ::testing::WithParamInterface<std
 
 TEST_P(RefusalTest, OnlyTheBadMessageAmongHundredsOfItsRecordBatchIsParked) {
   put_all(700, "{333}");
-  world.deliver();
+  db.deliver();
   expect_parked("{333}");
 }
 
 // The broker refuses it while the relay still hands over the rest.
 TEST_P(RefusalTest, ABadMessageEarlyInALargeBatchIsParkedAndNoOther) {
   put_all(15'000, "{3}");
-  world.deliver();
+  db.deliver();
   expect_parked("{3}");
 }
 
 TEST_P(RefusalTest, EachOfSeveralBadMessagesIsParkedAndNoOther) {
   put_all(300, "{1,2,150,300}");
-  world.deliver();
+  db.deliver();
   expect_parked("{1,2,150,300}");
 }
 
 // The limit of a topic is one of record batches, and small messages can exceed it together.
 TEST_P(RefusalTest, ATopicThatTakesOnlySmallRecordBatchesGetsThem) {
-  compacted = world.topic("narrow", 1, {"max.message.bytes=3000"});
+  compacted = db.topic("narrow", 1, {"max.message.bytes=3000"});
   put_all(2'000, "{}");
-  world.deliver();
+  db.deliver();
   expect_parked("");
-  EXPECT_EQ(test::judge(world, {compacted}).arrived, 2'000);
+  EXPECT_EQ(test::check_delivery(db, {compacted}).arrived, 2'000);
 }
 
 INSTANTIATE_TEST_SUITE_P(EachModeAndOrder, RefusalTest,
@@ -200,56 +200,56 @@ INSTANTIATE_TEST_SUITE_P(EachModeAndOrder, RefusalTest,
 // A broker takes the first record batch that it sees of a producer whatever its sequence number is. So when the very first one is
 // refused, those under way behind it must not have been sent yet. Many topics, since it takes two requests to be on the wire.
 TEST_F(ParkingTest, NothingOvertakesARefusedFirstRecordBatch) {
-  world.environment["OUTBOX_RELAY_RELAY_MODE"] = "at-least-once";
-  world.environment["OUTBOX_RELAY_DELIVERY_ORDER"] = "message";
-  world.environment["OUTBOX_RELAY_KAFKA_PROPERTIES"] = "batch.num.messages=2";
+  db.environment["OUTBOX_RELAY_RELAY_MODE"] = "at-least-once";
+  db.environment["OUTBOX_RELAY_DELIVERY_ORDER"] = "message";
+  db.environment["OUTBOX_RELAY_KAFKA_PROPERTIES"] = "batch.num.messages=2";
   std::vector<std::string> topics;
   std::string messages;
   for (int t = 0; t < 8; ++t) {
-    topics.push_back(world.topic("first" + std::to_string(t), 1, {"cleanup.policy=compact"}));
+    topics.push_back(db.topic("first" + std::to_string(t), 1, {"cleanup.policy=compact"}));
     messages += "insert into outbox.message (topic, key, payload) select '" + topics.back() + "', case when g <> 2 then '\x6b'::bytea end, "
                 "convert_to('k ' || g, 'UTF8') from generate_series(1, 12) g;";
   }
-  world.sql(messages);
-  world.deliver();
-  EXPECT_EQ(world.value("select count(*) from outbox.parked p where p.key is null"), "8");
-  const auto verdict = test::judge(world, topics);
+  db.sql(messages);
+  db.deliver();
+  EXPECT_EQ(db.value("select count(*) from outbox.parked p where p.key is null"), "8");
+  const auto verdict = test::check_delivery(db, topics);
   EXPECT_TRUE(verdict.at_least_once()) << verdict;
 }
 
 // The database's clock was a day ahead when the batch was opened.
 TEST_F(ParkingTest, AClockThatTheBrokerRefusesParksNothing) {
   // The default of Kafka 4; before it there is no bound.
-  const std::string strict = world.topic("strict", 1, {"message.timestamp.after.max.ms=3600000"});
+  const std::string strict = db.topic("strict", 1, {"message.timestamp.after.max.ms=3600000"});
   put(strict, "'k'", text("k 1"));
   {
-    auto doomed = world.relay({{"OUTBOX_CRASH_AT", "opened"}}, "relay-with-crash-points");
+    auto doomed = db.relay({{"OUTBOX_CRASH_AT", "opened"}}, "relay-with-crash-points");
     EXPECT_EQ(doomed.wait(), -SIGKILL) << doomed.output();
   }
-  world.sql("update outbox.batch set opened_at = opened_at + interval '1 day'");
-  auto relay = world.relay();
+  db.sql("update outbox.batch set opened_at = opened_at + interval '1 day'");
+  auto relay = db.relay();
   relay.says("compare the clocks");
   EXPECT_EQ(parked(), "");
-  world.sql("update outbox.batch set opened_at = clock_timestamp()");
-  world.settled();
+  db.sql("update outbox.batch set opened_at = clock_timestamp()");
+  db.wait_until_idle();
   relay.signal(SIGTERM);
   EXPECT_EQ(relay.wait(), 0) << relay.output();
   EXPECT_EQ(parked(), "");
-  const auto verdict = test::judge(world, {strict});
+  const auto verdict = test::check_delivery(db, {strict});
   EXPECT_TRUE(verdict.exactly_once()) << verdict;
 }
 
 TEST_F(ParkingTest, MillionsOfBytesOfLargeMessagesStayWithinTheMemoryBound) {
-  const std::string big = world.topic("big", 2, {"max.message.bytes=2000000"});
-  world.sql("insert into outbox.message (topic, key, payload) select '" + big + "', 'k', convert_to(repeat(md5(g::text), 31250), 'UTF8') "
+  const std::string big = db.topic("big", 2, {"max.message.bytes=2000000"});
+  db.sql("insert into outbox.message (topic, key, payload) select '" + big + "', 'k', convert_to(repeat(md5(g::text), 31250), 'UTF8') "
             "from generate_series(1, 120) g");
-  auto relay = world.relay();
-  world.settled();
+  auto relay = db.relay();
+  db.wait_until_idle();
   const auto peak = test::run_command({"/bin/sh", "-c", "grep VmHWM /proc/" + std::to_string(relay.pid()) + "/status | tr -dc 0-9"}, {});
   EXPECT_LT(std::stoll(peak.output), 80'000) << "kB";  // two pages of 8 MiB, and what librdkafka copies of one to send it
   relay.signal(SIGTERM);
   EXPECT_EQ(relay.wait(), 0) << relay.output();
-  EXPECT_EQ(test::judge(world, {big}).lost, 0);
+  EXPECT_EQ(test::check_delivery(db, {big}).lost, 0);
 }
 
 }  // namespace

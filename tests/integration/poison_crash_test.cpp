@@ -5,22 +5,22 @@
 #include <signal.h>
 
 #include "relay/core/loop.h"
-#include "tests/support/judge.h"
+#include "tests/support/checker.h"
 #include "tests/support/load.h"
 
 namespace relay {
 namespace {
 
-using test::World;
+using test::TestOutbox;
 
 constexpr int rounds = static_cast<int>(last_phase) + 1;
 constexpr int messages_a_round = 1'700;  // 20,000 in all
 
 class PoisonCrashTest : public ::testing::TestWithParam<const char*> {
  protected:
-  PoisonCrashTest() : topic(world.topic("t", 2, {"cleanup.policy=compact"})), other(world.topic("other")) {
-    world.environment["OUTBOX_RELAY_DELIVERY_ORDER"] = GetParam();
-    test::create_counters(world);
+  PoisonCrashTest() : topic(db.topic("t", 2, {"cleanup.policy=compact"})), other(db.topic("other")) {
+    db.environment["OUTBOX_RELAY_DELIVERY_ORDER"] = GetParam();
+    test::create_counters(db);
   }
 
   // One transaction with a message that cannot be sent, as its headers show, of a key that differs from round to round. In some rounds
@@ -32,20 +32,20 @@ class PoisonCrashTest : public ::testing::TestWithParam<const char*> {
   void put(int round) {
     const std::string bad = std::to_string(messages_a_round / 2 + round);
     const std::string before = std::to_string(messages_a_round * round);
-    world.sql("insert into outbox.message (topic, key, payload, headers) select '" + topic + "', m.key, coalesce(m.key || "
+    db.sql("insert into outbox.message (topic, key, payload, headers) select '" + topic + "', m.key, coalesce(m.key || "
               "convert_to(' ' || (" + before + " + m.g), 'UTF8'), 'poison'), case when m.g = " + bad + " then '[]'::jsonb end "
               "from (select g, convert_to('p' || g % 40, 'UTF8') as key from generate_series(1, " + std::to_string(messages_a_round) +
               ") g union all select " + bad + " - 100, null where " +
               (with_refused(round) ? "true" : "false") + ") m order by m.g, m.key");
   }
   void crash_at(Phase phase) {
-    world.sql("update outbox.lease set expires_at = clock_timestamp()");  // so that the dead relay need not be waited out
-    auto doomed = world.relay({{"OUTBOX_CRASH_AT", to_string(phase)}}, "relay-with-crash-points");
+    db.sql("update outbox.lease set expires_at = clock_timestamp()");  // so that the dead relay need not be waited out
+    auto doomed = db.relay({{"OUTBOX_CRASH_AT", to_string(phase)}}, "relay-with-crash-points");
     EXPECT_EQ(doomed.wait(Millis{60'000}), -SIGKILL) << to_string(phase) << "\n" << doomed.output();
   }
   std::vector<std::string> parked(const std::string& error_class) {
     std::vector<std::string> ids;
-    for (const auto& row : world.sql("select p.id from outbox.parked p where p.released_in is null and p.error_class = '" + error_class +
+    for (const auto& row : db.sql("select p.id from outbox.parked p where p.released_in is null and p.error_class = '" + error_class +
                                      "' order by p.seq")) {
       ids.push_back(row[0].as<std::string>());
     }
@@ -54,31 +54,31 @@ class PoisonCrashTest : public ::testing::TestWithParam<const char*> {
   void decide(std::vector<std::string> arguments) {
     arguments.insert(arguments.begin(), "parked");
     arguments.insert(arguments.end(), {"--why", "a test"});
-    const auto done = world.command(arguments);
+    const auto done = db.command(arguments);
     ASSERT_EQ(done.code, 0) << done.output;
   }
   static bool by_key() { return GetParam() == std::string("key"); }
 
-  World world;
+  TestOutbox db;
   std::string topic;
   std::string other;
 };
 
 TEST_P(PoisonCrashTest, NothingIsLostRepeatedOrReorderedWhereverTheRelayIsKilled) {
-  test::Load load([&] { test::write(world, other, 10); });
+  test::Load load([&] { test::write(db, other, 10); });
   for (int round = 0; round < rounds; ++round) {
     const auto phase = static_cast<Phase>(round);
     if (phase == Phase::marking) load.end();  // a mark stands alone only when nothing else is there to be sent
     put(round);
     crash_at(phase);
   }
-  world.deliver();
+  db.deliver();
   const auto bad = parked("bad_headers");
   const auto refused = parked("refused");
   ASSERT_EQ(bad.size(), static_cast<std::size_t>(rounds));
   ASSERT_EQ(refused.size(), 3U);
   EXPECT_EQ(parked("key_blocked").empty(), !by_key());
-  auto verdict = test::judge(world, {topic, other});
+  auto verdict = test::check_delivery(db, {topic, other});
   EXPECT_TRUE(verdict.exactly_once()) << verdict;
 
   int edited = 0;
@@ -94,13 +94,13 @@ TEST_P(PoisonCrashTest, NothingIsLostRepeatedOrReorderedWhereverTheRelayIsKilled
       ++edited;
     }
     crash_at(phase);
-    test::write(world, topic, 20);
+    test::write(db, topic, 20);
   }
-  world.deliver();
+  db.deliver();
   decide({"discard", "--class", "bad_headers"});
-  world.deliver();
-  EXPECT_EQ(world.value("select count(*) from outbox.parked p where p.released_in is null"), "0");
-  verdict = test::judge(world, {topic, other});
+  db.deliver();
+  EXPECT_EQ(db.value("select count(*) from outbox.parked p where p.released_in is null"), "0");
+  verdict = test::check_delivery(db, {topic, other});
   EXPECT_EQ(verdict.parked, rounds - edited) << verdict;  // the discarded ones
   if (!by_key()) {
     EXPECT_LE(verdict.reordered, edited) << verdict;  // those came when they were edited, and no other did

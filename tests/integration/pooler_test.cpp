@@ -6,7 +6,7 @@
 
 #include "relay/postgres/journal.h"
 #include "tests/support/asynchronous_writers.h"
-#include "tests/support/judge.h"
+#include "tests/support/checker.h"
 
 namespace relay {
 namespace {
@@ -15,25 +15,25 @@ using postgres::Pooler;
 using test::Process;
 using test::ScratchPgbouncer;
 using test::ScratchPostgres;
-using test::World;
+using test::TestOutbox;
 
 bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
 // An outbox whose relay and commands go through the pooler.
 struct Pooled {
   explicit Pooled(ScratchPostgres& server, const std::vector<std::string>& settings = {"default_pool_size=5"})
-      : pooler(server, settings), world(server) {
-    world.environment["OUTBOX_RELAY_POSTGRES_DSN"] = pooler.dsn(world.database());
-    world.environment["OUTBOX_RELAY_POSTGRES_POOLER"] = "transaction";
+      : pooler(server, settings), db(server) {
+    db.environment["OUTBOX_RELAY_POSTGRES_DSN"] = pooler.dsn(db.database());
+    db.environment["OUTBOX_RELAY_POSTGRES_POOLER"] = "transaction";
   }
 
   void expect_exactly_once(const std::vector<std::string>& topics) {
-    const auto verdict = test::judge(world, topics);
+    const auto verdict = test::check_delivery(db, topics);
     EXPECT_TRUE(verdict.exactly_once()) << verdict;
   }
 
   ScratchPgbouncer pooler;
-  World world;
+  TestOutbox db;
 };
 
 void stop(Process& relay) {
@@ -46,19 +46,19 @@ void stop(Process& relay) {
 TEST(PoolerTest, UnderLoadAndEveryFaultNothingIsGhostedLostRepeatedOrReordered) {
   ScratchPostgres server({"synchronous_commit=off", "full_page_writes=off"});
   Pooled pooled(server);
-  World& world = pooled.world;
-  const std::string topic = world.topic("t");
-  test::create_counters(world);
-  world.sql("create table public.opened_by (pid integer)");
-  world.sql("create function public.note() returns trigger language plpgsql as $$ begin "
+  TestOutbox& db = pooled.db;
+  const std::string topic = db.topic("t");
+  test::create_counters(db);
+  db.sql("create table public.opened_by (pid integer)");
+  db.sql("create function public.note() returns trigger language plpgsql as $$ begin "
             "insert into public.opened_by values (pg_backend_pid()); return new; end $$");
-  world.sql("create trigger note after insert on outbox.batch for each row execute function public.note()");
-  std::optional<Process> relay(world.relay());
-  test::AsynchronousWriters writers(pooled.pooler.dsn(world.database()), topic, 4);
+  db.sql("create trigger note after insert on outbox.batch for each row execute function public.note()");
+  std::optional<Process> relay(db.relay());
+  test::AsynchronousWriters writers(pooled.pooler.dsn(db.database()), topic, 4);
 
   const std::vector<std::function<void()>> faults = {
       [&] {  // the backends of the pool
-        world.sql("select pg_terminate_backend(a.pid) from pg_stat_activity a where a.datname = current_database() and a.pid <> pg_backend_pid()");
+        db.sql("select pg_terminate_backend(a.pid) from pg_stat_activity a where a.datname = current_database() and a.pid <> pg_backend_pid()");
       },
       [&] {
         server.stop(ScratchPostgres::Stop::immediate);
@@ -68,14 +68,14 @@ TEST(PoolerTest, UnderLoadAndEveryFaultNothingIsGhostedLostRepeatedOrReordered) 
         relay->signal(SIGKILL);
         relay->wait();
         relay.reset();
-        relay.emplace(world.relay());
+        relay.emplace(db.relay());
       },
       [&] {
         pooled.pooler.kill();
         pooled.pooler.start();
       },
   };
-  const auto batches = [&] { return std::stoll(world.value("select coalesce(max(number), 0) from outbox.batch where delivered_at is not null")); };
+  const auto batches = [&] { return std::stoll(db.value("select coalesce(max(number), 0) from outbox.batch where delivered_at is not null")); };
   std::size_t round = 0;
   for (; round < 2 * faults.size() || (writers.forgotten() == 0 && round < 10 * faults.size()); ++round) {
     const auto before = batches();
@@ -83,13 +83,13 @@ TEST(PoolerTest, UnderLoadAndEveryFaultNothingIsGhostedLostRepeatedOrReordered) 
     faults[round % faults.size()]();
   }
   writers.stop();
-  world.settled();
+  db.wait_until_idle();
   stop(*relay);
   std::printf("%zu faults, %lld commits acknowledged, %lld of them forgotten, batches opened by %s backends\n", round,
               static_cast<long long>(writers.acknowledged()), static_cast<long long>(writers.forgotten()),
-              world.value("select count(distinct pid) from public.opened_by").c_str());
+              db.value("select count(distinct pid) from public.opened_by").c_str());
   EXPECT_GT(writers.forgotten(), 0);  // or nothing was shown
-  EXPECT_GT(std::stoi(world.value("select count(distinct pid) from public.opened_by")), 10);
+  EXPECT_GT(std::stoi(db.value("select count(distinct pid) from public.opened_by")), 10);
   pooled.expect_exactly_once({topic});
 }
 
@@ -98,31 +98,31 @@ TEST(PoolerTest, UnderLoadAndEveryFaultNothingIsGhostedLostRepeatedOrReordered) 
 std::int64_t ghosts_of_a_page_held(const std::string& defect) {
   ScratchPostgres server({"wal_writer_delay=10s", "synchronous_commit=off", "autovacuum=off", "full_page_writes=off"});
   Pooled pooled(server);
-  World& world = pooled.world;
-  world.environment["OUTBOX_RELAY_LEASE_TTL"] = "60s";
-  const std::string topic = world.topic("t", 1);
+  TestOutbox& db = pooled.db;
+  db.environment["OUTBOX_RELAY_LEASE_TTL"] = "60s";
+  const std::string topic = db.topic("t", 1);
   const auto insert = [&](const std::string& payload) {
-    world.sql("insert into outbox.message (topic, payload) values ('" + topic + "', '" + payload + "')");
+    db.sql("insert into outbox.message (topic, payload) values ('" + topic + "', '" + payload + "')");
   };
   std::int64_t ghosts = 0;
   bool forgotten = false;
   for (int round = 0; round < 5 && !forgotten; ++round) {
     Process::Environment more = {{"OUTBOX_STOP_AT", "opening:2"}};
     if (!defect.empty()) more["OUTBOX_MUTANT"] = defect;
-    auto relay = world.relay(more, defect.empty() ? "relay-with-crash-points" : "outbox-relay-mutants");
+    auto relay = db.relay(more, defect.empty() ? "relay-with-crash-points" : "outbox-relay-mutants");
     relay.says("to=streaming");
     insert("first of round " + std::to_string(round));
-    world.settled();
+    db.wait_until_idle();
     insert("held");
     relay.stops();
     server.stop(ScratchPostgres::Stop::immediate);
     server.start();
-    forgotten = world.value("select count(*) from outbox.message where payload = 'held'") == "0";
+    forgotten = db.value("select count(*) from outbox.message where payload = 'held'") == "0";
     insert("in its place");
     relay.signal(SIGCONT);
-    world.settled();
+    db.wait_until_idle();
     stop(relay);
-    const auto verdict = test::judge(world, {topic});
+    const auto verdict = test::check_delivery(db, {topic});
     ghosts += verdict.ghosts;
     if (!defect.empty()) continue;
     EXPECT_TRUE(contains(relay.output(), "is another or was restarted")) << relay.output();
@@ -139,18 +139,18 @@ TEST(PoolerTest, ARelayThatDoesNotLookForTheBackendThatReadIsCaughtSendingGhosts
 // Nothing crashed, but the relay cannot know that: the pooler has new connections for all that it had.
 TEST(PoolerTest, WhereEveryConnectionIsAnotherTheRelayStartsAnew) {
   Pooled pooled(test::shared_postgres());
-  World& world = pooled.world;
-  const std::string topic = world.topic("t");
-  test::create_counters(world);
-  auto relay = world.relay();
+  TestOutbox& db = pooled.db;
+  const std::string topic = db.topic("t");
+  test::create_counters(db);
+  auto relay = db.relay();
   relay.says("to=streaming");
   test::eventually("the relay misses its backends", [&] {
     relay.signal(SIGSTOP);
     relay.stops();
-    world.sql("select pg_terminate_backend(a.pid) from pg_stat_activity a where a.datname = current_database() and a.pid <> pg_backend_pid()");
-    test::write(world, topic, 20);
+    db.sql("select pg_terminate_backend(a.pid) from pg_stat_activity a where a.datname = current_database() and a.pid <> pg_backend_pid()");
+    test::write(db, topic, 20);
     relay.signal(SIGCONT);
-    world.settled();
+    db.wait_until_idle();
     return contains(relay.output(), "raise server_lifetime");
   });
   stop(relay);
@@ -159,22 +159,22 @@ TEST(PoolerTest, WhereEveryConnectionIsAnotherTheRelayStartsAnew) {
 
 TEST(PoolerTest, AStandbyWhoseBackendsWereClosedMeanwhileTakesOver) {
   Pooled pooled(test::shared_postgres());
-  World& world = pooled.world;
-  const std::string topic = world.topic("t");
-  test::create_counters(world);
-  auto active = world.relay();
+  TestOutbox& db = pooled.db;
+  const std::string topic = db.topic("t");
+  test::create_counters(db);
+  auto active = db.relay();
   active.says("to=streaming");
-  auto standby = world.relay();
+  auto standby = db.relay();
   standby.says("starting");
-  test::write(world, topic, 10);
-  world.settled();
-  world.sql("select pg_terminate_backend(a.pid) from pg_stat_activity a where a.datname = current_database() and a.pid <> pg_backend_pid()");
-  test::write(world, topic, 10);
-  world.settled();
+  test::write(db, topic, 10);
+  db.wait_until_idle();
+  db.sql("select pg_terminate_backend(a.pid) from pg_stat_activity a where a.datname = current_database() and a.pid <> pg_backend_pid()");
+  test::write(db, topic, 10);
+  db.wait_until_idle();
   active.signal(SIGKILL);
   standby.says("to=streaming");
-  test::write(world, topic, 10);
-  world.settled();
+  test::write(db, topic, 10);
+  db.wait_until_idle();
   stop(standby);
   pooled.expect_exactly_once({topic});
 }
@@ -184,34 +184,34 @@ TEST(PoolerTest, AStandbyWhoseBackendsWereClosedMeanwhileTakesOver) {
 // What ALTER ROLE says has no effect, in whichever backend, neither on the stream nor on the control session.
 void deliver_with_altered_role(const std::string& defect) {
   Pooled pooled(test::shared_postgres());
-  World& world = pooled.world;
-  const std::string topic = world.topic("t");
-  test::create_counters(world);
-  world.login("outbox_relay");
-  const std::string user = "outbox_relay-" + world.name();
-  world.environment["OUTBOX_RELAY_POSTGRES_DSN"] = pooled.pooler.dsn(world.database(), user);
+  TestOutbox& db = pooled.db;
+  const std::string topic = db.topic("t");
+  test::create_counters(db);
+  db.login("outbox_relay");
+  const std::string user = "outbox_relay-" + db.name();
+  db.environment["OUTBOX_RELAY_POSTGRES_DSN"] = pooled.pooler.dsn(db.database(), user);
   for (const std::string setting : {"synchronous_commit = off", "default_transaction_isolation = 'repeatable read'", "search_path = nowhere",
                                     "default_transaction_read_only = on", "row_security = on", "standard_conforming_strings = off",
                                     "DateStyle = 'German'", "bytea_output = 'escape'", "lock_timeout = '1ms'"}) {
-    world.sql("alter role \"" + user + "\" set " + setting);
+    db.sql("alter role \"" + user + "\" set " + setting);
   }
-  world.sql("create table public.seen (name text, value text)");
-  world.sql("grant insert on public.seen to public");
-  world.sql("create function public.note() returns trigger language plpgsql set search_path = pg_catalog as $$ begin insert into public.seen "
+  db.sql("create table public.seen (name text, value text)");
+  db.sql("grant insert on public.seen to public");
+  db.sql("create function public.note() returns trigger language plpgsql set search_path = pg_catalog as $$ begin insert into public.seen "
             "select s.name, current_setting(s.name) from unnest(array['synchronous_commit', 'transaction_isolation', 'row_security', "
             "'transaction_read_only', 'lock_timeout']) as s(name); return new; end $$");
-  world.sql("create trigger note after insert or update on outbox.batch for each row execute function public.note()");
+  db.sql("create trigger note after insert or update on outbox.batch for each row execute function public.note()");
 
-  auto relay = world.relay({{"OUTBOX_MUTANT", defect}}, defect.empty() ? "outbox-relay" : "outbox-relay-mutants");
+  auto relay = db.relay({{"OUTBOX_MUTANT", defect}}, defect.empty() ? "outbox-relay" : "outbox-relay-mutants");
   if (!defect.empty()) {
     relay.says("to=stalled");
     EXPECT_TRUE(contains(relay.output(), "read-only")) << relay.output();
     return;
   }
-  test::write(world, topic, 20);
-  world.settled();
+  test::write(db, topic, 20);
+  db.wait_until_idle();
   stop(relay);
-  EXPECT_EQ(world.value("select string_agg(distinct name || '=' || value, ' ' order by name || '=' || value) from public.seen"),
+  EXPECT_EQ(db.value("select string_agg(distinct name || '=' || value, ' ' order by name || '=' || value) from public.seen"),
             "lock_timeout=30s row_security=off synchronous_commit=on transaction_isolation=read committed transaction_read_only=off");
   pooled.expect_exactly_once({topic});
 }
@@ -222,13 +222,13 @@ TEST(PoolerTest, ARelayWithoutItsSettingsIsCaught) { deliver_with_altered_role("
 // The relay leaves nothing behind in backends that others use after it.
 TEST(PoolerTest, BackendsKeepNothingOfTheRelay) {
   Pooled pooled(test::shared_postgres(), {"default_pool_size=2"});
-  World& world = pooled.world;
-  const std::string topic = world.topic("t");
-  test::create_counters(world);
-  auto relay = world.relay();
-  test::write(world, topic, 20);
-  world.settled();
-  pqxx::connection other(pooled.pooler.dsn(world.database()));
+  TestOutbox& db = pooled.db;
+  const std::string topic = db.topic("t");
+  test::create_counters(db);
+  auto relay = db.relay();
+  test::write(db, topic, 20);
+  db.wait_until_idle();
+  pqxx::connection other(pooled.pooler.dsn(db.database()));
   for (int i = 0; i < 50; ++i) {
     pqxx::nontransaction tx(other);
     const auto row = tx.exec("select current_setting('search_path'), current_setting('enable_seqscan'), coalesce(current_setting("
@@ -286,71 +286,71 @@ TEST(PoolerTest, AStatementThatFailsOwesNothingToItsBackend) {
 // Parked keys and topics travel as literals in both sessions.
 TEST(PoolerTest, ParkingAndEveryCommandWork) {
   Pooled pooled(test::shared_postgres());
-  World& world = pooled.world;
-  const std::string topic = world.topic("t");
-  world.environment["OUTBOX_RELAY_TOPICS_ALLOW"] = topic;
-  test::create_counters(world);
+  TestOutbox& db = pooled.db;
+  const std::string topic = db.topic("t");
+  db.environment["OUTBOX_RELAY_TOPICS_ALLOW"] = topic;
+  test::create_counters(db);
   const auto command = [&](const std::vector<std::string>& arguments, int code = 0) {
-    const auto done = world.command(arguments);
+    const auto done = db.command(arguments);
     EXPECT_EQ(done.code, code) << arguments[0] << ": " << done.output;
     return done.output;
   };
   command({"init", "--kafka"});
   const std::string checked = command({"check", "--json"});
   EXPECT_FALSE(contains(checked, "\"PostgreSQL\"")) << checked;
-  test::write(world, topic, 10);
-  world.sql(R"(insert into outbox.message (topic, key, payload) values ('it''s \ "barred"', '\x275c', 'x'), ('it''s \ "barred"', '\x275c', 'y'))");
-  world.deliver();
-  world.sql(R"(insert into outbox.message (topic, key, payload) values ('it''s \ "barred"', '\x275c', 'z'))");
-  world.deliver();
-  EXPECT_EQ(world.value("select count(*) from outbox.parked"), "3");
-  const std::string id = world.value("select id from outbox.message order by seq limit 1");
+  test::write(db, topic, 10);
+  db.sql(R"(insert into outbox.message (topic, key, payload) values ('it''s \ "barred"', '\x275c', 'x'), ('it''s \ "barred"', '\x275c', 'y'))");
+  db.deliver();
+  db.sql(R"(insert into outbox.message (topic, key, payload) values ('it''s \ "barred"', '\x275c', 'z'))");
+  db.deliver();
+  EXPECT_EQ(db.value("select count(*) from outbox.parked"), "3");
+  const std::string id = db.value("select id from outbox.message order by seq limit 1");
   EXPECT_TRUE(contains(command({"trace", id}), "delivered"));
   command({"status", "--json"});
   command({"parked", "list"});
   command({"parked", "discard", "--topic", R"(it's \ "barred")", "--why", R"(it's a \ test)"});
   command({"replay", "--since", "2020-01-01", "--why", "a test"});
-  world.deliver();
-  EXPECT_EQ(world.value("select count(*) from outbox.parked where resolution = 'discard' and released_in is not null"), "3");
+  db.deliver();
+  EXPECT_EQ(db.value("select count(*) from outbox.parked where resolution = 'discard' and released_in is not null"), "3");
   command({"prune", "--dry-run"});
   command({"prune"});
-  world.environment["OUTBOX_RELAY_RELAY_NAME"] = world.name() + "-next";
+  db.environment["OUTBOX_RELAY_RELAY_NAME"] = db.name() + "-next";
   command({"init", "--kafka"});
   EXPECT_TRUE(contains(command({"check"}, 5), "belongs to the relay named"));
   command({"adopt", "--yes"});
-  test::write(world, topic, 5);
-  world.deliver();
+  test::write(db, topic, 5);
+  db.deliver();
 }
 
 // Poolers that nobody spoke of -------------------------------------------------------------------------------------------
 
 TEST(PoolerTest, APoolerInTransactionModeThatTheConfigurationDoesNotNameIsRefused) {
   Pooled pooled(test::shared_postgres());
-  World& world = pooled.world;
-  world.environment.erase("OUTBOX_RELAY_POSTGRES_POOLER");
-  auto relay = world.relay();
+  TestOutbox& db = pooled.db;
+  db.environment.erase("OUTBOX_RELAY_POSTGRES_POOLER");
+  auto relay = db.relay();
   EXPECT_EQ(relay.wait(), 5) << relay.output();
   EXPECT_TRUE(contains(relay.output(), "set postgres.pooler")) << relay.output();
-  const auto checked = world.command({"check"});
+  const auto checked = db.command({"check"});
   EXPECT_EQ(checked.code, 5) << checked.output;
   EXPECT_TRUE(contains(checked.output, "set postgres.pooler")) << checked.output;
 }
 
 TEST(PoolerTest, APoolerInSessionModeNeedsNoOption) {
   Pooled pooled(test::shared_postgres(), {"default_pool_size=5", "pool_mode=session"});
-  World& world = pooled.world;
-  world.environment.erase("OUTBOX_RELAY_POSTGRES_POOLER");
-  const std::string topic = world.topic("t");
-  test::create_counters(world);
-  test::write(world, topic, 10);
-  world.deliver();
+  TestOutbox& db = pooled.db;
+  db.environment.erase("OUTBOX_RELAY_POSTGRES_POOLER");
+  const std::string topic = db.topic("t");
+  test::create_counters(db);
+  test::write(db, topic, 10);
+  db.deliver();
   pooled.expect_exactly_once({topic});
 }
 
 TEST(PoolerTest, AServerConnectionForOneTransactionOnlyIsAFinding) {
   Pooled pooled(test::shared_postgres(), {"default_pool_size=5", "server_lifetime=0"});
   // The pooler looks at ages now and then only: a connection can serve once more.
-  test::eventually("the finding", [&] { return contains(pooled.world.command({"check"}).output, "raise server_lifetime"); });
+  test::eventually("the finding", [&] { return contains(pooled.db.command({"check"}).output, "raise server_lifetime"); });
 }
 
 }  // namespace

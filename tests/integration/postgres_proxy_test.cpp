@@ -10,7 +10,7 @@
 #include <future>
 #include <optional>
 
-#include "tests/support/judge.h"
+#include "tests/support/checker.h"
 
 namespace relay {
 namespace {
@@ -268,7 +268,7 @@ TEST_F(PostgresProxyTest, AServerThatIsAwayIsAnEndForTheClient) {
   EXPECT_THROW(Client{nowhere.dsn(direct_dsn)}, pqxx::broken_connection);
 }
 
-// Weather ---------------------------------------------------------------------------------------------------------------
+// FaultSchedule ---------------------------------------------------------------------------------------------------------------
 
 Millis time_of(const std::function<void()>& what) {
   const auto begin = Clock::now();
@@ -277,35 +277,35 @@ Millis time_of(const std::function<void()>& what) {
 }
 
 TEST_F(PostgresProxyTest, ALatencyDelaysEachDirectionOnce) {
-  proxy.weather({Millis{150}, 0});
+  proxy.schedule({Millis{150}, 0});
   EXPECT_GE(time_of([&] { client->exec("select 1"); }), Millis{300});
   // As on a long line, not a slow one: what is sent together comes together.
   EXPECT_LT(time_of([&] { client->exec("select repeat('x', 1000) from generate_series(1, 5000)"); }), Millis{10'000});
 }
 
 TEST_F(PostgresProxyTest, ABandwidthIsALimitInEachDirection) {
-  proxy.weather({Millis{0}, 64 << 10});
+  proxy.schedule({Millis{0}, 64 << 10});
   EXPECT_GE(time_of([&] { client->exec("select repeat('x', 48 << 10)"); }), Millis{740});
   const std::string much(32 << 10, 'x');
   EXPECT_GE(time_of([&] { client->tx.exec_params("insert into t values (1, $1)", much); }), Millis{490});
 }
 
 TEST_F(PostgresProxyTest, ABetterWeatherIsFeltByWhatIsOnItsWay) {
-  proxy.weather({Millis{60'000}, 0});
+  proxy.schedule({Millis{60'000}, 0});
   auto slow = later("insert into t values (1)");
   EXPECT_TRUE(waits(slow));
-  proxy.weather({Millis{0}, 1});
+  proxy.schedule({Millis{0}, 1});
   EXPECT_TRUE(waits(slow));
-  proxy.weather({});
+  proxy.schedule({});
   ends(slow);
   slow.get();
   EXPECT_TRUE(there(1));
 }
 
 TEST_F(PostgresProxyTest, AWeatherOutOfBoundsIsRefused) {
-  EXPECT_THROW(proxy.weather({Millis{60'001}, 0}), std::invalid_argument);
-  EXPECT_THROW(proxy.weather({Millis{-1}, 0}), std::invalid_argument);
-  EXPECT_THROW(proxy.weather({Millis{0}, -1}), std::invalid_argument);
+  EXPECT_THROW(proxy.schedule({Millis{60'001}, 0}), std::invalid_argument);
+  EXPECT_THROW(proxy.schedule({Millis{-1}, 0}), std::invalid_argument);
+  EXPECT_THROW(proxy.schedule({Millis{0}, -1}), std::invalid_argument);
 }
 
 TEST_F(PostgresProxyTest, TheProxyEndsWhateverIsOnItsWay) {
@@ -315,7 +315,7 @@ TEST_F(PostgresProxyTest, TheProxyEndsWhateverIsOnItsWay) {
   const auto held = ending->hold(begins("insert"), Then::stall);
   auto insert = std::async(std::launch::async, [&] { return stalled.exec("insert into t values (1)"); });
   held->caught();
-  ending->weather({Millis{60'000}, 1});
+  ending->schedule({Millis{60'000}, 1});
   auto select = std::async(std::launch::async, [&] { return slow.exec("select 1"); });
   EXPECT_TRUE(waits(select));
   ending.reset();
@@ -328,22 +328,22 @@ TEST_F(PostgresProxyTest, TheProxyEndsWhateverIsOnItsWay) {
 // A relay ---------------------------------------------------------------------------------------------------------------
 
 TEST(PostgresProxyRelay, ARelayDeliversThroughTheProxyWhateverIsLostOfItsStatements) {
-  test::World world;
-  PostgresProxy proxy(world.postgres().port());
-  const std::string topic = world.topic("t");
-  test::create_counters(world);
-  auto relay = world.relay({{"OUTBOX_RELAY_POSTGRES_DSN", proxy.dsn(world.dsn())}});
+  test::TestOutbox db;
+  PostgresProxy proxy(db.postgres().port());
+  const std::string topic = db.topic("t");
+  test::create_counters(db);
+  auto relay = db.relay({{"OUTBOX_RELAY_POSTGRES_DSN", proxy.dsn(db.dsn())}});
   relay.says("to=streaming");
   const auto opens = [](const std::string& text) { return text.find(" insert into outbox.batch") != std::string::npos; };
   for (const Then then : {Then::lose_request, Then::lose_answer, Then::cut_amid}) {
     const auto held = proxy.hold(opens, then);
-    test::write(world, topic, 20);
+    test::write(db, topic, 20);
     held->caught();
-    world.settled();
+    db.wait_until_idle();
   }
   relay.signal(SIGTERM);
   EXPECT_EQ(relay.wait(), 0) << relay.output();
-  const auto verdict = test::judge(world, {topic});
+  const auto verdict = test::check_delivery(db, {topic});
   EXPECT_TRUE(verdict.exactly_once()) << verdict;
 }
 

@@ -7,12 +7,12 @@
 
 #include <stdexcept>
 
-#include "tests/support/judge.h"
+#include "tests/support/checker.h"
 
 namespace relay {
 namespace {
 
-using test::World;
+using test::TestOutbox;
 
 constexpr Millis patience{10'000};
 
@@ -174,55 +174,55 @@ TEST_F(CompactedProgressTest, ItIsFoundAcrossGapsOfCompaction) {
 
 // The relay was killed after Kafka had committed its batch, and a stranger's open transaction hides the record that says so.
 TEST(HiddenProgress, ARelayThatCannotReadItsRecordWaitsAndSendsNothingAgain) {
-  World world;
-  const std::string topic = world.topic("t");
-  test::create_counters(world);
-  Stranger stranger(world.kafka().brokers(), world.name());
+  TestOutbox db;
+  const std::string topic = db.topic("t");
+  test::create_counters(db);
+  Stranger stranger(db.kafka().brokers(), db.name());
   {
-    auto doomed = world.relay({{"OUTBOX_CRASH_AT", "confirmed"}}, "relay-with-crash-points");
+    auto doomed = db.relay({{"OUTBOX_CRASH_AT", "confirmed"}}, "relay-with-crash-points");
     doomed.says("to=streaming");
-    stranger.write("outbox-progress." + world.name(), world.name(), {"anything"});
-    test::write(world, topic, 20);
+    stranger.write("outbox-progress." + db.name(), db.name(), {"anything"});
+    test::write(db, topic, 20);
     ASSERT_EQ(doomed.wait(), -SIGKILL) << doomed.output();
   }
-  const auto sent = [&] { return test::read_log(world.kafka().brokers(), {topic}, test::Isolation::read_uncommitted).records.size(); };
+  const auto sent = [&] { return test::read_log(db.kafka().brokers(), {topic}, test::Isolation::read_uncommitted).records.size(); };
   const auto once = sent();
-  auto relay = world.relay();
+  auto relay = db.relay();
   relay.says("to=stalled");
   EXPECT_NE(relay.output().find("the end was not reached in time"), std::string::npos) << relay.output();
-  test::eventually("the relay asks again", [&] { return world.value("select epoch > 2 from outbox.lease") == "t"; });
+  test::eventually("the relay asks again", [&] { return db.value("select epoch > 2 from outbox.lease") == "t"; });
   EXPECT_EQ(sent(), once);
-  EXPECT_EQ(world.value("select count(*) from outbox.batch where delivered_at is not null"), "0");
+  EXPECT_EQ(db.value("select count(*) from outbox.batch where delivered_at is not null"), "0");
   stranger.abort();
-  world.settled();
+  db.wait_until_idle();
   EXPECT_NE(relay.output().find("found=delivered"), std::string::npos) << relay.output();
-  test::write(world, topic, 5);
-  world.settled();
+  test::write(db, topic, 5);
+  db.wait_until_idle();
   relay.signal(SIGTERM);
   EXPECT_EQ(relay.wait(), 0) << relay.output();
-  const auto verdict = test::judge(world, {topic});
+  const auto verdict = test::check_delivery(db, {topic});
   EXPECT_TRUE(verdict.exactly_once()) << verdict;
 }
 
 // It holds back consumers of the topic, but not the relay.
 TEST(HiddenProgress, AnOpenTransactionInAMessagesTopicDelaysNoConfirmation) {
-  World world;
-  const std::string topic = world.topic("t", 1);
-  test::create_counters(world);
-  Stranger stranger(world.kafka().brokers(), world.name());
+  TestOutbox db;
+  const std::string topic = db.topic("t", 1);
+  test::create_counters(db);
+  Stranger stranger(db.kafka().brokers(), db.name());
   stranger.write(topic, "k", {"never committed"});
   {
-    auto doomed = world.relay({{"OUTBOX_CRASH_AT", "confirmed"}}, "relay-with-crash-points");
-    test::write(world, topic, 20);
+    auto doomed = db.relay({{"OUTBOX_CRASH_AT", "confirmed"}}, "relay-with-crash-points");
+    test::write(db, topic, 20);
     ASSERT_EQ(doomed.wait(), -SIGKILL) << doomed.output();
   }
-  auto relay = world.relay();
-  world.settled();
+  auto relay = db.relay();
+  db.wait_until_idle();
   EXPECT_NE(relay.output().find("found=delivered"), std::string::npos) << relay.output();
   stranger.abort();
   relay.signal(SIGTERM);
   EXPECT_EQ(relay.wait(), 0) << relay.output();
-  const auto verdict = test::judge(world, {topic});
+  const auto verdict = test::check_delivery(db, {topic});
   EXPECT_TRUE(verdict.exactly_once()) << verdict;
 }
 

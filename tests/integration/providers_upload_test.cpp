@@ -7,40 +7,40 @@
 #include "client/effects/digest.h"
 #include "outbox/upload_provider.h"
 #include "common/hex.h"
-#include "tests/support/stand_ins_test.h"
+#include "tests/support/fake_providers_test.h"
 
 namespace relay {
 namespace {
 
 using namespace std::chrono_literals;
 using test::said;
-using Json = test::StandIns::Json;
+using Json = test::FakeProviders::Json;
 
-class ProvidersUploadTest : public test::StandInsTest {
+class ProvidersUploadTest : public test::FakeProvidersTest {
  protected:
-  ProvidersUploadTest() : StandInsTest("store") {}
+  ProvidersUploadTest() : FakeProvidersTest("store") {}
 
   // A place of its own. Below /md5 the store keeps no SHA-256, below /opaque the ETag is no MD5 either.
-  Request upload(const std::string& folder = "/bucket", const std::string& body = "some bytes") {
+  outbox::Request upload(const std::string& folder = "/bucket", const std::string& body = "some bytes") {
     const std::string path = folder + "/" + new_name();
     return {.effect_key = path,
             .provider_key = path,
-            .target = {{"url", stand_ins->store() + path + "?X-Signature=s3cr3t"}, {"content-type", "text/plain"}},
+            .target = {{"url", fakes->store() + path + "?X-Signature=s3cr3t"}, {"content-type", "text/plain"}},
             .body = body};
   }
-  static Outcome call(const Request& request, const UploadOptions& options = {}) { return UploadProvider(options).call(request, in(5s)); }
-  static std::size_t stored(const Request& request) { return stand_ins->effects("store", request.effect_key); }
-  static std::vector<Json> seen(const Request& request) { return stand_ins->log("store", "request", request.effect_key); }
+  static outbox::Outcome call(const outbox::Request& request, const outbox::UploadOptions& options = {}) { return outbox::UploadProvider(options).call(request, in(5s)); }
+  static std::size_t stored(const outbox::Request& request) { return fakes->effects("store", request.effect_key); }
+  static std::vector<Json> seen(const outbox::Request& request) { return fakes->log("store", "request", request.effect_key); }
 };
 
 TEST_F(ProvidersUploadTest, ARepeatIsRecognised) {
   for (const char* folder : {"/bucket", "/md5"}) {
-    const Request request = upload(folder);
-    const Outcome first = call(request);
+    const outbox::Request request = upload(folder);
+    const outbox::Outcome first = call(request);
     EXPECT_EQ(said(first), "answered done 200");
-    EXPECT_EQ(first.object, '"' + hex(effects::md5(request.body)) + '"');
+    EXPECT_EQ(first.object, '"' + outbox::common::hex(outbox::effects::md5(request.body)) + '"');
     EXPECT_EQ(first.error, "");
-    const Outcome second = call(request);
+    const outbox::Outcome second = call(request);
     EXPECT_EQ(said(second), "answered done 412");
     EXPECT_EQ(second.object, first.object);
     EXPECT_EQ(second.error, "");
@@ -50,20 +50,20 @@ TEST_F(ProvidersUploadTest, ARepeatIsRecognised) {
     ASSERT_EQ(requests.size(), 3U);
     EXPECT_EQ(requests[0]["headers"]["if-none-match"], "*");
     EXPECT_EQ(requests[0]["headers"]["content-type"], "text/plain");
-    EXPECT_EQ(requests[0]["headers"]["x-amz-checksum-sha256"], effects::base64(effects::sha256(request.body)));
+    EXPECT_EQ(requests[0]["headers"]["x-amz-checksum-sha256"], outbox::effects::base64(outbox::effects::sha256(request.body)));
     EXPECT_EQ(requests[0]["request_id"], first.request_id);
-    EXPECT_EQ(requests[0]["sha256"], hex(effects::sha256(request.body)));
+    EXPECT_EQ(requests[0]["sha256"], outbox::common::hex(outbox::effects::sha256(request.body)));
     EXPECT_EQ(requests[1]["method"], "PUT");
     EXPECT_EQ(requests[2]["method"], "HEAD");
   }
 }
 
 TEST_F(ProvidersUploadTest, AnotherObjectIsNotOverwritten) {
-  const Request first = upload();
+  const outbox::Request first = upload();
   EXPECT_EQ(said(call(first)), "answered done 200");
-  Request other = first;
+  outbox::Request other = first;
   other.body = "other bytes";
-  const Outcome outcome = call(other);
+  const outbox::Outcome outcome = call(other);
   EXPECT_EQ(said(outcome), "answered refused 412");
   EXPECT_TRUE(outcome.error.starts_with("a different object exists. HINT: ")) << outcome.error;
   EXPECT_EQ(stored(first), 1U);
@@ -71,22 +71,22 @@ TEST_F(ProvidersUploadTest, AnotherObjectIsNotOverwritten) {
 
 TEST_F(ProvidersUploadTest, WhatCannotBeToldApartIsNoSuccess) {
   // An ETag that is no MD5 proves nothing, whether the bytes are ours or not.
-  const Request opaque = upload("/opaque");
+  const outbox::Request opaque = upload("/opaque");
   EXPECT_EQ(said(call(opaque)), "answered done 200");
   EXPECT_EQ(said(call(opaque)), "answered failing 412");
-  Request other = upload("/md5");
+  outbox::Request other = upload("/md5");
   EXPECT_EQ(said(call(other)), "answered done 200");
   other.body = "other bytes";
   EXPECT_EQ(said(call(other)), "answered failing 412");
 
-  const Request request = upload();
+  const outbox::Request request = upload();
   EXPECT_EQ(said(call(request)), "answered done 200");
-  const Outcome without = call(request, {.head_allowed = false});
+  const outbox::Outcome without = call(request, {.head_allowed = false});
   EXPECT_EQ(said(without), "answered failing 412");
   EXPECT_NE(without.error.find("HINT: allow HEAD"), std::string::npos) << without.error;
-  Request unsigned_head = request;
+  outbox::Request unsigned_head = request;
   unsigned_head.target["head_url"] = unsigned_head.target["url"] + "&expired";
-  const Outcome expired = call(unsigned_head);
+  const outbox::Outcome expired = call(unsigned_head);
   EXPECT_EQ(said(expired), "answered failing 412");
   EXPECT_NE(expired.error.find("HINT: set head_url"), std::string::npos) << expired.error;
   EXPECT_EQ(stored(request), 1U);
@@ -106,7 +106,7 @@ TEST_F(ProvidersUploadTest, EveryDoubtIsResolvedByTheNextAttempt) {
                         Case{{{"fault", "status"}, {"status", 409}}, "answered in_progress 409", 0, "answered done 200"},
                         Case{{{"fault", "status"}, {"status", 429}}, "answered not_now 429", 0, "answered done 200"},
                         Case{{{"fault", "huge"}}, "sent none 201", 1, "answered done 412"}}) {
-    const Request request = upload("/bucket", std::string(300'000, 'x'));
+    const outbox::Request request = upload("/bucket", std::string(300'000, 'x'));
     fault(request, c.fault);
     EXPECT_EQ(said(call(request)), c.outcome) << c.fault;
     EXPECT_EQ(seen(request).size(), 1U) << c.fault;
@@ -118,62 +118,62 @@ TEST_F(ProvidersUploadTest, EveryDoubtIsResolvedByTheNextAttempt) {
 
 TEST_F(ProvidersUploadTest, AnUploadThatBrokeOffIsNotTakenForWhole) {
   for (const std::size_t bytes : {std::size_t{10}, std::size_t{1'000}, std::size_t{1'000'000}}) {
-    const Request request = upload("/bucket", std::string(32'000'000, 'x'));
-    stand_ins->fault({{"at", "store"}, {"fault", "read"}, {"bytes", bytes}});
+    const outbox::Request request = upload("/bucket", std::string(32'000'000, 'x'));
+    fakes->fault({{"at", "store"}, {"fault", "read"}, {"bytes", bytes}});
     EXPECT_EQ(said(call(request)), "partly none 0");
     EXPECT_EQ(stored(request), 0U);
   }
 }
 
 TEST_F(ProvidersUploadTest, AnExpiredUrlIsNamedWithoutItsSignature) {
-  Request request = upload();
+  outbox::Request request = upload();
   request.target["url"] += "&expired";
-  const Outcome outcome = call(request);
+  const outbox::Outcome outcome = call(request);
   EXPECT_EQ(said(outcome), "answered unauthorized 403");
   EXPECT_NE(outcome.error.find("HINT: check that the presigned URL has not expired"), std::string::npos) << outcome.error;
   EXPECT_EQ(outcome.error.find("s3cr3t"), std::string::npos);
   request.target["url"] = "http://" + test::dead_address() + "/a?X-Signature=s3cr3t";
-  const Outcome dead = call(request);
+  const outbox::Outcome dead = call(request);
   EXPECT_EQ(said(dead), "nothing none 0");
   EXPECT_EQ(dead.error.find("s3cr3t"), std::string::npos) << dead.error;
 }
 
 TEST_F(ProvidersUploadTest, TheStoreChecksTheBytesIfAsked) {
-  const Request request = upload();
+  const outbox::Request request = upload();
   EXPECT_EQ(said(call(request, {.checksum_header = false, .content_md5 = true})), "answered done 200");
   const auto headers = seen(request).at(0)["headers"];
   EXPECT_FALSE(headers.contains("x-amz-checksum-sha256"));
-  EXPECT_EQ(headers["content-md5"], effects::base64(effects::md5(request.body)));
+  EXPECT_EQ(headers["content-md5"], outbox::effects::base64(outbox::effects::md5(request.body)));
   // Another object's checksum in a success is no success.
-  const Request mixed = upload();
+  const outbox::Request mixed = upload();
   fault(mixed, {{"fault", "status_after"}, {"status", 200}, {"headers", {{"x-amz-checksum-sha256", "AAAA"}}}});
-  const Outcome outcome = call(mixed);
+  const outbox::Outcome outcome = call(mixed);
   EXPECT_EQ(said(outcome), "answered failing 200");
   EXPECT_NE(outcome.error.find("answers another request"), std::string::npos);
 }
 
 TEST_F(ProvidersUploadTest, AskingTellsWhoseObjectIsThere) {
-  UploadProvider provider({});
+  outbox::UploadProvider provider({});
   ASSERT_TRUE(provider.supports_lookup());
-  Request request = upload();
+  outbox::Request request = upload();
   EXPECT_EQ(said(provider.lookup(request, in(5s))), "answered absent 404");
   fault(request, {{"fault", "close_after"}});
   EXPECT_EQ(said(provider.call(request, in(5s))), "sent none 0");
-  const Outcome found = provider.lookup(request, in(5s));
+  const outbox::Outcome found = provider.lookup(request, in(5s));
   EXPECT_EQ(said(found), "answered done 200");
-  EXPECT_EQ(found.object, '"' + hex(effects::md5(request.body)) + '"');
+  EXPECT_EQ(found.object, '"' + outbox::common::hex(outbox::effects::md5(request.body)) + '"');
   request.body = "other bytes";
-  const Outcome other = provider.lookup(request, in(5s));
+  const outbox::Outcome other = provider.lookup(request, in(5s));
   EXPECT_EQ(said(other), "answered none 200");
   EXPECT_TRUE(other.error.starts_with("a different object exists. HINT: ")) << other.error;
   request.target["head_url"] = request.target["url"] + "&expired";
   EXPECT_EQ(said(provider.lookup(request, in(5s))), "answered none 403");
   EXPECT_EQ(stored(request), 1U);
-  EXPECT_FALSE(UploadProvider({.head_allowed = false}).supports_lookup());
+  EXPECT_FALSE(outbox::UploadProvider({.head_allowed = false}).supports_lookup());
 }
 
 TEST_F(ProvidersUploadTest, WhatCouldNeverBeSentIsRefusedBefore) {
-  const auto before = stand_ins->log("store", "connection").size();
+  const auto before = fakes->log("store", "connection").size();
   for (const auto& [name, value] : std::multimap<std::string, std::string>{{"url", ""},
                                                                            {"url", "/bucket/a"},
                                                                            {"url", "ftp://a/b"},
@@ -182,13 +182,13 @@ TEST_F(ProvidersUploadTest, WhatCouldNeverBeSentIsRefusedBefore) {
                                                                            {"url", "http://a/\r\nX: y"},
                                                                            {"head_url", "a"},
                                                                            {"content-type", "a\r\nX: y"}}) {
-    Request request = upload();
+    outbox::Request request = upload();
     request.target[name] = value;
-    const Outcome outcome = call(request);
+    const outbox::Outcome outcome = call(request);
     EXPECT_EQ(said(outcome), "nothing refused 0") << value;
     EXPECT_NE(outcome.error.find("HINT: "), std::string::npos) << value;
   }
-  EXPECT_EQ(stand_ins->log("store", "connection").size(), before);
+  EXPECT_EQ(fakes->log("store", "connection").size(), before);
 }
 
 }  // namespace

@@ -12,7 +12,7 @@
 namespace relay {
 namespace {
 
-using test::World;
+using test::TestOutbox;
 using Json = nlohmann::json;
 using postgres::count_fresh_sql;
 using postgres::fresh_from_sql;
@@ -35,7 +35,7 @@ class ReaderAccess : public test::ReaderTest {
   }
   // Everything so far is delivered.
   Snapshot go_on_from_here() {
-    const Snapshot here = *Snapshot::parse(world.value("select pg_current_snapshot()"));
+    const Snapshot here = *Snapshot::parse(db.value("select pg_current_snapshot()"));
     reader.reset(Cursor{.base = here});
     return here;
   }
@@ -43,15 +43,15 @@ class ReaderAccess : public test::ReaderTest {
 
 TEST_F(ReaderAccess, FewFreshRowsAreFoundByTransactionIdAndManyAlongThePrimaryKey) {
   options.batch_messages_max = 100;
-  world.sql(rows(100));
+  db.sql(rows(100));
   auto few = pages();
   ASSERT_EQ(few.size(), 1u);
   EXPECT_FALSE(few[0].bounds.fresh_from);
-  world.sql(rows(101));
+  db.sql(rows(101));
   auto many = pages();
   ASSERT_EQ(many.size(), 2u);
   for (const Page& p : many) EXPECT_EQ(p.bounds.fresh_from, 100);
-  world.sql(rows(3));
+  db.sql(rows(3));
   few = pages();
   ASSERT_EQ(few.size(), 1u);
   EXPECT_FALSE(few[0].bounds.fresh_from);
@@ -67,19 +67,19 @@ class ReaderMerge : public ReaderAccess, public ::testing::WithParamInterface<st
     std::mt19937 random(7);
     for (int i = 0; i < 20; ++i) {
       open.exec(rows(3));
-      world.sql(rows(1 + random() % 40, "random() * 900"));
+      db.sql(rows(1 + random() % 40, "random() * 900"));
       late1.exec(rows(1 + random() % 9, "random() * 900"));
       if (i == 10) late2.exec(rows(100, "random() * 900"));
     }
     late1.commit();
     late2.commit();
-    world.sql(rows(200, "random() * 900"));
+    db.sql(rows(200, "random() * 900"));
   }
   // Parks the first row of the page, the last and one between, as rows of the batch; returns what is left.
   std::vector<std::int64_t> park_three(const Page& page, std::int64_t number) {
     std::vector<std::int64_t> kept = test::seqs_of(page);
     for (const auto seq : std::set{kept.front(), kept[kept.size() / 2], kept.back()}) {
-      world.sql("insert into outbox.parked (parked_for, seq, txid, id, topic, created_at, error_class, error_text) select " +
+      db.sql("insert into outbox.parked (parked_for, seq, txid, id, topic, created_at, error_class, error_text) select " +
                 std::to_string(number) + ", seq, txid, id, topic, created_at, 'refused', '' from outbox.message where seq = " +
                 std::to_string(seq));
       std::erase(kept, seq);
@@ -89,14 +89,14 @@ class ReaderMerge : public ReaderAccess, public ::testing::WithParamInterface<st
 };
 
 TEST_P(ReaderMerge, IsInOrderAcrossPagesAndReReadsAgreeAlsoWhenRowsAreParked) {
-  pqxx::connection c1(world.dsn());
-  pqxx::connection c2(world.dsn());
-  pqxx::connection c3(world.dsn());
+  pqxx::connection c1(db.dsn());
+  pqxx::connection c2(db.dsn());
+  pqxx::connection c3(db.dsn());
   pqxx::work late1(c1);
   pqxx::work late2(c2);
   pqxx::work open(c3);
   for (auto* tx : {&late1, &late2}) tx->exec(rows(9, "random() * 900"));
-  world.sql(rows(1));
+  db.sql(rows(1));
   const Snapshot base = go_on_from_here();
   write_by_turns(late1, late2, open);
   const auto all = pages();
@@ -107,7 +107,7 @@ TEST_P(ReaderMerge, IsInOrderAcrossPagesAndReReadsAgreeAlsoWhenRowsAreParked) {
     EXPECT_TRUE(p.bounds.fresh_from);
     for (const auto seq : test::seqs_of(p)) found.push_back(seq);
   }
-  EXPECT_EQ(found, test::Differences::defined(world.dsn(), base, all[0].bounds.upto));
+  EXPECT_EQ(found, test::Differences::defined(db.dsn(), base, all[0].bounds.upto));
 
   std::int64_t number = 1;
   for (const Page& p : all) {
@@ -149,14 +149,14 @@ void collect(const Json& node, Plan& plan) {
 
 // An outbox with 300,000 delivered rows, of which the statistics know all or nothing.
 struct LargeOutbox {
-  explicit LargeOutbox(bool analyzed) : world(test::shared_postgres(), nullptr) {
-    world.sql("alter table outbox.message set (autovacuum_enabled = false)");
-    world.sql("alter table outbox.parked set (autovacuum_enabled = false)");
-    for (int i = 0; i < 30; ++i) world.sql(rows(10'000, "100"));
-    if (analyzed) world.sql("analyze outbox.message");
-    session = std::move(*postgres::StreamSession::connect(world.dsn()));
+  explicit LargeOutbox(bool analyzed) : db(test::shared_postgres(), nullptr) {
+    db.sql("alter table outbox.message set (autovacuum_enabled = false)");
+    db.sql("alter table outbox.parked set (autovacuum_enabled = false)");
+    for (int i = 0; i < 30; ++i) db.sql(rows(10'000, "100"));
+    if (analyzed) db.sql("analyze outbox.message");
+    session = std::move(*postgres::StreamSession::connect(db.dsn()));
   }
-  World world;
+  TestOutbox db;
   std::unique_ptr<postgres::StreamSession> session;
 };
 
@@ -168,7 +168,7 @@ class ReaderPlans : public ::testing::TestWithParam<bool> {
     return statistics ? with : without;
   }
 
-  Snapshot snapshot() { return *Snapshot::parse(world.value("select pg_current_snapshot()")); }
+  Snapshot snapshot() { return *Snapshot::parse(db.value("select pg_current_snapshot()")); }
   // What the relay's session does for `sql`, run for real.
   Plan plan(std::string sql) {
     const auto query = [&](const std::string& text) {
@@ -190,26 +190,26 @@ class ReaderPlans : public ::testing::TestWithParam<bool> {
   }
 
   LargeOutbox& outbox = outbox_with(GetParam());
-  World& world = outbox.world;
+  TestOutbox& db = outbox.db;
 };
 
 TEST_P(ReaderPlans, RowsAreCountedInOneIndexAndNoFurtherThanNeeded) {
   const Snapshot base = snapshot();
-  world.sql(rows(1));
+  db.sql(rows(1));
   const Plan one = plan(count_fresh_sql(base, snapshot(), 20'000));
   EXPECT_EQ(one.indexes, Names{"message_txid_seq"});
   EXPECT_EQ(one.other_scans, Names{});
   EXPECT_LT(one.buffers, 15);
-  world.sql(rows(30'000));
+  db.sql(rows(30'000));
   EXPECT_LT(plan(count_fresh_sql(base, snapshot(), 1'000)).buffers, 100);
 }
 
 TEST_P(ReaderPlans, AnOpenTransactionWithManyRowsCostsNothing) {
   const Snapshot base = snapshot();
-  pqxx::connection c(world.dsn());
+  pqxx::connection c(db.dsn());
   pqxx::work open(c);
   open.exec(rows(300'000));
-  world.sql(rows(1));
+  db.sql(rows(1));
   const Snapshot upto = snapshot();
   ASSERT_FALSE(upto.running().empty());
   EXPECT_LT(plan(count_fresh_sql(base, upto, 20'000)).buffers, 30);
@@ -219,7 +219,7 @@ TEST_P(ReaderPlans, AnOpenTransactionWithManyRowsCostsNothing) {
 
 TEST_P(ReaderPlans, FewRowsAreFoundByTransactionId) {
   const Snapshot base = snapshot();
-  world.sql(rows(10));
+  db.sql(rows(10));
   PageQuery q = query(base, snapshot());
   for (const std::int64_t limit : {1'000, 20'000}) {
     q.limit = limit;
@@ -234,10 +234,10 @@ TEST_P(ReaderPlans, FewRowsAreFoundByTransactionId) {
 }
 
 TEST_P(ReaderPlans, LateRowsAreFoundByTransactionIdAndSeq) {
-  pqxx::connection c(world.dsn());
+  pqxx::connection c(db.dsn());
   pqxx::work late(c);
   late.exec(rows(50'000));
-  world.sql(rows(1));
+  db.sql(rows(1));
   const Snapshot base = snapshot();
   late.commit();
   PageQuery q = query(base, snapshot());
@@ -247,7 +247,7 @@ TEST_P(ReaderPlans, LateRowsAreFoundByTransactionIdAndSeq) {
   EXPECT_EQ(first.other_scans, Names{});
   EXPECT_LT(first.buffers, 200);
   // A page near the end, and the re-read of its first two rows, cost no more than the first.
-  q.bounds.after_seq = std::stoll(world.value("select max(seq) - 1000 from outbox.message"));
+  q.bounds.after_seq = std::stoll(db.value("select max(seq) - 1000 from outbox.message"));
   EXPECT_LT(plan(page_sql(q)).buffers, 200);
   q.ends = true;
   q.bounds.upto_seq = q.bounds.after_seq + 2;
@@ -259,12 +259,12 @@ TEST_P(ReaderPlans, LateRowsAreFoundByTransactionIdAndSeq) {
 }
 
 TEST_P(ReaderPlans, ManyRowsAreReadAlongThePrimaryKeyFromWhereTheyBegin) {
-  pqxx::connection c(world.dsn());
+  pqxx::connection c(db.dsn());
   pqxx::work late(c);
   late.exec(rows(10));
-  world.sql(rows(1));
+  db.sql(rows(1));
   const Snapshot base = snapshot();
-  world.sql(rows(40'000));
+  db.sql(rows(40'000));
   late.commit();
   PageQuery q = query(base, snapshot());
   const Plan seek = plan(fresh_from_sql(q.bounds.base, q.bounds.upto));
@@ -272,7 +272,7 @@ TEST_P(ReaderPlans, ManyRowsAreReadAlongThePrimaryKeyFromWhereTheyBegin) {
   EXPECT_EQ(seek.other_scans, Names{});
   EXPECT_TRUE(seek.nodes.contains("Index Only Scan"));
 
-  q.bounds.fresh_from = std::stoll(world.value("select min(seq) - 1 from outbox.message where txid >= pg_snapshot_xmax('" + base.text() + "')"));
+  q.bounds.fresh_from = std::stoll(db.value("select min(seq) - 1 from outbox.message where txid >= pg_snapshot_xmax('" + base.text() + "')"));
   for (const std::int64_t into : {0, 30'000}) {
     q.bounds.after_seq = into == 0 ? 0 : *q.bounds.fresh_from + into;
     for (const bool metered : {false, true}) {

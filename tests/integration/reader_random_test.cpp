@@ -24,8 +24,8 @@ class ReaderAmongWriters : public test::ReaderTest, public ::testing::WithParamI
   ReaderAmongWriters() {
     options.batch_messages_max = GetParam().messages_max;
     options.batch_bytes_max = GetParam().bytes_max;
-    world.sql("create table counter (key text primary key, n bigint not null default 0)");
-    world.sql("insert into counter select 'k' || g from generate_series(1, 12) g");
+    db.sql("create table counter (key text primary key, n bigint not null default 0)");
+    db.sql("insert into counter select 'k' || g from generate_series(1, 12) g");
     std::printf("seed %u\n", seed);
   }
 
@@ -90,11 +90,11 @@ TEST_P(ReaderAmongWriters, GivesEachDifferenceAsItIsDefined) {
   for (unsigned w = 0; w < 8; ++w) {
     writers.emplace_back([&, w] {
       std::mt19937 random(seed + w);
-      pqxx::connection c(world.dsn());
-      while (writing) transaction(c, random, world.name() + "-" + std::to_string(w));
+      pqxx::connection c(db.dsn());
+      while (writing) transaction(c, random, db.name() + "-" + std::to_string(w));
     });
   }
-  test::Differences d(world.dsn());
+  test::Differences d(db.dsn());
   const auto every_way_was_used = [&] {
     return HasFailure() || (d.count() >= 60 && d.with_late_rows() >= 30 && d.pages_by_txid() >= 30 && d.pages_along_seq() >= 30);
   };
@@ -105,7 +105,7 @@ TEST_P(ReaderAmongWriters, GivesEachDifferenceAsItIsDefined) {
   writing = false;
   for (auto& w : writers) w.join();
   read(d, [] { return false; });
-  EXPECT_EQ(std::to_string(d.rows()), world.value("select count(*) from outbox.message"));
+  EXPECT_EQ(std::to_string(d.rows()), db.value("select count(*) from outbox.message"));
   std::printf("%zu rows in %d differences, %d with late rows; %d pages by txid, %d along seq\n", d.rows(), d.count(), d.with_late_rows(),
               d.pages_by_txid(), d.pages_along_seq());
 }

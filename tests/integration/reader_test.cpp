@@ -12,7 +12,7 @@ using Texts = std::vector<std::string>;
 TEST_F(ReaderTest, AnEmptyOutboxHasNothing) { EXPECT_FALSE(page()); }
 
 TEST_F(ReaderTest, EveryFieldArrivesAsItWasWritten) {
-  world.sql("insert into outbox.message (topic, key, payload, headers, dedup_key) values "
+  db.sql("insert into outbox.message (topic, key, payload, headers, dedup_key) values "
             "('some.topic', '\\x006b', '\\xff00', '{\"a\": \"1\", \"b\": \"\u00e9\"}', 'once'), ('t', null, null, null, null)");
   const auto p = page();
   ASSERT_TRUE(p);
@@ -22,7 +22,7 @@ TEST_F(ReaderTest, EveryFieldArrivesAsItWasWritten) {
   EXPECT_EQ(*m.key, std::string_view("\0k", 2));
   EXPECT_EQ(*m.payload, std::string_view("\xff\0", 2));
   EXPECT_EQ(*m.dedup_key, "once");
-  EXPECT_EQ(m.id.text(), world.value("select id from outbox.message where seq = 1"));
+  EXPECT_EQ(m.id.text(), db.value("select id from outbox.message where seq = 1"));
   ASSERT_EQ(m.headers_to - m.headers_from, 2u);
   EXPECT_EQ(p->headers[0].name, "a");
   EXPECT_EQ(p->headers[1].value, "\u00e9");
@@ -32,13 +32,13 @@ TEST_F(ReaderTest, EveryFieldArrivesAsItWasWritten) {
 }
 
 TEST_F(ReaderTest, ALateCommitterIsReadInALaterDifferenceAndNobodyWaitsForIt) {
-  pqxx::connection late(world.dsn());
+  pqxx::connection late(db.dsn());
   pqxx::work tx(late);
   tx.exec(insert("late"));
-  world.sql(insert("early"));
+  db.sql(insert("early"));
   EXPECT_EQ(drain(), Texts{"early"});
   EXPECT_FALSE(page());
-  world.sql(insert("between"));
+  db.sql(insert("between"));
   EXPECT_EQ(drain(), Texts{"between"});
   tx.commit();
   EXPECT_EQ(drain(), Texts{"late"});
@@ -46,7 +46,7 @@ TEST_F(ReaderTest, ALateCommitterIsReadInALaterDifferenceAndNobodyWaitsForIt) {
 }
 
 TEST_F(ReaderTest, ARolledBackTransactionLeavesNothing) {
-  pqxx::connection c(world.dsn());
+  pqxx::connection c(db.dsn());
   pqxx::work tx(c);
   tx.exec(insert("ghost"));
   EXPECT_FALSE(page());
@@ -55,20 +55,20 @@ TEST_F(ReaderTest, ARolledBackTransactionLeavesNothing) {
 }
 
 TEST_F(ReaderTest, APreparedTransactionIsReadWhenItIsCommitted) {
-  pqxx::connection c(world.dsn());
+  pqxx::connection c(db.dsn());
   pqxx::nontransaction tx(c);
   tx.exec("begin");
   tx.exec(insert("prepared"));
-  tx.exec("prepare transaction '" + world.name() + "'");
+  tx.exec("prepare transaction '" + db.name() + "'");
   EXPECT_FALSE(page());
-  world.sql(insert("meanwhile"));
+  db.sql(insert("meanwhile"));
   EXPECT_EQ(drain(), Texts{"meanwhile"});
-  tx.exec("commit prepared '" + world.name() + "'");
+  tx.exec("commit prepared '" + db.name() + "'");
   EXPECT_EQ(drain(), Texts{"prepared"});
 }
 
 TEST_F(ReaderTest, SavepointsAreReadWithTheirTransaction) {
-  pqxx::connection c(world.dsn());
+  pqxx::connection c(db.dsn());
   pqxx::work tx(c);
   tx.exec(insert("a"));
   tx.exec("savepoint s");
@@ -82,22 +82,22 @@ TEST_F(ReaderTest, SavepointsAreReadWithTheirTransaction) {
 }
 
 TEST_F(ReaderTest, AnEarlyTransactionIdWithALateInsertIsNotMissed) {
-  pqxx::connection c(world.dsn());
+  pqxx::connection c(db.dsn());
   pqxx::work tx(c);
   tx.exec("select pg_current_xact_id()");
-  world.sql(insert("first"));
+  db.sql(insert("first"));
   EXPECT_EQ(drain(), Texts{"first"});
   tx.exec(insert("second"));
-  world.sql(insert("third"));
+  db.sql(insert("third"));
   EXPECT_EQ(drain(), Texts{"third"});
   tx.commit();
   EXPECT_EQ(drain(), Texts{"second"});
 }
 
 TEST_F(ReaderTest, RowsHiddenByARewriteOfTheTableAreNotLost) {
-  world.sql(insert("one"));
+  db.sql(insert("one"));
   EXPECT_EQ(drain(), Texts{"one"});
-  pqxx::connection c(world.dsn());
+  pqxx::connection c(db.dsn());
   pqxx::work tx(c);
   tx.exec("lock table outbox.message in access exclusive mode");
   ASSERT_TRUE(reader.want());  // waits for the lock
@@ -120,7 +120,7 @@ TEST_F(ReaderTest, RowsHiddenByARewriteOfTheTableAreNotLost) {
 
 TEST_F(ReaderTest, APageEndsAtItsRowsAndTheNextOneGoesOn) {
   options.batch_messages_max = 100;
-  world.sql("insert into outbox.message (topic, payload) select 't', convert_to(g::text, 'UTF8') from generate_series(1, 1050) g");
+  db.sql("insert into outbox.message (topic, payload) select 't', convert_to(g::text, 'UTF8') from generate_series(1, 1050) g");
   std::vector<std::size_t> sizes;
   std::vector<std::string> all;
   while (auto p = page()) {
@@ -133,7 +133,7 @@ TEST_F(ReaderTest, APageEndsAtItsRowsAndTheNextOneGoesOn) {
 
 TEST_F(ReaderTest, APageEndsAtItsBytesWhateverTheSizes) {
   options.batch_bytes_max = 1 << 20;
-  world.sql("insert into outbox.message (topic, payload) select 't', convert_to(repeat('x', case when g % 50 < 25 then 10 else 300000 end), "
+  db.sql("insert into outbox.message (topic, payload) select 't', convert_to(repeat('x', case when g % 50 < 25 then 10 else 300000 end), "
             "'UTF8') from generate_series(1, 400) g");
   std::size_t all = 0;
   while (auto p = page()) {
@@ -145,7 +145,7 @@ TEST_F(ReaderTest, APageEndsAtItsBytesWhateverTheSizes) {
 
 TEST_F(ReaderTest, APayloadThatIsTooLargeStaysInTheDatabase) {
   options.message_bytes_max = 1000;
-  world.sql("insert into outbox.message (topic, payload) values ('t', convert_to(repeat('x', 1001), 'UTF8')), ('t', 'small')");
+  db.sql("insert into outbox.message (topic, payload) values ('t', convert_to(repeat('x', 1001), 'UTF8')), ('t', 'small')");
   const auto p = page();
   ASSERT_TRUE(p);
   ASSERT_EQ(p->messages.size(), 2u);
@@ -156,7 +156,7 @@ TEST_F(ReaderTest, APayloadThatIsTooLargeStaysInTheDatabase) {
 }
 
 TEST_F(ReaderTest, BadHeadersAreMarkedWithTheirReason) {
-  world.sql("insert into outbox.message (topic, headers) values ('t', '[]'), ('t', '{\"a\": 1}'), ('t', '{\"outbox-x\": \"1\"}'), "
+  db.sql("insert into outbox.message (topic, headers) values ('t', '[]'), ('t', '{\"a\": 1}'), ('t', '{\"outbox-x\": \"1\"}'), "
             "('t', '{\"dedup-key\": \"1\"}'), ('t', '\"text\"'), ('t', '{}')");
   const auto p = page();
   ASSERT_TRUE(p);
@@ -165,13 +165,13 @@ TEST_F(ReaderTest, BadHeadersAreMarkedWithTheirReason) {
 }
 
 TEST_F(ReaderTest, AMillionRowTransactionIsReadInPagesAndInOrder) {
-  pqxx::connection c(world.dsn());
+  pqxx::connection c(db.dsn());
   pqxx::work tx(c);
   tx.exec("insert into outbox.message (topic, payload) select 't', convert_to(g::text, 'UTF8') from generate_series(1, 1000000) g");
-  world.sql(insert("small"));
+  db.sql(insert("small"));
   EXPECT_EQ(drain(), Texts{"small"});
   tx.commit();
-  world.sql(insert("after"));
+  db.sql(insert("after"));
   std::int64_t count = 0;
   std::int64_t last = 0;
   while (auto p = page()) {
@@ -186,12 +186,12 @@ TEST_F(ReaderTest, AMillionRowTransactionIsReadInPagesAndInOrder) {
 
 TEST_F(ReaderTest, ARereadGivesTheSameRowsAndStopsWhenOneIsGone) {
   options.batch_messages_max = 50;
-  pqxx::connection c(world.dsn());
+  pqxx::connection c(db.dsn());
   pqxx::work late(c);
   late.exec(insert("late"));
-  world.sql("insert into outbox.message (topic, payload) select 't', convert_to(g::text, 'UTF8') from generate_series(1, 120) g");
+  db.sql("insert into outbox.message (topic, payload) select 't', convert_to(g::text, 'UTF8') from generate_series(1, 120) g");
   drain();
-  world.sql("insert into outbox.message (topic, payload) select 't', convert_to(g::text, 'UTF8') from generate_series(1, 120) g");
+  db.sql("insert into outbox.message (topic, payload) select 't', convert_to(g::text, 'UTF8') from generate_series(1, 120) g");
   late.commit();
   std::vector<Page> pages;
   while (auto p = page()) pages.push_back(std::move(*p));
@@ -202,7 +202,7 @@ TEST_F(ReaderTest, ARereadGivesTheSameRowsAndStopsWhenOneIsGone) {
     ASSERT_EQ(again->messages.size(), p.messages.size());
     for (std::size_t i = 0; i < p.messages.size(); ++i) EXPECT_EQ(again->messages[i].seq, p.messages[i].seq);
   }
-  world.sql("delete from outbox.message where seq = " + std::to_string(pages[1].messages[7].seq));
+  db.sql("delete from outbox.message where seq = " + std::to_string(pages[1].messages[7].seq));
   const auto gone = reader.reread(test::batch_of(pages[1], 1));
   ASSERT_FALSE(gone);
   EXPECT_EQ(gone.error().fault, Fault::refused);
@@ -211,13 +211,13 @@ TEST_F(ReaderTest, ARereadGivesTheSameRowsAndStopsWhenOneIsGone) {
 // Whatever the connection string says: the relay compares sizes with those that the server has counted.
 TEST_F(ReaderTest, AnEncodingInTheConnectionStringIsNotTaken) {
   options.batch_bytes_max = 64 << 10;
-  connect(world.dsn() + " client_encoding=LATIN1");
+  connect(db.dsn() + " client_encoding=LATIN1");
   reader.reset({.base = Snapshot::nothing()});
   const std::string write = "insert into outbox.message (topic, headers) select 't', jsonb_build_object('a', repeat('\u00e9', 1500)) "
                             "from generate_series(1, ";
-  world.sql(write + "10) g");
+  db.sql(write + "10) g");
   ASSERT_TRUE(page());  // from now on the average is known
-  world.sql(write + "1000) g");
+  db.sql(write + "1000) g");
   std::size_t all = 0;
   while (auto p = page()) {
     all += p->messages.size();
@@ -239,7 +239,7 @@ TEST_P(BytesOf, APageEndsAtItsBytes) {
   options.batch_bytes_max = 64 << 10;
   options.message_bytes_max = 20'000;
   const auto write = [&](int messages) {
-    world.sql(std::string("insert into outbox.message (topic, key, payload, headers, dedup_key) select ") + GetParam().values +
+    db.sql(std::string("insert into outbox.message (topic, key, payload, headers, dedup_key) select ") + GetParam().values +
               " from generate_series(1, " + std::to_string(messages) + ") g");
   };
   write(30);
@@ -261,7 +261,7 @@ TEST_P(BytesOf, APageEndsAtItsBytes) {
     all += p->messages.size();
   }
   EXPECT_GE(all, 5'000U - 30);
-  EXPECT_EQ(std::to_string(last), world.value("select max(seq) from outbox.message"));
+  EXPECT_EQ(std::to_string(last), db.value("select max(seq) from outbox.message"));
 }
 
 INSTANTIATE_TEST_SUITE_P(

@@ -6,49 +6,49 @@
 #include <fstream>
 #include <future>
 
-#include "tests/support/judge.h"
+#include "tests/support/checker.h"
 
 namespace relay {
 namespace {
 
-using test::World;
+using test::TestOutbox;
 
 class ReloadTest : public ::testing::Test {
  protected:
-  ReloadTest() : file(::testing::TempDir() + world.name() + ".toml"), topic(world.topic("t")), late(world.topic("late")) {
+  ReloadTest() : file(::testing::TempDir() + db.name() + ".toml"), topic(db.topic("t")), late(db.topic("late")) {
     configure("allow = [\"" + topic + "\"]");
-    world.environment.erase("OUTBOX_RELAY_TOPICS_ALLOW");
-    world.environment["OUTBOX_RELAY_TOPICS_MISSING_AFTER"] = "500ms";
+    db.environment.erase("OUTBOX_RELAY_TOPICS_ALLOW");
+    db.environment["OUTBOX_RELAY_TOPICS_MISSING_AFTER"] = "500ms";
   }
   void configure(const std::string& topics, const std::string& more = {}) { std::ofstream(file) << "[topics]\n" << topics << "\n" << more; }
-  test::Process run() { return test::Process({test::program_path("outbox-relay"), "run", "--config", file}, world.environment); }
+  test::Process run() { return test::Process({test::program_path("outbox-relay"), "run", "--config", file}, db.environment); }
 
-  World world;
+  TestOutbox db;
   std::string file;
   std::string topic;
   std::string late;
 };
 
 TEST_F(ReloadTest, ATopicThatIsAllowedNowIsServedAndTheLeaseIsKept) {
-  test::create_counters(world);
+  test::create_counters(db);
   auto relay = run();
   relay.says("to=streaming");
-  test::write(world, late, 1);
-  world.settled();
-  EXPECT_EQ(world.value("select count(*) from outbox.parked where error_class = 'topic_not_allowed'"), "1");
-  const std::string holder = world.value("select holder from outbox.lease");
-  auto writer = std::async(std::launch::async, [&] { test::write(world, topic, 300); });
+  test::write(db, late, 1);
+  db.wait_until_idle();
+  EXPECT_EQ(db.value("select count(*) from outbox.parked where error_class = 'topic_not_allowed'"), "1");
+  const std::string holder = db.value("select holder from outbox.lease");
+  auto writer = std::async(std::launch::async, [&] { test::write(db, topic, 300); });
   configure("allow = [\"" + topic + "\", \"" + late + "\"]");
   relay.signal(SIGHUP);
   relay.says("reloaded");
-  ASSERT_EQ(world.command({"parked", "release", "--topic", late, "--why", "allowed now"}, {{"OUTBOX_RELAY_TOPICS_ALLOW", "*"}}).code, 0);
+  ASSERT_EQ(db.command({"parked", "release", "--topic", late, "--why", "allowed now"}, {{"OUTBOX_RELAY_TOPICS_ALLOW", "*"}}).code, 0);
   writer.get();
-  world.settled();
-  world.released();
-  EXPECT_EQ(world.value("select holder from outbox.lease"), holder);
+  db.wait_until_idle();
+  db.wait_until_released();
+  EXPECT_EQ(db.value("select holder from outbox.lease"), holder);
   relay.signal(SIGTERM);
   EXPECT_EQ(relay.wait(), 0) << relay.output();
-  const auto verdict = test::judge(world, {topic, late});
+  const auto verdict = test::check_delivery(db, {topic, late});
   EXPECT_TRUE(verdict.exactly_once()) << verdict;
   EXPECT_EQ(verdict.parked, 0) << verdict;
 }
@@ -59,14 +59,14 @@ TEST_F(ReloadTest, MistakesAreReportedAndTheOldConfigurationStays) {
   configure("allow = 7", "[poll]\nidle = \"never\"\n");
   relay.signal(SIGHUP);
   relay.says("reload_refused");
-  test::create_counters(world);
-  test::write(world, topic, 10);
-  world.settled();
+  test::create_counters(db);
+  test::write(db, topic, 10);
+  db.wait_until_idle();
   relay.signal(SIGTERM);
   EXPECT_EQ(relay.wait(), 0);
   EXPECT_NE(relay.output().find("topics.allow"), std::string::npos) << relay.output();
   EXPECT_NE(relay.output().find("poll.idle"), std::string::npos) << relay.output();
-  EXPECT_EQ(test::judge(world, {topic}).arrived, 30);
+  EXPECT_EQ(test::check_delivery(db, {topic}).arrived, 30);
 }
 
 TEST_F(ReloadTest, WhatNeedsARestartIsNamedAndNotTaken) {

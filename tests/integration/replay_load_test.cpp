@@ -7,13 +7,13 @@
 #include <iostream>
 
 #include "tests/support/from_environment.h"
-#include "tests/support/judge.h"
+#include "tests/support/checker.h"
 #include "tests/support/load.h"
 
 namespace relay {
 namespace {
 
-using test::World;
+using test::TestOutbox;
 
 constexpr std::int64_t keys = 1'000;
 constexpr Millis within{600'000};
@@ -23,29 +23,29 @@ std::int64_t messages_wanted() { return test::number_from("OUTBOX_REPLAY_MESSAGE
 std::int64_t number_of(const test::KafkaRecord& r) { return std::stoll(r.payload->substr(r.payload->find(' ') + 1)); }
 
 // Commits messages "kI N" with N rising over all keys in turn; every other one has a deduplication key of its own.
-void write_all(World& world, const std::string& topic, std::int64_t messages) {
+void write_all(TestOutbox& db, const std::string& topic, std::int64_t messages) {
   for (std::int64_t from = 1; from <= messages; from += 50'000) {
-    world.sql("insert into outbox.message (topic, key, payload, dedup_key) select '" + topic + "', convert_to('k' || g % " + std::to_string(keys) +
+    db.sql("insert into outbox.message (topic, key, payload, dedup_key) select '" + topic + "', convert_to('k' || g % " + std::to_string(keys) +
               ", 'UTF8'), convert_to('k' || g % " + std::to_string(keys) + " || ' ' || g, 'UTF8'), case when g % 2 = 0 then 'd' || g end "
               "from generate_series(" + std::to_string(from) + ", " + std::to_string(std::min(from + 49'999, messages)) + ") g");
   }
 }
 
-// Waits until the newest message of the topic is delivered; all that were committed before it are then, too. World::settled() looks at
+// Waits until the newest message of the topic is delivered; all that were committed before it are then, too. TestOutbox::settled() looks at
 // every single one.
-void until_newest_delivered(World& world, const std::string& topic) {
+void until_newest_delivered(TestOutbox& db, const std::string& topic) {
   test::eventually("the newest message of " + topic + " is delivered", [&] {
-    return world.value("select s.state from (select max(m.seq) as seq from outbox.message m where m.topic = '" + topic +
+    return db.value("select s.state from (select max(m.seq) as seq from outbox.message m where m.topic = '" + topic +
                        "') n cross join lateral outbox.status_of_seq(n.seq) s") == "delivered";
   }, within);
 }
 
 // Of each key, first copies and replayed ones must come without a gap and in order, and both with the same deduplication key.
-void expect_each_once_more(World& world, const std::string& topic, std::int64_t messages) {
+void expect_each_once_more(TestOutbox& db, const std::string& topic, std::int64_t messages) {
   std::vector<std::string> dedup_keys(static_cast<std::size_t>(messages + 1));
   std::map<std::pair<bool, std::int64_t>, std::int64_t> newest;  // by whether it is replayed, and key
   std::int64_t firsts = 0, replays = 0, strangers = 0, misplaced = 0;
-  const auto log = test::read_log(world.kafka().brokers(), {topic}, test::Isolation::read_committed, std::chrono::seconds(120));
+  const auto log = test::read_log(db.kafka().brokers(), {topic}, test::Isolation::read_committed, std::chrono::seconds(120));
   EXPECT_TRUE(log.unread.empty());
   for (const auto& r : log.records) {
     const bool replayed = r.header("outbox-replay").has_value();
@@ -65,47 +65,47 @@ void expect_each_once_more(World& world, const std::string& topic, std::int64_t 
 }
 
 // What test::write() wrote: of each key all numbers from 1 on.
-std::int64_t expect_all_in_order(World& world, const std::string& topic) {
+std::int64_t expect_all_in_order(TestOutbox& db, const std::string& topic) {
   std::map<std::string, std::int64_t> newest;
   std::int64_t arrived = 0, misplaced = 0;
-  for (const auto& r : test::read_log(world.kafka().brokers(), {topic}, test::Isolation::read_committed).records) {
+  for (const auto& r : test::read_log(db.kafka().brokers(), {topic}, test::Isolation::read_committed).records) {
     misplaced += number_of(r) != newest[*r.key] + 1;
     newest[*r.key] = number_of(r);
     ++arrived;
   }
   EXPECT_EQ(misplaced, 0);
-  EXPECT_EQ(std::to_string(arrived), world.value("select sum(c.n) from counter c"));
+  EXPECT_EQ(std::to_string(arrived), db.value("select sum(c.n) from counter c"));
   return arrived;
 }
 
 TEST(ReplayLoad, EachMessageComesAgainOnceAndLiveTrafficIsNotDisturbed) {
   const auto messages = messages_wanted();
-  World world;
-  const std::string topic = world.topic("t", 4);
-  const std::string live = world.topic("live");
-  test::create_counters(world);
-  write_all(world, topic, messages);
-  auto relay = world.relay();
-  until_newest_delivered(world, topic);
+  TestOutbox db;
+  const std::string topic = db.topic("t", 4);
+  const std::string live = db.topic("live");
+  test::create_counters(db);
+  write_all(db, topic, messages);
+  auto relay = db.relay();
+  until_newest_delivered(db, topic);
 
-  test::Load load([&] { test::write(world, live, 20); });
-  test::until_delivered(world, 100);
+  test::Load load([&] { test::write(db, live, 20); });
+  test::until_delivered(db, 100);
   const auto began = Clock::now();
   const auto done = test::run_command({test::program_path("outbox-relay"), "replay", "--since", "2000-01-01", "--topic", topic, "--why", "a test"},
-                                      world.environment, within);
+                                      db.environment, within);
   EXPECT_EQ(done.code, 0) << done.output;
   const auto enqueued = Clock::now();
-  until_newest_delivered(world, topic);
+  until_newest_delivered(db, topic);
   const auto delivered = Clock::now();
-  test::until_delivered(world, 100);
+  test::until_delivered(db, 100);
   load.end();
-  until_newest_delivered(world, live);
+  until_newest_delivered(db, live);
   relay.signal(SIGTERM);
   EXPECT_EQ(relay.wait(), 0) << relay.output();
   EXPECT_EQ(relay.output().find("to=stalled"), std::string::npos) << relay.output();
 
-  expect_each_once_more(world, topic, messages);
-  const auto beside = expect_all_in_order(world, live);
+  expect_each_once_more(db, topic, messages);
+  const auto beside = expect_all_in_order(db, live);
   const auto seconds = [&](Clock::time_point until) { return std::chrono::duration<double>(until - began).count(); };
   std::cout << messages << " messages enqueued again in " << seconds(enqueued) << " s and delivered in " << seconds(delivered) << " s, "
             << static_cast<double>(messages) / seconds(delivered) << " a second, beside " << beside << " live ones\n";

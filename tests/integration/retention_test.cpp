@@ -10,32 +10,32 @@
 #include "relay/postgres/retention.h"
 #include "relay/postgres/scheduler.h"
 #include "relay/postgres/statements.h"
-#include "tests/support/judge.h"
+#include "tests/support/checker.h"
 
 namespace relay {
 namespace {
 
-using test::World;
+using test::TestOutbox;
 using Texts = std::vector<std::string>;
 
 class Retention : public ::testing::Test {
  protected:
-  Retention() : topic(world.topic("t", 1)) {}
+  Retention() : topic(db.topic("t", 1)) {}
 
-  void enqueue(const std::string& payload) { world.sql("insert into outbox.message (topic, payload) values ('" + topic + "', '" + payload + "')"); }
+  void enqueue(const std::string& payload) { db.sql("insert into outbox.message (topic, payload) values ('" + topic + "', '" + payload + "')"); }
   // One batch per message, after one for what is there already.
   void deliver(const Texts& payloads) {
-    auto relay = world.relay();
-    world.settled();
+    auto relay = db.relay();
+    db.wait_until_idle();
     for (const auto& payload : payloads) {
       enqueue(payload);
-      world.settled();
+      db.wait_until_idle();
     }
     stop(relay);
   }
   void deliver_the_rest() {
-    auto relay = world.relay();
-    world.settled();
+    auto relay = db.relay();
+    db.wait_until_idle();
     stop(relay);
   }
   static void stop(test::Process& relay) {
@@ -44,14 +44,14 @@ class Retention : public ::testing::Test {
   }
   // The batches up to this number were opened `by` earlier than they were.
   void age(const std::string& by = "2 hours", const std::string& up_to = "9999") {
-    world.sql("update outbox.batch set opened_at = opened_at - '" + by + "'::interval where number <= " + up_to);
+    db.sql("update outbox.batch set opened_at = opened_at - '" + by + "'::interval where number <= " + up_to);
   }
   // With the lease in hand, by a function of control, options and epoch.
   template <typename Work>
   void as_holder(const Work& work) {
     postgres::Options options;
-    options.dsn = Secret(world.dsn());
-    options.relay = world.name();
+    options.dsn = Secret(db.dsn());
+    options.relay = db.name();
     options.holder = "pruner";
     postgres::PgDatabase database(options);
     ASSERT_TRUE(database.connect());
@@ -79,24 +79,24 @@ class Retention : public ::testing::Test {
   }
   Texts column(const std::string& statement) {
     Texts out;
-    for (const auto& row : world.sql(statement)) out.push_back(row[0].as<std::string>());
+    for (const auto& row : db.sql(statement)) out.push_back(row[0].as<std::string>());
     return out;
   }
   Texts kept() { return column("select convert_from(payload, 'UTF8') from outbox.message order by seq"); }
   Texts batches() { return column("select number from outbox.batch order by number"); }
   Texts arrived() {
     Texts out;
-    for (const auto& r : test::read_log(world.kafka().brokers(), {topic}, test::Isolation::read_committed).records) {
+    for (const auto& r : test::read_log(db.kafka().brokers(), {topic}, test::Isolation::read_committed).records) {
       out.push_back(r.payload.value_or("(null)"));
     }
     return out;
   }
   std::string state(const std::string& payload) {
-    return world.value("select s.state || ' in ' || coalesce(s.batch::text, 'none') from outbox.message m, outbox.status_of(m.id) s "
+    return db.value("select s.state || ' in ' || coalesce(s.batch::text, 'none') from outbox.message m, outbox.status_of(m.id) s "
                        "where m.payload = '" + payload + "'");
   }
 
-  World world;
+  TestOutbox db;
   std::string topic;
 };
 
@@ -115,7 +115,7 @@ TEST_F(Retention, WhatIsDeliveredAndOldGoesAndTheRestCanStillBeAskedFor) {
   EXPECT_EQ(kept(), Texts{"5"});  // all that the newest base does not show
   EXPECT_EQ(batches(), (Texts{"4", "5"}));
   EXPECT_EQ(state("5"), "delivered in 5");
-  EXPECT_EQ(world.value("select count(*) from outbox.status_of_seq(1)"), "0");
+  EXPECT_EQ(db.value("select count(*) from outbox.status_of_seq(1)"), "0");
   deliver({"6"});
   EXPECT_EQ(arrived(), (Texts{"1", "2", "3", "4", "5", "6"}));
 }
@@ -123,7 +123,7 @@ TEST_F(Retention, WhatIsDeliveredAndOldGoesAndTheRestCanStillBeAskedFor) {
 // The message of the oldest transaction is the last to be delivered, so the journal cannot be cut by transaction id.
 TEST_F(Retention, TheJournalIsKeptForMessagesBesideALateOne) {
   deliver({"1", "2"});
-  pqxx::connection c(world.dsn());
+  pqxx::connection c(db.dsn());
   pqxx::work late(c);
   late.exec("insert into outbox.message (topic, payload) values ('" + topic + "', 'late')");
   deliver({"3", "4"});
@@ -140,8 +140,8 @@ TEST_F(Retention, TheJournalIsKeptForMessagesBesideALateOne) {
 
 TEST_F(Retention, TheJournalOfADifferenceIsKeptWhole) {
   deliver({"0"});
-  world.sql("insert into outbox.message (topic, payload) select '" + topic + "', convert_to(g::text, 'UTF8') from generate_series(1, 6) g");
-  world.environment["OUTBOX_RELAY_DELIVERY_BATCH_MESSAGES_MAX"] = "2";
+  db.sql("insert into outbox.message (topic, payload) select '" + topic + "', convert_to(g::text, 'UTF8') from generate_series(1, 6) g");
+  db.environment["OUTBOX_RELAY_DELIVERY_BATCH_MESSAGES_MAX"] = "2";
   deliver_the_rest();
   ASSERT_EQ(state("1"), "delivered in 2");
   age("2 hours", "3");
@@ -155,7 +155,7 @@ TEST_F(Retention, TheJournalOfADifferenceIsKeptWhole) {
 class RetentionByAnyClock : public Retention, public ::testing::WithParamInterface<const char*> {};
 
 TEST_P(RetentionByAnyClock, KeepsAnOpenTransaction) {
-  pqxx::connection c(world.dsn());
+  pqxx::connection c(db.dsn());
   pqxx::work late(c);
   late.exec("insert into outbox.message (topic, payload) values ('" + topic + "', 'late')");
   deliver({"1", "2", "3"});
@@ -163,7 +163,7 @@ TEST_P(RetentionByAnyClock, KeepsAnOpenTransaction) {
   prune();
   late.commit();
   prune();
-  EXPECT_EQ(world.value("select count(*) from outbox.message where payload = 'late'"), "1");
+  EXPECT_EQ(db.value("select count(*) from outbox.message where payload = 'late'"), "1");
   deliver_the_rest();
   EXPECT_EQ(arrived(), (Texts{"1", "2", "3", "late"}));
 }
@@ -171,17 +171,17 @@ TEST_P(RetentionByAnyClock, KeepsAnOpenTransaction) {
 TEST_P(RetentionByAnyClock, KeepsABatchInDoubtAndWhatIsLeftOfItsDifference) {
   deliver({"1", "2"});
   Texts all = {"1", "2"};
-  world.sql("insert into outbox.message (topic, payload) select '" + topic + "', convert_to(g::text, 'UTF8') from generate_series(3, 37) g");
+  db.sql("insert into outbox.message (topic, payload) select '" + topic + "', convert_to(g::text, 'UTF8') from generate_series(3, 37) g");
   for (int i = 3; i <= 37; ++i) all.push_back(std::to_string(i));
   {
-    auto doomed = world.relay({{"OUTBOX_CRASH_AT", "opened:2"}, {"OUTBOX_RELAY_DELIVERY_BATCH_MESSAGES_MAX", "10"}}, "relay-with-crash-points");
+    auto doomed = db.relay({{"OUTBOX_CRASH_AT", "opened:2"}, {"OUTBOX_RELAY_DELIVERY_BATCH_MESSAGES_MAX", "10"}}, "relay-with-crash-points");
     EXPECT_EQ(doomed.wait(), -SIGKILL) << doomed.output();
   }
-  ASSERT_EQ(world.value("select exhausted or delivered_at is not null from outbox.batch order by number desc limit 1"), "f");
+  ASSERT_EQ(db.value("select exhausted or delivered_at is not null from outbox.batch order by number desc limit 1"), "f");
   age(GetParam());
   prune();
-  EXPECT_GE(std::stoi(world.value("select count(*) from outbox.message")), 35);
-  world.sql("update outbox.batch set opened_at = clock_timestamp()");  // Kafka refuses records from the future
+  EXPECT_GE(std::stoi(db.value("select count(*) from outbox.message")), 35);
+  db.sql("update outbox.batch set opened_at = clock_timestamp()");  // Kafka refuses records from the future
   deliver_the_rest();
   EXPECT_EQ(arrived(), all);
 }
@@ -190,8 +190,8 @@ INSTANTIATE_TEST_SUITE_P(Opened, RetentionByAnyClock, ::testing::Values("10 year
                          [](const auto& by) { return std::string(by.param[0] == '-' ? "in_the_future" : "long_ago"); });
 
 TEST_F(Retention, AParkedMessageAndItsReasonOutliveItsRow) {
-  world.sql("insert into outbox.message (topic, key, payload, dedup_key) values ('no topic', 'k', 'bad', 'bad-1')");
-  const std::string id = world.value("select id from outbox.message");
+  db.sql("insert into outbox.message (topic, key, payload, dedup_key) values ('no topic', 'k', 'bad', 'bad-1')");
+  const std::string id = db.value("select id from outbox.message");
   deliver({"1", "2", "3"});
   age();
   prune();
@@ -204,52 +204,52 @@ TEST_F(Retention, AParkedMessageAndItsReasonOutliveItsRow) {
 }
 
 TEST_F(Retention, AReleasedMessageGoesWhenItsReleaseIsOld) {
-  world.sql("insert into outbox.message (topic, payload) values ('no topic', 'bad')");
+  db.sql("insert into outbox.message (topic, payload) values ('no topic', 'bad')");
   deliver({"1"});
-  ASSERT_EQ(world.command({"parked", "edit", world.value("select id from outbox.parked"), "--topic", topic, "--why", "a test"}).code, 0);
-  world.deliver();
-  EXPECT_EQ(world.value("select state || ' in ' || batch from outbox.status_of_seq(1)"), "delivered in 3");
+  ASSERT_EQ(db.command({"parked", "edit", db.value("select id from outbox.parked"), "--topic", topic, "--why", "a test"}).code, 0);
+  db.deliver();
+  EXPECT_EQ(db.value("select state || ' in ' || batch from outbox.status_of_seq(1)"), "delivered in 3");
   deliver({"2", "3"});
   age("2 hours", "2");
   prune();
   // The release is young: its message can be asked for, though its row is gone.
   EXPECT_EQ(kept(), (Texts{"2", "3"}));
-  EXPECT_EQ(world.value("select state || ' in ' || batch from outbox.status_of_seq(1)"), "delivered in 3");
-  const auto traced = world.command({"trace", "--seq", "1"}, {{"OUTBOX_RELAY_POSTGRES_DSN", world.login("outbox_observer")}});
+  EXPECT_EQ(db.value("select state || ' in ' || batch from outbox.status_of_seq(1)"), "delivered in 3");
+  const auto traced = db.command({"trace", "--seq", "1"}, {{"OUTBOX_RELAY_POSTGRES_DSN", db.login("outbox_observer")}});
   EXPECT_EQ(traced.code, 0) << traced.output;
   EXPECT_NE(traced.output.find("read back from Kafka"), std::string::npos) << traced.output;
   age();
   prune();
-  EXPECT_EQ(world.value("select count(*) from outbox.parked"), "0");
-  EXPECT_EQ(world.value("select count(*) from outbox.status_of_seq(1)"), "0");
+  EXPECT_EQ(db.value("select count(*) from outbox.parked"), "0");
+  EXPECT_EQ(db.value("select count(*) from outbox.status_of_seq(1)"), "0");
   EXPECT_EQ(batches(), (Texts{"4", "5"}));
 }
 
 TEST_F(Retention, ADiscardedMessageCanBeAskedForWhenItsRowIsGone) {
-  world.sql("insert into outbox.message (topic, payload) values ('no topic', 'bad')");
+  db.sql("insert into outbox.message (topic, payload) values ('no topic', 'bad')");
   deliver({"1", "2"});
-  const std::string id = world.value("select id from outbox.parked");
+  const std::string id = db.value("select id from outbox.parked");
   age();
   prune();
   EXPECT_EQ(kept(), Texts{"2"});
-  ASSERT_EQ(world.command({"parked", "discard", id, "--why", "a test"}).code, 0);
-  world.deliver();
-  const auto traced = world.command({"trace", id});
+  ASSERT_EQ(db.command({"parked", "discard", id, "--why", "a test"}).code, 0);
+  db.deliver();
+  const auto traced = db.command({"trace", id});
   EXPECT_EQ(traced.code, 0) << traced.output;
   EXPECT_NE(traced.output.find("decided to discard it: a test"), std::string::npos) << traced.output;
 }
 
 // It is bisected, among batches of both kinds, with gaps in their numbers.
 TEST_F(Retention, TheHorizonIsTheOldestYoungStreamBatch) {
-  world.sql("insert into outbox.batch (number, epoch, token, kind, mode, base, upto, after_seq, upto_seq, exhausted, messages, bytes, opened_at) "
+  db.sql("insert into outbox.batch (number, epoch, token, kind, mode, base, upto, after_seq, upto_seq, exhausted, messages, bytes, opened_at) "
             "select g * 3 + g % 2, 1, gen_random_uuid(), case when g % 5 = 0 then 'release' else 'stream' end, 'exactly-once', "
             "(g || ':' || g || ':')::pg_snapshot, (g + 1 || ':' || g + 1 || ':')::pg_snapshot, 0, 0, true, 1, 1, "
             "clock_timestamp() - make_interval(mins => 1000 - g) from generate_series(1, 1000) g");
   for (const int minutes : {0, 1, 2, 3, 400, 500, 501, 502, 503, 504, 505, 998, 999, 1000, 5000}) {
     const std::string keep = "'" + std::to_string(minutes * 60 + 30) + " s'";
-    const std::string searched = world.value("with recursive cutoff as materialized (select clock_timestamp() - " + keep + "::interval as until), " +
+    const std::string searched = db.value("with recursive cutoff as materialized (select clock_timestamp() - " + keep + "::interval as until), " +
                                              std::string(postgres::sql::horizon) + " select h.base from horizon h");
-    const std::string linear = world.value(
+    const std::string linear = db.value(
         "select coalesce((select b.base from outbox.batch b where b.kind = 'stream' and b.opened_at > clock_timestamp() - " + keep +
         "::interval order by b.number limit 1), (select b.base from outbox.batch b where b.kind = 'stream' order by b.number desc limit 1))");
     EXPECT_EQ(searched, linear) << keep;
@@ -257,18 +257,18 @@ TEST_F(Retention, TheHorizonIsTheOldestYoungStreamBatch) {
 }
 
 TEST_F(Retention, MessagesThatAreDueLaterAreNotLookedAt) {
-  world.sql("insert into outbox.scheduled (deliver_at, topic) select now() + interval '1 day', '" + topic + "' from generate_series(1, 20000)");
-  world.sql("insert into outbox.scheduled (deliver_at, topic) values (now(), '" + topic + "')");
-  world.sql("analyze outbox.scheduled");
-  world.sql("select pg_stat_reset()");
+  db.sql("insert into outbox.scheduled (deliver_at, topic) select now() + interval '1 day', '" + topic + "' from generate_series(1, 20000)");
+  db.sql("insert into outbox.scheduled (deliver_at, topic) values (now(), '" + topic + "')");
+  db.sql("analyze outbox.scheduled");
+  db.sql("select pg_stat_reset()");
   as_holder([](postgres::PqxxSession& control, const postgres::Options& options, std::int64_t epoch) {
     const auto moved = postgres::move_due(control, options, epoch, 10'000);
     ASSERT_TRUE(moved) << moved.error().text();
     EXPECT_EQ(*moved, 1);
   });
   const std::string counted = "select coalesce(sum(s.idx_tup_read), 0) from pg_stat_user_indexes s where s.relname = 'scheduled'";
-  test::eventually("the server has counted", [&] { return world.value(counted) != "0"; });
-  EXPECT_LT(std::stoll(world.value(counted)), 100);
+  test::eventually("the server has counted", [&] { return db.value(counted) != "0"; });
+  EXPECT_LT(std::stoll(db.value(counted)), 100);
 }
 
 TEST_F(Retention, NothingIsPrunedWithoutTheLease) {
@@ -276,9 +276,9 @@ TEST_F(Retention, NothingIsPrunedWithoutTheLease) {
   age();
   postgres::Options options;
   options.holder = "nobody";
-  auto control = postgres::PqxxSession::connect(world.dsn());
+  auto control = postgres::PqxxSession::connect(db.dsn());
   ASSERT_TRUE(control);
-  const auto pruned = postgres::prune_page(**control, options, Millis{60'000}, std::stoll(world.value("select epoch from outbox.lease")), 1000);
+  const auto pruned = postgres::prune_page(**control, options, Millis{60'000}, std::stoll(db.value("select epoch from outbox.lease")), 1000);
   ASSERT_FALSE(pruned);
   EXPECT_EQ(pruned.error().fault, Fault::fenced);
   EXPECT_EQ(kept(), (Texts{"1", "2", "3"}));
@@ -287,7 +287,7 @@ TEST_F(Retention, NothingIsPrunedWithoutTheLease) {
 TEST_F(Retention, TheRunningRelayPrunesByItself) {
   deliver({"1", "2", "3"});
   age();
-  auto relay = world.relay({{"OUTBOX_RELAY_RETENTION_KEEP", "1m"}});
+  auto relay = db.relay({{"OUTBOX_RELAY_RETENTION_KEEP", "1m"}});
   test::eventually("the old messages are gone", [&] { return kept() == Texts{"3"}; });
   test::eventually("the old batches are gone", [&] { return batches() == (Texts{"2", "3"}); });
   stop(relay);
@@ -295,7 +295,7 @@ TEST_F(Retention, TheRunningRelayPrunesByItself) {
 
 TEST_F(Retention, ScheduledMessagesAreDeliveredWhenTheyAreDueByTheirTimeAndKeepTheirIdentity) {
   const auto schedule = [&](const std::string& payload, const std::string& at) {
-    return world.value("select outbox.enqueue('" + topic + "', 'k', '" + payload + "', '{\"h\": \"" + payload + "\"}', 'dedup-" + payload + "', " +
+    return db.value("select outbox.enqueue('" + topic + "', 'k', '" + payload + "', '{\"h\": \"" + payload + "\"}', 'dedup-" + payload + "', " +
                        "date_trunc('day', now()) - interval '1 day' + interval '" + at + "')");
   };
   schedule("third", "3 hours");
@@ -303,17 +303,17 @@ TEST_F(Retention, ScheduledMessagesAreDeliveredWhenTheyAreDueByTheirTimeAndKeepT
   const std::string second = schedule("second", "2 hours");
   schedule("also third", "3 hours");
   const std::string later = schedule("later", "9 days");
-  auto relay = world.relay();
-  test::eventually("what is due is moved", [&] { return world.value("select count(*) from outbox.scheduled") == "1"; });
-  world.settled();
+  auto relay = db.relay();
+  test::eventually("what is due is moved", [&] { return db.value("select count(*) from outbox.scheduled") == "1"; });
+  db.wait_until_idle();
   EXPECT_EQ(arrived(), (Texts{"first", "second", "third", "also third"}));
-  for (const auto& r : test::read_log(world.kafka().brokers(), {topic}, test::Isolation::read_committed).records) {
+  for (const auto& r : test::read_log(db.kafka().brokers(), {topic}, test::Isolation::read_committed).records) {
     EXPECT_EQ(r.header("dedup-key"), "dedup-" + *r.payload);
     EXPECT_EQ(r.header("h"), r.payload);
     EXPECT_EQ(r.key, "k");
   }
-  EXPECT_EQ(world.value("select dedup_key || ' ' || state from outbox.status_of('" + second + "')"), "dedup-second delivered");
-  EXPECT_EQ(world.value("select dedup_key || ' ' || state from outbox.status_of('" + later + "')"), "dedup-later scheduled");
+  EXPECT_EQ(db.value("select dedup_key || ' ' || state from outbox.status_of('" + second + "')"), "dedup-second delivered");
+  EXPECT_EQ(db.value("select dedup_key || ' ' || state from outbox.status_of('" + later + "')"), "dedup-later scheduled");
   EXPECT_EQ(column("select state from outbox.status_of_key('dedup-later')"), Texts{"scheduled"});
   stop(relay);
 }

@@ -6,7 +6,7 @@
 
 #include <map>
 
-#include "tests/support/judge.h"
+#include "tests/support/checker.h"
 #include "tests/support/load.h"
 
 namespace relay {
@@ -14,16 +14,16 @@ namespace {
 
 using std::chrono::seconds;
 using test::ScratchPostgres;
-using test::World;
+using test::TestOutbox;
 
 class ScheduleTest : public ::testing::Test {
  protected:
   // Kafka takes times that differ from its own clock; two partitions, so that one key's order is that of one partition.
-  ScheduleTest() : world(postgres), topic(world.topic("t", 2, {"message.timestamp.after.max.ms=" + std::to_string(1LL << 40)})) {}
+  ScheduleTest() : db(postgres), topic(db.topic("t", 2, {"message.timestamp.after.max.ms=" + std::to_string(1LL << 40)})) {}
 
   // Schedules messages "KEY N" in any order; they fall due in the order of N, evenly over `within` from `after` on.
   void schedule(const std::string& key, int messages, seconds after, seconds within) {
-    const auto scheduled = world.sql("insert into outbox.scheduled (deliver_at, topic, key, payload) select now() + make_interval(secs => " +
+    const auto scheduled = db.sql("insert into outbox.scheduled (deliver_at, topic, key, payload) select now() + make_interval(secs => " +
               std::to_string(after.count()) + " + g * " + std::to_string(within.count()) + "::float8 / " + std::to_string(messages) + "), '" + topic +
               "', convert_to('" + key + "', 'UTF8'), convert_to('" + key + " ' || g, 'UTF8') from generate_series(1, " +
               std::to_string(messages) + ") g order by md5(g::text) returning id::text, ceil(1000 * extract(epoch from deliver_at))::bigint");
@@ -31,23 +31,23 @@ class ScheduleTest : public ::testing::Test {
       due_ms[row[0].as<std::string>()] = row[1].as<std::int64_t>();
     }
   }
-  int waiting() { return std::stoi(world.value("select count(*) from outbox.scheduled")); }
+  int waiting() { return std::stoi(db.value("select count(*) from outbox.scheduled")); }
   void until_all_moved() {
     test::eventually("all are due", [&] { return waiting() == 0; }, Millis{60'000});
   }
   void end(test::Process& relay) {
-    world.settled();
+    db.wait_until_idle();
     relay.signal(SIGTERM);
     EXPECT_EQ(relay.wait(), 0) << relay.output();
     EXPECT_EQ(relay.output().find(" error "), std::string::npos) << relay.output();
   }
   // The time of a record is that at which its batch was opened, by the clock of the database.
   void expect_each_once_and_not_early(std::int64_t others = 0) {
-    const auto verdict = test::judge(world, {topic});
+    const auto verdict = test::check_delivery(db, {topic});
     EXPECT_TRUE(verdict.exactly_once()) << verdict;
     EXPECT_EQ(verdict.arrived, static_cast<std::int64_t>(due_ms.size()) + others) << verdict;
     int early = 0;
-    for (const auto& r : test::read_log(world.kafka().brokers(), {topic}, test::Isolation::read_committed).records) {
+    for (const auto& r : test::read_log(db.kafka().brokers(), {topic}, test::Isolation::read_committed).records) {
       const auto due = due_ms.find(r.header("dedup-key").value_or(""));
       if (due != due_ms.end() && r.timestamp_ms + 1 < due->second) ++early;
     }
@@ -55,7 +55,7 @@ class ScheduleTest : public ::testing::Test {
   }
 
   ScratchPostgres postgres{{"clock=steered"}};
-  World world;
+  TestOutbox db;
   std::string topic;
   std::map<std::string, std::int64_t> due_ms;  // by id
 };
@@ -65,13 +65,13 @@ TEST_F(ScheduleTest, TheRelayAndTheServerAreKilledWhileManyFallDue) {
   const auto schedule_more = [&] { schedule("wave" + std::to_string(++wave), 5'000, seconds{0}, seconds{2}); };
   for (const char* point : {"opened", "confirmed", "sent"}) {
     schedule_more();
-    auto doomed = world.relay({{"OUTBOX_CRASH_AT", point}}, "relay-with-crash-points");
+    auto doomed = db.relay({{"OUTBOX_CRASH_AT", point}}, "relay-with-crash-points");
     EXPECT_EQ(doomed.wait(), -SIGKILL) << doomed.output();
   }
-  auto relay = world.relay();
+  auto relay = db.relay();
   for (int round = 0; round < 2; ++round) {
     schedule_more();
-    test::until_delivered(world, 100);
+    test::until_delivered(db, 100);
     postgres.stop(ScratchPostgres::Stop::immediate);
     postgres.start();
   }
@@ -81,22 +81,22 @@ TEST_F(ScheduleTest, TheRelayAndTheServerAreKilledWhileManyFallDue) {
 }
 
 TEST_F(ScheduleTest, WhoeverCancelsAndKeepsTheTransactionOpenHoldsUpNothingElse) {
-  world.environment["OUTBOX_RELAY_LEASE_TTL"] = "1s";
+  db.environment["OUTBOX_RELAY_LEASE_TTL"] = "1s";
   schedule("a", 3, seconds{-10}, seconds{3});
   schedule("b", 1, seconds{-10}, seconds{1});
-  pqxx::connection application(world.dsn());
+  pqxx::connection application(db.dsn());
   pqxx::work open(application);
   ASSERT_EQ(open.exec("delete from outbox.scheduled where payload = 'b 1'").affected_rows(), 1);
-  auto relay = world.relay();
+  auto relay = db.relay();
   test::eventually("all others are moved", [&] { return waiting() == 1; });
-  const std::string epoch = world.value("select epoch from outbox.lease");
+  const std::string epoch = db.value("select epoch from outbox.lease");
   // It is renewed every third of a second while the stream is idle.
   for (int renewals = 0; renewals < 6; ++renewals) {
-    const std::string expires = world.value("select expires_at from outbox.lease");
-    test::eventually("the lease is renewed", [&] { return world.value("select expires_at from outbox.lease") != expires; });
+    const std::string expires = db.value("select expires_at from outbox.lease");
+    test::eventually("the lease is renewed", [&] { return db.value("select expires_at from outbox.lease") != expires; });
   }
   EXPECT_EQ(waiting(), 1);
-  EXPECT_EQ(world.value("select epoch from outbox.lease"), epoch);
+  EXPECT_EQ(db.value("select epoch from outbox.lease"), epoch);
   open.abort();
   until_all_moved();
   end(relay);
@@ -105,72 +105,72 @@ TEST_F(ScheduleTest, WhoeverCancelsAndKeepsTheTransactionOpenHoldsUpNothingElse)
 }
 
 TEST_F(ScheduleTest, AClockThatStepsForwardMakesThemDueAtOnceAndDisturbsNothingElse) {
-  test::create_counters(world);
+  test::create_counters(db);
   schedule("a", 20'000, seconds{1'200}, seconds{1'200});
   schedule("b", 100, seconds{7'200}, seconds{60});
-  auto relay = world.relay();
-  test::Load load([&] { test::write(world, topic, 20); });
-  test::until_delivered(world, 200);
+  auto relay = db.relay();
+  test::Load load([&] { test::write(db, topic, 20); });
+  test::until_delivered(db, 200);
   EXPECT_EQ(waiting(), 20'100);
   postgres.set_clock(seconds{3'000});
   test::eventually("those that are due are moved", [&] { return waiting() == 100; });
-  test::until_delivered(world, 200);
+  test::until_delivered(db, 200);
   EXPECT_EQ(waiting(), 100);
   postgres.set_clock(seconds{9'000});
   until_all_moved();
   load.end();
   end(relay);
   EXPECT_EQ(relay.output().find("to=stalled"), std::string::npos) << relay.output();
-  expect_each_once_and_not_early(std::stoll(world.value("select count(*) from outbox.message m where m.key not in ('a', 'b')")));
+  expect_each_once_and_not_early(std::stoll(db.value("select count(*) from outbox.message m where m.key not in ('a', 'b')")));
 }
 
 TEST_F(ScheduleTest, AClockThatStepsBackHoldsThemUntilTheirTime) {
-  test::create_counters(world);
+  test::create_counters(db);
   schedule("a", 5'000, seconds{0}, seconds{4});
-  auto relay = world.relay();
-  test::until_delivered(world, 100);
+  auto relay = db.relay();
+  test::until_delivered(db, 100);
   postgres.set_clock(seconds{-3'600});
   // Not one more falls due, but what is written now flows.
   test::eventually("the step is seen", [&] {
-    return world.value("select not exists (select from outbox.scheduled s where s.deliver_at < clock_timestamp() + interval '50 minutes')") == "t";
+    return db.value("select not exists (select from outbox.scheduled s where s.deliver_at < clock_timestamp() + interval '50 minutes')") == "t";
   });
   const int held = waiting();
   EXPECT_GT(held, 0);
-  test::Load load([&] { test::write(world, topic, 20); });
-  for (int round = 0; round < 3; ++round) test::until_delivered(world, 100);
+  test::Load load([&] { test::write(db, topic, 20); });
+  for (int round = 0; round < 3; ++round) test::until_delivered(db, 100);
   EXPECT_EQ(waiting(), held);
   postgres.set_clock(seconds{0});
   until_all_moved();
   load.end();
   end(relay);
   EXPECT_EQ(relay.output().find("to=stalled"), std::string::npos) << relay.output();
-  expect_each_once_and_not_early(std::stoll(world.value("select count(*) from outbox.message m where m.key <> 'a'")));
+  expect_each_once_and_not_early(std::stoll(db.value("select count(*) from outbox.message m where m.key <> 'a'")));
 }
 
 // The lease of the dead relay runs out an hour from now by the clock of the database, and after its ttl by that of the successor.
 TEST_F(ScheduleTest, AClockThatStepsBackDoesNotKeepASuccessorWaiting) {
-  test::create_counters(world);
+  test::create_counters(db);
   schedule("a", 1'000, seconds{0}, seconds{3});
   {
-    auto doomed = world.relay();
-    test::until_delivered(world, 100);
+    auto doomed = db.relay();
+    test::until_delivered(db, 100);
     doomed.signal(SIGKILL);
     doomed.wait();
   }
   postgres.set_clock(seconds{-3'600});
-  test::write(world, topic, 20);
-  auto relay = world.relay();
-  test::until_delivered(world, 60, Millis{10'000});
+  test::write(db, topic, 20);
+  auto relay = db.relay();
+  test::until_delivered(db, 60, Millis{10'000});
   relay.signal(SIGSTOP);  // and while it is stopped, time goes on
   postgres.set_clock(seconds{3'600});
-  auto successor = world.relay();
+  auto successor = db.relay();
   until_all_moved();
-  world.settled();
+  db.wait_until_idle();
   relay.signal(SIGCONT);
   relay.says("fenced");
-  test::write(world, topic, 20);
+  test::write(db, topic, 20);
   end(successor);
-  expect_each_once_and_not_early(std::stoll(world.value("select count(*) from outbox.message m where m.key <> 'a'")));
+  expect_each_once_and_not_early(std::stoll(db.value("select count(*) from outbox.message m where m.key <> 'a'")));
 }
 
 }  // namespace

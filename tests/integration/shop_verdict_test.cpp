@@ -74,7 +74,7 @@ class ShopVerdictTest : public testing::Test {
     for (const std::string& id : ids) sender_.send(id);
     sender_.commit();
   }
-  ShopVerdict verdict(std::chrono::milliseconds timeout = std::chrono::seconds(30)) const { return judge_shop(dsn_, kafka_.brokers(), timeout); }
+  ShopVerdict verdict(std::chrono::milliseconds timeout = std::chrono::seconds(30)) const { return check_shop(dsn_, kafka_.brokers(), timeout); }
 
   ScratchKafka kafka_;
   Sender sender_;

@@ -7,28 +7,28 @@
 #include <atomic>
 #include <future>
 
-#include "tests/support/judge.h"
+#include "tests/support/checker.h"
 #include "tests/support/kafka_admin.h"
 
 namespace relay {
 namespace {
 
-using test::World;
+using test::TestOutbox;
 
 class TopicTroubleTest : public ::testing::TestWithParam<const char*> {
  protected:
   TopicTroubleTest()
-      : world(test::shared_postgres(), &test::shared_kafka_with_rights()), topic(world.topic("troubled", 2)), other(world.topic("other", 2)) {
-    test::create_counters(world);
-    world.environment["OUTBOX_RELAY_RELAY_MODE"] = GetParam();
-    world.environment["OUTBOX_RELAY_LEASE_TTL"] = "5s";
-    world.environment["OUTBOX_RELAY_TOPICS_MISSING_AFTER"] = "500ms";
+      : db(test::shared_postgres(), &test::shared_kafka_with_rights()), topic(db.topic("troubled", 2)), other(db.topic("other", 2)) {
+    test::create_counters(db);
+    db.environment["OUTBOX_RELAY_RELAY_MODE"] = GetParam();
+    db.environment["OUTBOX_RELAY_LEASE_TTL"] = "5s";
+    db.environment["OUTBOX_RELAY_TOPICS_MISSING_AFTER"] = "500ms";
   }
 
   // Commits messages to both topics until it is told to stop; each tenth is large.
   void write_on() {
     writer = std::async(std::launch::async, [this] {
-      pqxx::connection connection(world.dsn());
+      pqxx::connection connection(db.dsn());
       for (int i = 0; !done; ++i) {
         pqxx::work tx(connection);
         const std::string key = "k" + std::to_string(i % 7);
@@ -42,40 +42,40 @@ class TopicTroubleTest : public ::testing::TestWithParam<const char*> {
   }
   void until_parked(const std::string& error_class) {
     test::eventually(error_class + " messages are parked", [&] {
-      return std::stoi(world.value("select count(*) from outbox.parked where error_class = '" + error_class + "'")) >= 5;
+      return std::stoi(db.value("select count(*) from outbox.parked where error_class = '" + error_class + "'")) >= 5;
     });
   }
   void until_delivered(int more) {
     const auto delivered = [&] {
-      return std::stoi(world.value("select coalesce(sum(messages), 0) from outbox.batch where delivered_at is not null"));
+      return std::stoi(db.value("select coalesce(sum(messages), 0) from outbox.batch where delivered_at is not null"));
     };
     const int before = delivered();
     test::eventually("messages are delivered", [&] { return delivered() >= before + more; });
   }
-  test::Judgement settle(test::Process& relay) {
+  test::CheckerReport settle(test::Process& relay) {
     done = true;
     writer.get();
-    world.settled();
-    world.released();
+    db.wait_until_idle();
+    db.wait_until_released();
     // Those that were parked after the decision about the others.
-    if (world.value("select count(*) from outbox.parked where released_in is null") != "0") release();
-    world.released();
-    world.settled();
+    if (db.value("select count(*) from outbox.parked where released_in is null") != "0") release();
+    db.wait_until_released();
+    db.wait_until_idle();
     relay.signal(SIGTERM);
     EXPECT_EQ(relay.wait(), 0) << relay.output();
-    EXPECT_EQ(world.value("select count(*) from outbox.parked where topic = '" + other + "'"), "0");
-    EXPECT_EQ(world.value("select count(*) from outbox.parked where released_in is null"), "0");
-    return test::judge(world, {topic, other});
+    EXPECT_EQ(db.value("select count(*) from outbox.parked where topic = '" + other + "'"), "0");
+    EXPECT_EQ(db.value("select count(*) from outbox.parked where released_in is null"), "0");
+    return test::check_delivery(db, {topic, other});
   }
-  void expect_promised(const test::Judgement& verdict) {
+  void expect_promised(const test::CheckerReport& verdict) {
     EXPECT_TRUE(GetParam() == std::string("exactly-once") ? verdict.exactly_once() : verdict.at_least_once()) << verdict;
   }
   void release() {
-    const auto released = world.command({"parked", "release", "--topic", topic, "--why", "it is well again"});
+    const auto released = db.command({"parked", "release", "--topic", topic, "--why", "it is well again"});
     EXPECT_EQ(released.code, 0) << released.output;
   }
 
-  World world;
+  TestOutbox db;
   std::string topic;
   std::string other;
   std::atomic<bool> done{false};
@@ -83,44 +83,44 @@ class TopicTroubleTest : public ::testing::TestWithParam<const char*> {
 };
 
 TEST_P(TopicTroubleTest, ASizeLimitIsLoweredAndRaised) {
-  auto relay = world.relay();
+  auto relay = db.relay();
   write_on();
   until_delivered(200);
-  world.kafka().alter_topic(topic, {"max.message.bytes=5000"});
+  db.kafka().alter_topic(topic, {"max.message.bytes=5000"});
   until_parked("too_large");
   until_delivered(200);
-  world.kafka().alter_topic(topic, {"max.message.bytes=1000000"});
+  db.kafka().alter_topic(topic, {"max.message.bytes=1000000"});
   release();
   until_delivered(200);
   expect_promised(settle(relay));
 }
 
 TEST_P(TopicTroubleTest, TheRightToWriteIsTakenAndGiven) {
-  auto relay = world.relay();
+  auto relay = db.relay();
   write_on();
   until_delivered(200);
-  test::deny(world.kafka().brokers(), topic, test::Denied::write);
+  test::deny(db.kafka().brokers(), topic, test::Denied::write);
   until_parked("topic_unauthorized");
   until_delivered(200);
-  test::allow_again(world.kafka().brokers(), topic);
+  test::allow_again(db.kafka().brokers(), topic);
   release();
   until_delivered(200);
   expect_promised(settle(relay));
 }
 
 TEST_P(TopicTroubleTest, ItIsDeletedAndCreatedAgain) {
-  auto relay = world.relay();
+  auto relay = db.relay();
   write_on();
   until_delivered(200);
-  world.kafka().delete_topic(topic);
+  db.kafka().delete_topic(topic);
   until_parked("topic_missing");
   until_delivered(200);
-  world.kafka().create_topic(topic, 2);
+  db.kafka().create_topic(topic, 2);
   relay.says("topic_found");
   until_delivered(200);
   const auto verdict = settle(relay);
   // What was delivered before it was deleted went with it.
-  const auto before = std::stoi(world.value("select coalesce(sum(b.messages), 0) from outbox.batch b where b.delivered_at is not null and "
+  const auto before = std::stoi(db.value("select coalesce(sum(b.messages), 0) from outbox.batch b where b.delivered_at is not null and "
                                             "b.opened_at < (select min(p.parked_at) from outbox.parked p)"));
   EXPECT_LE(verdict.lost, before) << verdict;
   EXPECT_GT(verdict.arrived, 0) << verdict;

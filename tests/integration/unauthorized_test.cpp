@@ -5,38 +5,38 @@
 
 #include <set>
 
-#include "tests/support/judge.h"
+#include "tests/support/checker.h"
 #include "tests/support/kafka_admin.h"
 
 namespace relay {
 namespace {
 
-using test::World;
+using test::TestOutbox;
 
 class UnauthorizedTest : public ::testing::TestWithParam<std::tuple<const char*, test::Denied>> {};
 
 TEST_P(UnauthorizedTest, MessagesOfTheTopicAreParkedAndTheOthersFlow) {
-  World world(test::shared_postgres(), &test::shared_kafka_with_rights());
+  TestOutbox db(test::shared_postgres(), &test::shared_kafka_with_rights());
   const bool exactly_once = std::get<0>(GetParam()) == std::string("exactly-once");
-  world.environment["OUTBOX_RELAY_RELAY_MODE"] = std::get<0>(GetParam());
-  world.environment["OUTBOX_RELAY_LEASE_TTL"] = "5s";
-  const std::string open = world.topic("open");
-  const std::string closed = world.topic("closed");
-  const std::string other = world.topic("other");
-  test::deny(world.kafka().brokers(), closed, std::get<1>(GetParam()));
+  db.environment["OUTBOX_RELAY_RELAY_MODE"] = std::get<0>(GetParam());
+  db.environment["OUTBOX_RELAY_LEASE_TTL"] = "5s";
+  const std::string open = db.topic("open");
+  const std::string closed = db.topic("closed");
+  const std::string other = db.topic("other");
+  test::deny(db.kafka().brokers(), closed, std::get<1>(GetParam()));
   for (const std::string& topic : {open, closed, other, closed, open}) {
-    world.sql("insert into outbox.message (topic, key, payload) values ('" + topic + "', 'k', 'x')");
+    db.sql("insert into outbox.message (topic, key, payload) values ('" + topic + "', 'k', 'x')");
   }
-  auto relay = world.relay();
+  auto relay = db.relay();
   relay.says("to=streaming");
-  world.settled();
+  db.wait_until_idle();
   relay.signal(SIGTERM);
   EXPECT_EQ(relay.wait(), 0) << relay.output();
-  EXPECT_EQ(world.value("select string_agg(p.topic || ' ' || p.error_class, ',' order by p.seq) from outbox.parked p"),
+  EXPECT_EQ(db.value("select string_agg(p.topic || ' ' || p.error_class, ',' order by p.seq) from outbox.parked p"),
             closed + " topic_unauthorized," + closed + " topic_unauthorized")
       << relay.output();
   std::set<std::string> arrived;
-  const auto log = test::read_log(world.kafka().brokers(), {open, other}, test::Isolation::read_committed);
+  const auto log = test::read_log(db.kafka().brokers(), {open, other}, test::Isolation::read_committed);
   for (const auto& record : log.records) arrived.insert(*record.header("dedup-key"));
   EXPECT_EQ(arrived.size(), 3U);
   if (exactly_once) {
@@ -46,18 +46,18 @@ TEST_P(UnauthorizedTest, MessagesOfTheTopicAreParkedAndTheOthersFlow) {
 
 // In a transaction the cluster names none of them, and the search must come to its end.
 TEST(UnauthorizedTopics, OneIsFoundAmongMany) {
-  World world(test::shared_postgres(), &test::shared_kafka_with_rights());
+  TestOutbox db(test::shared_postgres(), &test::shared_kafka_with_rights());
   constexpr int many = 150;
   std::string values;
   std::string closed;
   for (int i = 0; i < many; ++i) {
-    closed = world.topic("t" + std::to_string(i), 1);
+    closed = db.topic("t" + std::to_string(i), 1);
     values += std::string(i == 0 ? "" : ",") + "('" + closed + "', 'k', 'x')";
   }
-  test::deny(world.kafka().brokers(), closed, test::Denied::write);
-  world.sql("insert into outbox.message (topic, key, payload) values " + values);
-  world.deliver();
-  EXPECT_EQ(world.value("select string_agg(p.topic || ' ' || p.error_class, ',') from outbox.parked p"), closed + " topic_unauthorized");
+  test::deny(db.kafka().brokers(), closed, test::Denied::write);
+  db.sql("insert into outbox.message (topic, key, payload) values " + values);
+  db.deliver();
+  EXPECT_EQ(db.value("select string_agg(p.topic || ' ' || p.error_class, ',') from outbox.parked p"), closed + " topic_unauthorized");
 }
 
 INSTANTIATE_TEST_SUITE_P(Denied, UnauthorizedTest,

@@ -4,55 +4,55 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
-#include "tests/support/judge.h"
+#include "tests/support/checker.h"
 
 namespace relay {
 namespace {
 
 using test::ScratchKafka;
-using test::World;
+using test::TestOutbox;
 
 constexpr const char* cause = "no transaction can begin: the brokers have transaction.state.log.replication.factor = 3, and there are 1 of them";
 
 class WithoutTransactionsTest : public ::testing::Test {
  protected:
-  WithoutTransactionsTest() : world(test::shared_postgres(), &kafka), topic(world.topic("t")) {
-    test::create_counters(world);
-    world.environment["OUTBOX_RELAY_TOPICS_ALLOW"] = topic;
+  WithoutTransactionsTest() : db(test::shared_postgres(), &kafka), topic(db.topic("t")) {
+    test::create_counters(db);
+    db.environment["OUTBOX_RELAY_TOPICS_ALLOW"] = topic;
   }
-  void use(const std::string& mode) { world.environment["OUTBOX_RELAY_RELAY_MODE"] = mode; }
+  void use(const std::string& mode) { db.environment["OUTBOX_RELAY_RELAY_MODE"] = mode; }
   void expect_delivered_at_least_once() {
-    world.deliver();
-    const auto verdict = test::judge(world, {topic});
+    db.deliver();
+    const auto verdict = test::check_delivery(db, {topic});
     EXPECT_TRUE(verdict.at_least_once()) << verdict;
     EXPECT_GT(verdict.arrived, 0) << verdict;
   }
 
   ScratchKafka kafka{{"transaction.state.log.replication.factor=3"}};
-  World world;
+  TestOutbox db;
   std::string topic;
 };
 
 TEST_F(WithoutTransactionsTest, AtLeastOnceDeliversAllAndNeedsNone) {
   use("at-least-once");
-  const auto checked = world.command({"check"});
+  const auto checked = db.command({"check"});
   EXPECT_EQ(checked.code, 0) << checked.output;
   EXPECT_EQ(checked.output.find("transaction"), std::string::npos) << checked.output;
   for (const char* point : {"opened", "reported", "confirmed"}) {
-    test::write(world, topic, 20);
-    auto doomed = world.relay({{"OUTBOX_CRASH_AT", point}}, "relay-with-crash-points");
+    test::write(db, topic, 20);
+    auto doomed = db.relay({{"OUTBOX_CRASH_AT", point}}, "relay-with-crash-points");
     EXPECT_EQ(doomed.wait(), -SIGKILL) << doomed.output();
   }
   expect_delivered_at_least_once();
 }
 
 TEST_F(WithoutTransactionsTest, ExactlyOnceStallsAndSaysWhyAndLosesNothing) {
-  const auto checked = world.command({"check"});
+  const auto checked = db.command({"check"});
   EXPECT_EQ(checked.code, 1) << checked.output;
   EXPECT_NE(checked.output.find(cause), std::string::npos) << checked.output;
-  test::write(world, topic, 20);
+  test::write(db, topic, 20);
   {
-    auto relay = world.relay();
+    auto relay = db.relay();
     relay.says("to=stalled");
     const std::string log = relay.output();
     EXPECT_NE(log.find(cause), std::string::npos) << log;

@@ -7,7 +7,7 @@
 #include <fstream>
 
 #include "tests/support/providers.h"
-#include "tests/support/world.h"
+#include "tests/support/test_outbox.h"
 
 namespace relay {
 namespace {
@@ -19,7 +19,7 @@ class Workers : public ::testing::Test {
   Workers() : folder_(std::filesystem::path(testing::TempDir()) / ("workers-" + std::to_string(getpid()))) {
     std::filesystem::create_directories(folder_);
     // What the configuration of each example says that it needs.
-    worker_dsn_ = world_.login("inbox_consumer, effect_worker");
+    worker_dsn_ = db_.login("inbox_consumer, effect_worker");
     configure("charge", "[bank]\nclaim_ttl_seconds = 2\nurl = \"" + providers_.payments() + "\"\n");
     configure("email", "[mail]\nclaim_ttl_seconds = 2\nrequire_tls = false\nfrom = \"shop@example.com\"\non_doubt = \"hold\"\nurl = \"" +
                            providers_.mail() + "\"\n");
@@ -28,9 +28,9 @@ class Workers : public ::testing::Test {
   ~Workers() override { std::filesystem::remove_all(folder_); }
 
   void configure(const std::string& kind, const std::string& provider) {
-    topics_[kind] = world_.topic(kind);
+    topics_[kind] = db_.topic(kind);
     std::ofstream(folder_ / (kind + ".toml"))
-        << "[kafka]\nbrokers = \"" << world_.kafka().brokers() << "\"\ngroup = \"" << world_.name() << kind << "\"\ntopic = \"" << topics_[kind]
+        << "[kafka]\nbrokers = \"" << db_.kafka().brokers() << "\"\ngroup = \"" << db_.name() << kind << "\"\ntopic = \"" << topics_[kind]
         << "\"\n[kafka.properties]\n\"session.timeout.ms\" = \"6000\"\n[postgres]\ndsn = \"" << worker_dsn_ << "\"\n" << provider;
   }
   test::Process start(const std::string& kind) {
@@ -40,7 +40,7 @@ class Workers : public ::testing::Test {
   void order(int number) {
     for (const auto& [kind, topic] : topics_) {
       const std::string key = id(kind, number);
-      world_.sql("select outbox.enqueue('" + topic + "', 'c', '{\"order\": " + std::to_string(number) + ", \"cents\": 100, \"email\": \"" + key +
+      db_.sql("select outbox.enqueue('" + topic + "', 'c', '{\"order\": " + std::to_string(number) + ", \"cents\": 100, \"email\": \"" + key +
                  "@customers.example\"}'::jsonb, dedup_key => '" + key + "')");
     }
   }
@@ -50,11 +50,11 @@ class Workers : public ::testing::Test {
     return kind == "email" ? providers_.effects("mail", key + "@customers.example") : providers_.effects("store", "/receipts/" + key + ".json");
   }
   long count(const std::string& states) {
-    return std::stol(world_.value("select count(*) from effect.effect where state in (" + states + ")"));
+    return std::stol(db_.value("select count(*) from effect.effect where state in (" + states + ")"));
   }
 
-  test::World world_{test::shared_postgres(), &test::shared_kafka(), "outbox,inbox,effect"};
-  test::StandIns providers_;
+  test::TestOutbox db_{test::shared_postgres(), &test::shared_kafka(), "outbox,inbox,effect"};
+  test::FakeProviders providers_;
   std::filesystem::path folder_;
   std::string worker_dsn_;
   std::map<std::string, std::string> topics_;
@@ -62,7 +62,7 @@ class Workers : public ::testing::Test {
 
 TEST_F(Workers, CarryOutEachEffectOnceAlthoughTheyAreKilled) {
   for (int n = 1; n <= orders; ++n) order(n);
-  world_.deliver();
+  db_.deliver();
   for (const int done_before : {10, 30, 50}) {
     std::vector<test::Process> doomed;
     for (const char* kind : {"charge", "email", "upload"}) doomed.push_back(start(kind));
@@ -76,29 +76,29 @@ TEST_F(Workers, CarryOutEachEffectOnceAlthoughTheyAreKilled) {
   for (int n = 1; n <= orders; ++n) {
     EXPECT_EQ(times("charge", n), 1U) << n;
     EXPECT_EQ(times("upload", n), 1U) << n;
-    const std::string state = world_.value("select state from effect.effect where effect_key = '" + id("email", n) + "'");
+    const std::string state = db_.value("select state from effect.effect where effect_key = '" + id("email", n) + "'");
     EXPECT_LE(times("email", n), 1U) << n;
     EXPECT_EQ(state == "done" && times("email", n) != 1, false) << n;
   }
-  EXPECT_EQ(count("'needs_review'"), std::stol(world_.value("select count(*) from effect.needs_review where provider = 'mail'")));
+  EXPECT_EQ(count("'needs_review'"), std::stol(db_.value("select count(*) from effect.needs_review where provider = 'mail'")));
   for (auto& worker : workers) {
     worker.signal(SIGTERM);
     EXPECT_EQ(worker.wait(), 0) << worker.output();
   }
-  const auto traced = world_.command({"trace", "--key", id("charge", 1)});
+  const auto traced = db_.command({"trace", "--key", id("charge", 1)});
   EXPECT_NE(traced.output.find("at bank: done"), std::string::npos) << traced.output;
   EXPECT_NE(traced.output.find("request req_"), std::string::npos) << traced.output;
 }
 
 TEST_F(Workers, ParkAMessageThatCannotBePlanned) {
-  world_.sql("select outbox.enqueue('" + topics_["charge"] + "', 'k', '{\"order\": 1, \"cents\": -5}'::jsonb, dedup_key => 'negative')");
-  world_.sql("select outbox.enqueue('" + topics_["charge"] + "', 'k2', 'no JSON', dedup_key => 'garbage')");
+  db_.sql("select outbox.enqueue('" + topics_["charge"] + "', 'k', '{\"order\": 1, \"cents\": -5}'::jsonb, dedup_key => 'negative')");
+  db_.sql("select outbox.enqueue('" + topics_["charge"] + "', 'k2', 'no JSON', dedup_key => 'garbage')");
   order(2);
-  world_.deliver();
+  db_.deliver();
   auto worker = start("charge");
   test::eventually("the good one is charged", [&] { return times("charge", 2) == 1; });
-  test::eventually("the others are parked", [&] { return world_.value("select count(*) from inbox.parked") == "2"; });
-  EXPECT_NE(world_.value("select error_text from inbox.parked where dedup_key = 'negative'").find("-5 cents cannot be charged"), std::string::npos);
+  test::eventually("the others are parked", [&] { return db_.value("select count(*) from inbox.parked") == "2"; });
+  EXPECT_NE(db_.value("select error_text from inbox.parked where dedup_key = 'negative'").find("-5 cents cannot be charged"), std::string::npos);
   worker.signal(SIGTERM);
   EXPECT_EQ(worker.wait(), 0) << worker.output();
 }

@@ -134,7 +134,7 @@ Result<bool> SimReader::advance() {
   if (step_ == Step::done) return true;
   if (step_ == Step::idle) return false;
   if (auto r = session_.reads(); !r) return r.error();
-  if (session_.weather.maybe(4)) return false;
+  if (session_.schedule.maybe(4)) return false;
   const PostgresModel& database = session_.database;
   if (step_ == Step::polling) {
     const Snapshot upto = database.snapshot();
@@ -144,7 +144,7 @@ Result<bool> SimReader::advance() {
     }
     cursor_ = Cursor{.base = cursor_->base, .upto = upto};
     step_ = Step::copying;
-    session_.weather.point();
+    session_.schedule.point();
     if (!session_.alive()) return session_.broken(false);
   }
   const std::vector<Row> rows =
@@ -198,8 +198,8 @@ Result<Page> SimReader::reread(const Batch& batch) {
 // Journal -----------------------------------------------------------------------------------------
 
 Result<Identity> SimDatabase::connect() {
-  weather.point();
-  if (weather.way() == Way::lost) return broken(false);
+  schedule.point();
+  if (schedule.fate() == RequestFate::lost) return broken(false);
   life = database.life();
   return database.identity();
 }
@@ -231,11 +231,11 @@ Result<bool> SimJournal::knows(const Uuid& token) {
 
 Result<void> SimJournal::open(Batch& next, std::span<const Rejection> parked,
                               const std::optional<Confirmed>& confirmed, bool renew_lease) {
-  next.opened_at = std::chrono::duration_cast<Timestamp>(session_.weather.now().time_since_epoch());
+  next.opened_at = std::chrono::duration_cast<Timestamp>(session_.schedule.now().time_since_epoch());
   const auto early = looked_early(session_, next.epoch);
   return session_.writes([&database = session_.database, holder = session_.options.holder, early,
                           next, rejections = std::vector(parked.begin(), parked.end()), confirmed,
-                          expires_at = session_.weather.now() + session_.options.lease_ttl,
+                          expires_at = session_.schedule.now() + session_.options.lease_ttl,
                           renew_lease]() -> Result<void> {
     if (!early.value_or(holds_lease(database, next.epoch, holder))) return fenced();
     auto& journal = database.now.journal;
@@ -358,7 +358,7 @@ Result<std::vector<std::size_t>> SimJournal::blocked(std::int64_t number,
 Result<bool> SimLease::available() {
   if (auto r = session_.reads(); !r) return r.error();
   const LeaseRow& row = session_.database.now.lease;
-  const auto now = session_.weather.now();
+  const auto now = session_.schedule.now();
   if (row.epoch != seen_.epoch || row.expires_at != seen_.expires_at) {
     seen_ = row;
     unchanged_since_ = now;
@@ -368,7 +368,7 @@ Result<bool> SimLease::available() {
 }
 
 Result<std::optional<Lease::Taken>> SimLease::take() {
-  const auto sent = session_.weather.now();
+  const auto sent = session_.schedule.now();
   auto taken = session_.writes([&database = session_.database, holder = session_.options.holder,
                                 seen = seen_,
                                 expires_at = sent + session_.options.lease_ttl]() -> Result<bool> {
@@ -388,7 +388,7 @@ Result<std::optional<Lease::Taken>> SimLease::take() {
 }
 
 Result<void> SimLease::renew() {
-  const auto sent = session_.weather.now();
+  const auto sent = session_.schedule.now();
   auto renewed = session_.writes(
       [&database = session_.database, holder = session_.options.holder, epoch = epoch_,
        expires_at = sent + session_.options.lease_ttl]() -> Result<bool> {

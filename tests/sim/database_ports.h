@@ -3,7 +3,7 @@
 #pragma once
 
 #include "tests/sim/database.h"
-#include "tests/sim/weather.h"
+#include "tests/sim/fault_schedule.h"
 
 namespace relay::sim {
 
@@ -18,12 +18,12 @@ struct SimOptions {
 // What a relay process has of the database: one session. It dies with the server's life in which it
 // was opened, or when its connection breaks.
 struct SimDatabase : public Database {
-  SimDatabase(PostgresModel& model, Weather& around, const SimOptions& settings)
-      : database(model), weather(around), options(settings) {}
+  SimDatabase(PostgresModel& model, FaultSchedule& around, const SimOptions& settings)
+      : database(model), schedule(around), options(settings) {}
   Result<Identity> connect() override;
 
   PostgresModel& database;
-  Weather& weather;
+  FaultSchedule& schedule;
   const SimOptions options;
   int life = 0;  // 0: there is none
 
@@ -34,8 +34,8 @@ struct SimDatabase : public Database {
   }
   // A statement that changes nothing.
   Result<void> reads() {
-    weather.point();
-    if (!alive() || weather.way() == Way::lost) return broken(false);
+    schedule.point();
+    if (!alive() || schedule.fate() == RequestFate::lost) return broken(false);
     return {};
   }
   // A transaction of one statement, committed durably. `statement` must hold copies of what it
@@ -91,10 +91,10 @@ class SimLease : public Lease {
   Result<void> renew() override;
   Result<void> resign() override;
   bool held() const override {
-    return epoch_ != 0 && session_.weather.now() < sign_of_life_ + session_.options.lease_ttl;
+    return epoch_ != 0 && session_.schedule.now() < sign_of_life_ + session_.options.lease_ttl;
   }
   bool due() const override {
-    return session_.weather.now() >= sign_of_life_ + session_.options.lease_ttl / 3;
+    return session_.schedule.now() >= sign_of_life_ + session_.options.lease_ttl / 3;
   }
   void extended(Clock::time_point sent) override { sign_of_life_ = sent; }
 
@@ -125,18 +125,18 @@ Trait trait_of(const Message& m);
 
 template <class Statement>
 auto SimDatabase::writes(Statement statement) -> decltype(statement()) {
-  weather.point();
+  schedule.point();
   if (!alive()) return broken(false);
-  switch (weather.way()) {
-    case Way::arrives: break;
-    case Way::answer_lost: static_cast<void>(statement()); return broken(true);
-    case Way::late:
+  switch (schedule.fate()) {
+    case RequestFate::arrives: break;
+    case RequestFate::answer_lost: static_cast<void>(statement()); return broken(true);
+    case RequestFate::late:
       database.late.emplace_back([statement]() mutable { static_cast<void>(statement()); });
       return broken(true);
-    case Way::lost: return broken(true);
+    case RequestFate::lost: return broken(true);
   }
   auto result = statement();
-  weather.point();
+  schedule.point();
   return result;
 }
 

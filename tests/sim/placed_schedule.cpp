@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "tests/sim/world.h"
+#include "tests/sim/simulation.h"
 
 namespace relay::sim {
 namespace {
@@ -12,9 +12,9 @@ constexpr std::int64_t late_commit_at = 40;  // of a transaction that was open f
 constexpr std::int64_t second_commit_at = 25;
 constexpr Millis pause{1'200};  // longer than two leases
 
-class PlacedSchedule : public World {
+class PlacedSchedule : public Simulation {
  public:
-  explicit PlacedSchedule(const Place& place) : World({}), place_(place) {
+  explicit PlacedSchedule(const Place& place) : Simulation({}), place_(place) {
     app_begin(0);  // ends late
     app_insert(0, Trait::good);
     app_begin(1);
@@ -28,7 +28,7 @@ class PlacedSchedule : public World {
 
  private:
   void between(Process& process) override;
-  Way way(Process& process) override;
+  RequestFate fate(Process& process) override;
   bool maybe(unsigned) override { return false; }
   bool may_start(std::size_t index) override { return index == 0 || standby_; }
   bool calm() const override {
@@ -80,12 +80,12 @@ void PlacedSchedule::strike(Process& process) {
   }
 }
 
-Way PlacedSchedule::way(Process&) {
-  if (result_.requests++ != place_.request) return Way::arrives;
+RequestFate PlacedSchedule::fate(Process&) {
+  if (result_.requests++ != place_.request) return RequestFate::arrives;
   sent_ = true;
-  arrived_ = place_.way != Way::late;
+  arrived_ = place_.fate != RequestFate::late;
   result_.sent_at = points();
-  return place_.way;
+  return place_.fate;
 }
 
 }  // namespace
@@ -95,8 +95,8 @@ std::string Place::text() const {
                                           "the relay is paused", "the transaction times out"};
   static constexpr const char* ways[] = {"arrives", "is not answered", "is late", "is lost"};
   return std::string(blows[static_cast<int>(blow)]) + " at point " + std::to_string(blow_at) +
-         "; request " + std::to_string(request) + " " + ways[static_cast<int>(way)] +
-         (way == Way::late ? " until point " + std::to_string(arrives_at) : "");
+         "; request " + std::to_string(request) + " " + ways[static_cast<int>(fate)] +
+         (fate == RequestFate::late ? " until point " + std::to_string(arrives_at) : "");
 }
 
 PlacedResult run_placed_schedule(const Place& place) {
@@ -121,11 +121,11 @@ Enumeration run_all_placed_schedules(std::int64_t request_from, std::int64_t req
        ++request) {
     for (int blow = 0; blow <= static_cast<int>(last_blow); ++blow) {
       for (std::int64_t at = 0; at <= (blow == 0 ? 0 : quiet.points); ++at) {
-        Place place{static_cast<Blow>(blow), at, request, Way::answer_lost, 0};
+        Place place{static_cast<Blow>(blow), at, request, RequestFate::answer_lost, 0};
         run(place);
-        place.way = Way::lost;
+        place.fate = RequestFate::lost;
         std::int64_t arrives_at = run(place).sent_at;
-        place.way = Way::late;
+        place.fate = RequestFate::late;
         // Until the run is over before it arrives, or a crash has swallowed it.
         for (PlacedResult r{{}, arrives_at + 1, 0, 0, true};
              arrives_at < r.points && all.violation.empty(); ++arrives_at) {

@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <string>
 
-#include "tests/sim/weather.h"
+#include "tests/sim/fault_schedule.h"
 
 namespace relay::sim {
 
@@ -18,7 +18,7 @@ struct Place {
   Blow blow = Blow::none;
   std::int64_t blow_at = 0;   // point
   std::int64_t request = -1;  // -1: all arrive
-  Way way = Way::late;
+  RequestFate fate = RequestFate::late;
   std::int64_t arrives_at = 0;  // point at which a late request arrives
 
   std::string text() const;

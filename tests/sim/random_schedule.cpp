@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/sim/random_schedule.h"
 
-#include "tests/sim/world.h"
+#include "tests/sim/simulation.h"
 
 namespace relay::sim {
 namespace {
@@ -23,8 +23,8 @@ class Chance {
   std::uint64_t state_;
 };
 
-WorldOptions options_of(Chance& chance) {
-  WorldOptions o;
+SimulationOptions options_of(Chance& chance) {
+  SimulationOptions o;
   o.order = chance.one_in(4) ? KeyOrder::message : KeyOrder::key;
   const auto mode = [&] { return chance.one_in(6) ? Mode::at_least_once : Mode::exactly_once; };
   o.modes[0] = mode();
@@ -35,10 +35,10 @@ WorldOptions options_of(Chance& chance) {
   return o;
 }
 
-class RandomSchedule : public World {
+class RandomSchedule : public Simulation {
  public:
-  explicit RandomSchedule(Chance chance, const WorldOptions& options)
-      : World(options),
+  explicit RandomSchedule(Chance chance, const SimulationOptions& options)
+      : Simulation(options),
         chance_(chance),
         relays_(1 + chance_.below(2)),
         transactions_(2 + chance_.below(7)),
@@ -49,7 +49,7 @@ class RandomSchedule : public World {
 
  private:
   void between(Process& process) override;
-  Way way(Process&) override;
+  RequestFate fate(Process&) override;
   bool maybe(unsigned one_in) override { return chance_.one_in(one_in); }
   bool may_start(std::size_t index) override { return index < relays_ && chance_.one_in(3); }
   bool calm() const override { return transactions_ == 0 && faults_ == 0 && bad_ways_ == 0; }
@@ -143,17 +143,17 @@ void RandomSchedule::fault(Process& process) {
   }
 }
 
-Way RandomSchedule::way(Process&) {
-  if (bad_ways_ == 0 || !chance_.one_in(12)) return Way::arrives;
+RequestFate RandomSchedule::fate(Process&) {
+  if (bad_ways_ == 0 || !chance_.one_in(12)) return RequestFate::arrives;
   --bad_ways_;
-  return static_cast<Way>(1 + chance_.below(3));
+  return static_cast<RequestFate>(1 + chance_.below(3));
 }
 
 }  // namespace
 
 ScheduleResult run_random_schedule(std::uint64_t seed) {
   Chance chance(seed);
-  const WorldOptions options = options_of(chance);
+  const SimulationOptions options = options_of(chance);
   RandomSchedule schedule(chance, options);
   ScheduleResult result;
   result.violation = schedule.run();

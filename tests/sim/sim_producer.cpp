@@ -22,8 +22,8 @@ std::size_t partition_of(const Message& m) {
 }  // namespace
 
 Result<std::optional<Progress>> SimProducer::newest_progress(bool to_the_end) {
-  weather_.point();
-  if (weather_.way() == Way::lost) return lost(false);
+  schedule_.point();
+  if (schedule_.fate() == RequestFate::lost) return lost(false);
   if (to_the_end && transactional() && broker_.hidden())
     return Error{Fault::kafka, "Kafka: an open transaction hides the newest progress record"};
   return broker_.newest_progress();
@@ -31,7 +31,7 @@ Result<std::optional<Progress>> SimProducer::newest_progress(bool to_the_end) {
 
 // What is under way may still arrive. Never throws: a killed process ends here as well.
 void SimProducer::abandon() {
-  if (clean_ && answered_ < outgoing_.size() && weather_.maybe(3))
+  if (clean_ && answered_ < outgoing_.size() && schedule_.maybe(3))
     broker_.late.push_back(outgoing_[answered_]);
   clean_ = false;
   outgoing_.clear();
@@ -41,8 +41,8 @@ void SimProducer::abandon() {
 
 Result<void> SimProducer::renew(Mode mode, const std::function<Result<void>()>& meanwhile) {
   abandon();
-  weather_.point();
-  while (weather_.maybe(8)) {
+  schedule_.point();
+  while (schedule_.maybe(8)) {
     if (auto r = meanwhile(); !r) return r;
   }
   mode_ = mode;
@@ -50,7 +50,7 @@ Result<void> SimProducer::renew(Mode mode, const std::function<Result<void>()>& 
   all_answered_ = true;
   sequence_ = {};
   if (!transactional()) {
-    if (weather_.way() == Way::lost) return lost(false);
+    if (schedule_.fate() == RequestFate::lost) return lost(false);
     producer_ = broker_.new_idempotent_producer();
     epoch_ = 0;
   } else {
@@ -62,18 +62,18 @@ Result<void> SimProducer::renew(Mode mode, const std::function<Result<void>()>& 
     all_answered_ = true;  // what counts is the transactions
   }
   clean_ = true;
-  weather_.point();
+  schedule_.point();
   return {};
 }
 
 // Sends a request until it is answered, as the client does, which tells nobody about repeats.
 Code SimProducer::exchange(const Request& r, bool& is_lost) {
-  switch (weather_.way()) {
-    case Way::arrives: return broker_.handle(r);
-    case Way::answer_lost: broker_.handle(r); break;
-    case Way::late: broker_.late.push_back(r); break;
-    case Way::lost:
-      if (weather_.maybe(2)) broker_.late.push_back(r);
+  switch (schedule_.fate()) {
+    case RequestFate::arrives: return broker_.handle(r);
+    case RequestFate::answer_lost: broker_.handle(r); break;
+    case RequestFate::late: broker_.late.push_back(r); break;
+    case RequestFate::lost:
+      if (schedule_.maybe(2)) broker_.late.push_back(r);
       is_lost = true;
       return Code::ok;
   }
@@ -84,7 +84,7 @@ Code SimProducer::exchange(const Request& r, bool& is_lost) {
 Result<Validation> SimProducer::validate(const Page& page) {
   CHECK(clean_ || MUTANT(incarnation_rule_off));
   Validation validation;
-  validation.complete = !weather_.maybe(16);
+  validation.complete = !schedule_.maybe(16);
   for (std::size_t i = 0; i < page.messages.size(); ++i) {
     const Message& m = page.messages[i];
     if (trait_of(m) == Trait::too_large)
@@ -134,7 +134,7 @@ Result<Delivery> SimProducer::send(const Batch&, const Page& page, const PageMas
     const Message& m = page.messages[i];
     const std::size_t p = partition_of(m);
     next[p].push_back(&m);
-    if (next[p].size() == most || weather_.maybe(2))
+    if (next[p].size() == most || schedule_.maybe(2))
       queue(p, std::exchange(next[p], {}), std::nullopt);
   }
   for (std::size_t p = 0; p < progress_partition; ++p) {
@@ -167,7 +167,7 @@ Result<Delivery> SimProducer::failure() const {
 Result<Delivery> SimProducer::reported() {
   if (failure_) return failure();
   while (answered_ < outgoing_.size()) {
-    weather_.point();
+    schedule_.point();
     const Request& r = outgoing_[answered_];
     bool is_lost = false;
     const Code code = exchange(r, is_lost);
@@ -179,13 +179,13 @@ Result<Delivery> SimProducer::reported() {
     if (code != Code::ok) failure_ = failed(code, r);
     if (failure_) return failure();
     ++answered_;
-    if (weather_.maybe(2)) return Delivery::pending;
+    if (schedule_.maybe(2)) return Delivery::pending;
   }
   return Delivery::complete;
 }
 
 Result<Offsets> SimProducer::commit() {
-  weather_.point();
+  schedule_.point();
   if (!transactional()) {
     queue(progress_partition, {}, progress_);
     bool unheard = false;
@@ -203,13 +203,13 @@ Result<Offsets> SimProducer::commit() {
     return Error{Fault::fenced, "Kafka: a newer producer has fenced this one"};
   if (code != Code::ok)
     return Error{Fault::kafka, "Kafka: the transaction's state is not what it should be", {}, true};
-  weather_.point();
+  schedule_.point();
   return Offsets{};
 }
 
 Result<void> SimProducer::probe() {
-  weather_.point();
-  if (weather_.way() == Way::lost) return lost(false);
+  schedule_.point();
+  if (schedule_.fate() == RequestFate::lost) return lost(false);
   return {};
 }
 

@@ -5,7 +5,7 @@
 
 #include "tests/sim/broker.h"
 #include "tests/sim/database.h"
-#include "tests/sim/weather.h"
+#include "tests/sim/fault_schedule.h"
 
 namespace relay::sim {
 
@@ -13,8 +13,8 @@ class SimProducer : public Producer {
  public:
   // With `names_poison`, as librdkafka does since 2.4, the broker names the messages of a refused
   // record batch that cause the refusal.
-  SimProducer(Broker& broker, Weather& weather, bool names_poison)
-      : broker_(broker), weather_(weather), names_poison_(names_poison) {}
+  SimProducer(Broker& broker, FaultSchedule& schedule, bool names_poison)
+      : broker_(broker), schedule_(schedule), names_poison_(names_poison) {}
   ~SimProducer() override { abandon(); }
 
   Result<std::optional<Progress>> newest_progress(bool to_the_end) override;
@@ -46,7 +46,7 @@ class SimProducer : public Producer {
   Result<Delivery> failure() const;
 
   Broker& broker_;
-  Weather& weather_;
+  FaultSchedule& schedule_;
   const bool names_poison_;
   Mode mode_ = Mode::exactly_once;
   bool clean_ = false;

@@ -5,7 +5,7 @@
 #include "tests/sim/placed_schedule.h"
 #include "tests/sim/random_schedule.h"
 #include "tests/support/process.h"
-#include "tests/support/world.h"
+#include "tests/support/test_outbox.h"
 
 namespace relay::sim {
 namespace {

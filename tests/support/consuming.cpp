@@ -10,7 +10,7 @@
 namespace relay::test {
 namespace {
 
-using Client = Owned<rd_kafka_t, rd_kafka_destroy>;
+using Client = outbox::common::Owned<rd_kafka_t, rd_kafka_destroy>;
 
 void on_delivery(rd_kafka_t*, const rd_kafka_message_t* message, void* failed) {
   if (message->err != RD_KAFKA_RESP_ERR_NO_ERROR) *static_cast<std::string*>(failed) = rd_kafka_err2str(message->err);
@@ -66,12 +66,12 @@ class Producer {
 
 }  // namespace
 
-void create_effect_table(const World& world) {
-  world.sql("create table effect (id bigint generated always as identity, dedup_key text, key text, payload text)");
-  world.sql("grant select, insert on effect to inbox_consumer");
+void create_effect_table(const TestOutbox& db) {
+  db.sql("create table effect (id bigint generated always as identity, dedup_key text, key text, payload text)");
+  db.sql("grant select, insert on effect to inbox_consumer");
 }
 
-void write_effect(pqxx::dbtransaction& tx, const Record& record) {
+void write_effect(pqxx::dbtransaction& tx, const outbox::Record& record) {
   tx.exec("insert into effect (dedup_key, key, payload) values (" + tx.quote(std::string(record.dedup_key)) + ", " +
           tx.quote(std::string(record.key.value_or(""))) + ", " + tx.quote(std::string(record.payload.value_or(""))) + ")");
 }
@@ -95,7 +95,7 @@ void produce_numbers(const std::string& brokers, const std::string& topic, int f
 
 int RunningConsumer::told(const std::string& name, const std::string& field, const std::string& value) {
   const std::lock_guard lock(mutex_);
-  return static_cast<int>(std::count_if(events_.begin(), events_.end(), [&](const ConsumerEvent& e) {
+  return static_cast<int>(std::count_if(events_.begin(), events_.end(), [&](const outbox::ConsumerEvent& e) {
     return e.name == name && (field.empty() || std::find(e.fields.begin(), e.fields.end(), std::pair(field, value)) != e.fields.end());
   }));
 }
@@ -103,8 +103,8 @@ int RunningConsumer::told(const std::string& name, const std::string& field, con
 std::string RunningConsumer::events() {
   const std::lock_guard lock(mutex_);
   std::string text;
-  for (const ConsumerEvent& e : events_) {
-    if (e.level == ConsumerEvent::Level::debug) continue;
+  for (const outbox::ConsumerEvent& e : events_) {
+    if (e.level == outbox::ConsumerEvent::Level::debug) continue;
     text += e.name;
     for (const auto& [name, value] : e.fields) text += " " + name + "=" + value;
     text += "\n";
@@ -112,7 +112,7 @@ std::string RunningConsumer::events() {
   return text;
 }
 
-void RunningConsumer::note(const ConsumerEvent& event) {
+void RunningConsumer::note(const outbox::ConsumerEvent& event) {
   const std::lock_guard lock(mutex_);
   events_.push_back(event);
 }

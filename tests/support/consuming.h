@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "outbox/consumer.h"
-#include "tests/support/world.h"
+#include "tests/support/test_outbox.h"
 
 namespace relay::test {
 
@@ -36,17 +36,17 @@ void produce(const std::string& brokers, const std::string& topic, const std::ve
 void produce_numbers(const std::string& brokers, const std::string& topic, int first, int count, int keys = 20, std::size_t bytes = 0);
 
 // The table `effect`, which takes repeats, and the right of consumers to write it.
-void create_effect_table(const World& world);
+void create_effect_table(const TestOutbox& db);
 // Writes the record's key and payload there.
-void write_effect(pqxx::dbtransaction& tx, const Record& record);
+void write_effect(pqxx::dbtransaction& tx, const outbox::Record& record);
 
 // A consumer that runs on a thread of its own until stop() or the end of its life.
 class RunningConsumer {
  public:
   template <class Handler>
-  RunningConsumer(ConsumerOptions options, Handler handler) {
-    options.on_event = [this](const ConsumerEvent& e) { note(e); };
-    consumer_ = std::make_unique<Consumer>(std::move(options), std::move(handler));
+  RunningConsumer(outbox::ConsumerOptions options, Handler handler) {
+    options.on_event = [this](const outbox::ConsumerEvent& e) { note(e); };
+    consumer_ = std::make_unique<outbox::Consumer>(std::move(options), std::move(handler));
     over_ = std::async(std::launch::async, [this] { consumer_->run(stop_.get_token()); });
   }
   ~RunningConsumer() { stop_.request_stop(); }
@@ -56,19 +56,19 @@ class RunningConsumer {
     stop_.request_stop();
     over_.get();
   }
-  ConsumerStats stats() const { return consumer_->stats(); }
+  outbox::ConsumerStats stats() const { return consumer_->stats(); }
   // How often an event of this name was told, and with this value of a field.
   int told(const std::string& name, const std::string& field = {}, const std::string& value = {});
   // Every event above debug, a line each.
   std::string events();
 
  private:
-  void note(const ConsumerEvent& event);
+  void note(const outbox::ConsumerEvent& event);
 
   std::stop_source stop_;
   std::mutex mutex_;
-  std::vector<ConsumerEvent> events_;
-  std::unique_ptr<Consumer> consumer_;
+  std::vector<outbox::ConsumerEvent> events_;
+  std::unique_ptr<outbox::Consumer> consumer_;
   std::future<void> over_;
 };
 

@@ -15,14 +15,14 @@ constexpr const char* short_session_ms = "2000";
 }  // namespace
 
 DyingConsumers::DyingConsumers(ScratchPostgres& postgres, ScratchKafka& kafka, Company company)
-    : world_(postgres), kafka_(kafka), company_(company), dsn_(world_.login("inbox_consumer")), topic_("dying-" + world_.name()) {
-  create_effect_table(world_);
+    : db_(postgres), kafka_(kafka), company_(company), dsn_(db_.login("inbox_consumer")), topic_("dying-" + db_.name()) {
+  create_effect_table(db_);
   kafka_.create_topic(topic_, company == Company::none ? 2 : 4);
   if (company == Company::steady) steady_.emplace(options(), &write_effect);
 }
 
-ConsumerOptions DyingConsumers::options() const {
-  ConsumerOptions o{.brokers = kafka_.brokers(), .group = "dies-" + topic_, .topics = {topic_}, .dsn = dsn_};
+outbox::ConsumerOptions DyingConsumers::options() const {
+  outbox::ConsumerOptions o{.brokers = kafka_.brokers(), .group = "dies-" + topic_, .topics = {topic_}, .dsn = dsn_};
   if (company_ == Company::none) {
     o.properties = {{"group.instance.id", "one"}, {"session.timeout.ms", "6000"}};
   } else {
@@ -51,32 +51,32 @@ void DyingConsumers::one_dies(std::uint64_t lot, const Process::Environment& env
     return !doomed.running();
   }, Millis{60'000});
   if (const int code = doomed.wait(); code != -SIGKILL) {
-    found_.wrong(&Findings::exits, "a consumer ended with " + std::to_string(code) + ": " + doomed.output());
+    found_.wrong(&EffectReport::exits, "a consumer ended with " + std::to_string(code) + ": " + doomed.output());
   }
 }
 
-Findings DyingConsumers::judge(Millis within) {
+EffectReport DyingConsumers::check_delivery(Millis within) {
   std::optional<RunningConsumer> last;
   if (!steady_) last.emplace(options(), &write_effect);
   try {
     eventually("each has its effect", [&] { return count("count(distinct dedup_key) from effect") >= produced_; }, within);
   } catch (const std::runtime_error& e) {
-    found_.wrong(&Findings::stuck, std::string(e.what()) + ": " + (steady_ ? *steady_ : *last).events());
+    found_.wrong(&EffectReport::stuck, std::string(e.what()) + ": " + (steady_ ? *steady_ : *last).events());
   }
   if (last) last->stop();
-  Findings f = std::exchange(found_, {});
+  EffectReport f = std::exchange(found_, {});
   const auto once = count("count(distinct dedup_key) from effect");
   f.asked = produced_ - std::exchange(asked_before_, produced_);
   f.carried_out = once - std::exchange(carried_out_before_, once);
-  f.wrong(&Findings::lost, "records without an effect", produced_ - once);
-  f.wrong(&Findings::repeated, "records with several effects", count("count(*) - count(distinct dedup_key) from effect"));
-  f.wrong(&Findings::reordered, "effects of a key out of order",
+  f.wrong(&EffectReport::lost, "records without an effect", produced_ - once);
+  f.wrong(&EffectReport::repeated, "records with several effects", count("count(*) - count(distinct dedup_key) from effect"));
+  f.wrong(&EffectReport::reordered, "effects of a key out of order",
           count("count(*) from (select payload::bigint < lag(payload::bigint) over (partition by key order by id) as wrong from effect) e "
                 "where wrong"));
-  f.wrong(&Findings::journal, "records that the inbox knows and that have no effect, or the other way round",
+  f.wrong(&EffectReport::journal, "records that the inbox knows and that have no effect, or the other way round",
           count("count(*) from inbox.accepted a full join (select distinct dedup_key from effect) e on e.dedup_key = a.dedup_key "
                 "where a.dedup_key is null or e.dedup_key is null"));
-  f.wrong(&Findings::stuck, "records are parked", count("count(*) from inbox.parked"));
+  f.wrong(&EffectReport::stuck, "records are parked", count("count(*) from inbox.parked"));
   return f;
 }
 

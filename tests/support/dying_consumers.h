@@ -7,8 +7,8 @@
 #include <string>
 
 #include "tests/support/consuming.h"
-#include "tests/support/findings.h"
-#include "tests/support/inbox_world.h"
+#include "tests/support/effect_report.h"
+#include "tests/support/test_inbox.h"
 
 namespace relay::test {
 
@@ -24,21 +24,21 @@ class DyingConsumers {
   // A consumer lives while records arrive, some of them twice, and dies.
   void one_dies(std::uint64_t lot, const Process::Environment& environment = {});
   // Returns when each record has its effect, or it is too late. `asked` and `carried_out` count from the last call on.
-  Findings judge(Millis within = Millis{60'000});
-  World& world() { return world_; }
+  EffectReport check_delivery(Millis within = Millis{60'000});
+  TestOutbox& db() { return db_; }
 
  private:
   void produce(int count);
-  ConsumerOptions options() const;
-  std::int64_t count(const std::string& what) { return std::stoll(world_.value("select " + what)); }
+  outbox::ConsumerOptions options() const;
+  std::int64_t count(const std::string& what) { return std::stoll(db_.value("select " + what)); }
 
-  InboxWorld world_;
+  TestInbox db_;
   ScratchKafka& kafka_;
   const Company company_;
   const std::string dsn_;
   const std::string topic_;
   int produced_ = 0;
-  Findings found_;
+  EffectReport found_;
   std::int64_t asked_before_ = 0, carried_out_before_ = 0;
   std::optional<RunningConsumer> steady_;
 };

@@ -129,7 +129,7 @@ constexpr Ended ends[] = {{"nothing", ""},          {"nothing", "refused"},     
 
 class Run {
  public:
-  Run(EffectWorld& world, std::uint64_t seed) : owner_(world.dsn()), worker_(world.login("effect_worker")), random_(seed) {
+  Run(TestLedger& db, std::uint64_t seed) : owner_(db.dsn()), worker_(db.login("effect_worker")), random_(seed) {
     change_rules();
   }
 
@@ -353,8 +353,8 @@ class Run {
 
 }  // namespace
 
-std::optional<std::string> compare_with_model(EffectWorld& world, std::uint64_t seed, int rounds) {
-  Run run(world, seed);
+std::optional<std::string> compare_with_model(TestLedger& db, std::uint64_t seed, int rounds) {
+  Run run(db, seed);
   for (int i = 0; i < rounds; ++i) {
     try {
       run.step();

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "tests/support/effect_world.h"
+#include "tests/support/test_ledger.h"
 
 namespace relay::test {
 
@@ -57,6 +57,6 @@ class ModelEffect {
 };
 
 // Random operations against a ledger and the model. Returns what the model objects to first, or nothing.
-std::optional<std::string> compare_with_model(EffectWorld& world, std::uint64_t seed, int rounds);
+std::optional<std::string> compare_with_model(TestLedger& db, std::uint64_t seed, int rounds);
 
 }  // namespace relay::test

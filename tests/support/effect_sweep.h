@@ -6,7 +6,7 @@
 #include <array>
 #include <string>
 
-#include "tests/support/effect_findings.h"
+#include "tests/support/effect_checker.h"
 
 namespace relay::test {
 
@@ -23,8 +23,8 @@ class EffectSweep {
   ~EffectSweep();
 
   // Throws if the workers are not killed as they should be: then nothing is shown.
-  Findings run();
-  World& world() { return world_; }
+  EffectReport run();
+  TestOutbox& db() { return db_; }
   int calls() const { return calls_; }
   int killed() const { return killed_; }
 
@@ -32,11 +32,11 @@ class EffectSweep {
   PlannedEffect effect(int n) const;
   Process worker(const Process::Environment& more);
   void count_calls();
-  void kill_at_each_call(Findings& found);
-  void settle_the_rest(Findings& found);
+  void kill_at_each_call(EffectReport& found);
+  void settle_the_rest(EffectReport& found);
 
-  EffectWorld world_;
-  StandIns providers_;
+  TestLedger db_;
+  FakeProviders providers_;
   const SweptProvider provider_;
   const std::string kind_;
   const std::string count_file_;

@@ -12,7 +12,7 @@
 namespace relay::test {
 namespace {
 
-using Json = StandIns::Json;
+using Json = FakeProviders::Json;
 using namespace std::chrono_literals;
 
 constexpr int effects_per_round = 18;
@@ -58,8 +58,8 @@ std::vector<Json> faults_of(EffectTrials::Kind kind) {
 }
 
 // So that a round takes seconds: a call may take 1.5 s, and retries are not what is looked at here.
-ProviderSettings settings_of(EffectTrials::Kind kind) {
-  ProviderSettings s{.in_doubt_policy = kind == EffectTrials::Kind::mail_resent ? InDoubtPolicy::resend : InDoubtPolicy::hold};
+outbox::ProviderSettings settings_of(EffectTrials::Kind kind) {
+  outbox::ProviderSettings s{.in_doubt_policy = kind == EffectTrials::Kind::mail_resent ? outbox::InDoubtPolicy::resend : outbox::InDoubtPolicy::hold};
   s.claim_ttl = 3s;
   s.window_margin = 1s;
   s.lookup_delay = 200ms;
@@ -120,37 +120,37 @@ std::vector<PlannedEffect> EffectTrials::plans(Kind kind, int number) const {
   return out;
 }
 
-std::unique_ptr<Provider> EffectTrials::adapter(Kind kind) const {
-  if (is_mail(kind)) return std::make_unique<SmtpProvider>(SmtpOptions{.url = providers_.mail(), .require_tls = false, .from = "shop@example.com"});
-  if (kind == Kind::uploads) return std::make_unique<UploadProvider>(UploadOptions{});
-  return std::make_unique<HttpProvider>(HttpOptions{.base_url = providers_.payments(), .key_pointer = "/idempotency_key"});
+std::unique_ptr<outbox::Provider> EffectTrials::adapter(Kind kind) const {
+  if (is_mail(kind)) return std::make_unique<outbox::SmtpProvider>(outbox::SmtpOptions{.url = providers_.mail(), .require_tls = false, .from = "shop@example.com"});
+  if (kind == Kind::uploads) return std::make_unique<outbox::UploadProvider>(outbox::UploadOptions{});
+  return std::make_unique<outbox::HttpProvider>(outbox::HttpOptions{.base_url = providers_.payments(), .key_pointer = "/idempotency_key"});
 }
 
-void EffectTrials::carry_out(Kind kind, const std::string& provider, Findings& found) {
+void EffectTrials::carry_out(Kind kind, const std::string& provider, EffectReport& found) {
   std::mutex mutex;  // of `found`
-  std::vector<std::unique_ptr<EffectWorker>> made;
+  std::vector<std::unique_ptr<outbox::EffectWorker>> made;
   for (int i = 0; i < workers; ++i) {
-    EffectWorkerOptions options{.dsn = world_.dsn()};
+    outbox::EffectWorkerOptions options{.dsn = db_.dsn()};
     options.accounts.push_back({provider, std::nullopt, adapter(kind)});
     options.idle_first = options.idle_max = 50ms;
-    options.on_event = [&](const EffectEvent& event) {
+    options.on_event = [&](const outbox::EffectEvent& event) {
       const std::lock_guard lock(mutex);
-      found.wrong(&Findings::exits, event.text);
+      found.wrong(&EffectReport::exits, event.text);
     };
-    made.push_back(std::make_unique<EffectWorker>(std::move(options)));
+    made.push_back(std::make_unique<outbox::EffectWorker>(std::move(options)));
   }
   std::vector<std::jthread> threads;
   for (const auto& worker : made) threads.emplace_back([&worker](std::stop_token stop) { worker->run(stop); });
   try {
     eventually("every effect is settled, or a person's", [&] {
-      return world_.value("select count(*) from effect.effect where state in ('planned', 'claimed', 'in_doubt')") == "0";
+      return db_.value("select count(*) from effect.effect where state in ('planned', 'claimed', 'in_doubt')") == "0";
     }, Millis{90'000});
   } catch (const std::runtime_error&) {
     // Those effects are found to be stuck.
   }
 }
 
-Findings EffectTrials::round(Kind kind, int number, std::mt19937_64& random) {
+EffectReport EffectTrials::round(Kind kind, int number, std::mt19937_64& random) {
   const auto all = plans(kind, number);
   const auto faults = faults_of(kind);
   for (const PlannedEffect& p : all) {
@@ -161,17 +161,17 @@ Findings EffectTrials::round(Kind kind, int number, std::mt19937_64& random) {
     providers_.fault(fault);
   }
   const std::string provider = all.front().effect.provider;
-  world_.register_provider(provider, settings_of(kind));
-  plan(world_, all);
-  Findings found;
+  db_.register_provider(provider, settings_of(kind));
+  plan(db_, all);
+  EffectReport found;
   carry_out(kind, provider, found);
   for (const PlannedEffect& p : all) {
-    judge_effect(found, world_, providers_, p, promise_of(kind));
+    check_effect(found, db_, providers_, p, promise_of(kind));
     // Nobody has repeated a request behind the ledger's back. (A HEAD only looks.)
-    const auto attempts = std::stol(world_.value("select attempts from effect.effect where effect_key = '" + p.effect.effect_key + "'"));
+    const auto attempts = std::stol(db_.value("select attempts from effect.effect where effect_key = '" + p.effect.effect_key + "'"));
     const auto requests = providers_.log(p.at, "request", p.key);
     const auto made = std::count_if(requests.begin(), requests.end(), [](const Json& r) { return r.value("method", "") != "HEAD"; });
-    if (made > attempts) found.wrong(&Findings::journal, p.key + " has more requests than attempts", made - attempts);
+    if (made > attempts) found.wrong(&EffectReport::journal, p.key + " has more requests than attempts", made - attempts);
   }
   return found;
 }

@@ -9,7 +9,7 @@
 #include <string>
 
 #include "outbox/effect_worker.h"
-#include "tests/support/effect_findings.h"
+#include "tests/support/effect_checker.h"
 
 namespace relay::test {
 
@@ -19,21 +19,21 @@ class EffectTrials {
   static constexpr std::array<Kind, 5> kinds{Kind::charges, Kind::charges_without_keys, Kind::uploads, Kind::mail_held, Kind::mail_resent};
   static const char* name(Kind kind);
 
-  explicit EffectTrials(ScratchPostgres& postgres) : world_(postgres) {}
+  explicit EffectTrials(ScratchPostgres& postgres) : db_(postgres) {}
 
   // 18 effects of this kind with one or two faults each: returns when none is left that a rule resolves, or it is too late.
-  Findings round(Kind kind, int number, std::mt19937_64& random);
-  World& world() { return world_; }
+  EffectReport round(Kind kind, int number, std::mt19937_64& random);
+  TestOutbox& db() { return db_; }
 
  private:
-  using Json = StandIns::Json;
+  using Json = FakeProviders::Json;
 
   std::vector<PlannedEffect> plans(Kind kind, int number) const;
-  std::unique_ptr<Provider> adapter(Kind kind) const;
-  void carry_out(Kind kind, const std::string& provider, Findings& found);
+  std::unique_ptr<outbox::Provider> adapter(Kind kind) const;
+  void carry_out(Kind kind, const std::string& provider, EffectReport& found);
 
-  EffectWorld world_;
-  StandIns providers_;
+  TestLedger db_;
+  FakeProviders providers_;
 };
 
 }  // namespace relay::test

@@ -60,7 +60,7 @@ bool EffectsVerdict::good() const {
   });
 }
 
-EffectsVerdict judge_effects(const std::string& dsn, const std::string& log) {
+EffectsVerdict check_effects(const std::string& dsn, const std::string& log) {
   EffectsVerdict verdict;
   const auto effects = committed(dsn);
   auto times = carried_out(log);

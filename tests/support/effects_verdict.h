@@ -33,7 +33,7 @@ struct EffectsVerdict {
 
 // `log` is a file of JSON lines as tests/support/providers.py writes them. Throws when a server does not answer, or the log cannot be
 // read.
-EffectsVerdict judge_effects(const std::string& dsn, const std::string& log);
+EffectsVerdict check_effects(const std::string& dsn, const std::string& log);
 
 // Prints the closing table.
 std::ostream& operator<<(std::ostream& out, const EffectsVerdict& verdict);

@@ -17,11 +17,11 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-using Client = Owned<rd_kafka_t, rd_kafka_destroy>;
-using Topic = Owned<rd_kafka_topic_t, rd_kafka_topic_destroy>;
-using Queue = Owned<rd_kafka_queue_t, rd_kafka_queue_destroy>;
-using Message = Owned<rd_kafka_message_t, rd_kafka_message_destroy>;
-using Metadata = Owned<const rd_kafka_metadata_t, rd_kafka_metadata_destroy>;
+using Client = outbox::common::Owned<rd_kafka_t, rd_kafka_destroy>;
+using Topic = outbox::common::Owned<rd_kafka_topic_t, rd_kafka_topic_destroy>;
+using Queue = outbox::common::Owned<rd_kafka_queue_t, rd_kafka_queue_destroy>;
+using Message = outbox::common::Owned<rd_kafka_message_t, rd_kafka_message_destroy>;
+using Metadata = outbox::common::Owned<const rd_kafka_metadata_t, rd_kafka_metadata_destroy>;
 
 struct Part {
   std::string topic;

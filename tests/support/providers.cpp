@@ -11,7 +11,7 @@
 
 namespace relay::test {
 
-StandIns::StandIns() {
+FakeProviders::FakeProviders() {
   std::string folder = std::filesystem::temp_directory_path() / "outbox-providers.XXXXXX";
   if (::mkdtemp(folder.data()) == nullptr) throw std::runtime_error("cannot make " + folder);
   folder_ = folder;
@@ -27,19 +27,19 @@ StandIns::StandIns() {
   ports_ = process_->output();
 }
 
-StandIns::~StandIns() {
+FakeProviders::~FakeProviders() {
   process_.reset();
   std::filesystem::remove_all(folder_);
 }
 
-std::string StandIns::port(const std::string& name) const {
+std::string FakeProviders::port(const std::string& name) const {
   const std::size_t at = ("\n" + ports_).find("\n" + name + "=");
   if (at == std::string::npos) throw std::runtime_error("no port " + name + " in " + ports_);
   const std::size_t begin = at + name.size() + 1;
   return ports_.substr(begin, ports_.find('\n', begin) - begin);
 }
 
-void StandIns::fault(const Json& fault) const {
+void FakeProviders::fault(const Json& fault) const {
   const std::string body = Json::array({fault}).dump();
   const std::string request = "POST /faults HTTP/1.1\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
   const Socket control = connect_to_loopback(std::stoi(port("CONTROL")));
@@ -49,7 +49,7 @@ void StandIns::fault(const Json& fault) const {
   if (!told) throw std::runtime_error("the stand-ins did not take a fault; they said:\n" + process_->output());
 }
 
-std::vector<StandIns::Json> StandIns::log(const std::string& at, const std::string& event, const std::optional<std::string>& key) const {
+std::vector<FakeProviders::Json> FakeProviders::log(const std::string& at, const std::string& event, const std::optional<std::string>& key) const {
   std::vector<Json> found;
   std::ifstream file(folder_ + "/log");
   for (std::string line; std::getline(file, line) && !file.eof();) {
@@ -59,7 +59,7 @@ std::vector<StandIns::Json> StandIns::log(const std::string& at, const std::stri
   return found;
 }
 
-std::string said(const Outcome& outcome) {
+std::string said(const outbox::Outcome& outcome) {
   static constexpr const char* phases[] = {"nothing", "partly", "sent", "answered"};
   static constexpr const char* answers[] = {"none", "done", "refused", "not_now", "in_progress", "unauthorized", "failing", "absent"};
   return std::string(phases[static_cast<std::size_t>(outcome.phase)]) + " " + answers[static_cast<std::size_t>(outcome.answer)] + " " +

@@ -15,14 +15,14 @@ namespace relay::test {
 // with the test. What they can do, and which faults they know, stands at the top of tests/support/providers.py.
 //
 // They keep a log of each request before they answer it, and that log is the judge.
-class StandIns {
+class FakeProviders {
  public:
   using Json = nlohmann::json;
 
-  StandIns();
-  ~StandIns();
-  StandIns(const StandIns&) = delete;
-  StandIns& operator=(const StandIns&) = delete;
+  FakeProviders();
+  ~FakeProviders();
+  FakeProviders(const FakeProviders&) = delete;
+  FakeProviders& operator=(const FakeProviders&) = delete;
 
   std::string payments() const { return "http://127.0.0.1:" + port("PAYMENTS"); }
   std::string payments_tls() const { return "https://127.0.0.1:" + port("PAYMENTS_TLS"); }
@@ -54,7 +54,7 @@ class StandIns {
 };
 
 // An outcome as PHASE ANSWER STATUS, "answered done 201": what a ledger decides by.
-std::string said(const Outcome& outcome);
+std::string said(const outbox::Outcome& outcome);
 
 // HOST:PORT where nothing listens.
 std::string dead_address();

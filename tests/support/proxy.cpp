@@ -96,8 +96,8 @@ void Proxy::accept(Socket client) {
     return true;
   });
   const auto link = this->link(std::move(client), std::move(server));
-  link->requests.weather(weather_);
-  link->answers.weather(weather_);
+  link->requests.schedule(schedule_);
+  link->answers.schedule(schedule_);
   if (swallowed || swallowing_) link->swallow();
   links_.push_back(link);
   link->begin();
@@ -128,14 +128,14 @@ void Proxy::refuse(bool on) {
   refusing_ = on;
 }
 
-void Proxy::weather(Weather weather) {
-  if (weather.latency < Millis{0} || weather.latency > latency_max || weather.bytes_per_second < 0) throw std::invalid_argument("weather");
+void Proxy::schedule(FaultSchedule schedule) {
+  if (schedule.latency < Millis{0} || schedule.latency > latency_max || schedule.bytes_per_second < 0) throw std::invalid_argument("schedule");
   const std::lock_guard lock(mutex_);
   for (const auto& link : links_) {
-    link->requests.weather(weather);
-    link->answers.weather(weather);
+    link->requests.schedule(schedule);
+    link->answers.schedule(schedule);
   }
-  weather_ = weather;
+  schedule_ = schedule;
 }
 
 void Proxy::wait(std::unique_lock<std::mutex>& lock, const std::string& what, const std::function<bool()>& condition) {

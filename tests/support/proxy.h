@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the proxies of both protocols have in common: connections, their weather, and faults that need no protocol.
+// What the proxies of both protocols have in common: connections, their schedule, and faults that need no protocol.
 #pragma once
 
 #include <array>
@@ -39,7 +39,7 @@ class Proxy {
   void refuse(bool on);
   // Of all connections, in each direction, what is on its way included. Throws std::invalid_argument for a latency of more than a
   // minute, and for anything negative.
-  void weather(Weather weather);
+  void schedule(FaultSchedule schedule);
 
  protected:
   // A client's connection and its counterpart to the server. A protocol reads from both sockets, each on a thread, and gives to
@@ -109,7 +109,7 @@ class Proxy {
   std::list<std::shared_ptr<Link>> links_;
   bool swallowing_ = false;
   bool refusing_ = false;
-  Weather weather_;
+  FaultSchedule schedule_;
   std::atomic<int> server_port_{0};
   Socket listener_;
   const int port_;

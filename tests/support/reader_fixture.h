@@ -11,15 +11,15 @@
 
 #include "relay/postgres/database.h"
 #include "relay/postgres/reader.h"
-#include "tests/support/world.h"
+#include "tests/support/test_outbox.h"
 
 namespace relay::test {
 
 class ReaderTest : public ::testing::Test {
  protected:
-  ReaderTest() : world(shared_postgres(), nullptr), database(options), reader(options, database) {
-    options.dsn = Secret(world.dsn());
-    connect(world.dsn());
+  ReaderTest() : db(shared_postgres(), nullptr), database(options), reader(options, database) {
+    options.dsn = Secret(db.dsn());
+    connect(db.dsn());
     reader.reset({.base = Snapshot::nothing()});
   }
 
@@ -52,7 +52,7 @@ class ReaderTest : public ::testing::Test {
            payload + "')";
   }
 
-  World world;
+  TestOutbox db;
   postgres::Options options;
   postgres::PgDatabase database;
   postgres::PgReader reader;

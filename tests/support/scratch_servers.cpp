@@ -52,7 +52,7 @@ void run_program(const std::vector<std::string>& words) {
   if (failed != 0 || status != 0) throw std::runtime_error(failed != 0 ? "cannot run " + words[0] : output);
 }
 
-using Client = Owned<rd_kafka_t, rd_kafka_destroy>;
+using Client = outbox::common::Owned<rd_kafka_t, rd_kafka_destroy>;
 
 Client connect(const std::string& brokers) {
   std::array<char, 512> error{};
@@ -63,7 +63,7 @@ Client connect(const std::string& brokers) {
   return client;
 }
 
-using Metadata = Owned<const rd_kafka_metadata_t, rd_kafka_metadata_destroy>;
+using Metadata = outbox::common::Owned<const rd_kafka_metadata_t, rd_kafka_metadata_destroy>;
 
 // nullptr: no answer.
 Metadata metadata_of_all(const std::string& brokers) {
@@ -74,7 +74,7 @@ Metadata metadata_of_all(const std::string& brokers) {
 }
 
 bool has_leaders(rd_kafka_t* client, const std::string& topic, int partitions) {
-  Owned<rd_kafka_topic_t, rd_kafka_topic_destroy> handle(rd_kafka_topic_new(client, topic.c_str(), nullptr));
+  outbox::common::Owned<rd_kafka_topic_t, rd_kafka_topic_destroy> handle(rd_kafka_topic_new(client, topic.c_str(), nullptr));
   const rd_kafka_metadata_t* answer = nullptr;
   if (rd_kafka_metadata(client, 0, handle.get(), &answer, 1000) != RD_KAFKA_RESP_ERR_NO_ERROR) return false;
   const Metadata owned(answer);
@@ -198,8 +198,8 @@ int ScratchKafka::leader(const std::string& topic, int partition) const {
 
 void ScratchKafka::alter_topic(const std::string& name, const std::vector<std::string>& config) const {
   const Client client = connect(brokers());
-  const Owned<rd_kafka_queue_t, rd_kafka_queue_destroy> queue(rd_kafka_queue_new(client.get()));
-  const Owned<rd_kafka_ConfigResource_t, rd_kafka_ConfigResource_destroy> resource(
+  const outbox::common::Owned<rd_kafka_queue_t, rd_kafka_queue_destroy> queue(rd_kafka_queue_new(client.get()));
+  const outbox::common::Owned<rd_kafka_ConfigResource_t, rd_kafka_ConfigResource_destroy> resource(
       rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_TOPIC, name.c_str()));
   for (const std::string& entry : config) {
     const auto equals = entry.find('=');
@@ -207,16 +207,16 @@ void ScratchKafka::alter_topic(const std::string& name, const std::vector<std::s
   }
   rd_kafka_ConfigResource_t* resources = resource.get();
   rd_kafka_AlterConfigs(client.get(), &resources, 1, nullptr, queue.get());
-  const Owned<rd_kafka_event_t, rd_kafka_event_destroy> event(rd_kafka_queue_poll(queue.get(), 15'000));
+  const outbox::common::Owned<rd_kafka_event_t, rd_kafka_event_destroy> event(rd_kafka_queue_poll(queue.get(), 15'000));
   if (!event) throw std::runtime_error("no answer to a change of topic " + name);
   if (rd_kafka_event_error(event.get()) != RD_KAFKA_RESP_ERR_NO_ERROR) throw std::runtime_error(rd_kafka_event_error_string(event.get()));
 }
 
 void ScratchKafka::create_topic(const std::string& name, int partitions, const std::vector<std::string>& config) const {
   const Client client = connect(brokers());
-  const Owned<rd_kafka_queue_t, rd_kafka_queue_destroy> queue(rd_kafka_queue_new(client.get()));
+  const outbox::common::Owned<rd_kafka_queue_t, rd_kafka_queue_destroy> queue(rd_kafka_queue_new(client.get()));
   std::array<char, 512> error{};
-  const Owned<rd_kafka_NewTopic_t, rd_kafka_NewTopic_destroy> topic(rd_kafka_NewTopic_new(name.c_str(), partitions, -1, error.data(), error.size()));
+  const outbox::common::Owned<rd_kafka_NewTopic_t, rd_kafka_NewTopic_destroy> topic(rd_kafka_NewTopic_new(name.c_str(), partitions, -1, error.data(), error.size()));
   if (!topic) throw std::runtime_error(error.data());
   for (const std::string& entry : config) {
     const auto equals = entry.find('=');
@@ -224,7 +224,7 @@ void ScratchKafka::create_topic(const std::string& name, int partitions, const s
   }
   rd_kafka_NewTopic_t* topics = topic.get();
   rd_kafka_CreateTopics(client.get(), &topics, 1, nullptr, queue.get());
-  const Owned<rd_kafka_event_t, rd_kafka_event_destroy> event(rd_kafka_queue_poll(queue.get(), 15'000));
+  const outbox::common::Owned<rd_kafka_event_t, rd_kafka_event_destroy> event(rd_kafka_queue_poll(queue.get(), 15'000));
   if (!event) throw std::runtime_error("no answer to the creation of topic " + name);
   if (rd_kafka_event_error(event.get()) != RD_KAFKA_RESP_ERR_NO_ERROR) throw std::runtime_error(rd_kafka_event_error_string(event.get()));
   std::size_t count = 0;
@@ -239,11 +239,11 @@ void ScratchKafka::create_topic(const std::string& name, int partitions, const s
 
 void ScratchKafka::delete_topic(const std::string& name) const {
   const Client client = connect(brokers());
-  const Owned<rd_kafka_queue_t, rd_kafka_queue_destroy> queue(rd_kafka_queue_new(client.get()));
-  const Owned<rd_kafka_DeleteTopic_t, rd_kafka_DeleteTopic_destroy> topic(rd_kafka_DeleteTopic_new(name.c_str()));
+  const outbox::common::Owned<rd_kafka_queue_t, rd_kafka_queue_destroy> queue(rd_kafka_queue_new(client.get()));
+  const outbox::common::Owned<rd_kafka_DeleteTopic_t, rd_kafka_DeleteTopic_destroy> topic(rd_kafka_DeleteTopic_new(name.c_str()));
   rd_kafka_DeleteTopic_t* topics = topic.get();
   rd_kafka_DeleteTopics(client.get(), &topics, 1, nullptr, queue.get());
-  const Owned<rd_kafka_event_t, rd_kafka_event_destroy> event(rd_kafka_queue_poll(queue.get(), 15'000));
+  const outbox::common::Owned<rd_kafka_event_t, rd_kafka_event_destroy> event(rd_kafka_queue_poll(queue.get(), 15'000));
   if (!event) throw std::runtime_error("no answer to the deletion of topic " + name);
   if (rd_kafka_event_error(event.get()) != RD_KAFKA_RESP_ERR_NO_ERROR) throw std::runtime_error(rd_kafka_event_error_string(event.get()));
 }

@@ -33,9 +33,9 @@ Effects committed_effects(pqxx::dbtransaction& tx) {
   return effects;
 }
 
-class Judge {
+class ShopChecker {
  public:
-  Judge(Effects& effects, ShopVerdict& verdict) : effects_(effects), verdict_(verdict) {}
+  ShopChecker(Effects& effects, ShopVerdict& verdict) : effects_(effects), verdict_(verdict) {}
 
   void see(const KafkaRecord& record) {
     const std::string id = record.header("dedup-key").value_or("(no dedup-key)");
@@ -76,7 +76,7 @@ class Judge {
 
 }  // namespace
 
-ShopVerdict judge_shop(const std::string& dsn, const std::string& brokers, std::chrono::milliseconds timeout) {
+ShopVerdict check_shop(const std::string& dsn, const std::string& brokers, std::chrono::milliseconds timeout) {
   ShopVerdict verdict;
   pqxx::connection connection(dsn);
   pqxx::transaction<pqxx::repeatable_read> tx(connection);
@@ -87,9 +87,9 @@ ShopVerdict judge_shop(const std::string& dsn, const std::string& brokers, std::
 
   const KafkaLog log = read_log(brokers, topics, Isolation::read_committed, timeout);
   verdict.unread = log.unread;
-  Judge judge(effects, verdict);
-  for (const KafkaRecord& record : log.records) judge.see(record);
-  judge.finish();
+  ShopChecker checker(effects, verdict);
+  for (const KafkaRecord& record : log.records) checker.see(record);
+  checker.finish();
   return verdict;
 }
 

@@ -28,7 +28,7 @@ struct ShopVerdict {
 };
 
 // Call it when the shop has ended and the relay has nothing left to send. Throws when a server does not answer.
-ShopVerdict judge_shop(const std::string& dsn, const std::string& brokers, std::chrono::milliseconds timeout = std::chrono::seconds(30));
+ShopVerdict check_shop(const std::string& dsn, const std::string& brokers, std::chrono::milliseconds timeout = std::chrono::seconds(30));
 
 // Prints the closing table.
 std::ostream& operator<<(std::ostream& out, const ShopVerdict& verdict);

@@ -12,9 +12,9 @@ constexpr std::int64_t pieces_per_second = 20;  // so that a change of the bandw
 
 }  // namespace
 
-void Wire::weather(Weather weather) {
+void Wire::schedule(FaultSchedule schedule) {
   const std::lock_guard lock(mutex_);
-  weather_ = weather;
+  schedule_ = schedule;
   changed_.notify_all();
 }
 
@@ -69,9 +69,9 @@ void Wire::run() {
 void Wire::pay_out(std::unique_lock<std::mutex>& lock) {
   const auto now = Clock::now();
   Chunk& next = chunks_.front();
-  auto due = next.sent + weather_.latency;
+  auto due = next.sent + schedule_.latency;
   std::size_t size = next.bytes.size() - next.at;
-  if (const auto rate = weather_.bytes_per_second; rate > 0) {
+  if (const auto rate = schedule_.bytes_per_second; rate > 0) {
     size = std::min(size, static_cast<std::size_t>(std::max<std::int64_t>(1, rate / pieces_per_second)));
     const std::chrono::duration<double> takes(static_cast<double>(size) / static_cast<double>(rate));
     due = std::max(due, busy_until_) + std::chrono::duration_cast<Clock::duration>(takes);

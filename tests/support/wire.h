@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// One direction of a proxied connection: what is given to it arrives as late as the weather makes it.
+// One direction of a proxied connection: what is given to it arrives as late as the schedule makes it.
 #pragma once
 
 #include <atomic>
@@ -14,7 +14,7 @@
 
 namespace relay::test {
 
-struct Weather {
+struct FaultSchedule {
   Millis latency{0};                  // of every chunk, however many are on their way
   std::int64_t bytes_per_second = 0;  // of one connection in one direction; 0: no limit
 };
@@ -28,7 +28,7 @@ class Wire {
   void run();
 
   // What is on its way as well gets it from now on.
-  void weather(Weather weather);
+  void schedule(FaultSchedule schedule);
   // Waits while too many bytes are on their way. False: the receiver is gone, or cut(). True says nothing of its arrival.
   bool send(std::string bytes);
   // Waits until everything sent has been handed to the receiver's socket. False: it will not be, or not in time.
@@ -53,7 +53,7 @@ class Wire {
   std::condition_variable changed_;
   std::deque<Chunk> chunks_;
   std::size_t bytes_ = 0;  // in chunks_, and in the call that sends
-  Weather weather_;
+  FaultSchedule schedule_;
   Clock::time_point busy_until_{};  // with what was sent last
   bool finished_ = false;
   bool losing_ = false;

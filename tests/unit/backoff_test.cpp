@@ -9,13 +9,13 @@ namespace {
 using std::chrono::milliseconds;
 
 TEST(BackoffTest, DoublesUpToItsLimitAndNoFurther) {
-  Backoff backoff(milliseconds(10), milliseconds(50));
+  outbox::common::Backoff backoff(milliseconds(10), milliseconds(50));
   for (const int expected : {10, 20, 40, 50, 50}) EXPECT_EQ(backoff.next(), milliseconds(expected));
   EXPECT_EQ(backoff.attempts(), 5);
 }
 
 TEST(BackoffTest, BeginsAgainAfterAReset) {
-  Backoff backoff(milliseconds(10), milliseconds(50));
+  outbox::common::Backoff backoff(milliseconds(10), milliseconds(50));
   backoff.next();
   backoff.next();
   backoff.reset();
@@ -24,13 +24,13 @@ TEST(BackoffTest, BeginsAgainAfterAReset) {
 }
 
 TEST(BackoffTest, AFirstWaitAboveTheLimitIsTakenOnce) {
-  Backoff backoff(milliseconds(100), milliseconds(50));
+  outbox::common::Backoff backoff(milliseconds(100), milliseconds(50));
   EXPECT_EQ(backoff.next(), milliseconds(100));
   EXPECT_EQ(backoff.next(), milliseconds(50));
 }
 
 TEST(BackoffTest, JitterStaysInTheUpperHalfOfEachWait) {
-  Backoff backoff = Backoff::with_jitter(milliseconds(100), milliseconds(800), milliseconds(0), 7);
+  outbox::common::Backoff backoff = outbox::common::Backoff::with_jitter(milliseconds(100), milliseconds(800), milliseconds(0), 7);
   for (milliseconds full{100}; full < milliseconds(800); full *= 2) {
     const auto wait = backoff.next();
     EXPECT_GE(wait, full / 2);
@@ -43,7 +43,7 @@ TEST(BackoffTest, JitterStaysInTheUpperHalfOfEachWait) {
 }
 
 TEST(BackoffTest, JitterNeverGoesBelowTheShortestWait) {
-  Backoff backoff = Backoff::with_jitter(milliseconds(50), milliseconds(80), milliseconds(50), 7);
+  outbox::common::Backoff backoff = outbox::common::Backoff::with_jitter(milliseconds(50), milliseconds(80), milliseconds(50), 7);
   for (int i = 0; i < 100; ++i) EXPECT_GE(backoff.next(), milliseconds(50));
 }
 

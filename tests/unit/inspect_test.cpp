@@ -18,20 +18,20 @@ bool contains(const std::string& text, const std::string& part) { return text.fi
 
 TopicFacts topic(int replicas, Settings settings) { return {"t", replicas, 3, std::move(settings)}; }
 
-TEST(Judge, CopiesOfATopic) {
-  EXPECT_TRUE(contains(text_of(judge_topic(topic(3, {{"min.insync.replicas", "1"}}), demands)), "min.insync.replicas = 1"));
-  EXPECT_TRUE(contains(text_of(judge_topic(topic(1, {{"min.insync.replicas", "1"}}), demands)), "one replica"));
-  EXPECT_TRUE(contains(text_of(judge_topic(topic(2, {{"min.insync.replicas", "3"}}), demands)), "nothing can be written"));
-  EXPECT_TRUE(judge_topic(topic(3, {{"min.insync.replicas", "2"}}), demands).empty());
+TEST(ClusterRules, CopiesOfATopic) {
+  EXPECT_TRUE(contains(text_of(check_topic(topic(3, {{"min.insync.replicas", "1"}}), demands)), "min.insync.replicas = 1"));
+  EXPECT_TRUE(contains(text_of(check_topic(topic(1, {{"min.insync.replicas", "1"}}), demands)), "one replica"));
+  EXPECT_TRUE(contains(text_of(check_topic(topic(2, {{"min.insync.replicas", "3"}}), demands)), "nothing can be written"));
+  EXPECT_TRUE(check_topic(topic(3, {{"min.insync.replicas", "2"}}), demands).empty());
   // In a cluster of one broker it is said of the cluster.
-  EXPECT_TRUE(judge_topic({"t", 1, 1, {{"min.insync.replicas", "1"}}}, demands).empty());
-  EXPECT_TRUE(contains(text_of(judge_progress_topic({}, topic(3, {{"cleanup.policy", "compact"}, {"min.insync.replicas", "1"}}))),
+  EXPECT_TRUE(check_topic({"t", 1, 1, {{"min.insync.replicas", "1"}}}, demands).empty());
+  EXPECT_TRUE(contains(text_of(check_progress_topic_settings({}, topic(3, {{"cleanup.policy", "compact"}, {"min.insync.replicas", "1"}}))),
                        "min.insync.replicas = 1"));
 }
 
-TEST(Judge, RetentionOfATopic) {
+TEST(ClusterRules, RetentionOfATopic) {
   const auto found = [](const char* policy, const char* retention) {
-    return text_of(judge_topic(topic(3, {{"cleanup.policy", policy}, {"retention.ms", retention}}), demands));
+    return text_of(check_topic(topic(3, {{"cleanup.policy", policy}, {"retention.ms", retention}}), demands));
   };
   EXPECT_TRUE(contains(found("delete", "86000000"), "keeps records for 23.8 h, the outbox keeps its messages for 24.0 h"));
   EXPECT_TRUE(contains(found("compact,delete", "1000"), "keeps records"));
@@ -40,23 +40,23 @@ TEST(Judge, RetentionOfATopic) {
   EXPECT_FALSE(contains(found("compact", "1000"), "keeps records"));
 }
 
-TEST(Judge, SizeOfMessages) {
-  EXPECT_TRUE(contains(text_of(judge_topic(topic(3, {{"max.message.bytes", "1048575"}}), demands)), "larger messages are parked"));
-  EXPECT_TRUE(judge_topic(topic(3, {{"max.message.bytes", "1048588"}}), demands).empty());
-  EXPECT_TRUE(judge_topic(topic(3, {{"max.message.bytes", "garbage"}}), demands).empty());
+TEST(ClusterRules, SizeOfMessages) {
+  EXPECT_TRUE(contains(text_of(check_topic(topic(3, {{"max.message.bytes", "1048575"}}), demands)), "larger messages are parked"));
+  EXPECT_TRUE(check_topic(topic(3, {{"max.message.bytes", "1048588"}}), demands).empty());
+  EXPECT_TRUE(check_topic(topic(3, {{"max.message.bytes", "garbage"}}), demands).empty());
 }
 
-TEST(Judge, AVerifyingBrokerIsAskedForInExactlyOnceOnly) {
+TEST(ClusterRules, AVerifyingBrokerIsAskedForInExactlyOnceOnly) {
   const Demands at_least_once{Mode::at_least_once, demands.retention_keep, demands.message_bytes_max};
   const char* const name = "transaction.partition.verification.enable";
-  EXPECT_TRUE(contains(text_of(judge_broker("1", {}, demands)), "does not verify"));
-  EXPECT_TRUE(contains(text_of(judge_broker("1", {{name, "false"}}, demands)), "enable = false"));
-  EXPECT_TRUE(judge_broker("1", {{name, "true"}}, demands).empty());
-  EXPECT_TRUE(judge_broker("1", {{name, "false"}}, at_least_once).empty());
-  EXPECT_TRUE(judge_broker("1", {}, at_least_once).empty());
+  EXPECT_TRUE(contains(text_of(check_broker("1", {}, demands)), "does not verify"));
+  EXPECT_TRUE(contains(text_of(check_broker("1", {{name, "false"}}, demands)), "enable = false"));
+  EXPECT_TRUE(check_broker("1", {{name, "true"}}, demands).empty());
+  EXPECT_TRUE(check_broker("1", {{name, "false"}}, at_least_once).empty());
+  EXPECT_TRUE(check_broker("1", {}, at_least_once).empty());
 }
 
-TEST(Judge, TransactionsNeedALogThatCanBeWrittenTo) {
+TEST(ClusterRules, TransactionsNeedALogThatCanBeWrittenTo) {
   const auto verdict = [](const TransactionLogFacts& facts) {
     const auto finding = judge_transaction_log(facts);
     return finding ? finding->what : "";
@@ -74,11 +74,11 @@ TEST(Judge, TransactionsNeedALogThatCanBeWrittenTo) {
   EXPECT_EQ(verdict({3, 50, 0, 2, {}, {{"min.insync.replicas", "2"}}}), "");
 }
 
-TEST(Judge, AProgressTopicIsCompactedAndNothingElse) {
+TEST(ClusterRules, AProgressTopicIsCompactedAndNothingElse) {
   Options options;
   options.progress_topic = "outbox-progress.main";
   const auto severity = [&](const char* policy) {
-    const auto findings = judge_progress_topic(options, topic(3, {{"cleanup.policy", policy}}));
+    const auto findings = check_progress_topic_settings(options, topic(3, {{"cleanup.policy", policy}}));
     return findings.empty() ? Severity::note : findings[0].severity;
   };
   EXPECT_EQ(severity("delete"), Severity::refused);

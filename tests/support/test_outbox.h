@@ -12,15 +12,15 @@
 
 namespace relay::test {
 
-class World {
+class TestOutbox {
  public:
   // Makes a database and a relay name that no other test uses, with these schemas; with `kafka`, also the progress topic. Servers are
   // shared unless given.
-  explicit World(ScratchPostgres& postgres = shared_postgres(), ScratchKafka* kafka = &shared_kafka(),
+  explicit TestOutbox(ScratchPostgres& postgres = shared_postgres(), ScratchKafka* kafka = &shared_kafka(),
                  const std::string& schemas = "outbox");
 
   // The same outbox and relay name, its database now on another server: call it when the database is there.
-  World moved_to(ScratchPostgres& other) const;
+  TestOutbox moved_to(ScratchPostgres& other) const;
 
   // From now on this is the same outbox on another server, but for its relays, which go where `environment` sends them.
   void move_to(ScratchPostgres& other) { postgres_ = &other; }
@@ -47,14 +47,14 @@ class World {
   // First column of the first row.
   std::string value(const std::string& statement) const;
   // Waits until every committed message is in a delivered batch or parked, and nothing is in doubt.
-  void settled(Millis within = Millis{60'000});
+  void wait_until_idle(Millis within = Millis{60'000});
   // The same, and that every decision about parked messages which can be carried out is.
-  void released(Millis within = Millis{60'000});
+  void wait_until_released(Millis within = Millis{60'000});
   // Runs a relay until everything is settled and released, and stops it; throws if it does not end well. Returns its output.
   std::string deliver(const Process::Environment& more = {});
 
  private:
-  World(const World& original, ScratchPostgres& other);
+  TestOutbox(const TestOutbox& original, ScratchPostgres& other);
 
   ScratchPostgres* postgres_;
   ScratchKafka* kafka_;

@@ -8,23 +8,23 @@
 namespace relay::sim {
 
 // What becomes of a request.
-enum class Way {
+enum class RequestFate {
   arrives,
   answer_lost,  // the server does it, the client does not hear of it
   late,         // the connection breaks, and the server does it later, whatever happens in between
   lost,         // the connection breaks, and the server never sees it
 };
 
-// The models ask it before and after everything that they do. Calm weather lets every call through
+// The models ask it before and after everything that they do. Calm schedule lets every call through
 // and nothing happen in between.
-class Weather {
+class FaultSchedule {
  public:
-  virtual ~Weather() = default;
+  virtual ~FaultSchedule() = default;
   // Between two steps: anything else may happen here; if the process is killed here, this throws
   // Killed.
   virtual void point() {}
   // What becomes of the request that is sent now.
-  virtual Way way() { return Way::arrives; }
+  virtual RequestFate fate() { return RequestFate::arrives; }
   // A small choice, true once in so many; what is usual is false.
   virtual bool maybe(unsigned one_in) {
     static_cast<void>(one_in);
@@ -33,7 +33,7 @@ class Weather {
   virtual Clock::time_point now() const = 0;
 };
 
-// Thrown by Weather::point() through the loop: the process is gone, as after kill -9.
+// Thrown by FaultSchedule::point() through the loop: the process is gone, as after kill -9.
 struct Killed {};
 
 }  // namespace relay::sim

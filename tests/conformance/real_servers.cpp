@@ -8,10 +8,10 @@
 #include "relay/postgres/journal.h"
 #include "relay/postgres/lease.h"
 #include "relay/postgres/reader.h"
-#include "tests/conformance/stage.h"
+#include "tests/conformance/servers_under_test.h"
 #include "tests/support/event_fd.h"
 #include "tests/support/kafka_log.h"
-#include "tests/support/world.h"
+#include "tests/support/test_outbox.h"
 
 namespace relay::conformance {
 namespace {
@@ -24,13 +24,13 @@ test::ScratchPostgres& server() {
   return one;
 }
 
-class RealStage : public Stage {
+class RealStage : public ServersUnderTest {
  public:
   RealStage()
       : server_(server()),
-        world_(server_),
-        topic_(world_.topic("t", 2)),
-        compacted_(world_.topic("compacted", 1, {"cleanup.policy=compact"})) {}
+        db_(server_),
+        topic_(db_.topic("t", 2)),
+        compacted_(db_.topic("compacted", 1, {"cleanup.policy=compact"})) {}
 
   Relay relay(const std::string& name) override {
     auto& p = processes_[name];
@@ -40,7 +40,7 @@ class RealStage : public Stage {
 
   void begin(const std::string& transaction) override {
     auto& t = open_[transaction];
-    t.connection = std::make_unique<pqxx::connection>(world_.dsn());
+    t.connection = std::make_unique<pqxx::connection>(db_.dsn());
     t.work = std::make_unique<pqxx::nontransaction>(*t.connection);
     t.work->exec("begin");
     t.work->exec("select pg_catalog.pg_current_xact_id()");
@@ -61,10 +61,10 @@ class RealStage : public Stage {
     open_.erase(transaction);
   }
   void abort(const std::string& transaction) override { end(transaction, "rollback"); }
-  void delete_messages() override { world_.sql("delete from outbox.message"); }
+  void delete_messages() override { db_.sql("delete from outbox.message"); }
 
   void decide(int message, bool discard) override {
-    world_.sql(
+    db_.sql(
         "update outbox.parked set resolution = '" + std::string(discard ? "discard" : "release") +
         "', decided_by = 'test', decided_at = clock_timestamp() where released_in is null and "
         "split_part(convert_from(payload, 'UTF8'), ' ', 1) = '" +
@@ -76,7 +76,7 @@ class RealStage : public Stage {
   }
   void let_lease_run_out() override {
     test::eventually("the lease to run out", [&] {
-      return world_.value("select expires_at <= clock_timestamp() from outbox.lease") == "t";
+      return db_.value("select expires_at <= clock_timestamp() from outbox.lease") == "t";
     });
   }
 
@@ -85,7 +85,7 @@ class RealStage : public Stage {
   }
   std::vector<int> arrived() override {
     std::vector<int> numbers;
-    const auto log = test::read_log(world_.kafka().brokers(), {topic_, compacted_},
+    const auto log = test::read_log(db_.kafka().brokers(), {topic_, compacted_},
                                     test::Isolation::read_committed, Millis{1'500});
     for (const auto& r : log.records) numbers.push_back(std::stoi(*r.payload));
     std::sort(numbers.begin(), numbers.end());
@@ -94,16 +94,16 @@ class RealStage : public Stage {
 
  private:
   struct Process {
-    Process(RealStage& stage, const std::string& name) {
-      in_postgres.dsn = Secret(stage.world_.dsn());
-      in_postgres.relay = stage.world_.name();
+    Process(RealStage& servers, const std::string& name) {
+      in_postgres.dsn = Secret(servers.db_.dsn());
+      in_postgres.relay = servers.db_.name();
       in_postgres.holder = name;
       in_postgres.lease_ttl = lease_ttl;
       in_postgres.batch_messages_max = page_rows;
       in_postgres.message_bytes_max = message_bytes_max;
-      in_kafka.brokers = stage.world_.kafka().brokers();
-      in_kafka.relay = stage.world_.name();
-      in_kafka.progress_topic = "outbox-progress." + stage.world_.name();
+      in_kafka.brokers = servers.db_.kafka().brokers();
+      in_kafka.relay = servers.db_.name();
+      in_kafka.progress_topic = "outbox-progress." + servers.db_.name();
       in_kafka.allow = {"*"};
       in_kafka.message_bytes_max = message_bytes_max;
     }
@@ -126,12 +126,12 @@ class RealStage : public Stage {
       open_.at(transaction).work->exec(how);
       open_.erase(transaction);
     } else {
-      world_.sql(how + " prepared '" + transaction + "'");
+      db_.sql(how + " prepared '" + transaction + "'");
     }
   }
 
   test::ScratchPostgres& server_;
-  test::World world_;
+  test::TestOutbox db_;
   std::string topic_;
   std::string compacted_;
   std::map<std::string, OpenTransaction> open_;
@@ -140,6 +140,6 @@ class RealStage : public Stage {
 
 }  // namespace
 
-std::unique_ptr<Stage> real_stage() { return std::make_unique<RealStage>(); }
+std::unique_ptr<ServersUnderTest> real_servers() { return std::make_unique<RealStage>(); }
 
 }  // namespace relay::conformance

@@ -13,7 +13,7 @@ std::int64_t from_lot(Round& round, std::int64_t last) { return between(round.ra
 // PG11 ------------------------------------------------------------------------------------------
 
 void lock_for_a_while(Round& round, const std::string& table) {
-  pqxx::connection connection(round.session.world.dsn());
+  pqxx::connection connection(round.session.db.dsn());
   pqxx::work tx(connection);
   tx.exec("lock table " + table + " in access exclusive mode");
   const Millis held = round.let_run(500, 3'000);
@@ -22,7 +22,7 @@ void lock_for_a_while(Round& round, const std::string& table) {
 }
 
 void change(Round& round, const std::vector<std::string>& statements) {
-  for (const std::string& s : statements) round.session.world.sql(s);
+  for (const std::string& s : statements) round.session.db.sql(s);
   round.note(statements.front());
 }
 
@@ -44,7 +44,7 @@ void tables_changed(Round& round) {
     if (what < std::size(changes)) {
       change(round, changes[what]);
     } else if (what == std::size(changes)) {
-      if (const auto done = round.session.world.command({"init", "--kafka"}); done.code != 0) {
+      if (const auto done = round.session.db.command({"init", "--kafka"}); done.code != 0) {
         round.broke(&Counts::exits, "init under load failed: " + done.output);
       }
       round.note("init again");
@@ -84,7 +84,7 @@ void expect_flow(Round& round, const std::string& meanwhile) {
 
 void transaction_stays_open(Round& round) {
   ScenarioSession& session = round.session;
-  pqxx::connection connection(session.world.dsn());
+  pqxx::connection connection(session.db.dsn());
   pqxx::nontransaction tx(connection);
   struct Kind {
     const char* name;
@@ -110,10 +110,10 @@ void transaction_stays_open(Round& round) {
 
 // PG13 ------------------------------------------------------------------------------------------
 
-std::string user_of_relay(const ScenarioSession& session) { return "\"outbox_relay-" + session.world.name() + "\""; }
+std::string user_of_relay(const ScenarioSession& session) { return "\"outbox_relay-" + session.db.name() + "\""; }
 
 void end_sessions_of_relay(const ScenarioSession& session) {
-  session.world.sql("select pg_terminate_backend(a.pid) from pg_stat_activity a where a.usename = 'outbox_relay-" + session.world.name() + "'");
+  session.db.sql("select pg_terminate_backend(a.pid) from pg_stat_activity a where a.usename = 'outbox_relay-" + session.db.name() + "'");
 }
 
 // The relay must exit and report what it lacks, because waiting does not help. Its supervisor starts it again.
@@ -121,7 +121,7 @@ void relay_refuses(Round& round, const std::string& take, const std::string& giv
   ScenarioSession& session = round.session;
   Relay& relay = session.relays.front();
   relay.may_end_with = 5;
-  session.world.sql(take);
+  session.db.sql(take);
   try {
     test::eventually("the relay ends", [&] { return !relay.process.running(); }, ends_within);
     if (relay.process.output().find("HINT: ") == std::string::npos) round.broke(&Counts::exits, "the relay ended without a hint after " + take);
@@ -130,17 +130,17 @@ void relay_refuses(Round& round, const std::string& take, const std::string& giv
     session.kill(relay);
   }
   round.let_run(0, 300);
-  session.world.sql(give);
+  session.db.sql(give);
   session.start_relay();
 }
 
 // The relay waits, and continues without a restart.
 void relay_waits(Round& round, const std::string& take, const std::string& give) {
   ScenarioSession& session = round.session;
-  session.world.sql(take);
+  session.db.sql(take);
   end_sessions_of_relay(session);
   round.let_run(200, 2'000);
-  session.world.sql(give);
+  session.db.sql(give);
 }
 
 void rights_changed(Round& round) {
@@ -170,11 +170,11 @@ void rights_changed(Round& round) {
 
 }  // namespace
 
-std::vector<Scenario> ground_scenarios() {
+std::vector<Scenario> table_scenarios() {
   return {
       {"PG11", tables_changed, {.workload = {.long_transaction = false}}},
       {"PG12", transaction_stays_open, {}, 4},
-      {"PG13", rights_changed, {.to_postgres = Way::own_user}},
+      {"PG13", rights_changed, {.to_postgres = RequestFate::own_user}},
   };
 }
 

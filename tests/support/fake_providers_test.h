@@ -12,25 +12,25 @@
 namespace relay::test {
 
 // Tests of one suite share their stand-ins, and each uses keys of its own.
-class StandInsTest : public ::testing::Test {
+class FakeProvidersTest : public ::testing::Test {
  protected:
-  using Json = StandIns::Json;
+  using Json = FakeProviders::Json;
 
   // `at`: the server that faults are for.
-  explicit StandInsTest(const char* at) : at_(at) {}
-  static void SetUpTestSuite() { stand_ins = std::make_unique<StandIns>(); }
-  static void TearDownTestSuite() { stand_ins.reset(); }
+  explicit FakeProvidersTest(const char* at) : at_(at) {}
+  static void SetUpTestSuite() { fakes = std::make_unique<FakeProviders>(); }
+  static void TearDownTestSuite() { fakes.reset(); }
 
-  static Provider::Deadline in(std::chrono::milliseconds time) { return std::chrono::steady_clock::now() + time; }
+  static outbox::Provider::Deadline in(std::chrono::milliseconds time) { return std::chrono::steady_clock::now() + time; }
   // So that the log of one test is not the log of another.
   std::string new_name() { return std::string(::testing::UnitTest::GetInstance()->current_test_info()->name()) + "-" + std::to_string(++count_); }
-  void fault(const Request& request, Json fault) const {
+  void fault(const outbox::Request& request, Json fault) const {
     fault["at"] = at_;
     fault["match"] = request.provider_key;
-    stand_ins->fault(fault);
+    fakes->fault(fault);
   }
 
-  inline static std::unique_ptr<StandIns> stand_ins;
+  inline static std::unique_ptr<FakeProviders> fakes;
 
  private:
   const char* const at_;

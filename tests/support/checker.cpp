@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "tests/support/judge.h"
+#include "tests/support/checker.h"
 
 #include <map>
 #include <set>
@@ -8,22 +8,22 @@
 
 namespace relay::test {
 
-std::ostream& operator<<(std::ostream& out, const Judgement& j) {
+std::ostream& operator<<(std::ostream& out, const CheckerReport& j) {
   out << "committed " << j.committed << ", parked " << j.parked << ", arrived " << j.arrived << ", lost " << j.lost << ", ghosts " << j.ghosts
       << ", repeated " << j.repeated << ", reordered " << j.reordered << ", parked and arrived " << j.both;
   for (const auto& partition : j.unread) out << ", unread " << partition;
   return out;
 }
 
-Judgement judge(World& world, const std::vector<std::string>& topics, Isolation isolation, const std::vector<World*>& neighbours) {
+CheckerReport check_delivery(TestOutbox& db, const std::vector<std::string>& topics, Isolation isolation, const std::vector<TestOutbox*>& neighbours) {
   struct Truth {
     std::string topic, key, payload;
     bool parked;
     int copies = 0;
   };
   std::map<std::string, Truth> truth;
-  Judgement j;
-  for (const auto& row : world.sql(R"(
+  CheckerReport j;
+  for (const auto& row : db.sql(R"(
          select coalesce(m.dedup_key, m.id::text), coalesce(p.sent_topic, m.topic),
                 coalesce(convert_from(case when p.seq is null then m.key else p.sent_key end, 'UTF8'), ''),
                 coalesce(encode(case when p.seq is null then m.payload else p.sent_payload end, 'hex'), ''),
@@ -37,17 +37,17 @@ Judgement judge(World& world, const std::vector<std::string>& topics, Isolation 
   }
   j.committed = static_cast<std::int64_t>(truth.size());
   std::set<std::string> foreign;
-  for (World* const neighbour : neighbours) {
+  for (TestOutbox* const neighbour : neighbours) {
     for (const auto& row : neighbour->sql("select coalesce(m.dedup_key, m.id::text) from outbox.message m")) foreign.insert(row[0].as<std::string>());
   }
-  const KafkaLog log = read_log(world.kafka().brokers(), topics, isolation);
+  const KafkaLog log = read_log(db.kafka().brokers(), topics, isolation);
   j.unread = log.unread;
   std::map<std::string, std::int64_t> newest;  // by topic, partition and key
   for (const KafkaRecord& r : log.records) {
     const auto found = truth.find(r.header("dedup-key").value_or(""));
     if (found == truth.end() && foreign.contains(r.header("dedup-key").value_or(""))) continue;
     if (found == truth.end() || found->second.topic != r.topic || found->second.key != r.key.value_or("") ||
-        found->second.payload != hex(r.payload.value_or(""))) {
+        found->second.payload != outbox::common::hex(r.payload.value_or(""))) {
       ++j.ghosts;
       continue;
     }
@@ -71,9 +71,9 @@ Judgement judge(World& world, const std::vector<std::string>& topics, Isolation 
   return j;
 }
 
-void create_counters(World& world) { world.sql("create table counter (key text primary key, n bigint not null)"); }
+void create_counters(TestOutbox& db) { db.sql("create table counter (key text primary key, n bigint not null)"); }
 
-void write(World& world, const std::string& topic, int transactions, int keys) { write(world.dsn(), topic, transactions, keys); }
+void write(TestOutbox& db, const std::string& topic, int transactions, int keys) { write(db.dsn(), topic, transactions, keys); }
 
 void write(const std::string& dsn, const std::string& topic, int transactions, int keys) {
   pqxx::connection connection(dsn);
@@ -90,8 +90,8 @@ void write(const std::string& dsn, const std::string& topic, int transactions, i
   }
 }
 
-std::int64_t delivered(World& world) {
-  pqxx::connection connection(world.dsn());
+std::int64_t delivered(TestOutbox& db) {
+  pqxx::connection connection(db.dsn());
   return delivered(connection);
 }
 
@@ -100,9 +100,9 @@ std::int64_t delivered(pqxx::connection& connection) {
   return tx.exec("select coalesce(sum(b.messages), 0) from outbox.batch b where b.delivered_at is not null")[0][0].as<std::int64_t>();
 }
 
-void until_delivered(World& world, std::int64_t more, Millis within) {
-  const auto before = delivered(world);
-  eventually(std::to_string(more) + " messages more are delivered", [&] { return delivered(world) >= before + more; }, within);
+void until_delivered(TestOutbox& db, std::int64_t more, Millis within) {
+  const auto before = delivered(db);
+  eventually(std::to_string(more) + " messages more are delivered", [&] { return delivered(db) >= before + more; }, within);
 }
 
 }  // namespace relay::test

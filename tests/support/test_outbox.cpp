@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "tests/support/world.h"
+#include "tests/support/test_outbox.h"
 
 #include <signal.h>
 #include <unistd.h>
@@ -9,12 +9,12 @@
 
 namespace relay::test {
 
-World::World(const World& original, ScratchPostgres& other)
+TestOutbox::TestOutbox(const TestOutbox& original, ScratchPostgres& other)
     : environment(original.environment), postgres_(&other), kafka_(original.kafka_), name_(original.name_), database_(original.database_) {}
 
 std::string program_path(const std::string& name) { return std::string(OUTBOX_BUILD_DIR) + "/" + name; }
 
-World::World(ScratchPostgres& postgres, ScratchKafka* kafka, const std::string& schemas) : postgres_(&postgres), kafka_(kafka) {
+TestOutbox::TestOutbox(ScratchPostgres& postgres, ScratchKafka* kafka, const std::string& schemas) : postgres_(&postgres), kafka_(kafka) {
   static std::atomic<int> count{0};
   name_ = "r" + std::to_string(getpid()) + "-" + std::to_string(++count);
   database_ = postgres_->create_database();
@@ -29,49 +29,49 @@ World::World(ScratchPostgres& postgres, ScratchKafka* kafka, const std::string& 
   if (done.code != 0) throw std::runtime_error("outbox-relay init failed: " + done.output);
 }
 
-World World::moved_to(ScratchPostgres& other) const {
-  World moved(*this, other);
+TestOutbox TestOutbox::moved_to(ScratchPostgres& other) const {
+  TestOutbox moved(*this, other);
   moved.environment["OUTBOX_RELAY_POSTGRES_DSN"] = moved.dsn();
   return moved;
 }
 
-std::string World::login(const std::string& roles) {
+std::string TestOutbox::login(const std::string& roles) {
   const std::string user = roles.substr(0, roles.find(',')) + "-" + name_;
   if (value("select count(*) from pg_roles where rolname = '" + user + "'") == "0") sql("create role \"" + user + "\" login in role " + roles);
   return postgres_->dsn(database_, user);
 }
 
-std::string World::topic(const std::string& suffix, int partitions, const std::vector<std::string>& config) {
+std::string TestOutbox::topic(const std::string& suffix, int partitions, const std::vector<std::string>& config) {
   const std::string topic = name_ + "." + suffix;
   kafka_->create_topic(topic, partitions, config);
   return topic;
 }
 
-Process World::relay(const Process::Environment& more, const std::string& program) {
+Process TestOutbox::relay(const Process::Environment& more, const std::string& program) {
   Process::Environment all = more;
   all.insert(environment.begin(), environment.end());
   return Process({program_path(program), "run"}, all);
 }
 
-Finished World::command(std::vector<std::string> arguments, const Process::Environment& more) {
+Finished TestOutbox::command(std::vector<std::string> arguments, const Process::Environment& more) {
   Process::Environment all = more;
   all.insert(environment.begin(), environment.end());
   arguments.insert(arguments.begin(), program_path("outbox-relay"));
   return run_command(std::move(arguments), all);
 }
 
-pqxx::result World::sql(const std::string& statement) const {
+pqxx::result TestOutbox::sql(const std::string& statement) const {
   pqxx::connection connection(dsn());
   pqxx::nontransaction tx(connection);
   return tx.exec(statement);
 }
 
-std::string World::value(const std::string& statement) const {
+std::string TestOutbox::value(const std::string& statement) const {
   const auto rows = sql(statement);
   return rows.empty() || rows[0][0].is_null() ? std::string() : rows[0][0].as<std::string>();
 }
 
-void World::settled(Millis within) {
+void TestOutbox::wait_until_idle(Millis within) {
   pqxx::connection connection(dsn());
   eventually("every committed message is delivered or parked; batches: " + value("select count(*) from outbox.batch"), [&] {
     pqxx::nontransaction tx(connection);
@@ -80,7 +80,7 @@ void World::settled(Millis within) {
   }, within);
 }
 
-void World::released(Millis within) {
+void TestOutbox::wait_until_released(Millis within) {
   pqxx::connection connection(dsn());
   eventually("every decision is carried out", [&] {
     pqxx::nontransaction tx(connection);
@@ -89,11 +89,11 @@ void World::released(Millis within) {
   }, within);
 }
 
-std::string World::deliver(const Process::Environment& more) {
+std::string TestOutbox::deliver(const Process::Environment& more) {
   auto running = relay(more);
   running.says("to=streaming");
-  settled();
-  released();
+  wait_until_idle();
+  wait_until_released();
   running.signal(SIGTERM);
   if (running.wait() != 0) throw std::runtime_error("the relay did not end well: " + running.output());
   return running.output();

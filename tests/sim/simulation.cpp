@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "tests/sim/world.h"
+#include "tests/sim/simulation.h"
 
 #include <algorithm>
 
@@ -15,78 +15,78 @@ constexpr std::chrono::seconds transaction_timeout{15};
 
 }  // namespace
 
-World::World(const WorldOptions& options) : database_(keys), options_(options) {
+Simulation::Simulation(const SimulationOptions& options) : database_(keys), options_(options) {
   for (std::size_t i = 0; i < options.modes.size(); ++i)
     processes_.push_back(std::make_unique<Process>(*this, i));
 }
 
-World::~World() {
+Simulation::~Simulation() {
   for (auto& p : processes_) CHECK(!p->alive());
 }
 
 // Processes ---------------------------------------------------------------------------------------
 
-void World::Process::start() {
+void Simulation::Process::start() {
   stop_ = false;
   killed_ = false;
-  wakes_at_ = world_.now_;
+  wakes_at_ = simulation_.now_;
   fiber_.begin([this] { life(); });
 }
 
-void World::Process::life() {
+void Simulation::Process::life() {
   if (killed_) return;
-  SimDatabase database(world_.database_, *this,
-                       {.holder = ++world_.last_holder_,
-                        .order = world_.options_.order,
-                        .page_rows = world_.options_.page_rows});
+  SimDatabase database(simulation_.database_, *this,
+                       {.holder = ++simulation_.last_holder_,
+                        .order = simulation_.options_.order,
+                        .page_rows = simulation_.options_.page_rows});
   SimReader reader(database);
   SimJournal journal(database);
   SimLease lease(database);
   SimMaintenance maintenance(database);
-  SimProducer producer(world_.broker_, *this, world_.options_.names_poison);
+  SimProducer producer(simulation_.broker_, *this, simulation_.options_.names_poison);
   LoopOptions options{.relay = "main",
-                      .mode = world_.options_.modes[index_],
-                      .order = world_.options_.order,
-                      .jitter_seed = world_.options_.seed};
+                      .mode = simulation_.options_.modes[index_],
+                      .order = simulation_.options_.order,
+                      .jitter_seed = simulation_.options_.seed};
   Loop loop({database, reader, journal, lease, producer, maintenance, *this}, std::move(options));
   try {
-    if (auto r = loop.run(); !r && world_.stopped_.empty())
-      world_.stopped_ = "a relay stopped: " + r.error().what;
+    if (auto r = loop.run(); !r && simulation_.stopped_.empty())
+      simulation_.stopped_ = "a relay stopped: " + r.error().what;
   } catch (const Killed&) {
   }
 }
 
-void World::Process::kill() {
+void Simulation::Process::kill() {
   killed_ = true;
   fiber_.resume();
 }
 
-void World::Process::pause_for(Clock::duration time) {
-  wakes_at_ = world_.now_ + time;
-  if (world_.is_next(*this)) {
-    world_.now_ = wakes_at_;
+void Simulation::Process::pause_for(Clock::duration time) {
+  wakes_at_ = simulation_.now_ + time;
+  if (simulation_.is_next(*this)) {
+    simulation_.now_ = wakes_at_;
     return;
   }
   fiber_.give_way();
   if (killed_) throw Killed{};
 }
 
-void World::Process::point() {
-  ++world_.points_;
-  world_.now_ += step_time;
-  world_.between(*this);
+void Simulation::Process::point() {
+  ++simulation_.points_;
+  simulation_.now_ += step_time;
+  simulation_.between(*this);
 }
 
 // Application -------------------------------------------------------------------------------------
 
 // Takes the lock on the key, and with it a transaction id.
-void World::app_begin(int key) {
+void Simulation::app_begin(int key) {
   const auto holds = [&](const OpenTransaction& t) { return key != no_key && t.key == key; };
   if (std::any_of(open_.begin(), open_.end(), holds)) return;
   open_.push_back({database_.begin(), key, 0, false});
 }
 
-void World::app_insert(std::size_t which, Trait trait) {
+void Simulation::app_insert(std::size_t which, Trait trait) {
   if (which >= open_.size() || open_[which].prepared) return;
   OpenTransaction& t = open_[which];
   ++t.messages;
@@ -94,7 +94,7 @@ void World::app_insert(std::size_t which, Trait trait) {
   database_.insert({0, t.xid, ++last_id_, t.key, before + t.messages, trait});
 }
 
-void World::app_end(std::size_t which, PostgresModel::Outcome outcome, bool durably) {
+void Simulation::app_end(std::size_t which, PostgresModel::Outcome outcome, bool durably) {
   if (which >= open_.size()) return;
   OpenTransaction& t = open_[which];
   database_.end(t.xid, outcome);
@@ -109,7 +109,7 @@ void World::app_end(std::size_t which, PostgresModel::Outcome outcome, bool dura
   open_.erase(open_.begin() + static_cast<std::ptrdiff_t>(which));
 }
 
-void World::operator_decides(std::size_t which, bool discard, bool mend) {
+void Simulation::operator_decides(std::size_t which, bool discard, bool mend) {
   auto& parked = database_.now.parked;
   if (which >= parked.size() || !parked[which].undecided() || parked[which].follows) return;
   parked[which].decision = discard ? ParkedRow::Decision::discard : ParkedRow::Decision::release;
@@ -117,14 +117,14 @@ void World::operator_decides(std::size_t which, bool discard, bool mend) {
   database_.flush();
 }
 
-void World::database_crashes() {
+void Simulation::database_crashes() {
   database_.crash();
   std::erase_if(open_, [&](const OpenTransaction& t) {
     return database_.outcome(t.xid) != PostgresModel::Outcome::prepared;
   });
 }
 
-void World::database_fails_over() {
+void Simulation::database_fails_over() {
   database_.fail_over();
   // Prepared transactions of the standby, which it may have under ids that the old server used for
   // others.
@@ -140,7 +140,7 @@ void World::database_fails_over() {
 
 // The run -----------------------------------------------------------------------------------------
 
-void World::start_dead() {
+void Simulation::start_dead() {
   for (auto& p : processes_) {
     if (!p->alive() && may_start(p->index())) p->start();
   }
@@ -148,7 +148,7 @@ void World::start_dead() {
 
 // Whether this process would be resumed anyway if it gave way; to give way costs more than most of
 // what happens.
-bool World::is_next(const Process& process) {
+bool Simulation::is_next(const Process& process) {
   start_dead();
   const auto comes_after = [&](const auto& p) {
     return p.get() == &process || !p->alive() || p->wakes_at() > process.wakes_at();
@@ -156,7 +156,7 @@ bool World::is_next(const Process& process) {
   return !calm() && std::all_of(processes_.begin(), processes_.end(), comes_after);
 }
 
-void World::step() {
+void Simulation::step() {
   start_dead();
   if (!calm() || !broker_.has_open_records()) nothing_open_at_ = now_;
   if (now_ - nothing_open_at_ > transaction_timeout) broker_.time_out();
@@ -174,7 +174,7 @@ void World::step() {
   next->resume();
 }
 
-bool World::settled() const {
+bool Simulation::settled() const {
   if (!open_.empty() || !database_.late.empty() || broker_.has_open_records()) return false;
   const auto& journal = database_.now.journal;
   if (!journal.empty() && !journal.back().delivered) return false;
@@ -190,7 +190,7 @@ bool World::settled() const {
          database_.releasable(options_.order == KeyOrder::key, 1).taken.empty();
 }
 
-std::string World::run() {
+std::string Simulation::run() {
   std::string wrong = run_until_settled();
   for (auto& p : processes_) {
     if (p->alive()) p->kill();
@@ -200,11 +200,11 @@ std::string World::run() {
   if (failed_over_) broker_.time_out();  // of a batch that no database knows any more
   const bool may_repeat =
       std::count(options_.modes.begin(), options_.modes.end(), Mode::at_least_once) != 0;
-  wrong = judge(database_, broker_, {options_.order, may_repeat || failed_over_, failed_over_});
+  wrong = check_delivery(database_, broker_, {options_.order, may_repeat || failed_over_, failed_over_});
   return wrong.empty() ? wrong : wrong + "\n" + describe(database_, broker_);
 }
 
-std::string World::run_until_settled() {
+std::string Simulation::run_until_settled() {
   while (stopped_.empty() && !(calm() && settled())) {
     step();
     if (points_ > points_max) return "it does not come to an end\n" + describe(database_, broker_);
@@ -284,7 +284,7 @@ std::string describe(const PostgresModel& database, const Broker& broker) {
   return out;
 }
 
-std::string judge(const PostgresModel& database, const Broker& broker, const Demands& demands) {
+std::string check_delivery(const PostgresModel& database, const Broker& broker, const Demands& demands) {
   if (auto wrong = judge_journal(database); !wrong.empty()) return wrong;
   std::vector<Row> committed = database.now.pruned;
   for (const Row& r : database.now.messages) {

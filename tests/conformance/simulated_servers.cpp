@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <map>
 
-#include "tests/conformance/stage.h"
+#include "tests/conformance/servers_under_test.h"
 #include "tests/sim/database_ports.h"
 #include "tests/sim/sim_producer.h"
 
@@ -11,7 +11,7 @@ namespace {
 
 constexpr int keys = 4;
 
-class CalmWeather : public sim::Weather {
+class NoFaults : public sim::FaultSchedule {
  public:
   Clock::time_point now() const override { return now_; }
   void pass(Clock::duration time) { now_ += time; }
@@ -20,7 +20,7 @@ class CalmWeather : public sim::Weather {
   Clock::time_point now_{std::chrono::hours(1)};
 };
 
-class ModelStage : public Stage {
+class ModelStage : public ServersUnderTest {
  public:
   Relay relay(const std::string& name) override {
     auto& p = processes_[name];
@@ -51,7 +51,7 @@ class ModelStage : public Stage {
     }
   }
   void crash_database() override { database_.crash(); }
-  void let_lease_run_out() override { weather_.pass(lease_ttl); }
+  void let_lease_run_out() override { schedule_.pass(lease_ttl); }
 
   int number_of(const Message& m) const override { return sim::id_of(m); }
   std::vector<int> arrived() override {
@@ -68,13 +68,13 @@ class ModelStage : public Stage {
 
  private:
   struct Process {
-    Process(ModelStage& stage, int holder)
-        : database(stage.database_, stage.weather_,
+    Process(ModelStage& servers, int holder)
+        : database(servers.database_, servers.schedule_,
                    {.holder = holder,
                     .page_rows = page_rows,
                     .release_rows = release_rows,
                     .lease_ttl = lease_ttl}),
-          producer(stage.broker_, stage.weather_, false) {}
+          producer(servers.broker_, servers.schedule_, false) {}
     sim::SimDatabase database;
     sim::SimReader reader{database};
     sim::SimJournal journal{database};
@@ -87,7 +87,7 @@ class ModelStage : public Stage {
     database_.flush();
   }
 
-  CalmWeather weather_;
+  NoFaults schedule_;
   sim::PostgresModel database_{keys};
   sim::Broker broker_;
   std::map<std::string, Xid> open_;
@@ -96,6 +96,6 @@ class ModelStage : public Stage {
 
 }  // namespace
 
-std::unique_ptr<Stage> model_stage() { return std::make_unique<ModelStage>(); }
+std::unique_ptr<ServersUnderTest> simulated_servers() { return std::make_unique<ModelStage>(); }
 
 }  // namespace relay::conformance

@@ -9,7 +9,7 @@
 
 namespace relay::test {
 
-struct Findings {
+struct EffectReport {
   std::int64_t asked = 0;
   std::int64_t carried_out = 0;  // at least once
   std::int64_t persons = 0;      // doubts that a person is told of
@@ -24,13 +24,13 @@ struct Findings {
   bool good() const { return asked > 0 && repeated + lost + reordered + stuck + journal + exits == 0; }
 
   // Adds `how_many` to what is wrong.
-  void wrong(std::int64_t Findings::* what, const std::string& example, std::int64_t how_many = 1) {
+  void wrong(std::int64_t EffectReport::* what, const std::string& example, std::int64_t how_many = 1) {
     this->*what += how_many;
     if (how_many > 0 && examples.size() < 5) examples.push_back(example);
   }
 };
 
-inline std::ostream& operator<<(std::ostream& out, const Findings& f) {
+inline std::ostream& operator<<(std::ostream& out, const EffectReport& f) {
   out << "asked " << f.asked << ", carried out " << f.carried_out << ", left to a person " << f.persons << ", repeated " << f.repeated << ", lost "
       << f.lost << ", reordered " << f.reordered << ", stuck " << f.stuck << ", journal " << f.journal << ", exits " << f.exits;
   for (const std::string& example : f.examples) out << "; " << example;

@@ -18,7 +18,7 @@ constexpr std::size_t page_rows = 4;
 constexpr std::size_t release_rows = 2'000;
 constexpr Millis lease_ttl{1'000};
 
-class Stage {
+class ServersUnderTest {
  public:
   // What one relay process works with.
   struct Relay {
@@ -29,7 +29,7 @@ class Stage {
     Producer& producer;
   };
 
-  virtual ~Stage() = default;
+  virtual ~ServersUnderTest() = default;
 
   // A process; the same one for the same name.
   virtual Relay relay(const std::string& name) = 0;
@@ -54,8 +54,8 @@ class Stage {
   virtual std::vector<int> arrived() = 0;
 };
 
-std::unique_ptr<Stage> model_stage();
+std::unique_ptr<ServersUnderTest> simulated_servers();
 // Throws if the servers do not start.
-std::unique_ptr<Stage> real_stage();
+std::unique_ptr<ServersUnderTest> real_servers();
 
 }  // namespace relay::conformance

@@ -16,7 +16,7 @@ namespace relay::sim {
 
 constexpr int keys = 2;
 
-struct WorldOptions {
+struct SimulationOptions {
   KeyOrder order = KeyOrder::key;
   std::array<Mode, 2> modes{Mode::exactly_once, Mode::exactly_once};  // of each relay
   bool names_poison = true;
@@ -24,12 +24,12 @@ struct WorldOptions {
   std::uint32_t seed = 0;
 };
 
-class World {
+class Simulation {
  public:
-  explicit World(const WorldOptions& options);
-  virtual ~World();
-  World(const World&) = delete;
-  World& operator=(const World&) = delete;
+  explicit Simulation(const SimulationOptions& options);
+  virtual ~Simulation();
+  Simulation(const Simulation&) = delete;
+  Simulation& operator=(const Simulation&) = delete;
 
   // Runs until everything that was committed is settled; returns what was wrong, or nothing.
   // REQUIRES: called once.
@@ -38,9 +38,9 @@ class World {
 
  protected:
   // A relay process: dead, or in the middle of something.
-  class Process : public Weather, public Poller {
+  class Process : public FaultSchedule, public Poller {
    public:
-    Process(World& world, std::size_t index) : world_(world), index_(index) {}
+    Process(Simulation& simulation, std::size_t index) : simulation_(simulation), index_(index) {}
     void start();
     bool alive() const { return !fiber_.ended(); }
     void resume() { fiber_.resume(); }
@@ -55,16 +55,16 @@ class World {
     Clock::time_point wakes_at() const { return wakes_at_; }
 
     void point() override;
-    Way way() override { return world_.way(*this); }
-    bool maybe(unsigned one_in) override { return world_.maybe(one_in); }
-    Clock::time_point now() const override { return world_.now_; }
+    RequestFate fate() override { return simulation_.fate(*this); }
+    bool maybe(unsigned one_in) override { return simulation_.maybe(one_in); }
+    Clock::time_point now() const override { return simulation_.now_; }
     void wait(std::chrono::microseconds at_most) override { pause_for(at_most); }
     bool stop_requested() const override { return stop_; }
     bool restart_requested() const override { return false; }
 
    private:
     void life();
-    World& world_;
+    Simulation& simulation_;
     const std::size_t index_;
     Fiber fiber_;
     Clock::time_point wakes_at_{};
@@ -74,7 +74,7 @@ class World {
 
   // What happens at a point of this process.
   virtual void between(Process& process) = 0;
-  virtual Way way(Process& process) = 0;
+  virtual RequestFate fate(Process& process) = 0;
   virtual bool maybe(unsigned one_in) = 0;
   // Whether a process that is dead may be started now.
   virtual bool may_start(std::size_t index) = 0;
@@ -109,7 +109,7 @@ class World {
   void step();
   std::string run_until_settled();
 
-  const WorldOptions options_;
+  const SimulationOptions options_;
   std::vector<OpenTransaction> open_;
   std::vector<std::unique_ptr<Process>> processes_;
   int last_id_ = 0;
@@ -128,7 +128,7 @@ struct Demands {
 };
 
 // What is wrong with what Kafka holds, compared with what was committed; empty: nothing.
-std::string judge(const PostgresModel& database, const Broker& broker, const Demands& demands);
+std::string check_delivery(const PostgresModel& database, const Broker& broker, const Demands& demands);
 
 // What both hold, for the developer who looks for the reason.
 std::string describe(const PostgresModel& database, const Broker& broker);

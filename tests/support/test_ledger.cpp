@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "tests/support/effect_world.h"
+#include "tests/support/test_ledger.h"
 
 #include <stdexcept>
 
 namespace relay::test {
 
-void EffectWorld::mutant(const std::string& function, const std::string& right, const std::string& wrong) {
+void TestLedger::mutant(const std::string& function, const std::string& right, const std::string& wrong) {
   std::string text = value("select pg_get_functiondef(p.oid) from pg_proc p where p.pronamespace = 'effect'::regnamespace and p.proname = '" +
                            function + "'");
   const auto at = text.find(right);
@@ -13,14 +13,14 @@ void EffectWorld::mutant(const std::string& function, const std::string& right, 
   sql(text.replace(at, right.size(), wrong));
 }
 
-void EffectWorld::register_provider(const std::string& name, const ProviderSettings& settings) {
+void TestLedger::register_provider(const std::string& name, const outbox::ProviderSettings& settings) {
   pqxx::connection connection(dsn());
   pqxx::work tx(connection);
   outbox::effect::register_provider(tx, name, settings);
   tx.commit();
 }
 
-void EffectWorld::plan(const std::string& provider, const std::string& prefix, int count) {
+void TestLedger::plan(const std::string& provider, const std::string& prefix, int count) {
   sql("select count(effect.plan('" + provider + "', '" + prefix + "-' || n, '{\"to\": \"x\"}', convert_to('body ' || n, 'UTF8'))) "
       "from generate_series(1, " + std::to_string(count) + ") n");
 }
