@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Precompiled for every target: the parts of the standard library that most files include. A file still includes what it uses.
+// Precompiled for every target: the parts of the standard library that most files include. A file
+// still includes what it uses.
 #pragma once
 
 #include <algorithm>

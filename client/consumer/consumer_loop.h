@@ -68,7 +68,8 @@ class ConsumerLoop {
   std::optional<RecordSource> source_;
   BatchProcessor processor_;
   ParkedRetrier retrier_;
-  common::Backoff backoff_ = common::Backoff::with_jitter(std::chrono::milliseconds(40), std::chrono::milliseconds(10'000));
+  common::Backoff backoff_ = common::Backoff::with_jitter(std::chrono::milliseconds(40),
+                                                          std::chrono::milliseconds(10'000));
   std::string stall_reason_;
   Clock::time_point summary_at_{};  // next event still_stalled
   Clock::time_point release_at_{};

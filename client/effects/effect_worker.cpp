@@ -27,8 +27,8 @@
 #include <utility>
 
 #include "client/outbox/ledger.h"
-#include "common/pqxx_statement.h"
 #include "common/backoff.h"
+#include "common/pqxx_statement.h"
 
 namespace outbox {
 inline namespace v1 {

@@ -15,8 +15,9 @@ namespace {
 
 void charge(pqxx::dbtransaction& tx, const outbox::Record& record) {
   if (!record.payload) throw outbox::Poison("a charge without a payload");
-  tx.exec("insert into charge (dedup_key, what) values (" + tx.quote(std::string(record.dedup_key)) + ", " +
-          tx.quote(std::string(*record.payload)) + ")");
+  tx.exec("insert into charge (dedup_key, what) values (" +
+          tx.quote(std::string(record.dedup_key)) + ", " + tx.quote(std::string(*record.payload)) +
+          ")");
 }
 
 void print(const outbox::ConsumerEvent& event) {
@@ -40,7 +41,8 @@ int main(int argc, char** argv) {
   sigaddset(&ends, SIGTERM);
   pthread_sigmask(SIG_BLOCK, &ends, nullptr);
   try {
-    outbox::ConsumerOptions options{.brokers = argv[1], .group = "charges", .topics = {argv + 3, argv + argc}, .dsn = argv[2]};
+    outbox::ConsumerOptions options{
+        .brokers = argv[1], .group = "charges", .topics = {argv + 3, argv + argc}, .dsn = argv[2]};
     options.on_event = &print;
     outbox::Consumer consumer(options, &charge);
     std::jthread running([&](std::stop_token stop) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Charges an account, and writes in the same transaction what must follow: the charge, a receipt by e-mail, a reminder tomorrow.
+// Charges an account, and writes in the same transaction what must follow: the charge, a receipt by
+// e-mail, a reminder tomorrow.
 //
 //   enqueue-example DSN ACCOUNT CENTS
 //
@@ -13,18 +14,27 @@
 
 namespace {
 
-std::vector<outbox::MessageId> charge(pqxx::connection& connection, const std::string& account, const std::string& cents) {
+std::vector<outbox::MessageId> charge(pqxx::connection& connection, const std::string& account,
+                                      const std::string& cents) {
   using namespace std::chrono_literals;
 
   pqxx::work tx(connection);
-  // First the lock: this row is what the key stands for, and keeps the messages of one account in order.
-  tx.exec("update account set cents = cents - " + tx.quote(cents) + "::bigint where id = " + tx.quote(account));
+  // First the lock: this row is what the key stands for, and keeps the messages of one account in
+  // order.
+  tx.exec("update account set cents = cents - " + tx.quote(cents) +
+          "::bigint where id = " + tx.quote(account));
 
   const std::string key = "account-" + account;
   const outbox::Message messages[] = {
-      {.topic = "shop.charges", .key = key, .payload = R"({"cents": )" + cents + "}", .headers = {{"content-type", "application/json"}}},
+      {.topic = "shop.charges",
+       .key = key,
+       .payload = R"({"cents": )" + cents + "}",
+       .headers = {{"content-type", "application/json"}}},
       {.topic = "shop.emails", .key = key, .payload = "You paid " + cents + " cents."},
-      {.topic = "shop.emails", .key = key, .payload = "How was it?", .deliver_at = std::chrono::system_clock::now() + 24h},
+      {.topic = "shop.emails",
+       .key = key,
+       .payload = "How was it?",
+       .deliver_at = std::chrono::system_clock::now() + 24h},
   };
   auto ids = outbox::enqueue(tx, messages);
   tx.commit();
@@ -40,7 +50,8 @@ int main(int argc, char** argv) {
   }
   try {
     pqxx::connection connection(argv[1]);
-    for (const outbox::MessageId& id : charge(connection, argv[2], argv[3])) std::cout << id.text() << '\n';
+    for (const outbox::MessageId& id : charge(connection, argv[2], argv[3]))
+      std::cout << id.text() << '\n';
   } catch (const std::exception& e) {
     std::cerr << "enqueue-example: " << e.what() << '\n';
     return 1;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// outbox-verify: prints the closing table of a run of the shop. Exits 0 when every committed effect arrived once, in order,
-// and nothing else did; 1 when not, or when that cannot be known; 3 when a server does not answer. With --effects, the same of what
-// providers carried out, by their log.
+// outbox-verify: prints the closing table of a run of the shop. Exits 0 when every committed effect
+// arrived once, in order, and nothing else did; 1 when not, or when that cannot be known; 3 when a
+// server does not answer. With --effects, the same of what providers carried out, by their log.
 #include <CLI/CLI.hpp>
 #include <iostream>
 
@@ -15,7 +15,9 @@ int main(int argc, char** argv) {
   std::string effects;
   int seconds = 30;
   app.add_option("--dsn", dsn, "PostgreSQL connection string")->envname("PGDSN")->required();
-  app.add_option("--brokers", brokers, "Kafka bootstrap servers")->envname("KAFKA_BROKERS")->required();
+  app.add_option("--brokers", brokers, "Kafka bootstrap servers")
+      ->envname("KAFKA_BROKERS")
+      ->required();
   app.add_option("--effects", effects, "Look at this log of the providers in place of Kafka");
   app.add_option("--timeout", seconds, "Seconds to read the topics in")->capture_default_str();
   CLI11_PARSE(app, argc, argv);
@@ -25,7 +27,8 @@ int main(int argc, char** argv) {
       std::cout << verdict;
       return verdict.good() ? 0 : 1;
     }
-    const relay::test::ShopVerdict verdict = relay::test::check_shop(dsn, brokers, std::chrono::seconds(seconds));
+    const relay::test::ShopVerdict verdict =
+        relay::test::check_shop(dsn, brokers, std::chrono::seconds(seconds));
     std::cout << verdict;
     return verdict.good() ? 0 : 1;
   } catch (const std::exception& e) {

@@ -18,7 +18,8 @@ void print(const outbox::ConsumerEvent& event) {
   std::cerr << line + "\n";
 }
 
-outbox::EffectWorkerOptions worker_options(const toml::table& config, const WorkerProgram& program) {
+outbox::EffectWorkerOptions worker_options(const toml::table& config,
+                                           const WorkerProgram& program) {
   outbox::EffectWorkerOptions options{.dsn = required(config, "postgres.dsn")};
   options.accounts.push_back(program.account());
   options.on_event = [](const outbox::EffectEvent& event) { std::cerr << event.text + "\n"; };
@@ -34,7 +35,9 @@ outbox::ConsumerOptions consumer_options(const toml::table& config) {
   if (const toml::table* const properties = config.at_path("kafka.properties").as_table()) {
     for (const auto& [name, value] : *properties) {
       const auto text = value.value<std::string>();
-      if (!text) throw std::runtime_error("kafka.properties: " + std::string(name.str()) + " is no text in the configuration");
+      if (!text)
+        throw std::runtime_error("kafka.properties: " + std::string(name.str()) +
+                                 " is no text in the configuration");
       options.properties.emplace_back(name.str(), *text);
     }
   }
@@ -59,7 +62,8 @@ int run_until(const sigset_t& signals, const toml::table& config, const WorkerPr
       kill(getpid(), SIGTERM);
     }
   });
-  for (const auto& worker : workers) threads.emplace_back([&worker](std::stop_token stop) { worker->run(stop); });
+  for (const auto& worker : workers)
+    threads.emplace_back([&worker](std::stop_token stop) { worker->run(stop); });
   int signal = 0;
   sigwait(&signals, &signal);
   for (std::jthread& thread : threads) thread.request_stop();
@@ -75,7 +79,8 @@ std::string required(const toml::table& config, const char* path) {
   return *value;
 }
 
-int run_worker(int argc, char** argv, const std::function<WorkerProgram(const toml::table& config)>& make) {
+int run_worker(int argc, char** argv,
+               const std::function<WorkerProgram(const toml::table& config)>& make) {
   // No thread but this one takes them, and those that are started now inherit that.
   sigset_t signals;
   sigemptyset(&signals);

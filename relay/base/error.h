@@ -9,7 +9,8 @@
 
 namespace relay {
 
-// Whose fault it is. This, and nothing else, decides the answer: park the message, quarantine the topic, stall, or stop.
+// Whose fault it is. This, and nothing else, decides the answer: park the message, quarantine the
+// topic, stall, or stop.
 enum class Fault {
   message,   // this one message can never be sent as it is: park it
   topic,     // the topic is missing, forbidden or not allowed: park by topic
@@ -31,7 +32,7 @@ struct Error {
   Fault fault;
   std::string what;
   std::string hint = {};
-  bool in_doubt = false;         // the other side may have done it: read the token back before repeating
+  bool in_doubt = false;  // the other side may have done it: read the token back before repeating
   bool connection_lost = false;  // the connection that was used is unusable
 
   // "what", then a line "HINT: hint" if there is one.

@@ -10,7 +10,8 @@ namespace relay {
 enum class Escape {
   line,    // the result is one line
   lines,   // line feeds and tabs are kept
-  quoted,  // as `line`, with a backslash before " and \, so that double quotes can enclose the result
+  quoted,  // as `line`, with a backslash before " and \, so that double quotes can enclose the
+           // result
 };
 
 // Replaces control characters (C0, DEL and C1, which terminals obey) and bytes that are not UTF-8:

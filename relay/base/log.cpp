@@ -32,10 +32,12 @@ const char* name_of(Level level) {
   return "error";
 }
 
-// Writes whole lines to standard error, one at a time and unbuffered: the last line before a crash is the one that matters.
+// Writes whole lines to standard error, one at a time and unbuffered: the last line before a crash
+// is the one that matters.
 //
-// Nobody may be there to read them, and a disk may be full: what is not taken at once is left out, for a log line must never be the
-// reason why a relay waits. A pipe that is ready takes PIPE_BUF bytes without waiting.
+// Nobody may be there to read them, and a disk may be full: what is not taken at once is left out,
+// for a log line must never be the reason why a relay waits. A pipe that is ready takes PIPE_BUF
+// bytes without waiting.
 class Sink final : public spdlog::sinks::base_sink<std::mutex> {
  public:
   std::atomic<std::int64_t> left_out = 0;  // lines, since that was told
@@ -55,7 +57,8 @@ class Sink final : public spdlog::sinks::base_sink<std::mutex> {
     while (at < line.size()) {
       pollfd out{STDERR_FILENO, POLLOUT, 0};
       if (::poll(&out, 1, 0) < 1 || (out.revents & POLLOUT) == 0) break;
-      const ssize_t n = ::write(STDERR_FILENO, line.data() + at, std::min<std::size_t>(line.size() - at, PIPE_BUF));
+      const ssize_t n = ::write(STDERR_FILENO, line.data() + at,
+                                std::min<std::size_t>(line.size() - at, PIPE_BUF));
       if (n < 0 && errno == EINTR) continue;
       if (n <= 0) break;
       at += static_cast<std::size_t>(n);
@@ -82,18 +85,21 @@ Output& output() {
 
 std::string now_utc() {
   const auto now = std::chrono::system_clock::now();
-  const std::time_t seconds = std::chrono::system_clock::to_time_t(std::chrono::floor<std::chrono::seconds>(now));
-  const auto millis = std::chrono::duration_cast<std::chrono::milliseconds>(now.time_since_epoch()).count() % 1000;
+  const std::time_t seconds =
+      std::chrono::system_clock::to_time_t(std::chrono::floor<std::chrono::seconds>(now));
+  const auto millis =
+      std::chrono::duration_cast<std::chrono::milliseconds>(now.time_since_epoch()).count() % 1000;
   std::tm utc{};
   ::gmtime_r(&seconds, &utc);
   return fmt::format("{:%Y-%m-%dT%H:%M:%S}.{:03}Z", utc, millis);
 }
 
-// Values come from outside: none may end the line, forge a second one, or drive the operator's terminal.
+// Values come from outside: none may end the line, forge a second one, or drive the operator's
+// terminal.
 void append_value(std::string& line, std::string_view value) {
   const std::string escaped = escape(value, Escape::quoted);
-  const bool plain =
-      !value.empty() && escaped.size() == value.size() && value.find_first_of(" =") == std::string_view::npos;
+  const bool plain = !value.empty() && escaped.size() == value.size() &&
+                     value.find_first_of(" =") == std::string_view::npos;
   line += plain ? escaped : '"' + escaped + '"';
 }
 
@@ -105,7 +111,8 @@ std::string as_text(Level level, std::string_view name, std::initializer_list<Fi
     line += '=';
     std::visit(
         [&](const auto& value) {
-          if constexpr (std::is_same_v<std::decay_t<decltype(value)>, std::string>) append_value(line, value);
+          if constexpr (std::is_same_v<std::decay_t<decltype(value)>, std::string>)
+            append_value(line, value);
           else fmt::format_to(std::back_inserter(line), "{}", value);
         },
         field.value);
@@ -121,8 +128,9 @@ std::string as_json(Level level, std::string_view name, std::initializer_list<Fi
   for (const Field& field : fields) {
     std::visit([&](const auto& value) { object[std::string(field.name)] = value; }, field.value);
   }
-  // A byte that is no UTF-8 would throw without `replace`, and a log line must never be the reason why a relay stops.
-  // ASCII only: JSON leaves DEL and the C1 control characters alone, a terminal does not.
+  // A byte that is no UTF-8 would throw without `replace`, and a log line must never be the reason
+  // why a relay stops. ASCII only: JSON leaves DEL and the C1 control characters alone, a terminal
+  // does not.
   return object.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace);
 }
 
@@ -143,8 +151,8 @@ void event(Level level, std::string_view name, std::initializer_list<Field> fiel
     if (out.sink->left_out > 0) out.sink->left_out += lines - 1;  // nor was that line taken
   }
   // Through spdlog's highest level: what is dropped was decided above, once.
-  out.lines.log(spdlog::level::critical,
-                out.format == Format::json ? as_json(level, name, fields) : as_text(level, name, fields));
+  out.lines.log(spdlog::level::critical, out.format == Format::json ? as_json(level, name, fields)
+                                                                    : as_text(level, name, fields));
 }
 
 }  // namespace relay::log

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Log lines are events with fields: one per state change, one summary a minute under trouble, none per message.
+// Log lines are events with fields: one per state change, one summary a minute under trouble, none
+// per message.
 #pragma once
 
 #include <cstdint>
@@ -27,15 +28,15 @@ struct Field {
   std::variant<std::string, std::int64_t, double, bool> value;
 };
 
-// Sends all later events to standard error in `format`, dropping those below `level`. Called once, before any thread starts;
-// without it events are written as text at level info.
+// Sends all later events to standard error in `format`, dropping those below `level`. Called once,
+// before any thread starts; without it events are written as text at level info.
 void start(Format format, Level level);
 
 // Changes what is dropped. May be called from any thread.
 void set_level(Level level);
 
-// Writes one line. `name` is a short stable identifier in snake_case ("state_changed", "batch_recovered").
-// May be called from any thread.
+// Writes one line. `name` is a short stable identifier in snake_case ("state_changed",
+// "batch_recovered"). May be called from any thread.
 void event(Level level, std::string_view name, std::initializer_list<Field> fields = {});
 
 }  // namespace relay::log

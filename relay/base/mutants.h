@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Deliberate defects, so that the tests can show that their checkers catch them. They exist only in outbox-relay-mutants,
-// which CMake refuses to build in a Release; everywhere else MUTANT() is the constant false.
+// Deliberate defects, so that the tests can show that their checkers catch them. They exist only in
+// outbox-relay-mutants, which CMake refuses to build in a Release; everywhere else MUTANT() is the
+// constant false.
 #pragma once
 
 #ifdef OUTBOX_MUTANTS

@@ -13,18 +13,20 @@
 
 namespace relay {
 
-// Overwrites every byte that `text` has allocated and empties it. The compiler may not leave it out.
+// Overwrites every byte that `text` has allocated and empties it. The compiler may not leave it
+// out.
 inline void wipe(std::string& text) {
   text.resize(text.capacity());
   ::explicit_bzero(text.data(), text.size());
   text.clear();
 }
 
-// Holds a password or a connection string. However it is printed, it prints `***`; the value comes out by reveal()
-// only.
+// Holds a password or a connection string. However it is printed, it prints `***`; the value comes
+// out by reveal() only.
 //
-// Its own bytes are overwritten when it is destroyed, assigned or moved from. What is made of reveal() is the caller's
-// care. Two secrets cannot be compared: std::string's comparison leaks by its timing where the common prefix ends.
+// Its own bytes are overwritten when it is destroyed, assigned or moved from. What is made of
+// reveal() is the caller's care. Two secrets cannot be compared: std::string's comparison leaks by
+// its timing where the common prefix ends.
 class Secret {
  public:
   Secret() = default;
@@ -33,7 +35,8 @@ class Secret {
     wipe(value);
   }
   Secret(const Secret& other) { keep(other.value_); }
-  // A long string moves its buffer, and keep() makes every string long: nothing stays behind in `other`.
+  // A long string moves its buffer, and keep() makes every string long: nothing stays behind in
+  // `other`.
   Secret(Secret&& other) noexcept = default;
   Secret& operator=(Secret other) noexcept {
     value_.swap(other.value_);

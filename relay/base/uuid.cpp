@@ -10,7 +10,9 @@ namespace relay {
 namespace {
 
 constexpr std::size_t text_length = 36;
-constexpr bool dash_before(std::size_t byte) { return byte == 4 || byte == 6 || byte == 8 || byte == 10; }
+constexpr bool dash_before(std::size_t byte) {
+  return byte == 4 || byte == 6 || byte == 8 || byte == 10;
+}
 
 int nibble(char c) {
   if (c >= '0' && c <= '9') return c - '0';

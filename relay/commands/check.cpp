@@ -11,8 +11,8 @@
 #include "relay/core/recovery.h"
 #include "relay/kafka/inspect.h"
 #include "relay/kafka/progress.h"
-#include "relay/postgres/startup_checks.h"
 #include "relay/postgres/inspect.h"
+#include "relay/postgres/startup_checks.h"
 
 namespace relay {
 namespace {

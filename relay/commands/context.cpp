@@ -18,9 +18,10 @@ Result<std::string> connection_of(const Config& config, const Secret& dsn, const
   return postgres::connection_string(dsn, password, "outbox-relay " + config.relay.name);
 }
 
-Result<std::unique_ptr<postgres::PqxxSession>> open_control_of(const Config& config, const Secret& dsn,
-                                                           const Secret& password,
-                                                           std::optional<Millis> limit) {
+Result<std::unique_ptr<postgres::PqxxSession>> open_control_of(const Config& config,
+                                                               const Secret& dsn,
+                                                               const Secret& password,
+                                                               std::optional<Millis> limit) {
   auto connection = connection_of(config, dsn, password);
   if (!connection) return connection.error();
   return postgres::PqxxSession::connect(*connection, limit, pooler_of(config));
@@ -65,7 +66,7 @@ kafka::Options kafka_options(const Config& config) {
 }
 
 Result<std::unique_ptr<postgres::PqxxSession>> open_control(const Config& config,
-                                                        std::optional<Millis> limit) {
+                                                            std::optional<Millis> limit) {
   return open_control_of(config, config.postgres.dsn, config.postgres.password, limit);
 }
 

@@ -74,9 +74,9 @@ std::vector<CommandOption> command_options(ListOptions& o) {
       {.name = "--state",
        .value = &o.state,
        .placeholder = "STATE",
-       .text =
-           "List the effects in this state instead: planned, claimed, in_doubt, needs_review, done, "
-           "failed, or all.",
+       .text = "List the effects in this state instead: planned, claimed, in_doubt, needs_review, "
+               "done, "
+               "failed, or all.",
        .choices = {"planned", "claimed", "in_doubt", "needs_review", "done", "failed", "all"}},
       limit_option(&o.limit),
       json_option(&o.json),

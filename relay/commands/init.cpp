@@ -27,8 +27,8 @@ struct InitOptions {
 
 using Installed = std::map<Schema, int>;  // 0: not there
 
-// What the login must create itself comes first, so that no `reset role` is needed between the owners:
-// it would undo a role that was set before a printed script is run.
+// What the login must create itself comes first, so that no `reset role` is needed between the
+// owners: it would undo a role that was set before a printed script is run.
 std::vector<std::string> creating(const std::set<Schema>& schemas, bool roles) {
   std::vector<std::string> script;
   for (const Schema schema : schemas) {

@@ -3,9 +3,9 @@
 
 #include <cstdio>
 
-#include "relay/base/escape.h"
 #include "common/hex.h"
 #include "common/utf8.h"
+#include "relay/base/escape.h"
 
 namespace relay {
 

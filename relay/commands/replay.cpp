@@ -38,10 +38,8 @@ struct Replay {
 
 // The delivered messages of a batch, as rows m. Messages of a replay are not replayed.
 std::string delivered_rows(const Batch& b, const std::string& topic_parameter) {
-  postgres::PageQuery q{.bounds = b.bounds,
-                        .ends = true,
-                        .without_parked_for = b.number,
-                        .limit = b.messages};
+  postgres::PageQuery q{
+      .bounds = b.bounds, .ends = true, .without_parked_for = b.number, .limit = b.messages};
   return "(select m.* from (" +
          (b.release ? postgres::released_rows_sql(b.number) : postgres::rows_sql(q)) +
          ") m where (" + topic_parameter + " = '' or m.topic = " + topic_parameter +
@@ -120,7 +118,8 @@ Result<std::int64_t> count(postgres::PqxxSession& control, const Replay& r, cons
 
 // Enqueues one batch and records that it is done, in one commit. Claims the replay first: no other
 // process may enqueue the batch as well.
-Result<std::int64_t> enqueue_again(postgres::PqxxSession& control, const Replay& r, const Batch& b) {
+Result<std::int64_t> enqueue_again(postgres::PqxxSession& control, const Replay& r,
+                                   const Batch& b) {
   auto rows = control.run("enqueueing messages again",
                           R"(
     with claimed as materialized (

@@ -44,8 +44,9 @@ Result<void> run_once(const Config& config, const std::string& holder, PollWakeu
   options.poll_idle = config.poll.idle;
   options.stop_on_lost_progress = config.delivery.on_lost_progress == OnLostProgress::stop;
   options.at_phase = at_phase;
-  auto ended = Loop({database, reader, journal, lease, producer, maintenance, wakeup}, std::move(options))
-                   .run();
+  auto ended =
+      Loop({database, reader, journal, lease, producer, maintenance, wakeup}, std::move(options))
+          .run();
   wakeup.watch_postgres([] { return -1; });
   return ended;
 }

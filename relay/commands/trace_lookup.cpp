@@ -175,7 +175,8 @@ Json batch_json(const pqxx::row& row) {
 
 }  // namespace
 
-Result<pqxx::result> find_messages(postgres::PqxxSession& control, const TraceSelection& selection) {
+Result<pqxx::result> find_messages(postgres::PqxxSession& control,
+                                   const TraceSelection& selection) {
   const auto text = [](const auto& value) { return value ? value->c_str() : nullptr; };
   const bool key_is_id = selection.key && Uuid::parse(*selection.key);
   const auto seq = selection.seq ? std::optional(std::to_string(*selection.seq)) : std::nullopt;

@@ -32,21 +32,22 @@ constexpr std::string_view linger_reason =
 constexpr std::string_view callback_reason = "the relay reads events from its own queue";
 
 constexpr std::array owned_properties = {
-    OwnedProperty{"transactional.id", "it fences older producers of the relay and is derived from its name",
-          "relay.name"},
+    OwnedProperty{"transactional.id",
+                  "it fences older producers of the relay and is derived from its name",
+                  "relay.name"},
     OwnedProperty{"transaction.timeout.ms", "recovery depends on it"},
     OwnedProperty{"enable.idempotence", idempotence_reason},
     OwnedProperty{"enable.gapless.guarantee", idempotence_reason},
     OwnedProperty{"acks", "a message counts as delivered only when all in-sync replicas have it"},
     OwnedProperty{"request.required.acks",
-          "a message counts as delivered only when all in-sync replicas have it"},
+                  "a message counts as delivered only when all in-sync replicas have it"},
     OwnedProperty{"max.in.flight*", idempotence_reason},
     OwnedProperty{"retries", idempotence_reason},
     OwnedProperty{"message.send.max.retries", idempotence_reason},
     OwnedProperty{"message.timeout.ms", timeout_reason},
     OwnedProperty{"delivery.timeout.ms", timeout_reason},
     OwnedProperty{"partitioner",
-          "keys must go to the same partition as with Java producers (murmur2_random)"},
+                  "keys must go to the same partition as with Java producers (murmur2_random)"},
     OwnedProperty{"isolation.level", "only committed progress records count"},
     OwnedProperty{"enable.partition.eof", "recovery must detect the end of the progress topic"},
     OwnedProperty{"bootstrap.servers", "it has its own option", "kafka.brokers"},
@@ -57,13 +58,14 @@ constexpr std::array owned_properties = {
     OwnedProperty{"queue.buffering.max.messages", queue_reason, "delivery.batch_messages_max"},
     OwnedProperty{"queue.buffering.max.kbytes", queue_reason, "delivery.batch_bytes_max"},
     OwnedProperty{"message.max.bytes", "a message that is too large is parked before it is sent",
-          "delivery.message_bytes_max"},
+                  "delivery.message_bytes_max"},
     OwnedProperty{"delivery.report.only.error", "the relay counts every delivery report"},
     OwnedProperty{"*_cb", callback_reason},
     OwnedProperty{"opaque", callback_reason},
     OwnedProperty{"enabled_events", callback_reason},
     OwnedProperty{"log.queue", callback_reason, "log.level"},
-    OwnedProperty{"metadata.recovery.strategy", "with its default value, ending a transaction can hang"},
+    OwnedProperty{"metadata.recovery.strategy",
+                  "with its default value, ending a transaction can hang"},
 };
 
 // Has librdkafka check the name and the value. Opens no connection.
@@ -97,8 +99,9 @@ bool is_secret_property(std::string_view name) {
 }
 
 Result<void> check_property(const std::string& name, const std::string& value) {
-  const auto owned = std::find_if(owned_properties.begin(), owned_properties.end(),
-                                  [&](const OwnedProperty& o) { return outbox::common::matches_pattern(o.name, name); });
+  const auto owned = std::find_if(
+      owned_properties.begin(), owned_properties.end(),
+      [&](const OwnedProperty& o) { return outbox::common::matches_pattern(o.name, name); });
   if (owned == owned_properties.end()) return check_with_librdkafka(name, value);
   return usage_error(fmt::format("is set by the relay: {}", owned->reason),
                      owned->instead.empty()

@@ -9,8 +9,8 @@
 #include <limits>
 #include <span>
 
-#include "relay/base/escape.h"
 #include "common/names.h"
+#include "relay/base/escape.h"
 #include "relay/config/errors.h"
 
 namespace relay::config {

@@ -16,7 +16,8 @@ namespace relay {
 class Breaker {
  public:
   explicit Breaker(std::uint32_t jitter_seed)
-      : backoff_(outbox::common::Backoff::with_jitter(shortest_wait, longest_wait, shortest_wait, jitter_seed)) {}
+      : backoff_(outbox::common::Backoff::with_jitter(shortest_wait, longest_wait, shortest_wait,
+                                                      jitter_seed)) {}
 
   // Why nothing is done; nullopt: no trouble.
   const std::optional<Error>& trouble() const { return trouble_; }

@@ -61,8 +61,7 @@ Verdict decide(const Evidence& e) {
   if (!e.newest && !e.progress) return {Action::go_on};
   if (MUTANT(no_token_check) && e.newest) return not_delivered(e, true);
 
-  if (MUTANT(number_is_token) && e.newest && e.progress &&
-      e.progress->number == e.newest->number)
+  if (MUTANT(number_is_token) && e.newest && e.progress && e.progress->number == e.newest->number)
     return delivered(e);
   if (e.newest && e.progress && e.progress->token == e.newest->token) return delivered(e);
   if (e.newest) {

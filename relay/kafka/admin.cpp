@@ -6,7 +6,8 @@
 namespace relay::kafka {
 namespace {
 
-using ConfigResource = outbox::common::Owned<rd_kafka_ConfigResource_t, rd_kafka_ConfigResource_destroy>;
+using ConfigResource =
+    outbox::common::Owned<rd_kafka_ConfigResource_t, rd_kafka_ConfigResource_destroy>;
 using AdminOptions = outbox::common::Owned<rd_kafka_AdminOptions_t, rd_kafka_AdminOptions_destroy>;
 using NewTopic = outbox::common::Owned<rd_kafka_NewTopic_t, rd_kafka_NewTopic_destroy>;
 

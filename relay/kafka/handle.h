@@ -12,8 +12,8 @@
 #include <utility>
 #include <vector>
 
-#include "relay/base/error.h"
 #include "common/owned.h"
+#include "relay/base/error.h"
 #include "relay/base/secret.h"
 #include "relay/core/mode.h"
 

@@ -179,7 +179,8 @@ std::vector<Finding> check_topic(const TopicFacts& topic, const Demands& demands
   return out;
 }
 
-std::vector<Finding> check_progress_topic_settings(const Options& options, const TopicFacts& topic) {
+std::vector<Finding> check_progress_topic_settings(const Options& options,
+                                                   const TopicFacts& topic) {
   std::vector<Finding> out;
   const auto compacted = require_compaction(options, topic.settings);
   if (!compacted) {

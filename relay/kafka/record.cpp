@@ -11,7 +11,8 @@ namespace relay::kafka {
 namespace {
 
 constexpr int transaction_timeout_ms = 15'000;
-constexpr std::int64_t beside_payload_max = outbox::common::key_bytes_max + outbox::common::headers_bytes_max + 256 * 1024;
+constexpr std::int64_t beside_payload_max =
+    outbox::common::key_bytes_max + outbox::common::headers_bytes_max + 256 * 1024;
 // Of librdkafka's queue: the most that it takes. A page bounds what is in it, and a batch in doubt
 // can be larger than pages are now.
 constexpr const char* queue_unbounded = "2147483647";

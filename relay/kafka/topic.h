@@ -31,14 +31,15 @@ struct TopicInfo {
   Clock::time_point doubtful_since{};
   Clock::time_point asked_at{};
   Clock::time_point ask_again_at{};
-  outbox::common::Backoff backoff{Millis{0}, Millis{0}};  // between two questions about an unwritable topic
-  std::int64_t bytes_max = 0;             // max.message.bytes of the topic; 0: not known
+  outbox::common::Backoff backoff{Millis{0},
+                                  Millis{0}};  // between two questions about an unwritable topic
+  std::int64_t bytes_max = 0;                  // max.message.bytes of the topic; 0: not known
   Clock::time_point limits_asked_at{};
   bool log_append_time = false;
   // From delivery reports.
   bool refused_size = false;  // it has refused something for its size, which can be a record batch
                               // of small messages
-  bool refused = false;  // the broker would not let us write to it
+  bool refused = false;       // the broker would not let us write to it
 
   bool unwritable() const { return state == State::unwritable; }
 };

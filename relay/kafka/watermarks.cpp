@@ -6,7 +6,8 @@
 namespace relay::kafka {
 namespace {
 
-using PartitionList = outbox::common::Owned<rd_kafka_topic_partition_list_t, rd_kafka_topic_partition_list_destroy>;
+using PartitionList =
+    outbox::common::Owned<rd_kafka_topic_partition_list_t, rd_kafka_topic_partition_list_destroy>;
 
 }  // namespace
 

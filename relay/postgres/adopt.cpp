@@ -105,7 +105,8 @@ std::string plain(std::int64_t n) { return std::to_string(n); }
 
 // The messages that are to be sent are inserted once more, with ids and sequence numbers of this
 // server; everything else goes.
-void insert_again(std::vector<std::string>& script, const Copy& copy, std::optional<OperatorDecision> decision) {
+void insert_again(std::vector<std::string>& script, const Copy& copy,
+                  std::optional<OperatorDecision> decision) {
   const std::string columns = "id, topic, key, payload, headers, dedup_key, created_at";
   const bool resend = copy.in_doubt() != nullptr && decision == OperatorDecision::resend;
   if (resend && copy.newest->release) {  // its messages are older than any that is pending

@@ -6,8 +6,8 @@
 
 #include <string>
 
-#include "relay/base/error.h"
 #include "common/owned.h"
+#include "relay/base/error.h"
 #include "relay/base/secret.h"
 
 namespace relay::postgres {

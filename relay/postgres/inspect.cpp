@@ -32,12 +32,18 @@ Severity severity_of(const Error& error) {
 
 // REQUIRES: postgres.allow_unverified_server, or the checks would have failed.
 void name_missing_checks(const Identity& here, std::vector<Finding>& out) {
-  const std::string hint = "postgres.allow_unverified_server = true accepts that; grant execute to the relay's user to enable the check";
+  const std::string hint =
+      "postgres.allow_unverified_server = true accepts that; grant execute to the relay's user to "
+      "enable the check";
   if (here.cluster == 0) {
-    out.push_back({Severity::note, about, "the check for another cluster is off: pg_control_system() is forbidden here", hint});
+    out.push_back({Severity::note, about,
+                   "the check for another cluster is off: pg_control_system() is forbidden here",
+                   hint});
   }
   if (here.timeline == 0) {
-    out.push_back({Severity::note, about, "the check for a former primary is off: pg_walfile_name() is forbidden here", hint});
+    out.push_back({Severity::note, about,
+                   "the check for a former primary is off: pg_walfile_name() is forbidden here",
+                   hint});
   }
 }
 

@@ -237,9 +237,9 @@ Result<std::vector<std::size_t>> PgJournal::blocked(std::int64_t number,
     if (keys.size() > 1) keys += ',';
     keys += "\"\\\\x" + outbox::common::hex(*m->key) + '"';
   }
-  auto rows = control().run(
-      "looking for blocked keys", sql::blocked_keys,
-      array_text(topics, &Rejection::error_class), keys + "}", seq_array(topics), number);
+  auto rows = control().run("looking for blocked keys", sql::blocked_keys,
+                            array_text(topics, &Rejection::error_class), keys + "}",
+                            seq_array(topics), number);
   if (!rows) return rows.error();
   std::vector<std::size_t> out;
   for (const auto& row : *rows) out.push_back(row[0].as<std::size_t>() - 1);

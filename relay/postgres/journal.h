@@ -45,8 +45,8 @@ class PgJournal : public Journal {
   PgDatabase& database_;
 };
 
-// A row of the journal, whose columns are those of sql/relay/batch_columns.sql, and begin with number
-// `first` of `row`.
+// A row of the journal, whose columns are those of sql/relay/batch_columns.sql, and begin with
+// number `first` of `row`.
 //   refused   a snapshot or a word that this relay does not know.
 Result<Batch> batch_of(const pqxx::row& row, int first = 0);
 

@@ -59,7 +59,8 @@ std::string mark_delivered_sql() { return fenced(sql::mark_delivered); }
 std::string park_sql(const Batch& batch) {
   const std::string source =
       batch.release ? "(" + released_rows_sql(batch.number) + ")" : "outbox.message";
-  return "with " + fenced(sql::fence) + ", p as (" + park_cte("fence", "$3", "$4", "$5", "$6", source) +
+  return "with " + fenced(sql::fence) + ", p as (" +
+         park_cte("fence", "$3", "$4", "$5", "$6", source) +
          ") select (select count(*) from fence), (select count(*) from p)";
 }
 

@@ -20,8 +20,8 @@ namespace relay::postgres {
 std::string open_sql(bool parks, bool renews);
 
 // Chooses parked messages, and appends a batch of them; see Journal::open_release(). Returns the
-// number of batches marked delivered, and the columns of sql/relay/batch_columns.sql. No row: there is nothing to release, or
-// the lease is not ours.
+// number of batches marked delivered, and the columns of sql/relay/batch_columns.sql. No row: there
+// is nothing to release, or the lease is not ours.
 //
 //   fence, durable   as above
 //   chosen           the messages that outbox.releasable() names

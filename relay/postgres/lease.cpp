@@ -14,7 +14,8 @@ Result<bool> PgLease::available() {
   std::string sql = sql::look_at_lease;
   if (MUTANT(lease_by_relay_clock)) {
     const std::string now = "pg_catalog.clock_timestamp()";
-    sql.replace(sql.find(now), now.size(), "to_timestamp(" + std::to_string(std::time(nullptr)) + ")");
+    sql.replace(sql.find(now), now.size(),
+                "to_timestamp(" + std::to_string(std::time(nullptr)) + ")");
   }
   auto rows = database_.control().run("looking at the lease", sql, options_.holder);
   if (!rows) return rows.error();
@@ -37,8 +38,10 @@ Result<bool> PgLease::available() {
 // standbys one wins.
 Result<std::optional<Lease::Taken>> PgLease::take() {
   const auto sent = Clock::now();
-  auto rows = database_.control().run("taking the lease", sql::take_lease, options_.holder, std::to_string(options_.lease_ttl.count()) + " ms",
-                                     options_.relay, seen_epoch_, seen_expiry_, database_.identity().cluster);
+  auto rows =
+      database_.control().run("taking the lease", sql::take_lease, options_.holder,
+                              std::to_string(options_.lease_ttl.count()) + " ms", options_.relay,
+                              seen_epoch_, seen_expiry_, database_.identity().cluster);
   if (!rows) return rows.error();
   if (const auto warning = database_.control().take_warning()) {
     return Error{Fault::postgres, "PostgreSQL, taking the lease: " + *warning, {}, true, true};
@@ -55,8 +58,9 @@ Result<std::optional<Lease::Taken>> PgLease::take() {
 
 Result<void> PgLease::renew() {
   const auto sent = Clock::now();
-  auto rows = database_.control().run("renewing the lease", sql::renew_lease, std::to_string(options_.lease_ttl.count()) + " ms", epoch_,
-                                     options_.holder);
+  auto rows = database_.control().run("renewing the lease", sql::renew_lease,
+                                      std::to_string(options_.lease_ttl.count()) + " ms", epoch_,
+                                      options_.holder);
   if (!rows) return rows.error();
   if (rows->empty()) {
     epoch_ = 0;
@@ -67,7 +71,8 @@ Result<void> PgLease::renew() {
 }
 
 Result<void> PgLease::resign() {
-  auto rows = database_.control().run("giving up the lease", sql::resign_lease, epoch_, options_.holder);
+  auto rows =
+      database_.control().run("giving up the lease", sql::resign_lease, epoch_, options_.holder);
   epoch_ = 0;
   if (!rows) return rows.error();
   return {};

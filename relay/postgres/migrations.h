@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The schemas that init installs, and the scripts that install them. The files of sql/ are embedded at build time: see sql/README.md.
+// The schemas that init installs, and the scripts that install them. The files of sql/ are embedded
+// at build time: see sql/README.md.
 #pragma once
 
 #include <array>
@@ -49,13 +50,17 @@ int newest_version(std::span<const SchemaFile> files);
 // The version of the schema that this program works with.
 inline int schema_version(Schema schema) { return newest_version(schema_files(schema)); }
 
-// Must be the first statement of the transaction that installs: of several at once, each sees what those before it installed.
+// Must be the first statement of the transaction that installs: of several at once, each sees what
+// those before it installed.
 std::string install_lock_sql();
 
 // What the login runs: creates the roles, if `roles`, and the schema. Can be repeated.
-std::vector<std::string> create_script(Schema schema, std::span<const SchemaFile> files, bool roles);
+std::vector<std::string> create_script(Schema schema, std::span<const SchemaFile> files,
+                                       bool roles);
 
-// What the owner of the schema runs: versions above `installed`, then functions and grants. The login becomes the owner, if `roles`.
-std::vector<std::string> install_script(Schema schema, std::span<const SchemaFile> files, int installed, bool roles);
+// What the owner of the schema runs: versions above `installed`, then functions and grants. The
+// login becomes the owner, if `roles`.
+std::vector<std::string> install_script(Schema schema, std::span<const SchemaFile> files,
+                                        int installed, bool roles);
 
 }  // namespace relay

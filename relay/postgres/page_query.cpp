@@ -108,9 +108,8 @@ std::string rows_sql(const PageQuery& q) {
 
 std::string page_sql(const PageQuery& q) {
   std::string sql = rows_sql(q);
-  const std::string order = MUTANT(order_by_txid)
-                                ? "(select x.txid from outbox.message x where x.seq = m.seq)"
-                                : "m.seq";
+  const std::string order =
+      MUTANT(order_by_txid) ? "(select x.txid from outbox.message x where x.seq = m.seq)" : "m.seq";
   if (q.bytes_max) {
     // As PgReader counts. Were it more, a page that is cut here would look exhausted; were it less,
     // the relay would read what it discards.

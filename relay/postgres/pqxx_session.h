@@ -47,11 +47,10 @@ class PqxxSession {
   // Runs a script of several statements in one transaction.
   Result<void> script(const char* doing, const std::vector<std::string>& statements);
 
-  // Runs `body` in one transaction, at READ COMMITTED like each of the session. An error that `body`
-  // returns rolls back.
+  // Runs `body` in one transaction, at READ COMMITTED like each of the session. An error that
+  // `body` returns rolls back.
   using Execute = std::function<pqxx::result(const std::string&)>;
-  Result<void> transact(const char* doing,
-                        const std::function<Result<void>(const Execute&)>& body);
+  Result<void> transact(const char* doing, const std::function<Result<void>(const Execute&)>& body);
 
   // The first warning since the last call, if any.
   std::optional<std::string> take_warning();

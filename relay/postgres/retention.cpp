@@ -22,8 +22,7 @@ Result<Pruned> prune_page(PqxxSession& control, const Options& options,
     const std::string order = "order by m.txid, m.seq limit";
     messages.insert(messages.find(order), "or m.seq = (select max(k.seq) from outbox.message k) ");
   }
-  auto deleted =
-      control.run("pruning messages", messages, epoch, options.holder, keep_ms, rows);
+  auto deleted = control.run("pruning messages", messages, epoch, options.holder, keep_ms, rows);
   if (!deleted) return deleted.error();
   const auto row = (*deleted)[0];
   if (row[1].as<int>() == 0)
@@ -38,8 +37,8 @@ Result<Pruned> prune_page(PqxxSession& control, const Options& options,
   auto released = control.run("pruning released messages", sql::prune_released, epoch,
                               options.holder, horizon, keep_ms, rows);
   if (!released) return released.error();
-  auto journal = control.run("pruning the journal", sql::prune_batches, epoch, options.holder,
-                             horizon, rows);
+  auto journal =
+      control.run("pruning the journal", sql::prune_batches, epoch, options.holder, horizon, rows);
   if (!journal) return journal.error();
   pruned.batches = static_cast<std::int64_t>(journal->affected_rows());
   pruned.more =

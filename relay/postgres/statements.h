@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The statements of the relay that do not vary: sql/relay/NAME.sql, embedded at build time. Each file says what it does and what its
-// parameters are.
+// The statements of the relay that do not vary: sql/relay/NAME.sql, embedded at build time. Each
+// file says what it does and what its parameters are.
 #pragma once
 
 namespace relay::postgres::sql {

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// What librdkafka itself moves, in transactions, against a broker: the yardstick for the relay's drain.
+// What librdkafka itself moves, in transactions, against a broker: the yardstick for the relay's
+// drain.
 //
 //   bare_producer BROKERS TOPIC MESSAGES [PER_TRANSACTION] [BYTES]
 //
-// One header of 36 bytes per message, as the relay sends; payloads are not copied. Prints messages per second and the
-// processor time per message.
+// One header of 36 bytes per message, as the relay sends; payloads are not copied. Prints messages
+// per second and the processor time per message.
 #include <librdkafka/rdkafka.h>
 #include <sys/resource.h>
 
@@ -32,7 +33,9 @@ void set(rd_kafka_conf_t* conf, const char* name, const std::string& value) {
 double cpu_seconds() {
   rusage use{};
   getrusage(RUSAGE_SELF, &use);
-  const auto seconds = [](timeval t) { return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) / 1e6; };
+  const auto seconds = [](timeval t) {
+    return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) / 1e6;
+  };
   return seconds(use.ru_utime) + seconds(use.ru_stime);
 }
 
@@ -72,8 +75,10 @@ int main(int argc, char** argv) {
       key = "k" + std::to_string(done % 1'000);
       rd_kafka_headers_t* const headers = rd_kafka_headers_new(1);
       rd_kafka_header_add(headers, "dedup-key", 9, id.data(), static_cast<ssize_t>(id.size()));
-      const auto code = rd_kafka_producev(rk, RD_KAFKA_V_RKT(topic), RD_KAFKA_V_KEY(key.data(), key.size()),
-                                          RD_KAFKA_V_VALUE(payload.data(), payload.size()), RD_KAFKA_V_HEADERS(headers), RD_KAFKA_V_END);
+      const auto code =
+          rd_kafka_producev(rk, RD_KAFKA_V_RKT(topic), RD_KAFKA_V_KEY(key.data(), key.size()),
+                            RD_KAFKA_V_VALUE(payload.data(), payload.size()),
+                            RD_KAFKA_V_HEADERS(headers), RD_KAFKA_V_END);
       if (code != RD_KAFKA_RESP_ERR_NO_ERROR) {
         std::fprintf(stderr, "produce: %s\n", rd_kafka_err2str(code));
         return 1;
@@ -81,8 +86,10 @@ int main(int argc, char** argv) {
     }
     check(rd_kafka_commit_transaction(rk, 30'000), "commit");
   }
-  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
-  std::printf("%.0f msg/s, %.2f us of processor time per message\n", static_cast<double>(messages) / seconds,
+  const double seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+  std::printf("%.0f msg/s, %.2f us of processor time per message\n",
+              static_cast<double>(messages) / seconds,
               (cpu_seconds() - cpu) * 1e6 / static_cast<double>(messages));
   rd_kafka_topic_destroy(topic);
   rd_kafka_destroy(rk);

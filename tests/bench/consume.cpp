@@ -2,9 +2,11 @@
 // How fast a consumer works through the inbox, and what it holds in memory meanwhile.
 //
 //   consume [--messages 1000000] [--batch 500] [--rounds 3]
-//   consume --pairs 10                one message a transaction, with the inbox and without, in turns; no Kafka
+//   consume --pairs 10                one message a transaction, with the inbox and without, in
+//   turns; no Kafka
 //
-// Starts its own servers. A drain is timed from the first message to the last; what joining the group takes is left out.
+// Starts its own servers. A drain is timed from the first message to the last; what joining the
+// group takes is left out.
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -14,8 +16,8 @@
 
 #include "outbox/inbox.h"
 #include "tests/support/consuming.h"
-#include "tests/support/test_inbox.h"
 #include "tests/support/process.h"
+#include "tests/support/test_inbox.h"
 #include "tests/support/usage.h"
 
 namespace {
@@ -44,15 +46,20 @@ void busy_now() {
 void nothing(pqxx::dbtransaction&, std::span<const outbox::Record>) {}
 void one_row(pqxx::dbtransaction& tx, std::span<const outbox::Record> records) {
   std::string rows;
-  for (const outbox::Record& r : records) rows += (rows.empty() ? "(" : ",(") + tx.quote(std::string(*r.key)) + "," + tx.quote(std::string(*r.payload)) + ")";
+  for (const outbox::Record& r : records)
+    rows += (rows.empty() ? "(" : ",(") + tx.quote(std::string(*r.key)) + "," +
+            tx.quote(std::string(*r.payload)) + ")";
   tx.exec("insert into effect (key, payload) values " + rows);
 }
 
-void drain(TestInbox& db, const ScratchKafka& kafka, const std::string& topic, const Options& o, const char* name,
-           outbox::Consumer::BatchHandler handler, int round) {
+void drain(TestInbox& db, const ScratchKafka& kafka, const std::string& topic, const Options& o,
+           const char* name, outbox::Consumer::BatchHandler handler, int round) {
   db.sql("truncate effect");
   db.sql("checkpoint");
-  outbox::ConsumerOptions options{.brokers = kafka.brokers(), .group = std::string(name) + std::to_string(round), .topics = {topic}, .dsn = db.dsn()};
+  outbox::ConsumerOptions options{.brokers = kafka.brokers(),
+                                  .group = std::string(name) + std::to_string(round),
+                                  .topics = {topic},
+                                  .dsn = db.dsn()};
   options.batch_messages_max = o.batch;
   RunningConsumer consumer(options, std::move(handler));
   eventually("it begins", [&] { return consumer.stats().new_messages > 0; });
@@ -60,15 +67,22 @@ void drain(TestInbox& db, const ScratchKafka& kafka, const std::string& topic, c
   const auto first = consumer.stats();
   const double cpu = cpu_seconds(getpid());
   const double server = cpu_seconds_with_children(db.postgres().pid());
-  eventually("all are handled", [&] {
-    usleep(10'000);
-    return consumer.stats().new_messages >= o.messages;
-  }, Millis{600'000});
+  eventually(
+      "all are handled",
+      [&] {
+        usleep(10'000);
+        return consumer.stats().new_messages >= o.messages;
+      },
+      Millis{600'000});
   const double seconds = std::chrono::duration<double>(Clock::now() - began).count();
   const double n = static_cast<double>(o.messages) - static_cast<double>(first.new_messages);
-  std::printf("  %-10s %8.0f msg/s, consumer %.2f us, PostgreSQL %.2f us, %.0f messages a transaction, peak %.1f MiB\n", name, n / seconds,
-              (cpu_seconds(getpid()) - cpu) * 1e6 / n, (cpu_seconds_with_children(db.postgres().pid()) - server) * 1e6 / n,
-              n / static_cast<double>(consumer.stats().batches - first.batches), static_cast<double>(peak_memory_kb(getpid())) / 1024);
+  std::printf(
+      "  %-10s %8.0f msg/s, consumer %.2f us, PostgreSQL %.2f us, %.0f messages a transaction, "
+      "peak %.1f MiB\n",
+      name, n / seconds, (cpu_seconds(getpid()) - cpu) * 1e6 / n,
+      (cpu_seconds_with_children(db.postgres().pid()) - server) * 1e6 / n,
+      n / static_cast<double>(consumer.stats().batches - first.batches),
+      static_cast<double>(peak_memory_kb(getpid())) / 1024);
   std::fflush(stdout);
   consumer.stop();
 }
@@ -86,7 +100,8 @@ void drains(const Options& o) {
     _exit(0);
   }
   int status = 0;
-  if (waitpid(produced, &status, 0) != produced || status != 0) throw std::runtime_error("the records were not produced");
+  if (waitpid(produced, &status, 0) != produced || status != 0)
+    throw std::runtime_error("the records were not produced");
   busy_now();
   for (int round = 1; round <= o.rounds; ++round) {
     drain(db, kafka, "lag", o, "nothing", &nothing, round);
@@ -145,8 +160,10 @@ int main(int argc, char** argv) {
   app.add_option("--batch", o.batch, "batch_messages_max")->capture_default_str();
   app.add_option("--partitions", o.partitions)->capture_default_str();
   app.add_option("--rounds", o.rounds)->capture_default_str();
-  app.add_option("--pairs", o.pairs, "Compare single transactions instead, so many times")->capture_default_str();
-  app.add_option("--transactions", o.transactions, "For each half of a pair")->capture_default_str();
+  app.add_option("--pairs", o.pairs, "Compare single transactions instead, so many times")
+      ->capture_default_str();
+  app.add_option("--transactions", o.transactions, "For each half of a pair")
+      ->capture_default_str();
   CLI11_PARSE(app, argc, argv);
   try {
     if (o.pairs > 0) pairs(o);

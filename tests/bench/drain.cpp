@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// How fast the relay delivers a backlog, beside a bare librdkafka producer on the same broker in the same minutes.
+// How fast the relay delivers a backlog, beside a bare librdkafka producer on the same broker in
+// the same minutes.
 //
-//   drain [--messages 3000000] [--pairs 5] [--mode exactly-once] [--kept 0] [--open-transaction] [--beside bare|retention|clean|nothing]
-//   drain --pooler --beside clean      through pgbouncer, beside a direct connection
+//   drain [--messages 3000000] [--pairs 5] [--mode exactly-once] [--kept 0] [--open-transaction]
+//   [--beside bare|retention|clean|nothing] drain --pooler --beside clean      through pgbouncer,
+//   beside a direct connection
 //
-// Starts its own servers. Each round drains the same rows anew: the journal is emptied and the relay gets a new name. A drain
-// is timed from the relay's state `streaming` to the journal's last delivery; PostgreSQL's time is that of all its processes.
+// Starts its own servers. Each round drains the same rows anew: the journal is emptied and the
+// relay gets a new name. A drain is timed from the relay's state `streaming` to the journal's last
+// delivery; PostgreSQL's time is that of all its processes.
 #include <signal.h>
 
 #include <CLI/CLI.hpp>
@@ -26,13 +29,14 @@ struct Options {
   int partitions = 6;
   int pairs = 5;
   std::string mode = "exactly-once";
-  std::int64_t kept = 0;            // delivered rows that are already there
-  bool open_transaction = false;    // one that has written, open for the whole run
-  std::string beside = "bare";      // what each drain is compared with
-  std::int64_t poison_every = 0;    // each so many-th message cannot be sent; 0: none
-  std::string poison = "barred";    // barred: its topic is not allowed; refused: the broker refuses it
-  bool pooler = false;              // pgbouncer in transaction mode stands between
-  std::vector<std::string> pgbouncer;  // its settings
+  std::int64_t kept = 0;          // delivered rows that are already there
+  bool open_transaction = false;  // one that has written, open for the whole run
+  std::string beside = "bare";    // what each drain is compared with
+  std::int64_t poison_every = 0;  // each so many-th message cannot be sent; 0: none
+  std::string poison =
+      "barred";         // barred: its topic is not allowed; refused: the broker refuses it
+  bool pooler = false;  // pgbouncer in transaction mode stands between
+  std::vector<std::string> pgbouncer;        // its settings
   std::map<std::string, std::string> relay;  // further options of the relay, as environment
 };
 
@@ -44,13 +48,17 @@ struct Figures {
 };
 
 // Committed by an application in small transactions, as fast as one connection can.
-void load(TestOutbox& db, const std::string& topic, std::int64_t messages, const Options& o, bool small_transactions) {
-  const std::string poisoned = o.poison_every > 0 ? "g % " + std::to_string(o.poison_every) + " = 0" : "false";
-  const std::string insert =
-      "insert into outbox.message (topic, key, payload) select case when " + poisoned +
-      " then '" + topic + (o.poison == "barred" ? ".barred" : "") + "' else '" + topic +
-      "' end, case when not (" + poisoned + ") then convert_to('k' || (g % 1000), 'UTF8') end, "
-      "convert_to(rpad(g::text, " + std::to_string(o.bytes) + ", 'x'), 'UTF8') from generate_series(";
+void load(TestOutbox& db, const std::string& topic, std::int64_t messages, const Options& o,
+          bool small_transactions) {
+  const std::string poisoned =
+      o.poison_every > 0 ? "g % " + std::to_string(o.poison_every) + " = 0" : "false";
+  const std::string insert = "insert into outbox.message (topic, key, payload) select case when " +
+                             poisoned + " then '" + topic +
+                             (o.poison == "barred" ? ".barred" : "") + "' else '" + topic +
+                             "' end, case when not (" + poisoned +
+                             ") then convert_to('k' || (g % 1000), 'UTF8') end, "
+                             "convert_to(rpad(g::text, " +
+                             std::to_string(o.bytes) + ", 'x'), 'UTF8') from generate_series(";
   pqxx::connection connection(db.dsn());
   pqxx::nontransaction tx(connection);
   tx.exec("set synchronous_commit = off");
@@ -59,8 +67,9 @@ void load(TestOutbox& db, const std::string& topic, std::int64_t messages, const
     return;
   }
   const std::string rows = std::to_string(o.rows_per_transaction);
-  tx.exec("do $$ begin for i in 0 .. " + std::to_string(messages / o.rows_per_transaction - 1) + " loop " + insert + "i::bigint * " + rows +
-          ", i::bigint * " + rows + " + " + std::to_string(o.rows_per_transaction - 1) + ") g; commit; end loop; end $$");
+  tx.exec("do $$ begin for i in 0 .. " + std::to_string(messages / o.rows_per_transaction - 1) +
+          " loop " + insert + "i::bigint * " + rows + ", i::bigint * " + rows + " + " +
+          std::to_string(o.rows_per_transaction - 1) + ") g; commit; end loop; end $$");
 }
 
 void settle_server(TestOutbox& db) {
@@ -68,18 +77,20 @@ void settle_server(TestOutbox& db) {
   db.sql("checkpoint");
 }
 
-// A relay that has never run: the backlog is everything above `kept_base`. If the rows below it were delivered long ago, retention
-// deletes them; if just now, it leaves them.
+// A relay that has never run: the backlog is everything above `kept_base`. If the rows below it
+// were delivered long ago, retention deletes them; if just now, it leaves them.
 void forget_deliveries(TestOutbox& db, const std::string& kept_base, bool long_ago) {
   static int round = 0;
   db.sql("truncate outbox.batch");
   db.sql("truncate outbox.parked");
   db.sql("update outbox.lease set relay = null, holder = null, expires_at = '-infinity'");
   if (!kept_base.empty()) {
-    db.sql("insert into outbox.batch (number, epoch, token, kind, mode, base, upto, after_seq, upto_seq, exhausted, messages, bytes, opened_at, "
-              "delivered_at) values (1, 0, gen_random_uuid(), 'stream', 'exactly-once', '3:3:', '" + kept_base +
-              "', 0, 0, true, 0, 0, now() - interval '" +
-              (long_ago ? "2 days" : "0") + "', now())");
+    db.sql(
+        "insert into outbox.batch (number, epoch, token, kind, mode, base, upto, after_seq, "
+        "upto_seq, exhausted, messages, bytes, opened_at, "
+        "delivered_at) values (1, 0, gen_random_uuid(), 'stream', 'exactly-once', '3:3:', '" +
+        kept_base + "', 0, 0, true, 0, 0, now() - interval '" + (long_ago ? "2 days" : "0") +
+        "', now())");
   }
   db.environment["OUTBOX_RELAY_RELAY_NAME"] = db.name() + "-" + std::to_string(++round);
   if (db.command({"init", "--kafka"}).code != 0) throw std::runtime_error("init failed");
@@ -93,15 +104,21 @@ Figures drain(TestOutbox& db, pid_t postgres, std::int64_t messages, const Optio
   const double postgres_before = cpu_seconds_with_children(postgres);
   pqxx::connection connection(db.dsn());
   pqxx::nontransaction tx(connection);
-  eventually("the backlog is delivered", [&] {
-    usleep(20'000);  // the look itself must not cost the server much
-    return tx.exec("select coalesce(sum(messages), 0) >= " + std::to_string(messages) + " and count(*) = count(delivered_at) from outbox.batch")[0][0]
-        .as<bool>();
-  }, Millis{600'000});
+  eventually(
+      "the backlog is delivered",
+      [&] {
+        usleep(20'000);  // the look itself must not cost the server much
+        return tx
+            .exec("select coalesce(sum(messages), 0) >= " + std::to_string(messages) +
+                  " and count(*) = count(delivered_at) from outbox.batch")[0][0]
+            .as<bool>();
+      },
+      Millis{600'000});
   const double seconds = std::chrono::duration<double>(Clock::now() - began).count();
   const double n = static_cast<double>(messages);
   const Figures f{n / seconds, (cpu_seconds(relay.pid()) - relay_before) * 1e6 / n,
-                  (cpu_seconds_with_children(postgres) - postgres_before) * 1e6 / n, static_cast<double>(peak_memory_kb(relay.pid())) / 1024};
+                  (cpu_seconds_with_children(postgres) - postgres_before) * 1e6 / n,
+                  static_cast<double>(peak_memory_kb(relay.pid())) / 1024};
   relay.signal(SIGTERM);
   if (relay.wait() != 0) throw std::runtime_error(relay.output());
   return f;
@@ -109,21 +126,23 @@ Figures drain(TestOutbox& db, pid_t postgres, std::int64_t messages, const Optio
 
 // Whether pgbouncer stands between the relay and the server.
 void connect_through(TestOutbox& db, const ScratchPgbouncer* pooler) {
-  db.environment["OUTBOX_RELAY_POSTGRES_DSN"] = pooler != nullptr ? pooler->dsn(db.database()) : db.dsn();
+  db.environment["OUTBOX_RELAY_POSTGRES_DSN"] =
+      pooler != nullptr ? pooler->dsn(db.database()) : db.dsn();
   db.environment["OUTBOX_RELAY_POSTGRES_POOLER"] = pooler != nullptr ? "transaction" : "none";
 }
 
 double bare_producer(const ScratchKafka& kafka, const std::string& topic, const Options& o) {
-  const auto done = run_command({program_path("tests/bare_producer"), kafka.brokers(), topic, std::to_string(o.messages), "20000",
-                                 std::to_string(o.bytes)}, {},
-                                Millis{300'000});
+  const auto done = run_command({program_path("tests/bare_producer"), kafka.brokers(), topic,
+                                 std::to_string(o.messages), "20000", std::to_string(o.bytes)},
+                                {}, Millis{300'000});
   if (done.code != 0) throw std::runtime_error(done.output);
   kafka.delete_topic(topic);
   std::cout << "  bare: " << done.output << std::flush;
   return std::stod(done.output);
 }
 
-void report(const char* name, const std::vector<Figures>& all, double Figures::*field, const char* unit) {
+void report(const char* name, const std::vector<Figures>& all, double Figures::*field,
+            const char* unit) {
   std::vector<double> values;
   for (const Figures& f : all) values.push_back(f.*field);
   std::printf("%-34s %12.2f %s\n", name, median(values), unit);
@@ -152,15 +171,19 @@ void bench(const Options& o) {
     open = std::make_unique<pqxx::work>(other);
     open->exec("insert into outbox.message (topic, payload) values ('" + loaded + "', 'open')");
   }
-  if (o.poison_every > 0 && o.poison == "barred") kafka.create_topic(loaded + ".barred", o.partitions);
-  const auto pooler = o.pooler ? std::make_unique<ScratchPgbouncer>(postgres, o.pgbouncer) : nullptr;
-  // With `is`, there is the pooler, and the poisoned messages cannot be sent; else they are messages like others.
+  if (o.poison_every > 0 && o.poison == "barred")
+    kafka.create_topic(loaded + ".barred", o.partitions);
+  const auto pooler =
+      o.pooler ? std::make_unique<ScratchPgbouncer>(postgres, o.pgbouncer) : nullptr;
+  // With `is`, there is the pooler, and the poisoned messages cannot be sent; else they are
+  // messages like others.
   const auto poison = [&](bool is) {
     connect_through(db, is ? pooler.get() : nullptr);
     if (o.poison_every == 0) return;
     const bool refused = o.poison == "refused";
     db.environment["OUTBOX_RELAY_TOPICS_ALLOW"] = is && !refused ? loaded : "*";
-    if (refused) kafka.alter_topic(loaded, {std::string("cleanup.policy=") + (is ? "compact" : "delete")});
+    if (refused)
+      kafka.alter_topic(loaded, {std::string("cleanup.policy=") + (is ? "compact" : "delete")});
   };
   std::vector<Figures> drains;
   std::vector<double> others;
@@ -168,14 +191,17 @@ void bench(const Options& o) {
   const auto drain_once = [&](const char* name, bool prunes) {
     forget_deliveries(db, kept_base, prunes);
     const Figures f = drain(db, server, o.messages, o);
-    std::printf("  %s: %.0f msg/s, relay %.2f us, PostgreSQL %.2f us, peak %.0f MB\n", name, f.per_second, f.relay_us, f.postgres_us, f.peak_mb);
+    std::printf("  %s: %.0f msg/s, relay %.2f us, PostgreSQL %.2f us, peak %.0f MB\n", name,
+                f.per_second, f.relay_us, f.postgres_us, f.peak_mb);
     std::fflush(stdout);
     return f;
   };
   const bool retention = o.beside == "retention";
   const auto without = [&](int round) {
-    others.push_back(o.beside == "bare" ? bare_producer(kafka, db.topic("bare" + std::to_string(round), o.partitions), o)
-                                        : drain_once(retention ? "with retention" : "clean", retention).per_second);
+    others.push_back(
+        o.beside == "bare"
+            ? bare_producer(kafka, db.topic("bare" + std::to_string(round), o.partitions), o)
+            : drain_once(retention ? "with retention" : "clean", retention).per_second);
   };
   for (int round = 1; round <= o.pairs; ++round) {
     // In turns: servers get faster while they run.
@@ -186,7 +212,8 @@ void bench(const Options& o) {
     poison(false);
     if (o.beside == "nothing") continue;
     if (!behind) without(round);
-    ratios.push_back(retention ? others.back() / drains.back().per_second : drains.back().per_second / others.back());
+    ratios.push_back(retention ? others.back() / drains.back().per_second
+                               : drains.back().per_second / others.back());
   }
   if (open) open->abort();
   report("drain", drains, &Figures::per_second, "msg/s");
@@ -194,8 +221,10 @@ void bench(const Options& o) {
   report("PostgreSQL processor time", drains, &Figures::postgres_us, "us/message");
   report("peak memory of the relay", drains, &Figures::peak_mb, "MB");
   if (o.beside == "nothing") return;
-  std::printf("%-34s %12.2f msg/s\n%-34s %12.2f\n", o.beside.c_str(), median(others),
-              o.beside == "bare" ? "drain / bare, median of pairs" : "with / without, median of pairs", median(ratios));
+  std::printf(
+      "%-34s %12.2f msg/s\n%-34s %12.2f\n", o.beside.c_str(), median(others),
+      o.beside == "bare" ? "drain / bare, median of pairs" : "with / without, median of pairs",
+      median(ratios));
 }
 
 }  // namespace
@@ -210,14 +239,22 @@ int main(int argc, char** argv) {
   app.add_option("--pairs", o.pairs)->capture_default_str();
   app.add_option("--mode", o.mode)->capture_default_str();
   app.add_option("--kept", o.kept, "Delivered rows that are kept besides")->capture_default_str();
-  app.add_flag("--open-transaction", o.open_transaction, "With a transaction open that has written, for the whole run");
+  app.add_flag("--open-transaction", o.open_transaction,
+               "With a transaction open that has written, for the whole run");
   app.add_option("--beside", o.beside,
-                 "Compare with a bare producer, with a drain while retention deletes --kept rows, or with one without poison and pooler")
-      ->check(CLI::IsMember({"bare", "retention", "clean", "nothing"}))->capture_default_str();
-  app.add_option("--poison-every", o.poison_every, "Each so many-th message cannot be sent: compare --beside clean")->capture_default_str();
-  app.add_option("--poison", o.poison, "Why not: its topic is not allowed, or the broker refuses it")
-      ->check(CLI::IsMember({"barred", "refused"}))->capture_default_str();
-  app.add_flag("--pooler", o.pooler, "Through pgbouncer in transaction mode: compare --beside clean");
+                 "Compare with a bare producer, with a drain while retention deletes --kept rows, "
+                 "or with one without poison and pooler")
+      ->check(CLI::IsMember({"bare", "retention", "clean", "nothing"}))
+      ->capture_default_str();
+  app.add_option("--poison-every", o.poison_every,
+                 "Each so many-th message cannot be sent: compare --beside clean")
+      ->capture_default_str();
+  app.add_option("--poison", o.poison,
+                 "Why not: its topic is not allowed, or the broker refuses it")
+      ->check(CLI::IsMember({"barred", "refused"}))
+      ->capture_default_str();
+  app.add_flag("--pooler", o.pooler,
+               "Through pgbouncer in transaction mode: compare --beside clean");
   app.add_option("--pgbouncer", o.pgbouncer, "Its settings, name=value");
   app.add_option("--relay", o.relay, "Further options of the relay, as OUTBOX_RELAY_… VALUE");
   CLI11_PARSE(app, argc, argv);

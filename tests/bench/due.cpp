@@ -3,15 +3,16 @@
 //
 //   due [--messages 1000000] [--waiting 1000000] [--rounds 3]
 //
-// Starts its own servers. Each round schedules the messages for a moment that has passed, starts the relay, and times from its state
-// `streaming` until none is scheduled any more, and until all are delivered. Besides, --waiting messages are due next year.
+// Starts its own servers. Each round schedules the messages for a moment that has passed, starts
+// the relay, and times from its state `streaming` until none is scheduled any more, and until all
+// are delivered. Besides, --waiting messages are due next year.
 #include <signal.h>
 
 #include <CLI/CLI.hpp>
 #include <iostream>
 
-#include "tests/support/usage.h"
 #include "tests/support/test_outbox.h"
+#include "tests/support/usage.h"
 
 namespace {
 
@@ -24,19 +25,26 @@ struct Options {
   int rounds = 3;
 };
 
-void schedule(TestOutbox& db, const std::string& topic, std::int64_t messages, const std::string& when) {
-  db.sql("insert into outbox.scheduled (deliver_at, topic, key, payload) select " + when + " + g * interval '1 microsecond', '" + topic +
-            "', convert_to('k' || (g % 1000), 'UTF8'), convert_to(rpad(g::text, 200, 'x'), 'UTF8') from generate_series(1, " +
-            std::to_string(messages) + ") g");
+void schedule(TestOutbox& db, const std::string& topic, std::int64_t messages,
+              const std::string& when) {
+  db.sql("insert into outbox.scheduled (deliver_at, topic, key, payload) select " + when +
+         " + g * interval '1 microsecond', '" + topic +
+         "', convert_to('k' || (g % 1000), 'UTF8'), convert_to(rpad(g::text, 200, 'x'), 'UTF8') "
+         "from generate_series(1, " +
+         std::to_string(messages) + ") g");
 }
 
-double seconds_until(TestOutbox& db, const std::string& what, const std::string& condition, Clock::time_point since) {
+double seconds_until(TestOutbox& db, const std::string& what, const std::string& condition,
+                     Clock::time_point since) {
   pqxx::connection connection(db.dsn());
   pqxx::nontransaction tx(connection);
-  eventually(what, [&] {
-    usleep(20'000);  // the look itself must not cost the server much
-    return tx.exec("select " + condition)[0][0].as<bool>();
-  }, Millis{600'000});
+  eventually(
+      what,
+      [&] {
+        usleep(20'000);  // the look itself must not cost the server much
+        return tx.exec("select " + condition)[0][0].as<bool>();
+      },
+      Millis{600'000});
   return std::chrono::duration<double>(Clock::now() - since).count();
 }
 
@@ -57,10 +65,17 @@ void bench(const Options& o) {
     relay.says("to=streaming");
     const auto began = Clock::now();
     const double n = static_cast<double>(o.messages);
-    moved.push_back(n / seconds_until(db, "none is due any more",
-                                      "not exists (select from outbox.scheduled s where s.deliver_at < clock_timestamp())", began));
-    delivered.push_back(n / seconds_until(db, "all are delivered", "coalesce(sum(b.messages), 0) >= " + std::to_string(round * o.messages) +
-                                          " and count(*) = count(b.delivered_at) from outbox.batch b", began));
+    moved.push_back(
+        n /
+        seconds_until(
+            db, "none is due any more",
+            "not exists (select from outbox.scheduled s where s.deliver_at < clock_timestamp())",
+            began));
+    delivered.push_back(
+        n / seconds_until(db, "all are delivered",
+                          "coalesce(sum(b.messages), 0) >= " + std::to_string(round * o.messages) +
+                              " and count(*) = count(b.delivered_at) from outbox.batch b",
+                          began));
     std::printf("  moved %.0f/s, delivered %.0f/s\n", moved.back(), delivered.back());
     std::fflush(stdout);
     relay.signal(SIGTERM);

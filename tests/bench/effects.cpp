@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the effect ledger costs for each call to a provider: claim and settle, with an adapter that answers at once; and what a claim
-// costs when many effects are done or planned, also while an old snapshot keeps the dead rows.
+// What the effect ledger costs for each call to a provider: claim and settle, with an adapter that
+// answers at once; and what a claim costs when many effects are done or planned, also while an old
+// snapshot keeps the dead rows.
 //
 //   effects [--effects 5000] [--kept 100000] [--planned 10000]
 #include <CLI/CLI.hpp>
@@ -9,8 +10,8 @@
 #include <thread>
 
 #include "outbox/effect_worker.h"
-#include "tests/support/test_ledger.h"
 #include "tests/support/process.h"
+#include "tests/support/test_ledger.h"
 #include "tests/support/usage.h"
 
 namespace {
@@ -21,10 +22,14 @@ using Clock = std::chrono::steady_clock;
 
 class Instant : public outbox::Provider {
  public:
-  outbox::Outcome call(const outbox::Request&, Deadline) override { return {.phase = outbox::Phase::answered, .answer = outbox::Answer::done, .status = 201}; }
+  outbox::Outcome call(const outbox::Request&, Deadline) override {
+    return {.phase = outbox::Phase::answered, .answer = outbox::Answer::done, .status = 201};
+  }
 };
 
-double seconds_since(Clock::time_point begun) { return std::chrono::duration<double>(Clock::now() - begun).count(); }
+double seconds_since(Clock::time_point begun) {
+  return std::chrono::duration<double>(Clock::now() - begun).count();
+}
 
 // Time of a worker for each call.
 void measure(TestLedger& db, int workers, int claims_max, int effects) {
@@ -37,16 +42,20 @@ void measure(TestLedger& db, int workers, int claims_max, int effects) {
     outbox::EffectWorkerOptions o{.dsn = db.dsn(), .claims_max = claims_max};
     o.accounts.push_back({"p", std::nullopt, std::make_unique<Instant>()});
     all.push_back(std::make_unique<outbox::EffectWorker>(std::move(o)));
-    threads.emplace_back([&worker = *all.back()](const std::stop_token& stop) { worker.run(stop); });
+    threads.emplace_back(
+        [&worker = *all.back()](const std::stop_token& stop) { worker.run(stop); });
   }
-  eventually("all are done", [&] {
-    std::uint64_t done = 0;
-    for (const auto& w : all) done += w->stats().done;
-    return done >= static_cast<std::uint64_t>(effects);
-  }, Millis{300'000});
+  eventually(
+      "all are done",
+      [&] {
+        std::uint64_t done = 0;
+        for (const auto& w : all) done += w->stats().done;
+        return done >= static_cast<std::uint64_t>(effects);
+      },
+      Millis{300'000});
   const double time = seconds_since(begun);
-  std::printf("%d workers, claims_max %2d: %6.0f effects a second, %.2f ms of a worker for each\n", workers, claims_max, effects / time,
-              1000 * time * workers / effects);
+  std::printf("%d workers, claims_max %2d: %6.0f effects a second, %.2f ms of a worker for each\n",
+              workers, claims_max, effects / time, 1000 * time * workers / effects);
   std::fflush(stdout);
 }
 
@@ -63,11 +72,13 @@ void measure_claims(pqxx::connection& connection, const std::string& what) {
     tx.commit();
     pqxx::work settling(connection);
     const auto answered = Clock::now();
-    outbox::effect::settle(settling, claimed.front(), {.phase = outbox::Phase::answered, .answer = outbox::Answer::done});
+    outbox::effect::settle(settling, claimed.front(),
+                           {.phase = outbox::Phase::answered, .answer = outbox::Answer::done});
     settles.push_back(1000 * seconds_since(answered));
     settling.commit();
   }
-  std::printf("%-64s claim %.2f ms, settle %.2f ms (without the commits)\n", what.c_str(), median(claims), median(settles));
+  std::printf("%-64s claim %.2f ms, settle %.2f ms (without the commits)\n", what.c_str(),
+              median(claims), median(settles));
   std::fflush(stdout);
 }
 
@@ -79,24 +90,34 @@ void measure_kept(TestLedger& db, int kept, int planned) {
   // As if each had been claimed and settled, in the order of their ids.
   const auto carry_out = [&](const std::string& prefix, int count) {
     db.plan("p", prefix, count);
-    db.sql("set session_replication_role = replica; "
-              "update effect.effect set state = 'claimed', epoch = 1, attempts = 1, worker = 'b', claim_expires_at = now() + interval '1 h' "
-              "where effect_key like '" + prefix + "-%'; "
-              "update effect.effect set state = 'done', worker = null, claim_expires_at = null, settled_at = now(), evidence = 'answer' "
-              "where effect_key like '" + prefix + "-%'");
+    db.sql(
+        "set session_replication_role = replica; "
+        "update effect.effect set state = 'claimed', epoch = 1, attempts = 1, worker = 'b', "
+        "claim_expires_at = now() + interval '1 h' "
+        "where effect_key like '" +
+        prefix +
+        "-%'; "
+        "update effect.effect set state = 'done', worker = null, claim_expires_at = null, "
+        "settled_at = now(), evidence = 'answer' "
+        "where effect_key like '" +
+        prefix + "-%'");
   };
   carry_out("done", kept);
   db.plan("p", "second", planned);
-  measure_claims(connection, std::to_string(kept) + " done, " + std::to_string(planned) + " planned, not analyzed");
+  measure_claims(connection, std::to_string(kept) + " done, " + std::to_string(planned) +
+                                 " planned, not analyzed");
   db.sql("vacuum analyze effect.effect");
   measure_claims(connection, "the same, vacuumed and analyzed");
   pqxx::connection old(db.dsn());
   pqxx::transaction<pqxx::isolation_level::repeatable_read> snapshot(old);
   snapshot.exec("select count(*) from effect.effect");
-  db.sql("set session_replication_role = replica; update effect.effect set state = 'done', epoch = 1, attempts = 1, settled_at = now(), "
-            "evidence = 'answer' where state = 'planned'");
+  db.sql(
+      "set session_replication_role = replica; update effect.effect set state = 'done', epoch = 1, "
+      "attempts = 1, settled_at = now(), "
+      "evidence = 'answer' where state = 'planned'");
   db.plan("p", "third", planned);
-  measure_claims(connection, std::to_string(planned) + " done since an old snapshot was taken, which is held");
+  measure_claims(connection,
+                 std::to_string(planned) + " done since an old snapshot was taken, which is held");
 }
 
 }  // namespace
@@ -113,9 +134,11 @@ int main(int argc, char** argv) {
   try {
     ScratchPostgres postgres;
     TestLedger db(postgres);
-    db.register_provider("p", {.in_doubt_policy = outbox::InDoubtPolicy::hold, .idempotency_window = std::chrono::hours{24}});
+    db.register_provider("p", {.in_doubt_policy = outbox::InDoubtPolicy::hold,
+                               .idempotency_window = std::chrono::hours{24}});
     measure_kept(db, kept, planned);
-    for (const auto& [workers, claims_max] : {std::pair{1, 1}, {1, 10}, {4, 1}, {4, 10}}) measure(db, workers, claims_max, effects);
+    for (const auto& [workers, claims_max] : {std::pair{1, 1}, {1, 10}, {4, 1}, {4, 10}})
+      measure(db, workers, claims_max, effects);
   } catch (const std::exception& e) {
     std::cerr << "effects: " << e.what() << '\n';
     return 1;

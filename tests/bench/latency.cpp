@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// How long a message takes from the return of COMMIT to a read_committed consumer, both by one monotonic clock.
+// How long a message takes from the return of COMMIT to a read_committed consumer, both by one
+// monotonic clock.
 //
 //   latency [--mode exactly-once] [--rate 1000] [--seconds 60] [--warm-up 10] [--bare]
 //
-// Open loop: each message has its time, one row per transaction, and is committed then, or as soon after as its connection is
-// free. Also prints the relay's processor share, and its share when nothing comes (--idle seconds). A broker compiles its own code
-// through its first minutes, at the cost of half a core: --warm-up 100 waits for most of that. With --bare, a librdkafka producer
-// then sends the same messages to the same broker in transactions of what is due: what is left to gain, on this machine.
+// Open loop: each message has its time, one row per transaction, and is committed then, or as soon
+// after as its connection is free. Also prints the relay's processor share, and its share when
+// nothing comes (--idle seconds). A broker compiles its own code through its first minutes, at the
+// cost of half a core: --warm-up 100 waits for most of that. With --bare, a librdkafka producer
+// then sends the same messages to the same broker in transactions of what is due: what is left to
+// gain, on this machine.
 #include <librdkafka/rdkafka.h>
 #include <signal.h>
 #include <unistd.h>
@@ -17,8 +20,8 @@
 #include <thread>
 
 #include "relay/kafka/handle.h"
-#include "tests/support/usage.h"
 #include "tests/support/test_outbox.h"
+#include "tests/support/usage.h"
 
 namespace {
 
@@ -39,7 +42,9 @@ struct Options {
 
 constexpr Millis bare_gap{2};  // between two transactions: begun sooner, librdkafka may wait 20 ms
 
-std::int64_t to_ns(Clock::time_point t) { return std::chrono::duration_cast<nanoseconds>(t.time_since_epoch()).count(); }
+std::int64_t to_ns(Clock::time_point t) {
+  return std::chrono::duration_cast<nanoseconds>(t.time_since_epoch()).count();
+}
 
 using Times = std::vector<std::atomic<std::int64_t>>;  // by message; 0: not yet
 
@@ -47,12 +52,14 @@ Clock::time_point due_at(Clock::time_point start, std::size_t message, const Opt
   return start + nanoseconds(1'000'000'000LL * static_cast<std::int64_t>(message) / o.rate);
 }
 
-void commit_in_time(const std::string& dsn, const std::string& topic, const Options& o, int first, Clock::time_point start, Times& committed) {
+void commit_in_time(const std::string& dsn, const std::string& topic, const Options& o, int first,
+                    Clock::time_point start, Times& committed) {
   pqxx::connection connection(dsn);
   connection.prepare("put", "insert into outbox.message (topic, key, payload) values ('" + topic +
                                 "', convert_to('k' || ($1::bigint % 100), 'UTF8'), "
-                     "convert_to(rpad($1::bigint::text || ' ', 200, 'x'), 'UTF8'))");
-  for (std::size_t i = static_cast<std::size_t>(first); i < committed.size(); i += static_cast<std::size_t>(o.connections)) {
+                                "convert_to(rpad($1::bigint::text || ' ', 200, 'x'), 'UTF8'))");
+  for (std::size_t i = static_cast<std::size_t>(first); i < committed.size();
+       i += static_cast<std::size_t>(o.connections)) {
     std::this_thread::sleep_until(due_at(start, i, o));
     pqxx::work tx(connection);
     tx.exec_prepared0("put", static_cast<std::int64_t>(i));
@@ -61,7 +68,8 @@ void commit_in_time(const std::string& dsn, const std::string& topic, const Opti
   }
 }
 
-kafka::Client make_client(rd_kafka_type_t type, const std::string& brokers, const kafka::Properties& properties) {
+kafka::Client make_client(rd_kafka_type_t type, const std::string& brokers,
+                          const kafka::Properties& properties) {
   kafka::Options options;
   options.brokers = brokers;
   auto conf = kafka::make_conf(options, properties);
@@ -76,7 +84,9 @@ class BareProducer {
  public:
   BareProducer(const std::string& brokers, const std::string& topic)
       : client_(make_client(RD_KAFKA_PRODUCER, brokers,
-                            {{"transactional.id", "bare-latency"}, {"partitioner", "murmur2_random"}, {"linger.ms", "0"}})),
+                            {{"transactional.id", "bare-latency"},
+                             {"partitioner", "murmur2_random"},
+                             {"linger.ms", "0"}})),
         topic_(rd_kafka_topic_new(client_.get(), topic.c_str(), nullptr)) {
     const rd_kafka_metadata_t* raw = nullptr;
     check(rd_kafka_metadata(client_.get(), 0, topic_.get(), &raw, 10'000));
@@ -96,8 +106,10 @@ class BareProducer {
         std::string payload = std::to_string(i) + ' ';
         payload.resize(200, 'x');
         committed[i] = to_ns(due_at(start, i, o));
-        check(rd_kafka_producev(client_.get(), RD_KAFKA_V_RKT(topic_.get()), RD_KAFKA_V_KEY(key.data(), key.size()),
-                                RD_KAFKA_V_VALUE(payload.data(), payload.size()), RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_END));
+        check(rd_kafka_producev(client_.get(), RD_KAFKA_V_RKT(topic_.get()),
+                                RD_KAFKA_V_KEY(key.data(), key.size()),
+                                RD_KAFKA_V_VALUE(payload.data(), payload.size()),
+                                RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_END));
       }
       check(rd_kafka_commit_transaction(client_.get(), 30'000));
     }
@@ -106,7 +118,8 @@ class BareProducer {
 
  private:
   static void check(rd_kafka_error_t* raw) {
-    if (const kafka::KafkaError error{raw}) throw std::runtime_error(rd_kafka_error_string(error.get()));
+    if (const kafka::KafkaError error{raw})
+      throw std::runtime_error(rd_kafka_error_string(error.get()));
   }
   static void check(rd_kafka_resp_err_t code) {
     if (code != RD_KAFKA_RESP_ERR_NO_ERROR) throw std::runtime_error(rd_kafka_err2str(code));
@@ -121,10 +134,13 @@ class Consumer {
  public:
   Consumer(const std::string& brokers, const std::string& topic, int partitions)
       : client_(make_client(RD_KAFKA_CONSUMER, brokers,
-                            {{"group.id", "latency"}, {"enable.auto.commit", "false"}, {"isolation.level", "read_committed"}})) {
+                            {{"group.id", "latency"},
+                             {"enable.auto.commit", "false"},
+                             {"isolation.level", "read_committed"}})) {
     rd_kafka_poll_set_consumer(client_.get());
     rd_kafka_topic_partition_list_t* const list = rd_kafka_topic_partition_list_new(partitions);
-    for (int p = 0; p < partitions; ++p) rd_kafka_topic_partition_list_add(list, topic.c_str(), p)->offset = 0;
+    for (int p = 0; p < partitions; ++p)
+      rd_kafka_topic_partition_list_add(list, topic.c_str(), p)->offset = 0;
     rd_kafka_assign(client_.get(), list);
     rd_kafka_topic_partition_list_destroy(list);
   }
@@ -134,7 +150,8 @@ class Consumer {
       rd_kafka_message_t* const m = rd_kafka_consumer_poll(client_.get(), 100);
       if (m == nullptr) continue;
       if (m->err == RD_KAFKA_RESP_ERR_NO_ERROR) {
-        received[std::stoul(std::string(static_cast<const char*>(m->payload), m->len))] = to_ns(Clock::now());
+        received[std::stoul(std::string(static_cast<const char*>(m->payload), m->len))] =
+            to_ns(Clock::now());
         --missing;
       }
       rd_kafka_message_destroy(m);
@@ -146,7 +163,8 @@ class Consumer {
 };
 
 double share_over(pid_t pid, double cpu_before, Clock::time_point since) {
-  return 100 * (cpu_seconds(pid) - cpu_before) / std::chrono::duration<double>(Clock::now() - since).count();
+  return 100 * (cpu_seconds(pid) - cpu_before) /
+         std::chrono::duration<double>(Clock::now() - since).count();
 }
 
 void measure_idle(const Process& relay, pid_t postgres, int seconds) {
@@ -159,9 +177,11 @@ void measure_idle(const Process& relay, pid_t postgres, int seconds) {
               100 * (cpu_seconds_with_children(postgres) - postgres_before) / seconds);
 }
 
-// Prints from when each message is committed until a consumer has it. `load` commits them all, from the given time on.
+// Prints from when each message is committed until a consumer has it. `load` commits them all, from
+// the given time on.
 template <class Load>
-void measure(const char* name, const std::string& brokers, const std::string& topic, const Options& o, Load load) {
+void measure(const char* name, const std::string& brokers, const std::string& topic,
+             const Options& o, Load load) {
   const auto messages = static_cast<std::size_t>(o.rate * (o.warm_up + o.seconds));
   const auto warm = static_cast<std::size_t>(o.rate * o.warm_up);
   Times committed(messages);
@@ -170,7 +190,9 @@ void measure(const char* name, const std::string& brokers, const std::string& to
   std::jthread reader([&](const std::stop_token& stop) { consumer.consume(received, stop); });
   const auto start = Clock::now() + Millis{200};
   load(start, committed);
-  eventually("every message is consumed", [&] { return std::all_of(received.begin(), received.end(), [](auto& t) { return t != 0; }); });
+  eventually("every message is consumed", [&] {
+    return std::all_of(received.begin(), received.end(), [](auto& t) { return t != 0; });
+  });
   reader.join();
 
   std::vector<double> ms;
@@ -179,10 +201,13 @@ void measure(const char* name, const std::string& brokers, const std::string& to
     ms.push_back(static_cast<double>(received[i] - committed[i]) / 1e6);
     behind.push_back(static_cast<double>(committed[i] - to_ns(due_at(start, i, o))) / 1e6);
   }
-  std::printf("%s, %d msg/s for %d s after %d s, librdkafka %s: p50 %.2f, p90 %.2f, p99 %.2f, most %.2f ms; commits done p50 %.2f, "
-              "p99 %.2f ms after their time\n",
-              name, o.rate, o.seconds, o.warm_up, rd_kafka_version_str(), quantile(ms, 0.5), quantile(ms, 0.9), quantile(ms, 0.99),
-              quantile(ms, 1.0), quantile(behind, 0.5), quantile(behind, 0.99));
+  std::printf(
+      "%s, %d msg/s for %d s after %d s, librdkafka %s: p50 %.2f, p90 %.2f, p99 %.2f, most %.2f "
+      "ms; commits done p50 %.2f, "
+      "p99 %.2f ms after their time\n",
+      name, o.rate, o.seconds, o.warm_up, rd_kafka_version_str(), quantile(ms, 0.5),
+      quantile(ms, 0.9), quantile(ms, 0.99), quantile(ms, 1.0), quantile(behind, 0.5),
+      quantile(behind, 0.99));
   std::fflush(stdout);
 }
 
@@ -198,15 +223,19 @@ void bench(const Options& o) {
   if (o.idle > 0) measure_idle(relay, postgres.pid(), o.idle);
 
   double share = 0;
-  measure(o.mode.c_str(), kafka.brokers(), topic, o, [&](Clock::time_point start, Times& committed) {
-    const double cpu_before = cpu_seconds(relay.pid());
-    {
-      std::vector<std::jthread> writers;
-      for (int c = 0; c < o.connections; ++c) writers.emplace_back([&, c] { commit_in_time(db.dsn(), topic, o, c, start, committed); });
-    }
-    share = share_over(relay.pid(), cpu_before, start);
-  });
-  std::printf("  relay %.1f %% of a core; batches %s\n", share, db.value("select count(*) from outbox.batch").c_str());
+  measure(o.mode.c_str(), kafka.brokers(), topic, o,
+          [&](Clock::time_point start, Times& committed) {
+            const double cpu_before = cpu_seconds(relay.pid());
+            {
+              std::vector<std::jthread> writers;
+              for (int c = 0; c < o.connections; ++c)
+                writers.emplace_back(
+                    [&, c] { commit_in_time(db.dsn(), topic, o, c, start, committed); });
+            }
+            share = share_over(relay.pid(), cpu_before, start);
+          });
+  std::printf("  relay %.1f %% of a core; batches %s\n", share,
+              db.value("select count(*) from outbox.batch").c_str());
   relay.signal(SIGTERM);
   if (relay.wait() != 0) throw std::runtime_error(relay.output());
 
@@ -215,7 +244,9 @@ void bench(const Options& o) {
   BareProducer producer(kafka.brokers(), other);
   int transactions = 0;
   measure("bare producer", kafka.brokers(), other, o,
-          [&](Clock::time_point start, Times& committed) { transactions = producer.produce_in_time(o, start, committed); });
+          [&](Clock::time_point start, Times& committed) {
+            transactions = producer.produce_in_time(o, start, committed);
+          });
   std::printf("  %d transactions\n", transactions);
 }
 
@@ -230,7 +261,9 @@ int main(int argc, char** argv) {
   app.add_option("--warm-up", o.warm_up, "Seconds that do not count")->capture_default_str();
   app.add_option("--connections", o.connections)->capture_default_str();
   app.add_option("--idle", o.idle, "Measure so many idle seconds first")->capture_default_str();
-  app.add_flag("--bare", o.bare, "Then a bare librdkafka producer in transactions, whatever the mode, for comparison");
+  app.add_flag(
+      "--bare", o.bare,
+      "Then a bare librdkafka producer in transactions, whatever the mode, for comparison");
   CLI11_PARSE(app, argc, argv);
   try {
     bench(o);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What reading costs where it could be dear: beside many kept rows, behind a late committer, beside a large open transaction.
+// What reading costs where it could be dear: beside many kept rows, behind a late committer, beside
+// a large open transaction.
 //
 //   pages [--kept 3000000] [--open 300000] [--times 21]
 //
@@ -8,8 +9,8 @@
 #include <iostream>
 
 #include "relay/postgres/reader.h"
-#include "tests/support/usage.h"
 #include "tests/support/test_outbox.h"
+#include "tests/support/usage.h"
 
 namespace {
 
@@ -24,13 +25,16 @@ struct Options {
 
 std::string rows(int count) {
   return "insert into outbox.message (topic, key, payload) "
-         "select 't', convert_to('k' || g % 1000, 'UTF8'), convert_to(rpad(g::text, 200, 'x'), 'UTF8') "
-         "from generate_series(1, " + std::to_string(count) + ") g";
+         "select 't', convert_to('k' || g % 1000, 'UTF8'), convert_to(rpad(g::text, 200, 'x'), "
+         "'UTF8') "
+         "from generate_series(1, " +
+         std::to_string(count) + ") g";
 }
 
 class Bench {
  public:
-  explicit Bench(const Options& o) : o_(o), db_(shared_postgres(), nullptr), database_(options_), reader_(options_, database_) {
+  explicit Bench(const Options& o)
+      : o_(o), db_(shared_postgres(), nullptr), database_(options_), reader_(options_, database_) {
     options_.dsn = Secret(db_.dsn());
     database_.use(std::move(*postgres::StreamSession::connect(db_.dsn())));
   }
@@ -47,11 +51,18 @@ class Bench {
     const Cursor behind{.base = base};
     std::optional<Page> two;
     print("page of two rows of a late committer", [&] { two = page(behind); });
-    if (!two || two->messages.size() != 2) throw std::runtime_error("the page should have two rows");
-    const Batch batch{.number = 1, .epoch = 1, .token = Uuid::random(), .bounds = two->bounds, .messages = 2, .bytes = two->bytes};
+    if (!two || two->messages.size() != 2)
+      throw std::runtime_error("the page should have two rows");
+    const Batch batch{.number = 1,
+                      .epoch = 1,
+                      .token = Uuid::random(),
+                      .bounds = two->bounds,
+                      .messages = 2,
+                      .bytes = two->bytes};
     print("re-read of that batch", [&] {
       reader_.reset(behind);
-      if (auto again = reader_.reread(batch); !again) throw std::runtime_error(again.error().text());
+      if (auto again = reader_.reread(batch); !again)
+        throw std::runtime_error(again.error().text());
     });
     db_.sql(rows(20'000));
     print("page of 20,000 fresh rows, and those", [&] { two = page(behind); });

@@ -3,7 +3,8 @@
 //
 //   takeover [--rounds 7] [--ttl 5s]
 //
-// From the signal to the first batch that the other one has delivered, with 200 messages a second coming in.
+// From the signal to the first batch that the other one has delivered, with 200 messages a second
+// coming in.
 #include <signal.h>
 
 #include <CLI/CLI.hpp>
@@ -11,8 +12,8 @@
 #include <iostream>
 #include <thread>
 
-#include "tests/support/usage.h"
 #include "tests/support/test_outbox.h"
+#include "tests/support/usage.h"
 
 namespace {
 
@@ -37,7 +38,9 @@ double pause_after(TestOutbox& db, int signal) {
   pqxx::connection connection(db.dsn());
   pqxx::nontransaction tx(connection);
   const auto delivered = [&](const char* than) {
-    return tx.exec("select exists (select from outbox.batch b where b.epoch " + std::string(than) + epoch + " and b.delivered_at is not null)")[0][0]
+    return tx
+        .exec("select exists (select from outbox.batch b where b.epoch " + std::string(than) +
+              epoch + " and b.delivered_at is not null)")[0][0]
         .as<bool>();
   };
   eventually("the active relay delivers", [&] { return delivered(" = "); });
@@ -69,7 +72,8 @@ int main(int argc, char** argv) {
     for (const auto& [name, signal] : {std::pair{"kill -9", SIGKILL}, {"SIGTERM", SIGTERM}}) {
       std::vector<double> seconds;
       for (int i = 0; i < rounds; ++i) seconds.push_back(pause_after(db, signal));
-      std::printf("%-8s median %.3f s, longest %.3f s\n", name, median(seconds), quantile(seconds, 1));
+      std::printf("%-8s median %.3f s, longest %.3f s\n", name, median(seconds),
+                  quantile(seconds, 1));
       std::fflush(stdout);
     }
     stop = true;

@@ -14,8 +14,8 @@ namespace {
 using Numbers = std::vector<int>;
 using sim::no_key;
 
-class ConformanceTest
-    : public ::testing::TestWithParam<std::pair<const char*, std::unique_ptr<ServersUnderTest> (*)()>> {
+class ConformanceTest : public ::testing::TestWithParam<
+                            std::pair<const char*, std::unique_ptr<ServersUnderTest> (*)()>> {
  protected:
   ConformanceTest() : servers(GetParam().second()) {}
 

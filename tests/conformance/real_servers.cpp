@@ -64,11 +64,11 @@ class RealStage : public ServersUnderTest {
   void delete_messages() override { db_.sql("delete from outbox.message"); }
 
   void decide(int message, bool discard) override {
-    db_.sql(
-        "update outbox.parked set resolution = '" + std::string(discard ? "discard" : "release") +
-        "', decided_by = 'test', decided_at = clock_timestamp() where released_in is null and "
-        "split_part(convert_from(payload, 'UTF8'), ' ', 1) = '" +
-        std::to_string(message) + "'");
+    db_.sql("update outbox.parked set resolution = '" +
+            std::string(discard ? "discard" : "release") +
+            "', decided_by = 'test', decided_at = clock_timestamp() where released_in is null and "
+            "split_part(convert_from(payload, 'UTF8'), ' ', 1) = '" +
+            std::to_string(message) + "'");
   }
   void crash_database() override {
     server_.stop(test::ScratchPostgres::Stop::immediate);

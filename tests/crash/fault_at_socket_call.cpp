@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A library to preload: before or after the n-th call that has to do with a socket, it kills its process (SIGKILL) or lets the call fail.
-// It is told by the environment when the process starts:
+// A library to preload: before or after the n-th call that has to do with a socket, it kills its
+// process (SIGKILL) or lets the call fail. It is told by the environment when the process starts:
 //
 //   OUTBOX_KILL_AT=N            counted from 1; 0 or not set: never
 //   OUTBOX_KILL_WHEN=before|after
@@ -8,7 +8,8 @@
 //
 // or at any time by a file that holds a SocketFault:
 //
-//   OUTBOX_SOCKET_FAULT=FILE    poll() does not count then: it changes nothing that anybody else can see, and how often it is called is chance
+//   OUTBOX_SOCKET_FAULT=FILE    poll() does not count then: it changes nothing that anybody else
+//   can see, and how often it is called is chance
 #include "tests/crash/fault_at_socket_call.h"
 
 #include <arpa/inet.h>
@@ -39,7 +40,8 @@ SocketFault* fault_of_environment() {
   const char* const at = std::getenv("OUTBOX_KILL_AT");
   const char* const when = std::getenv("OUTBOX_KILL_WHEN");
   own.at = at != nullptr ? std::atol(at) : 0;
-  own.what = when == nullptr || std::strcmp(when, "before") == 0 ? What::kill_before : What::kill_after;
+  own.what =
+      when == nullptr || std::strcmp(when, "before") == 0 ? What::kill_before : What::kill_after;
   own.armed = true;
   return &own;
 }
@@ -48,7 +50,9 @@ SocketFault* mapped_fault() {
   const char* const file = std::getenv("OUTBOX_SOCKET_FAULT");
   if (file == nullptr) return nullptr;
   const int fd = open(file, O_RDWR | O_CLOEXEC);
-  void* const at = fd < 0 ? MAP_FAILED : mmap(nullptr, sizeof(SocketFault), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  void* const at =
+      fd < 0 ? MAP_FAILED
+             : mmap(nullptr, sizeof(SocketFault), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   if (at == MAP_FAILED) {
     std::perror(file);
     std::_Exit(127);
@@ -58,7 +62,8 @@ SocketFault* mapped_fault() {
 }
 
 SocketFault* const mapped = mapped_fault();
-SocketFault* const fault = mapped != nullptr ? mapped : fault_of_environment();  // null before its turn to be set has come
+SocketFault* const fault =
+    mapped != nullptr ? mapped : fault_of_environment();  // null before its turn to be set has come
 
 struct AtExit {
   ~AtExit() {
@@ -71,17 +76,23 @@ struct AtExit {
   }
 } at_exit;
 
-bool tracked(int fd) { return fd >= 0 && static_cast<std::size_t>(fd) < is_socket.size() && is_socket[static_cast<std::size_t>(fd)]; }
+bool tracked(int fd) {
+  return fd >= 0 && static_cast<std::size_t>(fd) < is_socket.size() &&
+         is_socket[static_cast<std::size_t>(fd)];
+}
 void track(int fd, bool yes) {
-  if (fd >= 0 && static_cast<std::size_t>(fd) < is_socket.size()) is_socket[static_cast<std::size_t>(fd)] = yes;
+  if (fd >= 0 && static_cast<std::size_t>(fd) < is_socket.size())
+    is_socket[static_cast<std::size_t>(fd)] = yes;
 }
 
 int port_of_peer(int fd) {
   sockaddr_storage peer{};
   socklen_t size = sizeof peer;
   if (fd < 0 || getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &size) != 0) return 0;
-  if (peer.ss_family == AF_INET6) return ntohs(reinterpret_cast<const sockaddr_in6*>(&peer)->sin6_port);
-  return peer.ss_family == AF_INET ? ntohs(reinterpret_cast<const sockaddr_in*>(&peer)->sin_port) : 0;
+  if (peer.ss_family == AF_INET6)
+    return ntohs(reinterpret_cast<const sockaddr_in6*>(&peer)->sin6_port);
+  return peer.ss_family == AF_INET ? ntohs(reinterpret_cast<const sockaddr_in*>(&peer)->sin_port)
+                                   : 0;
 }
 
 template <class F>
@@ -123,7 +134,8 @@ int connect(int fd, const sockaddr* address, socklen_t size) {
 ssize_t send(int fd, const void* data, size_t size, int flags) {
   return counted("send", fd, [&] { return FORWARD(send, fd, data, size, flags); });
 }
-ssize_t sendto(int fd, const void* data, size_t size, int flags, const sockaddr* to, socklen_t to_size) {
+ssize_t sendto(int fd, const void* data, size_t size, int flags, const sockaddr* to,
+               socklen_t to_size) {
   return counted("sendto", fd, [&] { return FORWARD(sendto, fd, data, size, flags, to, to_size); });
 }
 ssize_t sendmsg(int fd, const msghdr* message, int flags) {
@@ -132,9 +144,12 @@ ssize_t sendmsg(int fd, const msghdr* message, int flags) {
 ssize_t recv(int fd, void* data, size_t size, int flags) {
   return counted("recv", fd, [&] { return FORWARD(recv, fd, data, size, flags); });
 }
-ssize_t __recv_chk(int fd, void* data, size_t size, size_t, int flags) { return recv(fd, data, size, flags); }
+ssize_t __recv_chk(int fd, void* data, size_t size, size_t, int flags) {
+  return recv(fd, data, size, flags);
+}
 ssize_t recvfrom(int fd, void* data, size_t size, int flags, sockaddr* from, socklen_t* from_size) {
-  return counted("recvfrom", fd, [&] { return FORWARD(recvfrom, fd, data, size, flags, from, from_size); });
+  return counted("recvfrom", fd,
+                 [&] { return FORWARD(recvfrom, fd, data, size, flags, from, from_size); });
 }
 ssize_t recvmsg(int fd, msghdr* message, int flags) {
   return counted("recvmsg", fd, [&] { return FORWARD(recvmsg, fd, message, flags); });

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// outbox-relay, but it kills itself (SIGKILL) or stops itself (SIGSTOP) at the n-th time it reaches a phase of the protocol:
-// OUTBOX_CRASH_AT=confirmed:2, OUTBOX_STOP_AT=opened:1.
+// outbox-relay, but it kills itself (SIGKILL) or stops itself (SIGSTOP) at the n-th time it reaches
+// a phase of the protocol: OUTBOX_CRASH_AT=confirmed:2, OUTBOX_STOP_AT=opened:1.
 #include <signal.h>
 
 #include <cstdlib>

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Preloaded, it sets the wall clock that the process sees off by so many seconds as stand in the file OUTBOX_CLOCK_AHEAD, an integer of
-// 8 bytes that may change at any time. Monotonic clocks are what they were. As with a clock that is truly set, a wait that is under way
-// until a moment of the wall clock ends sooner, or later, by as much.
+// Preloaded, it sets the wall clock that the process sees off by so many seconds as stand in the
+// file OUTBOX_CLOCK_AHEAD, an integer of 8 bytes that may change at any time. Monotonic clocks are
+// what they were. As with a clock that is truly set, a wait that is under way until a moment of the
+// wall clock ends sooner, or later, by as much.
 //
 // With libfaketime 0.9 and its MT variant, librdkafka's waits end at once or hang.
 #include <dlfcn.h>
@@ -26,7 +27,8 @@ std::int64_t ahead_s() {
     void* const at = mmap(nullptr, sizeof(std::int64_t), PROT_READ, MAP_SHARED, fd, 0);
     close(fd);
     return at == MAP_FAILED ? nullptr : static_cast<const std::int64_t*>(at);
-  }();
+  }
+  ();
   return mapped == nullptr ? 0 : *mapped;
 }
 
@@ -51,11 +53,13 @@ int real_clock_gettime(clockid_t clock, timespec* time) {
 
 extern "C" int clock_gettime(clockid_t clock, timespec* time) noexcept {
   const int result = real_clock_gettime(clock, time);
-  if (result == 0 && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE)) time->tv_sec += ahead_s();
+  if (result == 0 && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE))
+    time->tv_sec += ahead_s();
   return result;
 }
 
-// What librdkafka waits with; the relay's own waits are on the monotonic clock. Looks at the clock again every few milliseconds.
+// What librdkafka waits with; the relay's own waits are on the monotonic clock. Looks at the clock
+// again every few milliseconds.
 extern "C" int cnd_timedwait(cnd_t* condition, mtx_t* mutex, const timespec* deadline) {
   static const auto real = next<int (*)(cnd_t*, mtx_t*, const timespec*)>("cnd_timedwait");
   while (true) {

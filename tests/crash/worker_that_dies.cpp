@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A worker for one effect, to be killed: worker-that-dies DSN bank|plain|mail|store URL. Ends when it has settled one effect.
+// A worker for one effect, to be killed: worker-that-dies DSN bank|plain|mail|store URL. Ends when
+// it has settled one effect.
 #include <chrono>
 #include <iostream>
 #include <memory>
@@ -15,7 +16,8 @@ namespace {
 
 std::unique_ptr<outbox::Provider> adapter(const std::string& kind, const std::string& url) {
   if (kind == "mail") {
-    return std::make_unique<outbox::SmtpProvider>(outbox::SmtpOptions{.url = url, .require_tls = false, .from = "shop@example.com"});
+    return std::make_unique<outbox::SmtpProvider>(
+        outbox::SmtpOptions{.url = url, .require_tls = false, .from = "shop@example.com"});
   }
   if (kind == "store") return std::make_unique<outbox::UploadProvider>(outbox::UploadOptions{});
   return std::make_unique<outbox::HttpProvider>(outbox::HttpOptions{.base_url = url});

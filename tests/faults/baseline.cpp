@@ -15,20 +15,27 @@ namespace {
 
 constexpr Millis starts_within{120'000};
 constexpr Millis settles_within{5'000};
-constexpr std::int64_t kill_to_ms = 10'000;  // as long as Connect waits before it notes how far it is: any moment in between
+constexpr std::int64_t kill_to_ms =
+    10'000;  // as long as Connect waits before it notes how far it is: any moment in between
 constexpr const char* scenario = "RE01";
 
-// What arrived, by the rules of Checker: each id once, and those of a key in the order of the numbers that their application gave them.
+// What arrived, by the rules of Checker: each id once, and those of a key in the order of the
+// numbers that their application gave them.
 class Arrivals {
  public:
-  Arrivals(test::TestOutbox& db, std::vector<std::string> topics) : db_(db), topics_(std::move(topics)) {}
+  Arrivals(test::TestOutbox& db, std::vector<std::string> topics)
+      : db_(db), topics_(std::move(topics)) {}
 
   void read() {
-    const auto log = test::read_on(db_.kafka().brokers(), topics_, test::Isolation::read_committed, positions_);
-    if (!log.unread.empty()) throw std::runtime_error("the log could not be read to its end: " + log.unread.front());
+    const auto log =
+        test::read_on(db_.kafka().brokers(), topics_, test::Isolation::read_committed, positions_);
+    if (!log.unread.empty())
+      throw std::runtime_error("the log could not be read to its end: " + log.unread.front());
     for (const auto& r : db_.sql("select s.id, s.topic, s.key, s.n, s.tx from app.said s")) {
-      messages_.try_emplace(r[0].c_str(), Message{std::string(r[1].c_str()) + "/" + (r[2].is_null() ? "" : r[2].c_str()), !r[2].is_null(),
-                                                  r[3].as<std::int64_t>(), r[4].as<std::int64_t>()});
+      messages_.try_emplace(
+          r[0].c_str(),
+          Message{std::string(r[1].c_str()) + "/" + (r[2].is_null() ? "" : r[2].c_str()),
+                  !r[2].is_null(), r[3].as<std::int64_t>(), r[4].as<std::int64_t>()});
     }
     for (const auto& r : log.records) take(r);
   }
@@ -43,8 +50,8 @@ class Arrivals {
     std::string out;
     for (const auto& [tx, counts] : of) {
       if (counts.first > 0) {
-        out += "transaction " + std::to_string(tx) + ": " + std::to_string(counts.first) + " missing, " + std::to_string(counts.second) +
-               " arrived\n";
+        out += "transaction " + std::to_string(tx) + ": " + std::to_string(counts.first) +
+               " missing, " + std::to_string(counts.second) + " arrived\n";
       }
     }
     return out;
@@ -62,7 +69,9 @@ class Arrivals {
 
   void take(const test::KafkaRecord& r) {
     const auto found = messages_.find(r.header("id").value_or("none"));
-    if (found == messages_.end()) throw std::runtime_error("a record has an id that nobody committed: " + r.header("id").value_or("none"));
+    if (found == messages_.end())
+      throw std::runtime_error("a record has an id that nobody committed: " +
+                               r.header("id").value_or("none"));
     Message& m = found->second;
     if (std::exchange(m.here, true)) {
       ++repeated;
@@ -71,7 +80,8 @@ class Arrivals {
     ++arrived;
     if (!m.has_key) return;
     auto& newest = newest_of_[m.topic_and_key];
-    const bool moved = partition_of_.emplace(m.topic_and_key, r.partition).first->second != r.partition;
+    const bool moved =
+        partition_of_.emplace(m.topic_and_key, r.partition).first->second != r.partition;
     if (moved || m.n <= newest) ++reordered;
     newest = std::max(newest, m.n);
   }
@@ -101,7 +111,8 @@ class Comparison {
     debezium_.start();
     settle();
     until("Debezium has noted how far it is", [&] { return debezium_.has_noted_offsets(); });
-    const auto until_time = options_.minutes ? Clock::now() + *options_.minutes : Clock::time_point::max();
+    const auto until_time =
+        options_.minutes ? Clock::now() + *options_.minutes : Clock::time_point::max();
     for (; rounds_ < options_.rounds && Clock::now() < until_time; ++rounds_) round();
     applications_.stop();
     settle();
@@ -111,10 +122,13 @@ class Comparison {
  private:
   void until(const std::string& what, const std::function<bool()>& condition) {
     try {
-      test::eventually(what, [&] {
-        if (!debezium_.running()) throw std::runtime_error("Debezium has ended");
-        return condition();
-      }, starts_within);
+      test::eventually(
+          what,
+          [&] {
+            if (!debezium_.running()) throw std::runtime_error("Debezium has ended");
+            return condition();
+          },
+          starts_within);
     } catch (const std::runtime_error& e) {
       throw std::runtime_error(std::string(e.what()) + "; it said:\n" + debezium_.output());
     }
@@ -125,21 +139,27 @@ class Comparison {
       return arrivals_.arrived > before;
     });
   }
-  // The WAL has one order: when a message arrives that was committed last, all others were met, and what is still missing a while later is
-  // lost, unless a restart brings it after all.
+  // The WAL has one order: when a message arrives that was committed last, all others were met, and
+  // what is still missing a while later is lost, unless a restart brings it after all.
   void settle() {
     const std::string last = Uuid::random().text();
-    db_.sql("with s as (insert into app.said (id, tx, topic, n) values ('" + last + "', 0, '" + topics_.front() + "', 0)) "
-               "insert into outbox.message (id, topic) values ('" + last + "', '" + topics_.front() + "')");
+    db_.sql("with s as (insert into app.said (id, tx, topic, n) values ('" + last + "', 0, '" +
+            topics_.front() +
+            "', 0)) "
+            "insert into outbox.message (id, topic) values ('" +
+            last + "', '" + topics_.front() + "')");
     until("the last message arrives", [&] {
       arrivals_.read();
       return arrivals_.has(last);
     });
     try {
-      test::eventually("all has arrived", [&] {
-        arrivals_.read();
-        return arrivals_.missing() == 0;
-      }, settles_within);
+      test::eventually(
+          "all has arrived",
+          [&] {
+            arrivals_.read();
+            return arrivals_.missing() == 0;
+          },
+          settles_within);
     } catch (const std::runtime_error&) {
       // Counted at the end.
     }
@@ -160,19 +180,31 @@ class Comparison {
     settle();
     const auto repeated = arrivals_.repeated - before;
     rounds_with_repeats_ += repeated > 0;
-    std::cout << "debezium " << scenario << ' ' << rounds_ << " committed " << arrivals_.committed() << " missing " << arrivals_.missing()
-              << " repeated " << repeated << " recovered " << recovered.count() << " ms; killed after " << after.count() << " ms" << std::endl;
+    std::cout << "debezium " << scenario << ' ' << rounds_ << " committed " << arrivals_.committed()
+              << " missing " << arrivals_.missing() << " repeated " << repeated << " recovered "
+              << recovered.count() << " ms; killed after " << after.count() << " ms" << std::endl;
   }
 
   void record() {
     const char* const version = std::getenv("OUTBOX_DEBEZIUM_VERSION");
     const nlohmann::ordered_json line = {
-        {"schema", 2}, {"kind", "baseline"}, {"at", utc_now()}, {"system", "Debezium " + std::string(version ? version : "")}, {"scenario", scenario},
+        {"schema", 2},
+        {"kind", "baseline"},
+        {"at", utc_now()},
+        {"system", "Debezium " + std::string(version ? version : "")},
+        {"scenario", scenario},
         {"rounds", rounds_},
-        {"counts", {{"committed", arrivals_.committed()}, {"arrived", arrivals_.arrived}, {"lost", arrivals_.missing()},
-                    {"repeated", arrivals_.repeated}, {"reordered", arrivals_.reordered}}},
-        {"detail", "Kafka Connect " + options_.kafka_version + " standalone, pgoutput, outbox event router, stock settings; killed at a random "
-                   "moment of the 10 s between two notes of its offsets; " + std::to_string(rounds_with_repeats_) + " rounds had repeats"}};
+        {"counts",
+         {{"committed", arrivals_.committed()},
+          {"arrived", arrivals_.arrived},
+          {"lost", arrivals_.missing()},
+          {"repeated", arrivals_.repeated},
+          {"reordered", arrivals_.reordered}}},
+        {"detail",
+         "Kafka Connect " + options_.kafka_version +
+             " standalone, pgoutput, outbox event router, stock settings; killed at a random "
+             "moment of the 10 s between two notes of its offsets; " +
+             std::to_string(rounds_with_repeats_) + " rounds had repeats"}};
     std::cout << arrivals_.losses() << line.dump() << std::endl;
     if (options_.record) append_line(*options_.record, "rounds-baselines.jsonl", line.dump());
   }
@@ -193,7 +225,8 @@ class Comparison {
 }  // namespace
 
 void run_baseline(const std::string& system, const CampaignOptions& options) {
-  if (system != "debezium") throw std::runtime_error("--baseline: there is no " + system + "\nHINT: debezium");
+  if (system != "debezium")
+    throw std::runtime_error("--baseline: there is no " + system + "\nHINT: debezium");
   Comparison(options).run();
 }
 

@@ -10,7 +10,8 @@
 namespace relay::faults {
 namespace {
 
-// The router's own layout, with the payload as it is: as text, the longest would be more than a producer sends.
+// The router's own layout, with the payload as it is: as text, the longest would be more than a
+// producer sends.
 constexpr const char* create_table = R"(
   create table public.outboxevent (id uuid primary key, aggregatetype varchar(255) not null, aggregateid varchar(255),
                                    type varchar(255) not null, payload bytea);
@@ -21,13 +22,15 @@ constexpr const char* create_table = R"(
   end $$;
   create trigger debezium after insert on outbox.message for each row execute function public.say_to_debezium())";
 
-// offset.flush.interval.ms is that of the file that Kafka ships for standalone workers; the default would be a minute.
+// offset.flush.interval.ms is that of the file that Kafka ships for standalone workers; the default
+// would be a minute.
 std::string worker_properties(const std::filesystem::path& folder, const std::string& brokers) {
   return "bootstrap.servers=" + brokers +
          "\nkey.converter=org.apache.kafka.connect.storage.StringConverter"
          "\nvalue.converter=io.debezium.converters.BinaryDataConverter"
          "\nvalue.converter.delegate.converter.type=org.apache.kafka.connect.json.JsonConverter"
-         "\noffset.storage.file.filename=" + (folder / "offsets").string() +
+         "\noffset.storage.file.filename=" +
+         (folder / "offsets").string() +
          "\noffset.flush.interval.ms=10000"
          "\nplugin.discovery=service_load"
          "\nlisteners=HTTP://127.0.0.1:0\n";
@@ -39,10 +42,12 @@ std::string connector_properties(const test::TestOutbox& db, int port) {
          "\ntasks.max=1"
          "\nplugin.name=pgoutput"
          "\ndatabase.hostname=127.0.0.1"
-         "\ndatabase.port=" + std::to_string(port) +
+         "\ndatabase.port=" +
+         std::to_string(port) +
          "\ndatabase.user=postgres"
          "\ndatabase.password=postgres"
-         "\ndatabase.dbname=" + db.database() +
+         "\ndatabase.dbname=" +
+         db.database() +
          "\ntopic.prefix=app"
          "\ntable.include.list=public.outboxevent"
          "\ntransforms=outbox"
@@ -68,13 +73,15 @@ Debezium::~Debezium() {
 
 void Debezium::start() {
   const char* const home = std::getenv("OUTBOX_DEBEZIUM_HOME");
-  if (home == nullptr) throw std::runtime_error("OUTBOX_DEBEZIUM_HOME is not set. HINT: start it by tests/faults/run");
+  if (home == nullptr)
+    throw std::runtime_error("OUTBOX_DEBEZIUM_HOME is not set. HINT: start it by tests/faults/run");
   process_.reset();
-  process_.emplace(std::vector<std::string>{"/usr/bin/env", "java", "-Xms256M", "-Xmx1G",
-                                            "-Dlog4j2.level=WARN", "-cp", std::string(home) + "/*",
-                                            "org.apache.kafka.connect.cli.ConnectStandalone", folder_ / "worker.properties",
-                                            folder_ / "connector.properties"},
-                   test::Process::Environment{});
+  process_.emplace(
+      std::vector<std::string>{"/usr/bin/env", "java", "-Xms256M", "-Xmx1G", "-Dlog4j2.level=WARN",
+                               "-cp", std::string(home) + "/*",
+                               "org.apache.kafka.connect.cli.ConnectStandalone",
+                               folder_ / "worker.properties", folder_ / "connector.properties"},
+      test::Process::Environment{});
 }
 
 void Debezium::kill() {

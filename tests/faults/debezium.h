@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Kafka Connect, standalone, with Debezium's connector for PostgreSQL and its outbox event router. Settings that affect
-// delivery have their defaults.
+// Kafka Connect, standalone, with Debezium's connector for PostgreSQL and its outbox event router.
+// Settings that affect delivery have their defaults.
 #pragma once
 
 #include <filesystem>
@@ -14,8 +14,9 @@ namespace relay::faults {
 
 class Debezium {
  public:
-  // Creates public.outboxevent, the table that the router expects, and a trigger that fills it in the transaction of each message.
-  // REQUIRES: wal_level=logical; OUTBOX_DEBEZIUM_HOME, the folder of its jars.
+  // Creates public.outboxevent, the table that the router expects, and a trigger that fills it in
+  // the transaction of each message. REQUIRES: wal_level=logical; OUTBOX_DEBEZIUM_HOME, the folder
+  // of its jars.
   explicit Debezium(test::TestOutbox& db);
   ~Debezium();
   Debezium(const Debezium&) = delete;

@@ -13,8 +13,9 @@ const std::vector<Scenario>& all_scenarios() {
   static const std::vector<Scenario> all = [] {
     std::vector<Scenario> scenarios;
     for (const auto& part :
-         {relay_scenarios(), sweep_scenarios(), postgres_scenarios(), failover_scenarios(), table_scenarios(), kafka_scenarios(),
-          kafka_request_scenarios(), kafka_topic_scenarios(), outage_scenarios(), together_scenarios(), effect_scenarios()}) {
+         {relay_scenarios(), sweep_scenarios(), postgres_scenarios(), failover_scenarios(),
+          table_scenarios(), kafka_scenarios(), kafka_request_scenarios(), kafka_topic_scenarios(),
+          outage_scenarios(), together_scenarios(), effect_scenarios()}) {
       scenarios.insert(scenarios.end(), part.begin(), part.end());
     }
     return scenarios;
@@ -40,7 +41,9 @@ int compare_with(const std::string& baseline, const CampaignOptions& options) {
 }
 
 int run(int argc, char** argv) {
-  CLI::App app("Injects faults under load and checks the guarantees. It starts its own servers and stops them at its end.");
+  CLI::App app(
+      "Injects faults under load and checks the guarantees. It starts its own servers and stops "
+      "them at its end.");
   std::vector<std::string> names;
   CampaignOptions options;
   std::string mode, record, baseline, evidence = OUTBOX_BUILD_DIR "/faults-evidence";
@@ -48,16 +51,24 @@ int run(int argc, char** argv) {
   bool list = false;
   app.add_flag("--list", list, "the scenarios that can be run");
   app.add_option("--scenario", names, "its id; several are run one after the other");
-  app.add_option("--seed", options.seed, "decides the workload, the moments of the faults and their mix");
-  auto* const rounds = app.add_option("--rounds", options.rounds, "of each scenario; default: 10, or all of a scenario that has an end");
+  app.add_option("--seed", options.seed,
+                 "decides the workload, the moments of the faults and their mix");
+  auto* const rounds =
+      app.add_option("--rounds", options.rounds,
+                     "of each scenario; default: 10, or all of a scenario that has an end");
   app.add_option("--first", options.first, "number of the first round");
-  auto* const from = app.add_option("--from", options.from, "point that a sweep in one mode begins with: \"next_point\" of a round");
+  auto* const from =
+      app.add_option("--from", options.from,
+                     "point that a sweep in one mode begins with: \"next_point\" of a round");
   app.add_option("--minutes", minutes, "begin no round later");
   app.add_option("--mode", mode, "exactly-once or at-least-once; default: both in turn");
   app.add_option("--session", session, "rounds with one outbox; then another, in the other mode");
-  app.add_option("--mutant", options.mutant, "a deliberate defect of the relay; the run ends when it is caught");
-  app.add_option("--record", record, "append a line for each round to FOLDER/rounds-SCENARIO.jsonl");
-  app.add_option("--baseline", baseline, "another system in the relay's place, in scenario RE01: debezium");
+  app.add_option("--mutant", options.mutant,
+                 "a deliberate defect of the relay; the run ends when it is caught");
+  app.add_option("--record", record,
+                 "append a line for each round to FOLDER/rounds-SCENARIO.jsonl");
+  app.add_option("--baseline", baseline,
+                 "another system in the relay's place, in scenario RE01: debezium");
   app.add_option("--evidence", evidence, "folder for the logs of rounds that did not pass");
   CLI11_PARSE(app, argc, argv);
   if (list) {
@@ -79,24 +90,30 @@ int run(int argc, char** argv) {
   if (!baseline.empty()) return compare_with(baseline, options);
   int code = 0;
   for (const std::string& name : names) {
-    const auto scenario = std::find_if(all_scenarios().begin(), all_scenarios().end(), [&](const Scenario& r) { return r.id == name; });
+    const auto scenario = std::find_if(all_scenarios().begin(), all_scenarios().end(),
+                                       [&](const Scenario& r) { return r.id == name; });
     if (scenario == all_scenarios().end()) {
       std::cerr << "--scenario: there is no scenario " << name << "\nHINT: --list shows them\n";
       return 2;
     }
-    if (rounds->count() == 0) options.rounds = minutes > 0 || scenario->complete ? 1'000'000 : scenario->rounds;
+    if (rounds->count() == 0)
+      options.rounds = minutes > 0 || scenario->complete ? 1'000'000 : scenario->rounds;
     if (from->count() > 0 && (!scenario->go_on_from || !options.mode)) {
-      std::cerr << "--from: only a sweep in one mode goes on from a point\nHINT: add --mode, or leave it out for scenario " << name << '\n';
+      std::cerr << "--from: only a sweep in one mode goes on from a point\nHINT: add --mode, or "
+                   "leave it out for scenario "
+                << name << '\n';
       return 2;
     }
     try {
       if (from->count() > 0) scenario->go_on_from(*options.mode, options.from);
     } catch (const std::exception& e) {
-      std::cerr << "--from: " << e.what() << "\nHINT: take the \"next_point\" of the round before\n";
+      std::cerr << "--from: " << e.what()
+                << "\nHINT: take the \"next_point\" of the round before\n";
       return 2;
     }
     const Tally tally = run_campaign(*scenario, options);
-    std::cout << name << ": passed " << tally.passed << ", failed " << tally.failed << ", unknown " << tally.unknown << std::endl;
+    std::cout << name << ": passed " << tally.passed << ", failed " << tally.failed << ", unknown "
+              << tally.unknown << std::endl;
     if (tally.failed + tally.unknown > 0) code = 1;
   }
   return code;

@@ -20,17 +20,19 @@ namespace relay::faults {
 
 // What a scenario needs besides one server of each kind.
 struct ServerOptions {
-  bool standby = false;      // a second PostgreSQL server, which follows the first; as it is promoted once, both are new in each session
-  bool synchronous = false;  // nothing is visible before the standby has it
-  bool pooler = false;       // pgbouncer in transaction mode, before the first
+  bool standby = false;  // a second PostgreSQL server, which follows the first; as it is promoted
+                         // once, both are new in each session
+  bool synchronous = false;             // nothing is visible before the standby has it
+  bool pooler = false;                  // pgbouncer in transaction mode, before the first
   std::vector<std::string> postgres{};  // settings of both
   int brokers = 1;
-  std::vector<std::string> kafka{};     // properties of the brokers
+  std::vector<std::string> kafka{};  // properties of the brokers
   enum class Disk { none, of_postgres, of_kafka };
-  Disk small_disk = Disk::none;         // whose data is on a disk that can be full
+  Disk small_disk = Disk::none;  // whose data is on a disk that can be full
 };
 
-// What all sessions of a campaign share. Each server has a second address that leads through its proxy, but for several brokers.
+// What all sessions of a campaign share. Each server has a second address that leads through its
+// proxy, but for several brokers.
 struct Servers {
   explicit Servers(const ServerOptions& options);
   // New PostgreSQL servers in place of those there are. REQUIRES: no session uses them.
@@ -54,13 +56,13 @@ struct Servers {
 // A relay with what is known of its end.
 struct Relay {
   test::Process process;
-  std::size_t read_to = 0;  // of its output, by the checker
-  bool killed = false;      // by us
+  std::size_t read_to = 0;            // of its output, by the checker
+  bool killed = false;                // by us
   std::optional<int> may_end_with{};  // by itself: the fault makes it so
 };
 
-// How the relay connects to PostgreSQL. own_user: as a user that has no rights but a relay's; either_server: by a list of hosts, of which
-// libpq takes the one that can be written to.
+// How the relay connects to PostgreSQL. own_user: as a user that has no rights but a relay's;
+// either_server: by a list of hosts, of which libpq takes the one that can be written to.
 enum class RequestFate { direct, proxy, pooler, own_user, either_server };
 
 struct SessionOptions {
@@ -86,10 +88,16 @@ class ScenarioSession {
   ScenarioSession(Servers& servers, std::uint64_t seed, const SessionOptions& options);
 
   // The program under test: the relay, or the mutants.
-  std::string program() const { return options.mutant.empty() ? "outbox-relay" : "outbox-relay-mutants"; }
+  std::string program() const {
+    return options.mutant.empty() ? "outbox-relay" : "outbox-relay-mutants";
+  }
   // The same, but it obeys OUTBOX_CRASH_AT and OUTBOX_STOP_AT.
-  std::string program_with_crash_points() const { return options.mutant.empty() ? "relay-with-crash-points" : program(); }
-  Relay& start_relay(const test::Process::Environment& more = {}) { return start_relay(more, program()); }
+  std::string program_with_crash_points() const {
+    return options.mutant.empty() ? "relay-with-crash-points" : program();
+  }
+  Relay& start_relay(const test::Process::Environment& more = {}) {
+    return start_relay(more, program());
+  }
   Relay& start_relay(const test::Process::Environment& more, const std::string& program);
   // The relay that holds the lease. Waits for one to hold it.
   Relay& holder();
@@ -100,15 +108,21 @@ class ScenarioSession {
   std::int64_t epoch() const { return std::stoll(db.value("select l.epoch from outbox.lease l")); }
   // Batches that were confirmed so far.
   std::int64_t delivered_batches();
-  // Waits until so many batches more are confirmed than at the time of the call; throws Stuck. REQUIRES: no fault is active.
+  // Waits until so many batches more are confirmed than at the time of the call; throws Stuck.
+  // REQUIRES: no fault is active.
   void until_batches(std::int64_t more, Millis within);
-  // Waits until everything that is committed is delivered, and marked. REQUIRES: the applications are paused.
+  // Waits until everything that is committed is delivered, and marked. REQUIRES: the applications
+  // are paused.
   void until_settled(Millis within) { db.wait_until_idle(within); }
-  // The outbox is on the standby now, which was promoted. REQUIRES: the applications are paused, or their server is gone.
+  // The outbox is on the standby now, which was promoted. REQUIRES: the applications are paused, or
+  // their server is gone.
   void move_to_standby();
-  // Adds what is wrong with how relays ended and with what they said since the last call. Those that ended are then gone.
-  void look_at_relays(const std::vector<std::string>& expected_errors, Counts& counts, std::string& why);
-  // Reads the whole log again, and ends the relays. REQUIRES: the applications are stopped, and all they wrote is checked.
+  // Adds what is wrong with how relays ended and with what they said since the last call. Those
+  // that ended are then gone.
+  void look_at_relays(const std::vector<std::string>& expected_errors, Counts& counts,
+                      std::string& why);
+  // Reads the whole log again, and ends the relays. REQUIRES: the applications are stopped, and all
+  // they wrote is checked.
   void finish(Counts& counts, std::string& why);
 
   Servers& servers;
@@ -134,20 +148,27 @@ struct Round {
   int number = 0;
   bool again = false;  // the round before did not pass
 
-  std::string detail{};                       // the fault, and when it was injected
-  Clock::time_point healed_at{};              // when the fault ended
-  Clock::time_point recovered_at{};           // when a batch was confirmed after that; if a scenario does not set it, it is waited for
+  std::string detail{};              // the fault, and when it was injected
+  Clock::time_point healed_at{};     // when the fault ended
+  Clock::time_point recovered_at{};  // when a batch was confirmed after that; if a scenario does
+                                     // not set it, it is waited for
   Allowed allowed{};
   std::vector<std::string> expected_errors{};  // events of level error that the fault causes
   std::map<std::string, double> measured{};
-  std::vector<std::pair<std::int64_t Counts::*, std::string>> broken{};  // violations that only the scenario can detect
+  std::vector<std::pair<std::int64_t Counts::*, std::string>>
+      broken{};  // violations that only the scenario can detect
 
-  // Lets the load run for a moment that is drawn at random: where the fault strikes is what is tested.
-  Millis let_run(std::int64_t from_ms, std::int64_t to_ms) const { return faults::let_run(random, from_ms, to_ms); }
+  // Lets the load run for a moment that is drawn at random: where the fault strikes is what is
+  // tested.
+  Millis let_run(std::int64_t from_ms, std::int64_t to_ms) const {
+    return faults::let_run(random, from_ms, to_ms);
+  }
   void healed() { healed_at = Clock::now(); }
   void recovered() { recovered_at = Clock::now(); }
   // The relay violated an invariant; the round fails with this count.
-  void broke(std::int64_t Counts::*count, const std::string& how) { broken.emplace_back(count, how); }
+  void broke(std::int64_t Counts::*count, const std::string& how) {
+    broken.emplace_back(count, how);
+  }
   void note(const std::string& what) { add_clause(detail, what); }
   // For example "killed after 38 ms".
   void note(const std::string& what, Millis after, const std::string& more = {}) {

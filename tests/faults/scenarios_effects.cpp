@@ -10,18 +10,27 @@ namespace relay::faults {
 namespace {
 
 Counts counts_of(const test::EffectReport& f) {
-  return {.committed = f.asked, .arrived = f.carried_out, .parked = f.persons, .lost = f.lost, .repeated = f.repeated, .reordered = f.reordered,
-          .stuck = f.stuck, .journal = f.journal, .exits = f.exits};
+  return {.committed = f.asked,
+          .arrived = f.carried_out,
+          .parked = f.persons,
+          .lost = f.lost,
+          .repeated = f.repeated,
+          .reordered = f.reordered,
+          .stuck = f.stuck,
+          .journal = f.journal,
+          .exits = f.exits};
 }
 
 Counts conclude(AloneRound& round, const test::EffectReport& f, test::TestOutbox& db) {
-  for (const std::string& example : f.examples) round.why += (round.why.empty() ? "" : "; ") + example;
+  for (const std::string& example : f.examples)
+    round.why += (round.why.empty() ? "" : "; ") + example;
   const std::string version = db.value("show server_version");
   round.servers["postgres"] = version.substr(0, version.find(' '));
   return counts_of(f);
 }
 
-// Half of the sessions run one consumer only, so that a death is followed by a restart in some and by a rebalance in others.
+// Half of the sessions run one consumer only, so that a death is followed by a restart in some and
+// by a rebalance in others.
 class ConsumersDie : public Alone {
  public:
   explicit ConsumersDie(std::uint64_t seed)
@@ -34,7 +43,8 @@ class ConsumersDie : public Alone {
     round.healed_at = Clock::now();
     const auto found = consumers_.check_delivery();
     round.recovered_at = Clock::now();
-    round.detail = company_ == Company::none ? "it comes back under its name" : "the group rebalances";
+    round.detail =
+        company_ == Company::none ? "it comes back under its name" : "the group rebalances";
     round.servers["kafka"] = round.kafka_version;
     round.servers["librdkafka"] = rd_kafka_version_str();
     return conclude(round, found, consumers_.db());
@@ -59,12 +69,14 @@ class ConsumersDie : public Alone {
 class WorkersDie : public Alone {
  public:
   Counts run(AloneRound& round) override {
-    const auto& provider = test::swept_providers.at(static_cast<std::size_t>(round.number) % test::swept_providers.size());
+    const auto& provider = test::swept_providers.at(static_cast<std::size_t>(round.number) %
+                                                    test::swept_providers.size());
     test::EffectSweep sweep(postgres_, provider);
     const auto found = sweep.run();
     round.measured["sweeps"] = 1.0 / static_cast<double>(test::swept_providers.size());
-    round.detail = std::string(provider.name) + ": killed " + std::to_string(sweep.killed()) + " times at " + std::to_string(sweep.calls()) +
-                   " socket calls; " + std::to_string(found.persons) + " left to an operator";
+    round.detail = std::string(provider.name) + ": killed " + std::to_string(sweep.killed()) +
+                   " times at " + std::to_string(sweep.calls()) + " socket calls; " +
+                   std::to_string(found.persons) + " left to an operator";
     return conclude(round, found, sweep.db());
   }
 
@@ -75,9 +87,11 @@ class WorkersDie : public Alone {
 class ProvidersFail : public Alone {
  public:
   Counts run(AloneRound& round) override {
-    const auto kind = test::EffectTrials::kinds.at(static_cast<std::size_t>(round.number) % test::EffectTrials::kinds.size());
+    const auto kind = test::EffectTrials::kinds.at(static_cast<std::size_t>(round.number) %
+                                                   test::EffectTrials::kinds.size());
     const auto found = trials_.round(kind, round.number, round.random);
-    round.detail = std::string(test::EffectTrials::name(kind)) + "; " + std::to_string(found.persons) + " left to an operator";
+    round.detail = std::string(test::EffectTrials::name(kind)) + "; " +
+                   std::to_string(found.persons) + " left to an operator";
     return conclude(round, found, trials_.db());
   }
 
@@ -90,9 +104,17 @@ class ProvidersFail : public Alone {
 
 std::vector<Scenario> effect_scenarios() {
   return {
-      {.id = "EF01", .inject = {}, .rounds_of_session = 10, .alone = [](std::uint64_t seed) { return std::make_unique<ConsumersDie>(seed); }},
-      {.id = "EF02", .inject = {}, .alone = [](std::uint64_t) { return std::make_unique<WorkersDie>(); }, .rounds = 4},
-      {.id = "EF03", .inject = {}, .alone = [](std::uint64_t) { return std::make_unique<ProvidersFail>(); }},
+      {.id = "EF01",
+       .inject = {},
+       .rounds_of_session = 10,
+       .alone = [](std::uint64_t seed) { return std::make_unique<ConsumersDie>(seed); }},
+      {.id = "EF02",
+       .inject = {},
+       .alone = [](std::uint64_t) { return std::make_unique<WorkersDie>(); },
+       .rounds = 4},
+      {.id = "EF03",
+       .inject = {},
+       .alone = [](std::uint64_t) { return std::make_unique<ProvidersFail>(); }},
   };
 }
 

@@ -31,10 +31,12 @@ void end_replication(const Servers& servers) {
   pqxx::nontransaction tx(connection);
   tx.exec("alter system set primary_conninfo = ''");
   tx.exec("select pg_reload_conf()");
-  test::eventually("the standby hears nothing", [&] { return tx.exec("select from pg_stat_wal_receiver").empty(); });
+  test::eventually("the standby hears nothing",
+                   [&] { return tx.exec("select from pg_stat_wal_receiver").empty(); });
 }
 
-// What a round may show after the database went back. Nothing that the promoted server has may be lost.
+// What a round may show after the database went back. Nothing that the promoted server has may be
+// lost.
 void allow_what_was_lost(Round& round) {
   round.allowed.database_goes_back = true;
   round.allowed.doubtful_batches = 1'000;
@@ -72,7 +74,8 @@ void expect_database_went_back(Round& round, const Relay& relay) {
   }
 }
 
-// The relay dies too, and the next one during its first batch, whose number may be that of a batch that was lost.
+// The relay dies too, and the next one during its first batch, whose number may be that of a batch
+// that was lost.
 void relay_dies_twice(Round& round) {
   ScenarioSession& session = round.session;
   session.applications.pause();
@@ -80,13 +83,16 @@ void relay_dies_twice(Round& round) {
   end_replication(session.servers);
   const auto lost = between(round.random, 1, 2);
   for (std::int64_t i = 0; i < lost; ++i) {
-    session.db.sql("insert into outbox.message (topic, payload) values ('" + session.topics[0] + "', 'lost')");
+    session.db.sql("insert into outbox.message (topic, payload) values ('" + session.topics[0] +
+                   "', 'lost')");
     session.until_settled(notices_within);
   }
   session.kill(session.relays.front());
   promote_standby(session);
-  round.note("died with " + std::to_string(lost) + " batches and its relay, whose successor died amid a batch");
-  Relay& doomed = session.start_relay({{"OUTBOX_CRASH_AT", "opened"}}, session.program_with_crash_points());
+  round.note("died with " + std::to_string(lost) +
+             " batches and its relay, whose successor died amid a batch");
+  Relay& doomed =
+      session.start_relay({{"OUTBOX_CRASH_AT", "opened"}}, session.program_with_crash_points());
   doomed.killed = true;
   session.applications.go();
   expect_database_went_back(round, doomed);
@@ -138,7 +144,8 @@ void both_are_up(Round& round) {
       pqxx::connection connection(old_dsn);
       pqxx::nontransaction tx(connection);
       for (int i = 0; i < 20; ++i) {
-        tx.exec_params("insert into outbox.message (topic, payload) values ($1, 'on the old side')", topic);
+        tx.exec_params("insert into outbox.message (topic, payload) values ($1, 'on the old side')",
+                       topic);
         tx.exec("select pg_sleep(0.005)");
       }
     } catch (const pqxx::failure&) {  // as any client
@@ -156,7 +163,8 @@ void both_are_up(Round& round) {
   session.until_batches(1, notices_within);
   round.recovered();
   try {
-    test::eventually("the abandoned relay ends", [&] { return !abandoned.process.running(); }, notices_within);
+    test::eventually(
+        "the abandoned relay ends", [&] { return !abandoned.process.running(); }, notices_within);
   } catch (const std::runtime_error&) {
     round.broke(&Counts::exits, "the relay of the abandoned primary goes on");
     session.kill(abandoned);
@@ -166,11 +174,13 @@ void both_are_up(Round& round) {
   round.expected_errors = {"stopped", "refused", "database_went_back"};
 }
 
-// The relay is configured with the standby. It starts working without a restart when that server is promoted.
+// The relay is configured with the standby. It starts working without a restart when that server is
+// promoted.
 void points_at_the_standby(Round& round) {
   ScenarioSession& session = round.session;
   session.stop(session.relays.front());
-  session.db.environment["OUTBOX_RELAY_POSTGRES_DSN"] = session.servers.standby->dsn(session.db.database());
+  session.db.environment["OUTBOX_RELAY_POSTGRES_DSN"] =
+      session.servers.standby->dsn(session.db.database());
   const Relay& relay = session.start_relay();
   try {
     relay.process.says("read-only standby", notices_within);
@@ -187,25 +197,33 @@ void end_relay(Round& round) {
   return chance(round.random, 0.7) ? round.session.kill(relay) : round.session.stop(relay);
 }
 
-// Acts as an operator does: reads what the command found, and decides the batch in doubt by what Kafka contains of it.
+// Acts as an operator does: reads what the command found, and decides the batch in doubt by what
+// Kafka contains of it.
 void adopt_copy(Round& round) {
   test::TestOutbox& db = round.session.db;
   const auto command = [&](const std::vector<std::string>& arguments, int code) {
     const auto done = db.command(arguments);
-    if (done.code != code) round.broke(&Counts::exits, arguments.front() + " ended with " + std::to_string(done.code) + ": " + done.output);
+    if (done.code != code)
+      round.broke(&Counts::exits, arguments.front() + " ended with " + std::to_string(done.code) +
+                                      ": " + done.output);
     return done.output;
   };
-  test::eventually("the lease that was copied has run out",
-                   [&] { return db.value("select l.expires_at < clock_timestamp() from outbox.lease l") == "t"; });
+  test::eventually("the lease that was copied has run out", [&] {
+    return db.value("select l.expires_at < clock_timestamp() from outbox.lease l") == "t";
+  });
   command({"run"}, 5);
-  const bool in_doubt = db.value("select exists (select from outbox.batch b where b.delivered_at is null)") == "t";
+  const bool in_doubt =
+      db.value("select exists (select from outbox.batch b where b.delivered_at is null)") == "t";
   const std::string found = command({"adopt"}, in_doubt ? 2 : 1);
   std::vector<std::string> decision = {"adopt", "--yes"};
   if (in_doubt) {
-    const auto says = [&](const char* evidence) { return found.find(evidence) != std::string::npos; };
+    const auto says = [&](const char* evidence) {
+      return found.find(evidence) != std::string::npos;
+    };
     const bool delivered = says(": Kafka has it");
     const bool exactly_once = round.session.options.mode == Mode::exactly_once;
-    if (!delivered && !says(exactly_once ? ": Kafka does not have it" : ": Kafka may have some of it, or all")) {
+    if (!delivered &&
+        !says(exactly_once ? ": Kafka does not have it" : ": Kafka may have some of it, or all")) {
       round.broke(&Counts::exits, "adopt does not say what became of the batch in doubt: " + found);
     }
     decision.emplace_back(delivered ? "--delivered" : "--resend");
@@ -222,7 +240,8 @@ void moves_to_a_copy(Round& round, bool upgraded) {
   round.note(upgraded ? "upgraded" : "dumped and restored", round.let_run(0, 300));
   end_relay(round);
   session.applications.pause();
-  servers.postgres->stop(ScratchPostgres::Stop::fast);  // and with it the transactions that are still open
+  servers.postgres->stop(
+      ScratchPostgres::Stop::fast);  // and with it the transactions that are still open
   servers.postgres->start();
   session.checker.note_batches();
   if (upgraded) {
@@ -279,8 +298,18 @@ void is_copied(Round& round) {
 std::vector<Scenario> failover_scenarios() {
   constexpr Millis within{60'000};
   return {
-      {"PG07", primary_dies, {.to_postgres = RequestFate::either_server}, 1, within, {.standby = true, .synchronous = true}},
-      {"PG08", primary_dies_with_its_last_commits, {.to_postgres = RequestFate::either_server}, 1, within, {.standby = true}},
+      {"PG07",
+       primary_dies,
+       {.to_postgres = RequestFate::either_server},
+       1,
+       within,
+       {.standby = true, .synchronous = true}},
+      {"PG08",
+       primary_dies_with_its_last_commits,
+       {.to_postgres = RequestFate::either_server},
+       1,
+       within,
+       {.standby = true}},
       {"PG09", both_are_up, {}, 1, within, {.standby = true}},
       {"PG15", points_at_the_standby, {}, 1, within, {.standby = true, .synchronous = true}},
       {"PG16", is_copied, {}, 1, within},

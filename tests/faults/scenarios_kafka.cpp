@@ -12,10 +12,12 @@ namespace relay::faults {
 namespace {
 
 constexpr Millis in_sync_within{120'000};
-constexpr std::int64_t request_timeout_ms = 3'000;  // of the relay's client; librdkafka's own is 60 s
+constexpr std::int64_t request_timeout_ms =
+    3'000;  // of the relay's client; librdkafka's own is 60 s
 
 test::Process::Environment impatient() {
-  return {{"OUTBOX_RELAY_KAFKA_PROPERTIES", "socket.timeout.ms=" + std::to_string(request_timeout_ms)}};
+  return {
+      {"OUTBOX_RELAY_KAFKA_PROPERTIES", "socket.timeout.ms=" + std::to_string(request_timeout_ms)}};
 }
 
 std::string ms(Millis t) { return std::to_string(t.count()) + " ms"; }
@@ -28,7 +30,8 @@ void broker_killed(Round& round) {
   round.healed();
 }
 
-// A broker that cannot write to its only log directory exits. The operator frees space and starts it again.
+// A broker that cannot write to its only log directory exits. The operator frees space and starts
+// it again.
 void disk_is_full(Round& round) {
   const test::ScratchKafka& kafka = *round.session.servers.kafka;
   const Millis after = round.let_run(0, 300);
@@ -43,7 +46,9 @@ void disk_is_full(Round& round) {
 }
 
 void until_in_sync(Round& round) {
-  test::eventually("all replicas are in sync", [&] { return round.session.servers.kafka->in_sync(); }, in_sync_within);
+  test::eventually(
+      "all replicas are in sync", [&] { return round.session.servers.kafka->in_sync(); },
+      in_sync_within);
 }
 
 // The partition that the broker computes for a transactional id: the hash of a Java string.
@@ -76,7 +81,8 @@ void a_leader_goes(Round& round) {
     default:
       broker = session.options.mode == Mode::exactly_once
                    ? kafka.leader("__transaction_state",
-                                  coordinator_partition("outbox-relay." + session.db.name(), transaction_state_partitions))
+                                  coordinator_partition("outbox-relay." + session.db.name(),
+                                                        transaction_state_partitions))
                    : static_cast<int>(between(round.random, 1, 3));
       round.note("the transaction coordinator");
   }
@@ -107,8 +113,9 @@ int another_broker(std::initializer_list<int> those) {
   return broker;
 }
 
-// With two of three brokers gone the controllers have no majority either, so that the replicas which are gone still count as in sync
-// and the last broker waits for them. If the topic requires three and one goes, it refuses produce requests.
+// With two of three brokers gone the controllers have no majority either, so that the replicas
+// which are gone still count as in sync and the last broker waits for them. If the topic requires
+// three and one goes, it refuses produce requests.
 void too_few_in_sync(Round& round) {
   ScenarioSession& session = round.session;
   test::ScratchKafka& kafka = *session.servers.kafka;
@@ -122,7 +129,8 @@ void too_few_in_sync(Round& round) {
     round.let_run(500, 3'000);
     kafka.start(first);
     kafka.start(second);
-    round.note("brokers " + std::to_string(first) + " and " + std::to_string(second) + " killed", after);
+    round.note("brokers " + std::to_string(first) + " and " + std::to_string(second) + " killed",
+               after);
   } else {
     kafka.alter_topic(session.topics.front(), {"min.insync.replicas=3"});
     kafka.kill(first);
@@ -160,7 +168,8 @@ void network_faults(Round& round) {
     }
     case 1: {
       // Half of the latencies are short, half are long.
-      const Millis latency{static_cast<std::int64_t>(10 * std::pow(200.0, std::uniform_real_distribution<double>(0, 1)(round.random)))};
+      const Millis latency{static_cast<std::int64_t>(
+          10 * std::pow(200.0, std::uniform_real_distribution<double>(0, 1)(round.random)))};
       proxy.schedule({.latency = latency});
       const Millis lasted = round.let_run(1'000, 5'000);
       proxy.schedule({});
@@ -198,7 +207,8 @@ class Impostor {
   void write(const std::string& topic) {
     const kafka::KafkaError error(rd_kafka_begin_transaction(client_.get()));
     if (error) return;
-    rd_kafka_producev(client_.get(), RD_KAFKA_V_TOPIC(topic.c_str()), RD_KAFKA_V_PARTITION(0), RD_KAFKA_V_KEY("k", 1), RD_KAFKA_V_END);
+    rd_kafka_producev(client_.get(), RD_KAFKA_V_TOPIC(topic.c_str()), RD_KAFKA_V_PARTITION(0),
+                      RD_KAFKA_V_KEY("k", 1), RD_KAFKA_V_END);
     rd_kafka_flush(client_.get(), 5'000);
   }
 
@@ -212,8 +222,9 @@ int times(const std::string& text, const std::string& what) {
   return n;
 }
 
-// Alone behind the proxy, so that its requests can be counted: while the relay has a transaction open, the broker aborts that one,
-// refuses the request, and is asked again. Each time the relay is fenced.
+// Alone behind the proxy, so that its requests can be counted: while the relay has a transaction
+// open, the broker aborts that one, refuses the request, and is asked again. Each time the relay is
+// fenced.
 void impostor_comes(Round& round) {
   ScenarioSession& session = round.session;
   test::KafkaProxy& proxy = session.servers.kafka_proxy;
@@ -225,7 +236,8 @@ void impostor_comes(Round& round) {
   const int asked_before = proxy.count(test::KafkaApi::init_producer_id);
   Impostor impostor(proxy.address(), session.db.name());
   const Millis after = round.let_run(0, 300);
-  if (!impostor.initialise()) throw std::runtime_error("the impostor cannot initialise transactions");
+  if (!impostor.initialise())
+    throw std::runtime_error("the impostor cannot initialise transactions");
   round.healed();
   if (writes) impostor.write("outbox-progress." + session.db.name());
   round.note("an impostor initialises" + std::string(writes ? " and writes" : ""), after);
@@ -236,8 +248,10 @@ void impostor_comes(Round& round) {
   round.let_run(100, 300);
   const int fenced = times(relay.process.output().substr(said), " fenced epoch=");
   const int asked = proxy.count(test::KafkaApi::init_producer_id) - asked_before;
-  round.note("it asked " + std::to_string(asked) + " times, the relay was fenced " + std::to_string(fenced) + " times");
-  if (fenced < 1 || fenced > asked) round.broke(&Counts::fencing, "the relay was fenced " + std::to_string(fenced) + " times");
+  round.note("it asked " + std::to_string(asked) + " times, the relay was fenced " +
+             std::to_string(fenced) + " times");
+  if (fenced < 1 || fenced > asked)
+    round.broke(&Counts::fencing, "the relay was fenced " + std::to_string(fenced) + " times");
 }
 
 }  // namespace
@@ -250,7 +264,10 @@ std::vector<Scenario> kafka_scenarios() {
       {"KA03", broker_paused, {.relay = impatient()}},
       {"KA06", network_faults, {.through_kafka_proxy = true, .relay = impatient()}},
       {.id = "KA07", .inject = too_few_in_sync, .rounds_of_session = 10, .servers = three},
-      {.id = "KA08", .inject = disk_is_full, .rounds_of_session = 5, .servers = {.small_disk = ServerOptions::Disk::of_kafka}},
+      {.id = "KA08",
+       .inject = disk_is_full,
+       .rounds_of_session = 5,
+       .servers = {.small_disk = ServerOptions::Disk::of_kafka}},
       {"KA10", impostor_comes},
   };
 }

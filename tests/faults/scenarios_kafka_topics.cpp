@@ -12,63 +12,88 @@ constexpr Millis sent_within{60'000};
 constexpr int usual_limit = 1'048'588;  // of a record batch, as brokers have it
 constexpr int narrow_limit = 2'000;
 
-// Messages of the scenario itself, numbered from 1, to a topic that only it uses. The checker does not know them.
+// Messages of the scenario itself, numbered from 1, to a topic that only it uses. The checker does
+// not know them.
 class Letters {
  public:
   explicit Letters(Round& round)
-      : round_(round), db_(round.session.db), topic_(db_.name() + ".letters-" + std::to_string(round.number)) {}
+      : round_(round),
+        db_(round.session.db),
+        topic_(db_.name() + ".letters-" + std::to_string(round.number)) {}
 
   const std::string& topic() const { return topic_; }
   void create(int partitions = 1) { db_.kafka().create_topic(topic_, partitions); }
   void write(int count, int bytes = 10) {
-    db_.sql("insert into outbox.message (topic, key, payload) select '" + topic_ + "', convert_to('k' || n % 3, 'UTF8'), convert_to(n || ' ' || "
-               "repeat('x', " + std::to_string(bytes) + "), 'UTF8') from generate_series(" + std::to_string(written_ + 1) + ", " +
-               std::to_string(written_ + count) + ") n");
+    db_.sql("insert into outbox.message (topic, key, payload) select '" + topic_ +
+            "', convert_to('k' || n % 3, 'UTF8'), convert_to(n || ' ' || "
+            "repeat('x', " +
+            std::to_string(bytes) + "), 'UTF8') from generate_series(" +
+            std::to_string(written_ + 1) + ", " + std::to_string(written_ + count) + ") n");
     written_ += count;
   }
   std::int64_t parked() {
-    return std::stoll(db_.value("select count(*) from outbox.parked p where p.released_in is null and p.topic = '" + topic_ + "'"));
+    return std::stoll(db_.value(
+        "select count(*) from outbox.parked p where p.released_in is null and p.topic = '" +
+        topic_ + "'"));
   }
-  // A delivered message that is not in the topic is counted as lost here, because the checker does not know it.
+  // A delivered message that is not in the topic is counted as lost here, because the checker does
+  // not know it.
   void until_parked(std::int64_t count) {
-    relay_must("letters that cannot be sent are parked", [&] { return parked() >= count || all_count_as_delivered(); }, sent_within);
+    relay_must(
+        "letters that cannot be sent are parked",
+        [&] { return parked() >= count || all_count_as_delivered(); }, sent_within);
     const auto found = parked();
-    if (found < count) round_.broke(&Counts::lost, std::to_string(count) + " letters were refused, " + std::to_string(found) + " are parked");
+    if (found < count)
+      round_.broke(&Counts::lost, std::to_string(count) + " letters were refused, " +
+                                      std::to_string(found) + " are parked");
   }
-  // Acts as an operator does until no message is parked: one that still cannot be sent is parked again.
+  // Acts as an operator does until no message is parked: one that still cannot be sent is parked
+  // again.
   void release() {
-    test::eventually("letters are released", [&] {
-      db_.command({"parked", "release", "--topic", topic_, "--why", "the topic is fixed"});
-      return parked() == 0;
-    }, sent_within);
+    test::eventually(
+        "letters are released",
+        [&] {
+          db_.command({"parked", "release", "--topic", topic_, "--why", "the topic is fixed"});
+          return parked() == 0;
+        },
+        sent_within);
   }
   // Waits until all from `first` on have arrived, and looks at their order and number.
   void until_arrived(int first = 1) {
     test::KafkaLog log;
-    test::eventually("the letters arrive", [&] {
-      log = test::read_log(db_.kafka().brokers(), {topic_}, test::Isolation::read_committed);
-      std::set<int> found;
-      for (const auto& r : log.records) found.insert(std::stoi(*r.payload));
-      return std::distance(found.lower_bound(first), found.end()) == written_ - first + 1;
-    }, sent_within);
+    test::eventually(
+        "the letters arrive",
+        [&] {
+          log = test::read_log(db_.kafka().brokers(), {topic_}, test::Isolation::read_committed);
+          std::set<int> found;
+          for (const auto& r : log.records) found.insert(std::stoi(*r.payload));
+          return std::distance(found.lower_bound(first), found.end()) == written_ - first + 1;
+        },
+        sent_within);
     std::map<std::pair<std::string, std::int32_t>, int> newest;
     std::set<int> seen;
     for (const auto& r : log.records) {
       const int number = std::stoi(*r.payload);
       if (!seen.insert(number).second) {
-        if (round_.session.options.mode == Mode::exactly_once) round_.broke(&Counts::repeated, "letter " + std::to_string(number) + " is repeated");
+        if (round_.session.options.mode == Mode::exactly_once)
+          round_.broke(&Counts::repeated, "letter " + std::to_string(number) + " is repeated");
         continue;
       }
       auto& before = newest[{*r.key, r.partition}];
-      if (number < before) round_.broke(&Counts::reordered, "letter " + std::to_string(number) + " is behind " + std::to_string(before));
+      if (number < before)
+        round_.broke(&Counts::reordered,
+                     "letter " + std::to_string(number) + " is behind " + std::to_string(before));
       before = number;
     }
   }
 
  private:
   bool all_count_as_delivered() {
-    return db_.value("select not exists (select from outbox.message m left join outbox.batch b on b.number = outbox.batch_of(m.txid, m.seq) "
-                        "where m.topic = '" + topic_ + "' and b.delivered_at is null)") == "t";
+    return db_.value(
+               "select not exists (select from outbox.message m left join outbox.batch b on "
+               "b.number = outbox.batch_of(m.txid, m.seq) "
+               "where m.topic = '" +
+               topic_ + "' and b.delivered_at is null)") == "t";
   }
 
   Round& round_;
@@ -93,7 +118,8 @@ void deleted(Round& round, Letters& letters) {
   letters.write(20);
   letters.until_arrived();
   kafka.delete_topic(letters.topic());
-  test::eventually("the topic is deleted", [&] { return !test::has_topic(kafka.brokers(), letters.topic()); });
+  test::eventually("the topic is deleted",
+                   [&] { return !test::has_topic(kafka.brokers(), letters.topic()); });
   letters.write(20);
   if (chance(round.random, 0.5)) letters.until_parked(20);
   else round.let_run(0, 300);
@@ -154,7 +180,11 @@ void topic_changes(Round& round) {
     const char* name;
     void (*make)(Round&, Letters&);
   };
-  constexpr Change changes[] = {{"missing", missing}, {"deleted", deleted}, {"widened", widened}, {"narrowed", narrowed}, {"denied", denied}};
+  constexpr Change changes[] = {{"missing", missing},
+                                {"deleted", deleted},
+                                {"widened", widened},
+                                {"narrowed", narrowed},
+                                {"denied", denied}};
   const Change& change = changes[static_cast<std::size_t>(round.number) % std::size(changes)];
   Letters letters(round);
   round.note(change.name);
@@ -165,15 +195,18 @@ void topic_changes(Round& round) {
 // The relay exits if it finds no such topic, and its supervisor starts it again.
 void until_it_goes_on(ScenarioSession& session) {
   const auto before = session.delivered_batches();
-  test::eventually("the relay goes on", [&] {
-    Relay& relay = session.relays.back();
-    if (!relay.process.running()) {
-      constexpr int refused = 5;
-      if (relay.process.wait() == refused) relay.killed = true;
-      session.start_relay();
-    }
-    return session.delivered_batches() > before;
-  }, sent_within);
+  test::eventually(
+      "the relay goes on",
+      [&] {
+        Relay& relay = session.relays.back();
+        if (!relay.process.running()) {
+          constexpr int refused = 5;
+          if (relay.process.wait() == refused) relay.killed = true;
+          session.start_relay();
+        }
+        return session.delivered_batches() > before;
+      },
+      sent_within);
 }
 
 void progress_is_lost(Round& round) {
@@ -187,7 +220,8 @@ void progress_is_lost(Round& round) {
   if (killed) session.kill(session.relays.back());
   if (recreated) {
     kafka.delete_topic(topic);
-    test::eventually("the topic is deleted", [&] { return !test::has_topic(kafka.brokers(), topic); });
+    test::eventually("the topic is deleted",
+                     [&] { return !test::has_topic(kafka.brokers(), topic); });
     kafka.create_topic(topic, 1, {"cleanup.policy=compact"});
   } else {
     // Kafka refuses to delete records of a topic that is compacted only.
@@ -202,21 +236,28 @@ void progress_is_lost(Round& round) {
   round.recovered();
   Relay& relay = session.relays.back();
   const std::string log = relay.process.output();
-  const bool logged = log.find("error progress_lost", session.relays.size() == 1 ? said : 0) != std::string::npos;
+  const bool logged =
+      log.find("error progress_lost", session.relays.size() == 1 ? said : 0) != std::string::npos;
   round.note(std::string(recreated ? "created again" : "truncated"), after,
              std::string(killed ? ", the relay killed" : "") + (logged ? ", logged" : ""));
   round.expected_errors = {"progress_lost"};
-  if (logged) round.allowed.counts = {"repeated", "journal"};  // the journal knows where the second copy is
-  else if (killed && session.options.mode == Mode::exactly_once) round.broke(&Counts::exits, "the relay does not report that its progress is lost");
+  if (logged)
+    round.allowed.counts = {"repeated", "journal"};  // the journal knows where the second copy is
+  else if (killed && session.options.mode == Mode::exactly_once)
+    round.broke(&Counts::exits, "the relay does not report that its progress is lost");
 }
 
 }  // namespace
 
 std::vector<Scenario> kafka_topic_scenarios() {
-  const ServerOptions with_rights{.kafka = {"authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-                                            "allow.everyone.if.no.acl.found=true"}};
+  const ServerOptions with_rights{
+      .kafka = {"authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+                "allow.everyone.if.no.acl.found=true"}};
   return {
-      {.id = "KA09", .inject = topic_changes, .session = {.relay = {{"OUTBOX_RELAY_TOPICS_MISSING_AFTER", "300ms"}}}, .servers = with_rights},
+      {.id = "KA09",
+       .inject = topic_changes,
+       .session = {.relay = {{"OUTBOX_RELAY_TOPICS_MISSING_AFTER", "300ms"}}},
+       .servers = with_rights},
       {"KA11", progress_is_lost},
   };
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Kafka or PostgreSQL is unavailable for minutes: the load that this causes, and the time until messages flow again.
+// Kafka or PostgreSQL is unavailable for minutes: the load that this causes, and the time until
+// messages flow again.
 #include <algorithm>
 #include <array>
 #include <cstdlib>
@@ -11,8 +12,8 @@
 #include <thread>
 
 #include "tests/faults/scenarios.h"
-#include "tests/support/from_environment.h"
 #include "tests/support/checker.h"
+#include "tests/support/from_environment.h"
 #include "tests/support/usage.h"
 
 namespace relay::faults {
@@ -33,7 +34,9 @@ constexpr double cpu_share_max = 0.01;
 constexpr double probes_in_flight_max = 1;
 constexpr double back_ms_max = 2'000;
 
-double seconds_since(Clock::time_point then) { return std::chrono::duration<double>(Clock::now() - then).count(); }
+double seconds_since(Clock::time_point then) {
+  return std::chrono::duration<double>(Clock::now() - then).count();
+}
 
 // Connections of the process to this port that are open, or being opened.
 int connections_to(pid_t pid, int port) {
@@ -78,59 +81,76 @@ double steady_rate(Round& round) {
 // Measures the relay until the outage has lasted for this time. `said`: size of its log before.
 void watch(Round& round, const Relay& relay, std::size_t said, int port, Millis length) {
   const auto began = Clock::now();
-  test::eventually("the relay notices", [&] { return relay.process.output().find("to=stalled", said) != std::string::npos; }, noticed_within);
+  test::eventually(
+      "the relay notices",
+      [&] { return relay.process.output().find("to=stalled", said) != std::string::npos; },
+      noticed_within);
   const double cpu_before = test::cpu_seconds(relay.process.pid());
   const auto noticed = Clock::now();
   int probes = 0;
   std::int64_t lines_in_first = -1;
   std::int64_t lines_before_last = length > minute ? -1 : 0;
   auto look_at = Clock::now();
-  test::eventually("the outage is over", [&] {
-    const auto now = Clock::now();
-    if (now < look_at) return false;
-    look_at = now + look_every;
-    probes = std::max(probes, connections_to(relay.process.pid(), port));
-    if (lines_in_first < 0 && now >= began + minute) lines_in_first = lines_of(relay, said);
-    if (lines_before_last < 0 && now >= began + length - minute) lines_before_last = lines_of(relay, said);
-    return now >= began + length;
-  }, length + minute);
+  test::eventually(
+      "the outage is over",
+      [&] {
+        const auto now = Clock::now();
+        if (now < look_at) return false;
+        look_at = now + look_every;
+        probes = std::max(probes, connections_to(relay.process.pid(), port));
+        if (lines_in_first < 0 && now >= began + minute) lines_in_first = lines_of(relay, said);
+        if (lines_before_last < 0 && now >= began + length - minute)
+          lines_before_last = lines_of(relay, said);
+        return now >= began + length;
+      },
+      length + minute);
   const auto lines = lines_of(relay, said);
   auto& m = round.measured;
   m["outage_s"] = seconds_since(began);
   m["log_lines_first_minute"] = static_cast<double>(lines_in_first < 0 ? lines : lines_in_first);
-  m["log_lines_last_minute"] = static_cast<double>(lines - std::max<std::int64_t>(lines_before_last, 0));
+  m["log_lines_last_minute"] =
+      static_cast<double>(lines - std::max<std::int64_t>(lines_before_last, 0));
   m["cpu_share"] = (test::cpu_seconds(relay.process.pid()) - cpu_before) / seconds_since(noticed);
   m["probes_in_flight_max"] = probes;
 }
 
-// The time until the messages delivered in one second reach the former rate. `said`: size of the relay's log before the outage.
+// The time until the messages delivered in one second reach the former rate. `said`: size of the
+// relay's log before the outage.
 void until_back(Round& round, const Relay& relay, std::size_t said, double rate) {
   pqxx::connection connection(round.session.db.dsn());
-  std::deque<std::pair<Clock::time_point, std::int64_t>> seen{{Clock::now(), test::delivered(connection)}};
+  std::deque<std::pair<Clock::time_point, std::int64_t>> seen{
+      {Clock::now(), test::delivered(connection)}};
   const auto began = Clock::now();
   const double wanted = 0.9 * rate * std::chrono::duration<double>(rate_window).count();
   auto& streams_again_ms = round.measured["streams_again_ms"];
-  relay_must("the old rate is back", [&] {
-    if (streams_again_ms == 0 && relay.process.output().find("to=streaming", said) != std::string::npos) {
-      streams_again_ms = 1'000 * seconds_since(began);
-    }
-    seen.emplace_back(Clock::now(), test::delivered(connection));
-    while (seen.back().first - seen.front().first > rate_window) seen.pop_front();
-    return static_cast<double>(seen.back().second - seen.front().second) >= wanted;
-  }, back_within);
+  relay_must(
+      "the old rate is back",
+      [&] {
+        if (streams_again_ms == 0 &&
+            relay.process.output().find("to=streaming", said) != std::string::npos) {
+          streams_again_ms = 1'000 * seconds_since(began);
+        }
+        seen.emplace_back(Clock::now(), test::delivered(connection));
+        while (seen.back().first - seen.front().first > rate_window) seen.pop_front();
+        return static_cast<double>(seen.back().second - seen.front().second) >= wanted;
+      },
+      back_within);
   round.measured["back_at_90_percent_ms"] = 1'000 * seconds_since(began);
 }
 
 double attempts_per_message(ScenarioSession& session) {
   std::set<std::string> messages;
-  const auto log = test::read_log(session.db.kafka().brokers(), session.topics, test::Isolation::read_uncommitted);
+  const auto log = test::read_log(session.db.kafka().brokers(), session.topics,
+                                  test::Isolation::read_uncommitted);
   for (const auto& r : log.records) messages.insert(r.header("dedup-key").value_or(""));
   return static_cast<double>(log.records.size()) / static_cast<double>(messages.size());
 }
 
 void check_delivery(Round& round, Millis length) {
   const auto limit = [&](const char* name, double most) {
-    if (round.measured[name] > most) round.broke(&Counts::stuck, std::string(name) + " is " + std::to_string(round.measured[name]));
+    if (round.measured[name] > most)
+      round.broke(&Counts::stuck,
+                  std::string(name) + " is " + std::to_string(round.measured[name]));
   };
   limit("attempts_per_message", attempts_per_message_max);
   limit("log_lines_first_minute", lines_first_minute_max);
@@ -140,14 +160,18 @@ void check_delivery(Round& round, Millis length) {
   // The time to recover depends on the machine as well.
   std::array<double, 1> load{};
   getloadavg(load.data(), 1);
-  if (round.measured["back_at_90_percent_ms"] > back_ms_max && load[0] > 2.0 * std::thread::hardware_concurrency()) {
-    throw std::runtime_error("the machine is too busy to measure how soon the relay is back: load " + std::to_string(load[0]) + ", back after " +
-                             std::to_string(round.measured["back_at_90_percent_ms"]) + " ms");
+  if (round.measured["back_at_90_percent_ms"] > back_ms_max &&
+      load[0] > 2.0 * std::thread::hardware_concurrency()) {
+    throw std::runtime_error(
+        "the machine is too busy to measure how soon the relay is back: load " +
+        std::to_string(load[0]) + ", back after " +
+        std::to_string(round.measured["back_at_90_percent_ms"]) + " ms");
   }
   limit("back_at_90_percent_ms", back_ms_max);
 }
 
-// Even rounds: Kafka, which refuses connections or, half of the time, accepts them and does not answer; odd ones: PostgreSQL.
+// Even rounds: Kafka, which refuses connections or, half of the time, accepts them and does not
+// answer; odd ones: PostgreSQL.
 void away_for_minutes(Round& round) {
   ScenarioSession& session = round.session;
   const bool kafka = round.number % 2 == 0;
@@ -160,12 +184,14 @@ void away_for_minutes(Round& round) {
   if (silent) session.servers.kafka_proxy.swallow(true);
   else if (kafka) session.servers.kafka->kill();
   else session.servers.postgres->stop(test::ScratchPostgres::Stop::fast);
-  watch(round, relay, said, kafka ? session.servers.kafka_proxy.port() : session.servers.postgres->port(), length);
+  watch(round, relay, said,
+        kafka ? session.servers.kafka_proxy.port() : session.servers.postgres->port(), length);
   if (silent) {
     session.servers.kafka_proxy.swallow(false);
   } else if (kafka) {
     session.servers.kafka->start();
-    test::eventually("every partition has a leader", [&] { return session.servers.kafka->in_sync(); });
+    test::eventually("every partition has a leader",
+                     [&] { return session.servers.kafka->in_sync(); });
   } else {
     session.servers.postgres->start();
   }
@@ -184,7 +210,10 @@ void away_for_minutes(Round& round) {
 
 std::vector<Scenario> outage_scenarios() {
   return {
-      {"KA13", away_for_minutes, {.through_kafka_proxy = true, .workload = {.applications = 3, .think = Millis{60}}}, 2},
+      {"KA13",
+       away_for_minutes,
+       {.through_kafka_proxy = true, .workload = {.applications = 3, .think = Millis{60}}},
+       2},
   };
 }
 

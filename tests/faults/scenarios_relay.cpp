@@ -33,20 +33,24 @@ void killed_and_taken_over(Round& round) {
   round.session.start_relay();
 }
 
-// The server executes its open when the relay is stopped. The other relay must wait for it, and it must have no effect after a takeover.
+// The server executes its open when the relay is stopped. The other relay must wait for it, and it
+// must have no effect after a takeover.
 void stopped_amid_an_open(Round& round, Relay& zombie, std::int64_t epoch) {
   ScenarioSession& s = round.session;
-  const std::string count_written = "select count(*) from outbox.batch b where b.epoch = " + std::to_string(epoch);
+  const std::string count_written =
+      "select count(*) from outbox.batch b where b.epoch = " + std::to_string(epoch);
   std::string written;
   {
     const HungOpen hung(s.db);
     test::eventually("an open hangs", [&] { return hung.waits(); });
     zombie.process.signal(SIGSTOP);
-    test::eventually("the other takes over, or waits", [&] { return s.epoch() > epoch || hung.waits(2); });
+    test::eventually("the other takes over, or waits",
+                     [&] { return s.epoch() > epoch || hung.waits(2); });
     if (s.epoch() > epoch) written = s.db.value(count_written);
   }
   round.healed();
-  relay_must("the other takes over", [&] { return s.epoch() > epoch; }, Millis{30'000});
+  relay_must(
+      "the other takes over", [&] { return s.epoch() > epoch; }, Millis{30'000});
   s.until_batches(1, Millis{30'000});
   if (!written.empty() && s.db.value(count_written) != written) {
     round.broke(&Counts::fencing, "a batch of the old epoch appeared after the take-over");
@@ -65,7 +69,8 @@ void stopped_past_its_lease(Round& round) {
     zombie.process.signal(SIGSTOP);
     round.note("stopped", after);
     round.healed();
-    relay_must("the other takes over", [&] { return round.session.epoch() > epoch; }, Millis{30'000});
+    relay_must(
+        "the other takes over", [&] { return round.session.epoch() > epoch; }, Millis{30'000});
     round.session.until_batches(1, Millis{30'000});
   }
   round.recovered();
@@ -74,7 +79,8 @@ void stopped_past_its_lease(Round& round) {
   round.allowed.doubtful_batches = 2;  // of the zombie, and of the one that recovered it
 }
 
-// Longer than transaction.timeout.ms of the relay, after which Kafka looks for such transactions every 10 s.
+// Longer than transaction.timeout.ms of the relay, after which Kafka looks for such transactions
+// every 10 s.
 void stopped_past_its_transaction(Round& round) {
   const Millis after = round.let_run(0, 300);
   Relay& relay = round.session.relays.front();
@@ -93,7 +99,8 @@ void ask_to_end(Round& round, Relay& relay, int times) {
     if (i + 1 < times) round.let_run(0, 20);
   }
   relay.killed = relay.process.wait(drains_within) == 0;
-  round.measured["drain_ms"] = static_cast<double>(std::chrono::duration_cast<Millis>(Clock::now() - asked).count());
+  round.measured["drain_ms"] =
+      static_cast<double>(std::chrono::duration_cast<Millis>(Clock::now() - asked).count());
 }
 
 void asked_to_end(Round& round) {
@@ -106,13 +113,15 @@ void asked_to_end(Round& round) {
   }
   const auto times = between(round.random, 1, 2);
   ask_to_end(round, relay, static_cast<int>(times));
-  round.note(std::to_string(hangups) + " SIGHUPs", after, ", SIGTERM " + std::to_string(times) + " times");
+  round.note(std::to_string(hangups) + " SIGHUPs", after,
+             ", SIGTERM " + std::to_string(times) + " times");
   round.session.start_relay();
   round.healed();
 }
 
-// The relay cannot open a descriptor while all its connections end. It may exit, but not crash. Memory and threads are not limited here:
-// an allocation that fails ends the program, and the threads of root have no limit.
+// The relay cannot open a descriptor while all its connections end. It may exit, but not crash.
+// Memory and threads are not limited here: an allocation that fails ends the program, and the
+// threads of root have no limit.
 void out_of_descriptors(Round& round) {
   ScenarioSession& s = round.session;
   const Millis after = round.let_run(0, 300);
@@ -124,10 +133,13 @@ void out_of_descriptors(Round& round) {
   const rlimit limit{few, before.rlim_max};
   prlimit(pid, RLIMIT_NOFILE, &limit, nullptr);
   s.servers.kafka_proxy.cut();
-  s.db.sql("select pg_terminate_backend(a.pid) from pg_stat_activity a where a.application_name like 'outbox-relay%' and "
-              "a.datname = current_database()");
+  s.db.sql(
+      "select pg_terminate_backend(a.pid) from pg_stat_activity a where a.application_name like "
+      "'outbox-relay%' and "
+      "a.datname = current_database()");
   const Millis lasted = round.let_run(500, 3'000);
-  round.note("no more than " + std::to_string(few) + " descriptors", after, " for " + std::to_string(lasted.count()) + " ms");
+  round.note("no more than " + std::to_string(few) + " descriptors", after,
+             " for " + std::to_string(lasted.count()) + " ms");
   prlimit(pid, RLIMIT_NOFILE, &before, nullptr);
   if (!relay.process.running()) {
     const int code = relay.process.wait();
@@ -143,7 +155,8 @@ void log_not_taken(Round& round) {
   ScenarioSession& s = round.session;
   ask_to_end(round, s.relays.front(), 1);
   const bool pipe = chance(round.random, 0.7);
-  const std::string fifo = std::filesystem::temp_directory_path() / ("outbox-full-pipe." + std::to_string(getpid()));
+  const std::string fifo =
+      std::filesystem::temp_directory_path() / ("outbox-full-pipe." + std::to_string(getpid()));
   std::filesystem::remove(fifo);
   if (mkfifo(fifo.c_str(), 0600) != 0) throw std::runtime_error("mkfifo " + fifo);
   const int keeps_open = open(fifo.c_str(), O_RDWR | O_NONBLOCK | O_CLOEXEC);
@@ -152,9 +165,9 @@ void log_not_taken(Round& round) {
   }
   test::Process::Environment environment = s.db.environment;
   environment["OUTBOX_LOG"] = pipe ? fifo : "/dev/full";
-  s.relays.push_back({test::Process({"/bin/sh", "-c", "exec \"$0\" run >\"$OUTBOX_LOG\" 2>&1",
-                                     test::program_path(s.program())},
-                                    environment)});
+  s.relays.push_back({test::Process(
+      {"/bin/sh", "-c", "exec \"$0\" run >\"$OUTBOX_LOG\" 2>&1", test::program_path(s.program())},
+      environment)});
   round.note(pipe ? "started on a full pipe" : "started on a full disk");
   round.healed();
   s.until_batches(3, Millis{30'000});
@@ -182,11 +195,15 @@ void starved(Round& round) {
 }
 
 // A file that the relays map and read whenever they read the clock.
-std::filesystem::path clock_file() { return std::filesystem::temp_directory_path() / ("outbox-relay-clock." + std::to_string(getpid())); }
+std::filesystem::path clock_file() {
+  return std::filesystem::temp_directory_path() /
+         ("outbox-relay-clock." + std::to_string(getpid()));
+}
 
 void set_relay_clock(std::int64_t ahead_s) {
   const int file = open(clock_file().c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
-  const bool written = file >= 0 && pwrite(file, &ahead_s, sizeof ahead_s, 0) == static_cast<ssize_t>(sizeof ahead_s);
+  const bool written = file >= 0 && pwrite(file, &ahead_s, sizeof ahead_s, 0) ==
+                                        static_cast<ssize_t>(sizeof ahead_s);
   if (file >= 0) close(file);
   if (!written) throw std::runtime_error("cannot write " + clock_file().string());
 }
@@ -204,8 +221,8 @@ void clock_jumps(Round& round) {
   round.detail += " s";
   const auto take_overs = round.session.epoch() - epoch;
   round.measured["take_overs"] = static_cast<double>(take_overs);
-  // The deadlines of librdkafka's transactional calls are on it: set amid such a call, it ends the call, or lengthens it. What follows can
-  // cost the lease.
+  // The deadlines of librdkafka's transactional calls are on it: set amid such a call, it ends the
+  // call, or lengthens it. What follows can cost the lease.
   if (take_overs > 0 && round.session.options.mode == Mode::at_least_once) {
     round.broke(&Counts::stuck, "the lease changed hands because of a clock");
   }
@@ -215,7 +232,8 @@ void clock_jumps(Round& round) {
 SessionOptions with_steered_clock() {
   SessionOptions o;
   o.relays = 2;
-  o.relay = {{"LD_PRELOAD", std::string(OUTBOX_BUILD_DIR) + "/libsteered_clock.so"}, {"OUTBOX_CLOCK_AHEAD", clock_file()}};
+  o.relay = {{"LD_PRELOAD", std::string(OUTBOX_BUILD_DIR) + "/libsteered_clock.so"},
+             {"OUTBOX_CLOCK_AHEAD", clock_file()}};
   return o;
 }
 

@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // A fault at every socket call of a batch, one after the other.
 //
-// A point of a sweep is one batch of a quiet outbox. Calls of the whole process are counted from the moment at which the batch's messages
-// are committed until the harness sees the batch marked as delivered, and the n-th of them is struck. For each size of batch and each kind
-// of fault, n goes up from 1 until the batch has passed three times in succession without being struck: calls vary a little from one batch to
-// the next, since they are driven by poll(), and what the relay does on the side (its lease, the next look for messages) counts as well.
+// A point of a sweep is one batch of a quiet outbox. Calls of the whole process are counted from
+// the moment at which the batch's messages are committed until the harness sees the batch marked as
+// delivered, and the n-th of them is struck. For each size of batch and each kind of fault, n goes
+// up from 1 until the batch has passed three times in succession without being struck: calls vary a
+// little from one batch to the next, since they are driven by poll(), and what the relay does on
+// the side (its lease, the next look for messages) counts as well.
 //
-// Each point says which one comes next, so that a sweep can be run in pieces. The last one of a whole sweep measures one sweep; the points
-// before it measure none. A point that did not pass is run again.
+// Each point says which one comes next, so that a sweep can be run in pieces. The last one of a
+// whole sweep measures one sweep; the points before it measure none. A point that did not pass is
+// run again.
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -38,7 +41,8 @@ class SharedFault {
  public:
   SharedFault() {
     const int fd = open(path_.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    if (fd < 0 || ftruncate(fd, sizeof(SocketFault)) != 0) throw std::system_error(errno, std::generic_category(), path_);
+    if (fd < 0 || ftruncate(fd, sizeof(SocketFault)) != 0)
+      throw std::system_error(errno, std::generic_category(), path_);
     void* const at = mmap(nullptr, sizeof(SocketFault), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     close(fd);
     if (at == MAP_FAILED) throw std::system_error(errno, std::generic_category(), path_);
@@ -55,7 +59,8 @@ class SharedFault {
   SocketFault* operator->() { return fault_; }
 
  private:
-  const std::string path_ = std::filesystem::temp_directory_path() / ("outbox-socket-fault." + std::to_string(getpid()));
+  const std::string path_ =
+      std::filesystem::temp_directory_path() / ("outbox-socket-fault." + std::to_string(getpid()));
   SocketFault* fault_;
 };
 
@@ -79,7 +84,11 @@ struct Position {
 
   // As one number, which grows.
   std::int64_t number() const {
-    return ((static_cast<std::int64_t>(size) * kinds_max + static_cast<std::int64_t>(kind)) * calls_max + call) * 10 + missed;
+    return ((static_cast<std::int64_t>(size) * kinds_max + static_cast<std::int64_t>(kind)) *
+                calls_max +
+            call) *
+               10 +
+           missed;
   }
   static Position of(std::int64_t number) {
     Position p;
@@ -103,7 +112,8 @@ class Sweep {
 
   void go_on_from(Mode mode, std::int64_t point) {
     const Position at = Position::of(point);
-    if (at.size >= sizes_.size() || at.kind >= kinds_.size()) throw std::runtime_error("the sweep has no point " + std::to_string(point));
+    if (at.size >= sizes_.size() || at.kind >= kinds_.size())
+      throw std::runtime_error("the sweep has no point " + std::to_string(point));
     at_[mode] = before_[mode] = at;
   }
 
@@ -135,15 +145,24 @@ class Sweep {
 class Writer {
  public:
   Writer(ScenarioSession& session, int size) : connection_(session.db.dsn()), tx_(connection_) {
-    const auto id = tx_.exec("insert into app.tx select coalesce(max(t.id), 0) + 1 from app.tx t returning id")[0][0].as<std::int64_t>();
-    tx_.exec_params("with m as materialized (select g, gen_random_uuid() as id from generate_series(1, $2::int) g) "
-                    "insert into app.said (id, tx, topic, key, n, payload_sha256) select m.id, $1::bigint, case when m.g % 2 = 0 then $3::text "
-                    "else $4::text end, 'k' || m.g % 10, $1::bigint * 100000 + m.g, "
-                    "encode(sha256(convert_to(repeat(m.id::text, 1 + m.g % 7), 'UTF8')), 'hex') from m",
-                    id, size, session.topics[0], session.topics[1]);
-    tx_.exec_params("insert into outbox.message (id, topic, key, payload) select s.id, s.topic, convert_to(s.key, 'UTF8'), "
-                    "convert_to(repeat(s.id::text, 1 + (s.n % 100000 % 7)::int), 'UTF8') from app.said s where s.tx = $1::bigint order by s.n",
-                    id);
+    const auto id =
+        tx_.exec("insert into app.tx select coalesce(max(t.id), 0) + 1 from app.tx t returning id")
+            [0][0]
+                .as<std::int64_t>();
+    tx_.exec_params(
+        "with m as materialized (select g, gen_random_uuid() as id from generate_series(1, "
+        "$2::int) g) "
+        "insert into app.said (id, tx, topic, key, n, payload_sha256) select m.id, $1::bigint, "
+        "case when m.g % 2 = 0 then $3::text "
+        "else $4::text end, 'k' || m.g % 10, $1::bigint * 100000 + m.g, "
+        "encode(sha256(convert_to(repeat(m.id::text, 1 + m.g % 7), 'UTF8')), 'hex') from m",
+        id, size, session.topics[0], session.topics[1]);
+    tx_.exec_params(
+        "insert into outbox.message (id, topic, key, payload) select s.id, s.topic, "
+        "convert_to(s.key, 'UTF8'), "
+        "convert_to(repeat(s.id::text, 1 + (s.n % 100000 % 7)::int), 'UTF8') from app.said s where "
+        "s.tx = $1::bigint order by s.n",
+        id);
   }
   void commit() { tx_.commit(); }
 
@@ -176,12 +195,16 @@ bool Sweep::strike(Round& round, int size, const Kind& kind, int call) {
   fault->struck = false;
   fault->armed = true;
   writer.commit();
-  test::eventually("the batch is delivered, or struck", [&] { return fault->struck || test::delivered(watching) >= due; }, point_within);
+  test::eventually(
+      "the batch is delivered, or struck",
+      [&] { return fault->struck || test::delivered(watching) >= due; }, point_within);
   fault->armed = false;
   const auto calls = std::int64_t{fault->calls};
-  test::delivered(watching);  // a call that had been counted when the fault was disarmed is struck by now
+  test::delivered(
+      watching);  // a call that had been counted when the fault was disarmed is struck by now
   const bool struck = fault->struck;
-  round.note(std::to_string(size) + " messages, " + kind.name + " call " + std::to_string(call) + ": ");
+  round.note(std::to_string(size) + " messages, " + kind.name + " call " + std::to_string(call) +
+             ": ");
   if (struck) {
     const bool of_kafka = fault->port != s.servers.postgres->port();
     round.detail += std::string(fault->name.data()) + (of_kafka ? " of Kafka" : " of PostgreSQL");
@@ -190,7 +213,8 @@ bool Sweep::strike(Round& round, int size, const Kind& kind, int call) {
     round.detail += "not struck, there were " + std::to_string(calls);
   }
   round.healed();
-  relay_must("the batch is delivered", [&] { return test::delivered(watching) >= due; }, point_within);
+  relay_must(
+      "the batch is delivered", [&] { return test::delivered(watching) >= due; }, point_within);
   round.recovered();
   return struck;
 }
@@ -217,10 +241,11 @@ Scenario sweep_scenario(const char* id, std::vector<Kind> kinds) {
 
 std::vector<Scenario> sweep_scenarios() {
   return {
-      sweep_scenario("RE02", {{"killed before", What::kill_before}, {"killed after", What::kill_after}}),
+      sweep_scenario("RE02",
+                     {{"killed before", What::kill_before}, {"killed after", What::kill_after}}),
       sweep_scenario("RE03", {{"reset at", What::fail_before, ECONNRESET},
-                       {"broken pipe at", What::fail_before, EPIPE},
-                       {"time-out after", What::fail_after, ETIMEDOUT}}),
+                              {"broken pipe at", What::fail_before, EPIPE},
+                              {"time-out after", What::fail_after, ETIMEDOUT}}),
   };
 }
 

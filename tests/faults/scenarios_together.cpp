@@ -25,7 +25,8 @@ struct Scene {
       if (!r.killed) alive.push_back(&r);
     }
     if (alive.empty()) return round.session.start_relay();
-    return *alive[static_cast<std::size_t>(between(round.random, 0, static_cast<std::int64_t>(alive.size()) - 1))];
+    return *alive[static_cast<std::size_t>(
+        between(round.random, 0, static_cast<std::int64_t>(alive.size()) - 1))];
   }
 };
 
@@ -58,8 +59,10 @@ std::function<void()> crash_postgres(Scene& s) {
 
 std::function<void()> terminate_backends(Scene& s) {
   if (s.postgres_is_there) {
-    s.session().db.sql("select pg_terminate_backend(a.pid) from pg_stat_activity a where a.datname = current_database() and "
-                          "a.pid <> pg_backend_pid()");
+    s.session().db.sql(
+        "select pg_terminate_backend(a.pid) from pg_stat_activity a where a.datname = "
+        "current_database() and "
+        "a.pid <> pg_backend_pid()");
   }
   return [] {};
 }
@@ -81,8 +84,12 @@ std::function<void()> cut_proxy(Scene& s) {
 
 const std::vector<Fault>& faults() {
   static const std::vector<Fault> all = {
-      {"relay killed", 0, kill_relay},     {"relay stopped", 1, stop_relay}, {"PostgreSQL crashed", 2, crash_postgres},
-      {"backends terminated", 3, terminate_backends}, {"broker killed", 4, kill_broker}, {"broker stopped", 4, pause_broker},
+      {"relay killed", 0, kill_relay},
+      {"relay stopped", 1, stop_relay},
+      {"PostgreSQL crashed", 2, crash_postgres},
+      {"backends terminated", 3, terminate_backends},
+      {"broker killed", 4, kill_broker},
+      {"broker stopped", 4, pause_broker},
       {"connections to Kafka cut", 5, cut_proxy},
   };
   return all;
@@ -95,7 +102,8 @@ std::vector<const Fault*> some_faults(Random& random) {
   std::shuffle(all.begin(), all.end(), random);
   const auto wanted = static_cast<std::size_t>(between(random, 2, 4));
   for (const Fault* f : all) {
-    const bool taken = std::any_of(chosen.begin(), chosen.end(), [&](const Fault* c) { return c->group == f->group; });
+    const bool taken = std::any_of(chosen.begin(), chosen.end(),
+                                   [&](const Fault* c) { return c->group == f->group; });
     if (!taken && chosen.size() < wanted) chosen.push_back(f);
   }
   return chosen;
@@ -107,10 +115,13 @@ struct Event {
 };
 
 void happen(std::vector<Event> events) {
-  std::stable_sort(events.begin(), events.end(), [](const Event& a, const Event& b) { return a.at_ms < b.at_ms; });
+  std::stable_sort(events.begin(), events.end(),
+                   [](const Event& a, const Event& b) { return a.at_ms < b.at_ms; });
   const auto began = Clock::now();
   for (const Event& e : events) {
-    test::eventually("the moment of the next fault", [&] { return Clock::now() >= began + Millis{e.at_ms}; }, Millis{60'000});
+    test::eventually(
+        "the moment of the next fault", [&] { return Clock::now() >= began + Millis{e.at_ms}; },
+        Millis{60'000});
     e.happens();
   }
 }
@@ -129,15 +140,18 @@ void mixed(Round& round) {
       const auto until = from + between(round.random, 100, 5'000);
       events.push_back({from, [&, i] { ends[i] = chosen[i]->begin(scene); }});
       events.push_back({until, [&, i] { ends[i](); }});
-      round.note(std::string(chosen[i]->name) + " from " + std::to_string(from) + " to " + std::to_string(until) + " ms");
+      round.note(std::string(chosen[i]->name) + " from " + std::to_string(from) + " to " +
+                 std::to_string(until) + " ms");
     }
     happen(std::move(events));
-    round.allowed.doubtful_batches = 2 * static_cast<int>(chosen.size());  // of who is struck, and of who takes over
+    round.allowed.doubtful_batches =
+        2 * static_cast<int>(chosen.size());  // of who is struck, and of who takes over
   }
   round.healed();
   round.session.until_batches(1, Millis{60'000});
   round.recovered();
-  round.measured["minutes"] = std::chrono::duration<double, std::ratio<60>>(Clock::now() - began).count();
+  round.measured["minutes"] =
+      std::chrono::duration<double, std::ratio<60>>(Clock::now() - began).count();
 }
 
 void everything_killed(Round& round) {
@@ -147,8 +161,10 @@ void everything_killed(Round& round) {
   s.servers.kafka->kill();
   s.servers.postgres->stop(test::ScratchPostgres::Stop::immediate);
   std::vector<std::pair<const char*, std::function<void()>>> starts = {
-      {"PostgreSQL", [&] { s.servers.postgres->start(); }}, {"Kafka", [&] { s.servers.kafka->start(); }},
-      {"a relay", [&] { s.start_relay(); }}, {"a relay", [&] { s.start_relay(); }}};
+      {"PostgreSQL", [&] { s.servers.postgres->start(); }},
+      {"Kafka", [&] { s.servers.kafka->start(); }},
+      {"a relay", [&] { s.start_relay(); }},
+      {"a relay", [&] { s.start_relay(); }}};
   std::shuffle(starts.begin(), starts.end(), round.random);
   round.note("all killed", after, ", started: ");
   for (const auto& [name, start] : starts) {
@@ -163,22 +179,26 @@ void soak(Round& round) {
   const pid_t pid = s.holder().process.pid();
   const auto began = Clock::now();
   const double cpu = test::cpu_seconds(pid);
-  const std::string count_messages = "select coalesce(sum(b.messages), 0) from outbox.batch b where b.delivered_at is not null";
+  const std::string count_messages =
+      "select coalesce(sum(b.messages), 0) from outbox.batch b where b.delivered_at is not null";
   const auto batches = s.delivered_batches();
   const double messages = std::stod(s.db.value(count_messages));
   round.let_run(soaks_for.count(), soaks_for.count());
   const double seconds = std::chrono::duration<double>(Clock::now() - began).count();
   const double busy = test::cpu_seconds(pid) - cpu;
   const double delivered = std::stod(s.db.value(count_messages)) - messages;
-  round.measured = {{"minutes", seconds / 60},
-                    {"messages_per_second", delivered / seconds},
-                    {"relay_cpu_us_per_message", 1e6 * busy / delivered},
-                    {"relay_rss_kb", static_cast<double>(test::status_number(pid, "VmRSS"))},
-                    {"relay_threads", static_cast<double>(test::status_number(pid, "Threads"))},
-                    {"relay_fds", static_cast<double>(test::open_files(pid))},
-                    {"relay_cpu_percent", 100 * busy / seconds},
-                    {"batches_per_second", static_cast<double>(s.delivered_batches() - batches) / seconds},
-                    {"dead_tuples", std::stod(s.db.value("select sum(t.n_dead_tup) from pg_stat_user_tables t where t.schemaname = 'outbox'"))}};
+  round.measured = {
+      {"minutes", seconds / 60},
+      {"messages_per_second", delivered / seconds},
+      {"relay_cpu_us_per_message", 1e6 * busy / delivered},
+      {"relay_rss_kb", static_cast<double>(test::status_number(pid, "VmRSS"))},
+      {"relay_threads", static_cast<double>(test::status_number(pid, "Threads"))},
+      {"relay_fds", static_cast<double>(test::open_files(pid))},
+      {"relay_cpu_percent", 100 * busy / seconds},
+      {"batches_per_second", static_cast<double>(s.delivered_batches() - batches) / seconds},
+      {"dead_tuples",
+       std::stod(s.db.value(
+           "select sum(t.n_dead_tup) from pg_stat_user_tables t where t.schemaname = 'outbox'"))}};
   round.healed();
 }
 

@@ -19,9 +19,9 @@ constexpr double has_no_key = 0.05;
 constexpr double has_no_payload = 0.02;  // a tombstone
 constexpr double has_headers = 0.1;
 constexpr std::size_t too_large = 1'100'000;  // for delivery.message_bytes_max
-constexpr double is_long = 0.004;        // 100 kB and more
+constexpr double is_long = 0.004;             // 100 kB and more
 constexpr Millis held_open_max{8'000};
-constexpr Millis away{50};               // before an application connects again
+constexpr Millis away{50};  // before an application connects again
 
 // The names and values are taken as they are: they may hold anything but what ends a JSON string.
 constexpr const char* odd_headers = R"({"x-odd": "\u0001\n\té\u2028\"", "x-empty": ""})";
@@ -30,7 +30,8 @@ std::string random_bytes(Random& random, std::size_t size) {
   std::string out(size, '\0');
   for (std::size_t i = 0; i < size; i += 8) {
     const auto word = random();
-    for (std::size_t k = i; k < std::min(size, i + 8); ++k) out[k] = static_cast<char>(word >> 8 * (k - i));
+    for (std::size_t k = i; k < std::min(size, i + 8); ++k)
+      out[k] = static_cast<char>(word >> 8 * (k - i));
   }
   return out;
 }
@@ -77,7 +78,9 @@ constexpr const char* say_many = R"(
 
 }  // namespace
 
-bool chance(Random& random, double probability) { return std::bernoulli_distribution(probability)(random); }
+bool chance(Random& random, double probability) {
+  return std::bernoulli_distribution(probability)(random);
+}
 
 std::int64_t between(Random& random, std::int64_t from, std::int64_t to) {
   return std::uniform_int_distribution<std::int64_t>(from, to)(random);
@@ -90,7 +93,8 @@ class Applications::Application {
       : all_(all),
         random_(all.seed_ * 1'000 + static_cast<std::uint64_t>(number)),
         number_(number),
-        is_bulk_(all.options_.bulk > 0 && number == all.options_.applications + (all.options_.long_transaction ? 1 : 0)) {}
+        is_bulk_(all.options_.bulk > 0 &&
+                 number == all.options_.applications + (all.options_.long_transaction ? 1 : 0)) {}
 
   // Returns when the transaction is over, however it ended.
   void transact(bool holds_open) {
@@ -109,7 +113,10 @@ class Applications::Application {
         speak(tx, id, holds_open ? "own" + std::to_string(number_) : "");
         if (holds_open) {
           all_.nap(Millis{between(random_, 200, held_open_max.count())});
-          say_one(tx, id, some_key(random_));  // of a key that others, which began later, have written to meanwhile
+          say_one(
+              tx, id,
+              some_key(
+                  random_));  // of a key that others, which began later, have written to meanwhile
         }
         if (chance(random_, rolls_back)) {
           tx.abort();
@@ -122,7 +129,8 @@ class Applications::Application {
     } catch (const pqxx::in_doubt_error&) {
       what = CommitAnswer::What::unknown;
     } catch (const pqxx::broken_connection&) {
-      what = CommitAnswer::What::unknown;  // libpqxx does not always know whether it was amid the commit
+      what = CommitAnswer::What::unknown;  // libpqxx does not always know whether it was amid the
+                                           // commit
     } catch (const pqxx::failure&) {
     }
     if (what != CommitAnswer::What::committed) connection_.reset();
@@ -160,7 +168,8 @@ class Applications::Application {
     const std::string uuid = Uuid::random().text();
     std::string topic = key ? topic_of(*key) : all_.topics_[random_() % all_.topics_.size()];
     std::optional<std::string> payload;
-    if (!chance(random_, has_no_payload)) payload = outbox::common::hex(random_bytes(random_, some_size(random_)));
+    if (!chance(random_, has_no_payload))
+      payload = outbox::common::hex(random_bytes(random_, some_size(random_)));
     if (all_.options_.poison > 0 && chance(random_, all_.options_.poison)) {
       if (chance(random_, 0.5)) payload = outbox::common::hex(random_bytes(random_, too_large));
       else topic = chance(random_, 0.5) ? "__internal" : "no topic!";
@@ -201,11 +210,14 @@ class Applications::Application {
   std::unique_ptr<pqxx::connection> connection_;
 };
 
-Applications::Applications(test::TestOutbox& db, std::vector<std::string> topics, std::uint64_t seed, const WorkloadOptions& options)
+Applications::Applications(test::TestOutbox& db, std::vector<std::string> topics,
+                           std::uint64_t seed, const WorkloadOptions& options)
     : topics_(std::move(topics)), seed_(seed), options_(options), dsn_(db.dsn()) {
   db.sql(create_tables);
-  const int all = options.applications + (options.long_transaction ? 1 : 0) + (options.bulk > 0 ? 1 : 0);
-  for (int number = 0; number < all; ++number) threads_.emplace_back([this, number] { run(number); });
+  const int all =
+      options.applications + (options.long_transaction ? 1 : 0) + (options.bulk > 0 ? 1 : 0);
+  for (int number = 0; number < all; ++number)
+    threads_.emplace_back([this, number] { run(number); });
 }
 
 Applications::~Applications() { stop(); }
@@ -264,7 +276,8 @@ void Applications::pause() {
   }
   for (const Deadline deadline(Millis{60'000}); !all_are_idle_within(Millis{3'000});) {
     if (deadline.passed()) throw std::runtime_error("the applications do not pause");
-    finish_prepared("2 seconds");  // an application that is not idle waits for a key that one of them has locked
+    finish_prepared("2 seconds");  // an application that is not idle waits for a key that one of
+                                   // them has locked
   }
   finish_prepared("0");
 }
@@ -278,8 +291,10 @@ bool Applications::all_are_idle_within(Millis most) {
 void Applications::finish_prepared(const std::string& older_than) {
   pqxx::connection connection(dsn());
   pqxx::nontransaction raw(connection);
-  for (const auto& row : raw.exec("select gid from pg_prepared_xacts where database = current_database() and "
-                                  "prepared <= clock_timestamp() - interval '" + older_than + "'")) {
+  for (const auto& row :
+       raw.exec("select gid from pg_prepared_xacts where database = current_database() and "
+                "prepared <= clock_timestamp() - interval '" +
+                older_than + "'")) {
     const std::string gid = row[0].as<std::string>();
     const bool commit = std::stoll(gid.substr(gid.find('-') + 1)) % 2 == 0;
     raw.exec((commit ? "commit prepared '" : "rollback prepared '") + gid + "'");

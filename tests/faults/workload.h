@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Applications that use an outbox in every way that is allowed, and remember the answer to each of their commits.
+// Applications that use an outbox in every way that is allowed, and remember the answer to each of
+// their commits.
 //
-// They write what they commit into tables of their own in the same transactions: app.tx has a row for each transaction, app.said one for
-// each message. The checker relies on these tables and on no counter of the relay.
+// They write what they commit into tables of their own in the same transactions: app.tx has a row
+// for each transaction, app.said one for each message. The checker relies on these tables and on no
+// counter of the relay.
 #pragma once
 
 #include <atomic>
@@ -28,31 +30,38 @@ std::int64_t between(Random& random, std::int64_t from, std::int64_t to);
 // The answer to a commit, as the application saw it.
 struct CommitAnswer {
   enum class What { committed, failed, unknown } what;
-  std::int64_t tx;     // app.tx.id
-  bool asynchronous;   // committed with synchronous_commit = off: the server may lose it in a crash
+  std::int64_t tx;    // app.tx.id
+  bool asynchronous;  // committed with synchronous_commit = off: the server may lose it in a crash
 };
 
 struct WorkloadOptions {
   int applications = 5;
-  Millis think{20};              // between two transactions of one application, on average
-  bool long_transaction = true;  // one more application holds each transaction open for some seconds
-  int bulk = 0;                  // messages in each transaction of one application more, all of one key; 0: there is none
-  bool prepared = true;          // some transactions are committed in two phases
-  double asynchronous = 0.3;     // share of transactions
-  double poison = 0;             // share of messages that are too large or to no topic: app.poison has their ids
+  Millis think{20};  // between two transactions of one application, on average
+  bool long_transaction =
+      true;  // one more application holds each transaction open for some seconds
+  int bulk =
+      0;  // messages in each transaction of one application more, all of one key; 0: there is none
+  bool prepared = true;       // some transactions are committed in two phases
+  double asynchronous = 0.3;  // share of transactions
+  double poison =
+      0;  // share of messages that are too large or to no topic: app.poison has their ids
 };
 
-// Thread-safe; the applications are threads with a connection each. When the server goes away they connect again.
+// Thread-safe; the applications are threads with a connection each. When the server goes away they
+// connect again.
 class Applications {
  public:
-  // Creates the schema app. REQUIRES: max_prepared_transactions of the server, if transactions are prepared.
-  Applications(test::TestOutbox& db, std::vector<std::string> topics, std::uint64_t seed, const WorkloadOptions& options);
+  // Creates the schema app. REQUIRES: max_prepared_transactions of the server, if transactions are
+  // prepared.
+  Applications(test::TestOutbox& db, std::vector<std::string> topics, std::uint64_t seed,
+               const WorkloadOptions& options);
   ~Applications();
   Applications(const Applications&) = delete;
   Applications& operator=(const Applications&) = delete;
 
   void go();
-  // Returns when no application is in a transaction but the one that holds them long, and finishes what was prepared and left behind.
+  // Returns when no application is in a transaction but the one that holds them long, and finishes
+  // what was prepared and left behind.
   void pause();
   // Ends the long transaction as well, and all applications.
   void stop();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Two defects of librdkafka (2.0.2, and 2.16.1) that Producer::give_up_transaction() goes round. How the answers fall is chance, hence so
-// many ends.
+// Two defects of librdkafka (2.0.2, and 2.16.1) that Producer::give_up_transaction() goes round.
+// How the answers fall is chance, hence so many ends.
 #include <gtest/gtest.h>
 
 #include <array>
@@ -64,8 +64,8 @@ void begin(kafka::KafkaProducer& producer, const Page& page) {
   ASSERT_TRUE(producer.begin());
 }
 
-// A producer that was fenced amid a batch is destroyed while Kafka's answers still come; librdkafka then frees a text twice. Without the
-// purge, each of eight runs aborted.
+// A producer that was fenced amid a batch is destroyed while Kafka's answers still come; librdkafka
+// then frees a text twice. Without the purge, each of eight runs aborted.
 TEST(AbandonedProducer, SurvivesAnswersThatSayItWasFenced) {
   KafkaProxy proxy;
   const test::ScratchKafka kafka({"advertised=" + proxy.address()});
@@ -95,8 +95,8 @@ TEST(AbandonedProducer, SurvivesAnswersThatSayItWasFenced) {
   }
 }
 
-// The moment of the end moves over the milliseconds in which the client registers its partitions with the coordinator. Without the abort,
-// both of two runs ended in an assertion of librdkafka.
+// The moment of the end moves over the milliseconds in which the client registers its partitions
+// with the coordinator. Without the abort, both of two runs ended in an assertion of librdkafka.
 TEST(AbandonedProducer, SurvivesItsEndWhilePartitionsAreRegistered) {
   const test::ScratchKafka kafka;
   kafka.create_topic(topic, partitions);

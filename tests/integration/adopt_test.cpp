@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// Adopting a copied database: by dump and restore into a server whose transaction ids are lower, or higher; by pg_upgrade; under
-// another name. Judged from Kafka: what the original had sent is not sent again, what it had not is.
+// Adopting a copied database: by dump and restore into a server whose transaction ids are lower, or
+// higher; by pg_upgrade; under another name. Judged from Kafka: what the original had sent is not
+// sent again, what it had not is.
 #include "relay/postgres/adopt.h"
 
 #include <gtest/gtest.h>
 #include <signal.h>
 
-#include "tests/support/database_copy.h"
 #include "tests/support/checker.h"
+#include "tests/support/database_copy.h"
 #include "tests/support/kafka_admin.h"
 
 namespace relay {
@@ -16,13 +17,16 @@ namespace {
 using test::ScratchPostgres;
 using test::TestOutbox;
 
-// The server that is left behind: of the version in OUTBOX_UPGRADE_FROM, the folder of its programs, where it is set.
+// The server that is left behind: of the version in OUTBOX_UPGRADE_FROM, the folder of its
+// programs, where it is set.
 ScratchPostgres old_server() {
   const char* const old = std::getenv("OUTBOX_UPGRADE_FROM");
   if (old == nullptr) return ScratchPostgres();
   class Chosen {
    public:
-    explicit Chosen(const char* programs) : usual_(test::postgres_program("")) { setenv("PG_BIN", programs, 1); }
+    explicit Chosen(const char* programs) : usual_(test::postgres_program("")) {
+      setenv("PG_BIN", programs, 1);
+    }
     ~Chosen() { setenv("PG_BIN", usual_.c_str(), 1); }
 
    private:
@@ -38,11 +42,13 @@ class AdoptTest : public ::testing::Test {
     original.environment["OUTBOX_RELAY_TOPICS_ALLOW"] = topic;
   }
 
-  // Batches that are delivered, a parked message, one batch that is in doubt, and messages behind it.
+  // Batches that are delivered, a parked message, one batch that is in doubt, and messages behind
+  // it.
   void live(const std::string& phase) {
     test::burn_ids(from, original_ids);
     test::write(original, topic, 40);
-    original.sql("insert into outbox.message (topic, key, payload) values ('not.allowed', 'k0', 'x 1')");
+    original.sql(
+        "insert into outbox.message (topic, key, payload) values ('not.allowed', 'k0', 'x 1')");
     original.deliver();
     test::write(original, topic, 20);
     write_in_savepoint(original, 1'000);
@@ -50,17 +56,21 @@ class AdoptTest : public ::testing::Test {
     EXPECT_EQ(relay.wait(), -SIGKILL) << relay.output();
     // A late one: its number is lower than those of what is delivered.
     test::write(original, topic, 20);
-    test::eventually("the lease has run out",
-                     [&] { return original.value("select expires_at < clock_timestamp() from outbox.lease") == "t"; });
+    test::eventually("the lease has run out", [&] {
+      return original.value("select expires_at < clock_timestamp() from outbox.lease") == "t";
+    });
   }
 
-  void dump_and_restore(ScratchPostgres& to) { test::dump_and_restore(from, to, original.database()); }
+  void dump_and_restore(ScratchPostgres& to) {
+    test::dump_and_restore(from, to, original.database());
+  }
 
   // In both dbs alike, so that the rows of the original judge the relay of the copy.
   void write_in_both(TestOutbox& copy, int number) {
     for (TestOutbox* db : {&copy, &original}) {
-      db->sql("insert into outbox.message (topic, key, payload, dedup_key) values ('" + topic + "', 'k0', 'k0 " + std::to_string(number) +
-                 "', 'new-" + std::to_string(number) + "')");
+      db->sql("insert into outbox.message (topic, key, payload, dedup_key) values ('" + topic +
+              "', 'k0', 'k0 " + std::to_string(number) + "', 'new-" + std::to_string(number) +
+              "')");
     }
   }
 
@@ -69,8 +79,9 @@ class AdoptTest : public ::testing::Test {
     pqxx::connection connection(db.dsn());
     pqxx::work tx(connection);
     tx.exec("savepoint s");
-    tx.exec("insert into outbox.message (topic, key, payload, dedup_key) values ('" + topic + "', 'saved', 'saved " + std::to_string(number) +
-            "', 'saved-" + std::to_string(number) + "')");
+    tx.exec("insert into outbox.message (topic, key, payload, dedup_key) values ('" + topic +
+            "', 'saved', 'saved " + std::to_string(number) + "', 'saved-" + std::to_string(number) +
+            "')");
     tx.exec("release s");
     tx.commit();
   }
@@ -84,14 +95,16 @@ class AdoptTest : public ::testing::Test {
   }
 
   // The relay refuses the copy, adopt says what there is, and with its consent the relay goes on.
-  void adopt_in_steps(TestOutbox& copy, const std::string& settlement, const std::string& evidence) {
+  void adopt_in_steps(TestOutbox& copy, const std::string& settlement,
+                      const std::string& evidence) {
     const auto refused = copy.command({"run"});
     EXPECT_EQ(refused.code, 5) << refused.output;
     EXPECT_NE(refused.output.find("adopt"), std::string::npos) << refused.output;
     const std::string found = run_adopt(copy, {}, 2).output;
     EXPECT_NE(found.find("is in doubt"), std::string::npos) << found;
     EXPECT_NE(found.find(evidence), std::string::npos) << found;
-    EXPECT_NE(run_adopt(copy, {settlement}, 1).output.find("nothing was changed"), std::string::npos);
+    EXPECT_NE(run_adopt(copy, {settlement}, 1).output.find("nothing was changed"),
+              std::string::npos);
     EXPECT_EQ(copy.command({"run"}).code, 5);
     run_adopt(copy, {settlement, "--yes"}, 0);
     run_adopt(copy, {settlement, "--yes"}, 0);  // nothing is left to do
@@ -105,7 +118,8 @@ class AdoptTest : public ::testing::Test {
     TestOutbox copy = original.moved_to(to);
     adopt_in_steps(copy, settlement, evidence);
     expect_exactly_once();
-    EXPECT_EQ(copy.value("select count(*) from outbox.message"), original.value("select count(*) from outbox.message"));
+    EXPECT_EQ(copy.value("select count(*) from outbox.message"),
+              original.value("select count(*) from outbox.message"));
   }
 
   // By the rows of the original, which keeps all of them.
@@ -127,14 +141,17 @@ TEST_F(AdoptTest, AfterDumpAndRestoreIntoAServerWithLowerTransactionIds) {
   ScratchPostgres to;
   dump_and_restore(to);
   TestOutbox copy = original.moved_to(to);
-  ASSERT_EQ(copy.value("select count(*) from outbox.message where txid >= pg_snapshot_xmax(pg_current_snapshot())"),
+  ASSERT_EQ(copy.value("select count(*) from outbox.message where txid >= "
+                       "pg_snapshot_xmax(pg_current_snapshot())"),
             original.value("select count(*) from outbox.message"));
   adopt_in_steps(copy, "--resend", "Kafka does not have it");
   expect_exactly_once();
   EXPECT_EQ(copy.value("select count(*) from outbox.parked where released_in is null"), "1");
   test::write(copy, topic, 10);
   copy.deliver();
-  EXPECT_EQ(copy.value("select string_agg(distinct s.state, ' ') from outbox.message m cross join outbox.status_of_seq(m.seq) s"), "delivered");
+  EXPECT_EQ(copy.value("select string_agg(distinct s.state, ' ') from outbox.message m cross join "
+                       "outbox.status_of_seq(m.seq) s"),
+            "delivered");
 }
 
 // Without a transaction there is nothing that Kafka has or has not.
@@ -162,7 +179,9 @@ TEST(AdoptAtLeastOnce, IsDoneWhenKafkaHasTheProgressRecord) {
   test::deny(db.kafka().brokers(), progress, test::Denied::write);
   const auto untold = db.command({"adopt", "--yes"});
   EXPECT_EQ(untold.code, 4) << untold.output;
-  EXPECT_NE(untold.output.find("HINT: the database is adopted, the progress record is not written: run this command again"), std::string::npos)
+  EXPECT_NE(untold.output.find("HINT: the database is adopted, the progress record is not written: "
+                               "run this command again"),
+            std::string::npos)
       << untold.output;
   EXPECT_EQ(untold.output.find("start the relay"), std::string::npos) << untold.output;
   test::allow_again(db.kafka().brokers(), progress);
@@ -172,7 +191,8 @@ TEST(AdoptAtLeastOnce, IsDoneWhenKafkaHasTheProgressRecord) {
   db.deliver();
 }
 
-// Where a batch is sent again, the record has the token of the one before it, as the original's has.
+// Where a batch is sent again, the record has the token of the one before it, as the original's
+// has.
 TEST(AdoptAtLeastOnce, IsNotDoneByTheRecordOfTheOriginal) {
   ScratchPostgres from;
   TestOutbox original(from, &test::shared_kafka_with_rights());
@@ -184,8 +204,9 @@ TEST(AdoptAtLeastOnce, IsNotDoneByTheRecordOfTheOriginal) {
   test::write(original, topic, 5);
   auto doomed = original.relay({{"OUTBOX_CRASH_AT", "opened"}}, "relay-with-crash-points");
   EXPECT_EQ(doomed.wait(), -SIGKILL) << doomed.output();
-  test::eventually("the lease has run out",
-                   [&] { return original.value("select expires_at < clock_timestamp() from outbox.lease") == "t"; });
+  test::eventually("the lease has run out", [&] {
+    return original.value("select expires_at < clock_timestamp() from outbox.lease") == "t";
+  });
   ScratchPostgres to;
   test::upgrade(from, to);
   TestOutbox copy = original.moved_to(to);
@@ -210,7 +231,9 @@ TEST_F(AdoptTest, AReleaseInDoubtIsSentAheadOfWhatWaitsBehindIt) {
   EXPECT_EQ(relay.wait(), -SIGKILL) << relay.output();
   EXPECT_EQ(original.value("select kind from outbox.batch where delivered_at is null"), "release");
   test::write(original, topic, 10);
-  test::eventually("the lease has run out", [&] { return original.value("select expires_at < clock_timestamp() from outbox.lease") == "t"; });
+  test::eventually("the lease has run out", [&] {
+    return original.value("select expires_at < clock_timestamp() from outbox.lease") == "t";
+  });
   ScratchPostgres to;
   dump_and_restore(to);
   TestOutbox copy = original.moved_to(to);
@@ -227,7 +250,9 @@ TEST_F(AdoptTest, AfterDumpAndRestoreIntoAServerWithHigherTransactionIds) {
   test::burn_ids(to, 20'000);
   dump_and_restore(to);
   TestOutbox copy = original.moved_to(to);
-  EXPECT_EQ(copy.value("select count(*) from outbox.message where txid >= pg_snapshot_xmax(pg_current_snapshot())"), "0");
+  EXPECT_EQ(copy.value("select count(*) from outbox.message where txid >= "
+                       "pg_snapshot_xmax(pg_current_snapshot())"),
+            "0");
   adopt_in_steps(copy, "--delivered", "Kafka has it");
   expect_exactly_once();
 }
@@ -240,7 +265,8 @@ TEST_F(AdoptTest, WhatWasWrittenSinceTheCopyIsSentBehindIt) {
   TestOutbox copy = original.moved_to(to);
   for (int i = 0; i < 5; ++i) write_in_both(copy, 1'000 + i);
   for (TestOutbox* db : {&copy, &original}) write_in_savepoint(*db, 1'001);
-  EXPECT_NE(run_adopt(copy, {"--resend"}, 1).output.find("6 of them written here"), std::string::npos);
+  EXPECT_NE(run_adopt(copy, {"--resend"}, 1).output.find("6 of them written here"),
+            std::string::npos);
   adopt_in_steps(copy, "--resend", "Kafka does not have it");
   expect_exactly_once();
 }
@@ -265,9 +291,12 @@ TEST_F(AdoptTest, WhereTheConstraintCameBackLateWhatWasWrittenBeforeItIsSent) {
   dump_and_restore(to);
   TestOutbox copy = original.moved_to(to);
   copy.sql("alter table outbox.message drop constraint own_txid");
-  EXPECT_NE(run_adopt(copy, {"--delivered", "--yes"}, 5).output.find("add constraint own_txid"), std::string::npos);
+  EXPECT_NE(run_adopt(copy, {"--delivered", "--yes"}, 5).output.find("add constraint own_txid"),
+            std::string::npos);
   write_in_both(copy, 1'000);
-  copy.sql("alter table outbox.message add constraint own_txid check (txid = pg_current_xact_id()) not valid");
+  copy.sql(
+      "alter table outbox.message add constraint own_txid check (txid = pg_current_xact_id()) not "
+      "valid");
   adopt_in_steps(copy, "--delivered", "Kafka has it");
   expect_exactly_once();
 }
@@ -324,7 +353,8 @@ TEST_F(AdoptTest, IsRunAgainWhenItDiedBeforeKafkaWasTold) {
   ASSERT_TRUE(control);
   const auto found = postgres::inspect_copy(**control, options);
   ASSERT_TRUE(found) << found.error().text();
-  ASSERT_TRUE(postgres::adopt_copy(**control, options, *found, postgres::OperatorDecision::resend, {}));
+  ASSERT_TRUE(
+      postgres::adopt_copy(**control, options, *found, postgres::OperatorDecision::resend, {}));
   const auto refused = copy.command({"run"});
   EXPECT_EQ(refused.code, 5) << refused.output;
   run_adopt(copy, {"--yes"}, 0);
@@ -336,7 +366,8 @@ TEST_F(AdoptTest, IsRefusedWhileARelayIsActiveAndUnnecessaryWhereAllIsWell) {
   test::write(original, topic, 5);
   auto relay = original.relay();
   relay.says("to=streaming");
-  EXPECT_NE(run_adopt(original, {"--yes"}, 5).output.find("a relay holds the lease"), std::string::npos);
+  EXPECT_NE(run_adopt(original, {"--yes"}, 5).output.find("a relay holds the lease"),
+            std::string::npos);
   relay.signal(SIGTERM);
   EXPECT_EQ(relay.wait(), 0);
   EXPECT_NE(run_adopt(original, {"--yes"}, 0).output.find("nothing to do"), std::string::npos);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A database in which a promise could not be kept is refused, each with its own clear error, and nothing is sent.
+// A database in which a promise could not be kept is refused, each with its own clear error, and
+// nothing is sent.
 #include <gtest/gtest.h>
 #include <librdkafka/rdkafka.h>
 #include <signal.h>
@@ -16,7 +17,9 @@ using test::TestOutbox;
 
 class BadInputTest : public ::testing::Test {
  protected:
-  BadInputTest() : topic(db.topic("t")) { db.sql("insert into outbox.message (topic, payload) values ('" + topic + "', 'x')"); }
+  BadInputTest() : topic(db.topic("t")) {
+    db.sql("insert into outbox.message (topic, payload) values ('" + topic + "', 'x')");
+  }
 
   void refused(const std::string& why, const std::string& remedy, int code = 5) {
     auto relay = db.relay();
@@ -24,7 +27,8 @@ class BadInputTest : public ::testing::Test {
     EXPECT_NE(relay.output().find(why), std::string::npos) << relay.output();
     EXPECT_NE(relay.output().find("HINT: "), std::string::npos) << relay.output();
     EXPECT_NE(relay.output().find(remedy), std::string::npos) << relay.output();
-    EXPECT_TRUE(test::read_log(db.kafka().brokers(), {topic}, test::Isolation::read_uncommitted).records.empty());
+    EXPECT_TRUE(test::read_log(db.kafka().brokers(), {topic}, test::Isolation::read_uncommitted)
+                    .records.empty());
   }
 
   TestOutbox db;
@@ -48,7 +52,8 @@ TEST_F(BadInputTest, ANewerSchema) {
 
 TEST_F(BadInputTest, AnEncodingInWhichATextCanHaveNoUtf8Form) {
   const std::string name = db.name() + "_ascii";
-  db.sql("create database \"" + name + "\" template template0 encoding 'SQL_ASCII' lc_collate 'C' lc_ctype 'C'");
+  db.sql("create database \"" + name +
+         "\" template template0 encoding 'SQL_ASCII' lc_collate 'C' lc_ctype 'C'");
   db.environment["OUTBOX_RELAY_POSTGRES_DSN"] = db.postgres().dsn(name);
   ASSERT_EQ(db.command({"init"}).code, 0);
   refused("encoding SQL_ASCII", "UTF8");
@@ -119,7 +124,8 @@ TEST_F(BadInputTest, AProgressTopicOfAnotherRelay) {
   refused("another relay", "progress topic of its own");
 }
 
-// No broker without transactions can be started any more; librdkafka's own stand-in can be told which requests it knows.
+// No broker without transactions can be started any more; librdkafka's own stand-in can be told
+// which requests it knows.
 class OldBroker {
  public:
   OldBroker(const std::string& progress_topic, const std::vector<std::int16_t>& unknown_requests) {
@@ -127,10 +133,13 @@ class OldBroker {
     client_.reset(rd_kafka_new(RD_KAFKA_PRODUCER, rd_kafka_conf_new(), why, sizeof why));
     cluster_.reset(rd_kafka_mock_cluster_new(client_.get(), 1));
     rd_kafka_mock_topic_create(cluster_.get(), progress_topic.c_str(), 1, 1);
-    for (const auto request : unknown_requests) rd_kafka_mock_set_apiversion(cluster_.get(), request, -1, -1);
+    for (const auto request : unknown_requests)
+      rd_kafka_mock_set_apiversion(cluster_.get(), request, -1, -1);
   }
   std::string brokers() const { return rd_kafka_mock_cluster_bootstraps(cluster_.get()); }
-  void create_topic(const std::string& name) { rd_kafka_mock_topic_create(cluster_.get(), name.c_str(), 1, 1); }
+  void create_topic(const std::string& name) {
+    rd_kafka_mock_topic_create(cluster_.get(), name.c_str(), 1, 1);
+  }
 
  private:
   kafka::Client client_;
@@ -147,12 +156,16 @@ TEST_P(OldBrokerTest, IsRefusedWithAHintToUseAtLeastOnce) {
   db.sql("insert into outbox.message (topic, payload) values ('t', 'x')");
   auto relay = db.relay();
   EXPECT_EQ(relay.wait(), 5) << relay.output();
-  EXPECT_NE(relay.output().find("HINT: this broker cannot do transactions: set relay.mode = \"at-least-once\""), std::string::npos)
+  EXPECT_NE(relay.output().find(
+                "HINT: this broker cannot do transactions: set relay.mode = \"at-least-once\""),
+            std::string::npos)
       << relay.output();
 }
 
 INSTANTIATE_TEST_SUITE_P(WithoutOneRequestOfTransactions, OldBrokerTest, ::testing::Values(22, 26),
-                         [](const auto& request) { return "request_" + std::to_string(request.param); });
+                         [](const auto& request) {
+                           return "request_" + std::to_string(request.param);
+                         });
 
 TEST(OldBrokerCheck, SaysThatRunWouldRefuse) {
   TestOutbox db(test::shared_postgres(), nullptr);
@@ -162,13 +175,16 @@ TEST(OldBrokerCheck, SaysThatRunWouldRefuse) {
   const auto done = db.command({"check"});
   EXPECT_EQ(done.code, 5) << done.output;
   EXPECT_NE(done.output.find("broker 1"), std::string::npos) << done.output;
-  EXPECT_NE(done.output.find("set relay.mode = \"at-least-once\""), std::string::npos) << done.output;
+  EXPECT_NE(done.output.find("set relay.mode = \"at-least-once\""), std::string::npos)
+      << done.output;
 }
 
 // What the relay reads whole, and what indexes hold, is bounded where it is written.
 TEST_F(BadInputTest, NamesKeysAndHeadersThatAreTooLarge) {
-  const auto refuses = [&](const std::string& columns, const std::string& values, const std::string& constraint) {
-    for (const std::string& table : {std::string("message (") + columns, std::string("scheduled (deliver_at, ") + columns}) {
+  const auto refuses = [&](const std::string& columns, const std::string& values,
+                           const std::string& constraint) {
+    for (const std::string& table :
+         {std::string("message (") + columns, std::string("scheduled (deliver_at, ") + columns}) {
       const std::string due = table.starts_with("scheduled") ? "now(), " : "";
       try {
         db.sql("insert into outbox." + table + ") values (" + due + values + ")");
@@ -180,7 +196,8 @@ TEST_F(BadInputTest, NamesKeysAndHeadersThatAreTooLarge) {
   };
   refuses("topic", "repeat('t', 1025)", "topic_at_most_1024_bytes");
   refuses("topic, key", "'t', convert_to(repeat('k', 1048577), 'UTF8')", "key_at_most_1_mib");
-  refuses("topic, headers", "'t', jsonb_build_object('h', repeat('x', 1048576))", "headers_at_most_1_mib");
+  refuses("topic, headers", "'t', jsonb_build_object('h', repeat('x', 1048576))",
+          "headers_at_most_1_mib");
   db.sql("insert into outbox.message (topic) values (repeat('ü', 512))");
   db.deliver();
   EXPECT_EQ(db.value("select error_class from outbox.parked"), "topic_invalid");
@@ -190,32 +207,46 @@ TEST_F(BadInputTest, NamesMadeOfOtherThingsAreParkedWithoutAFloodOfLines) {
   db.environment["OUTBOX_RELAY_TOPICS_ALLOW"] = topic;
   db.sql("insert into outbox.message (topic) select 'name-' || g from generate_series(1, 25000) g");
   const std::string log = db.deliver();
-  EXPECT_EQ(db.value("select count(*) from outbox.parked p where p.error_class = 'topic_not_allowed'"), "25000");
+  EXPECT_EQ(
+      db.value("select count(*) from outbox.parked p where p.error_class = 'topic_not_allowed'"),
+      "25000");
   int lines = 0;
-  for (auto at = log.find("topic_barred"); at != std::string::npos; at = log.find("topic_barred", at + 1)) ++lines;
+  for (auto at = log.find("topic_barred"); at != std::string::npos;
+       at = log.find("topic_barred", at + 1))
+    ++lines;
   EXPECT_GE(lines, 1);
   EXPECT_LE(lines, 40);  // 20 a minute
 }
 
 // The first page that a relay reads is cut by guess.
 TEST_F(BadInputTest, ABacklogOfLargeHeaders) {
-  db.sql("insert into outbox.message (topic, headers) select '" + topic + "', jsonb_build_object('a', repeat('h', 8000)) "
-            "from generate_series(1, 1000) g");
-  db.deliver({{"OUTBOX_RELAY_DELIVERY_BATCH_BYTES_MAX", "64KiB"}, {"OUTBOX_RELAY_DELIVERY_MESSAGE_BYTES_MAX", "1KiB"}});
-  EXPECT_EQ(test::read_log(db.kafka().brokers(), {topic}, test::Isolation::read_committed).records.size(), 1'001U);
+  db.sql("insert into outbox.message (topic, headers) select '" + topic +
+         "', jsonb_build_object('a', repeat('h', 8000)) "
+         "from generate_series(1, 1000) g");
+  db.deliver({{"OUTBOX_RELAY_DELIVERY_BATCH_BYTES_MAX", "64KiB"},
+              {"OUTBOX_RELAY_DELIVERY_MESSAGE_BYTES_MAX", "1KiB"}});
+  EXPECT_EQ(
+      test::read_log(db.kafka().brokers(), {topic}, test::Isolation::read_committed).records.size(),
+      1'001U);
 }
 
-// A key and headers of a megabyte each are legal where the topic takes them, and are found before they are sent where it does not.
+// A key and headers of a megabyte each are legal where the topic takes them, and are found before
+// they are sent where it does not.
 TEST_F(BadInputTest, LargeKeysAndHeaders) {
   const std::string wide = db.topic("wide", 1, {"max.message.bytes=4000000"});
   for (const std::string& to : {topic, wide}) {
-    db.sql("insert into outbox.message (topic, key, payload, headers) values ('" + to + "', convert_to(repeat('k', 1048576), 'UTF8'), "
-              "convert_to(repeat('p', 1048576), 'UTF8'), jsonb_build_object('a', repeat('h', 1048000)))");
+    db.sql(
+        "insert into outbox.message (topic, key, payload, headers) values ('" + to +
+        "', convert_to(repeat('k', 1048576), 'UTF8'), "
+        "convert_to(repeat('p', 1048576), 'UTF8'), jsonb_build_object('a', repeat('h', 1048000)))");
   }
   const std::string log = db.deliver();
-  EXPECT_EQ(db.value("select string_agg(p.topic || ' ' || p.error_class, ',') from outbox.parked p"), topic + " too_large");
+  EXPECT_EQ(
+      db.value("select string_agg(p.topic || ' ' || p.error_class, ',') from outbox.parked p"),
+      topic + " too_large");
   EXPECT_EQ(log.find("messages_refused"), std::string::npos) << log;
-  const auto records = test::read_log(db.kafka().brokers(), {wide}, test::Isolation::read_committed).records;
+  const auto records =
+      test::read_log(db.kafka().brokers(), {wide}, test::Isolation::read_committed).records;
   ASSERT_EQ(records.size(), 1U);
   EXPECT_EQ(records.front().header("a")->size(), 1'048'000U);
 }
@@ -229,9 +260,11 @@ TEST_F(BadInputTest, RowsThatSomebodyDeletedFromABatchInDoubt) {
   db.sql("delete from outbox.message where seq = 1");
   refused("deleted or hid rows", "outbox.message");
   // As the page for operators says: one is lost.
-  db.sql("update outbox.batch set messages = messages - 1 where number = 1 and delivered_at is null");
+  db.sql(
+      "update outbox.batch set messages = messages - 1 where number = 1 and delivered_at is null");
   db.deliver();
-  const auto records = test::read_log(db.kafka().brokers(), {topic}, test::Isolation::read_committed).records;
+  const auto records =
+      test::read_log(db.kafka().brokers(), {topic}, test::Isolation::read_committed).records;
   ASSERT_EQ(records.size(), 1U);
   EXPECT_EQ(records.front().payload, "y");
 }

@@ -16,7 +16,9 @@ using test::ScratchKafka;
 using test::ScratchPostgres;
 using test::TestOutbox;
 
-bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
 
 // What check answers for a db.
 json check(TestOutbox& db, int code) {
@@ -30,7 +32,8 @@ json check(TestOutbox& db, int code) {
   return answer;
 }
 
-bool says(const json& answer, const std::string& severity, const std::string& about, const std::string& what) {
+bool says(const json& answer, const std::string& severity, const std::string& about,
+          const std::string& what) {
   for (const auto& f : answer["findings"]) {
     if (f["severity"] == severity && f["about"] == about && contains(f["what"], what)) return true;
   }
@@ -51,7 +54,9 @@ class CheckTest : public ::testing::Test {
   json expect_refused(const std::string& what) {
     const json answer = check(db, 5);
     EXPECT_FALSE(answer["would_run"].get<bool>()) << answer;
-    EXPECT_TRUE(says(answer, "refused", "PostgreSQL", what) || says(answer, "refused", "Kafka", what)) << answer;
+    EXPECT_TRUE(says(answer, "refused", "PostgreSQL", what) ||
+                says(answer, "refused", "Kafka", what))
+        << answer;
     auto relay = db.relay();
     EXPECT_EQ(relay.wait(), 5) << "check and run must agree: " << relay.output();
     return answer;
@@ -68,7 +73,8 @@ TEST_F(CheckTest, ASoundWorldHasNothingButNotesAndARunningRelayIsNotDisturbed) {
   db.wait_until_idle();
   const std::string epoch = db.value("select epoch from outbox.lease");
   const json answer = check(db, 0);
-  EXPECT_TRUE(answer["would_run"] && answer["postgres_reached"] && answer["kafka_reached"]) << answer;
+  EXPECT_TRUE(answer["would_run"] && answer["postgres_reached"] && answer["kafka_reached"])
+      << answer;
   EXPECT_EQ(count(answer, "note"), static_cast<int>(answer["findings"].size())) << answer;
   EXPECT_TRUE(says(answer, "note", "Kafka", "one broker")) << answer;
   const auto text = db.command({"check"});
@@ -78,8 +84,11 @@ TEST_F(CheckTest, ASoundWorldHasNothingButNotesAndARunningRelayIsNotDisturbed) {
   db.sql("insert into outbox.message (topic, payload) values ('" + topic + "', 'y')");
   db.wait_until_idle();
   EXPECT_EQ(db.value("select epoch from outbox.lease"), epoch);
-  EXPECT_FALSE(contains(relay.output(), "fenced") || contains(relay.output(), "stalled")) << relay.output();
-  EXPECT_EQ(test::read_log(db.kafka().brokers(), {topic}, test::Isolation::read_committed).records.size(), 2U);
+  EXPECT_FALSE(contains(relay.output(), "fenced") || contains(relay.output(), "stalled"))
+      << relay.output();
+  EXPECT_EQ(
+      test::read_log(db.kafka().brokers(), {topic}, test::Isolation::read_committed).records.size(),
+      2U);
 }
 
 TEST_F(CheckTest, SettingsOfTopicsThatBreakPromises) {
@@ -90,12 +99,17 @@ TEST_F(CheckTest, SettingsOfTopicsThatBreakPromises) {
   db.topic("compact", 1, {"cleanup.policy=compact"});
   db.topic("fine");
   const std::string all = db.name() + ".";
-  db.environment["OUTBOX_RELAY_TOPICS_ALLOW"] = all + "*," + all + "missing,nothing-like-this.*,__consumer_offsets";
+  db.environment["OUTBOX_RELAY_TOPICS_ALLOW"] =
+      all + "*," + all + "missing,nothing-like-this.*,__consumer_offsets";
   const json answer = check(db, 1);
   EXPECT_TRUE(says(answer, "finding", "topic " + all + "append", "LogAppendTime")) << answer;
-  EXPECT_TRUE(says(answer, "finding", "topic " + all + "short", "keeps records for 1.0 h, the outbox keeps its messages for 24.0 h")) << answer;
-  EXPECT_TRUE(says(answer, "finding", "topic " + all + "small", "max.message.bytes = 2000")) << answer;
-  EXPECT_TRUE(says(answer, "finding", "topic " + all + "unclean", "unclean.leader.election")) << answer;
+  EXPECT_TRUE(says(answer, "finding", "topic " + all + "short",
+                   "keeps records for 1.0 h, the outbox keeps its messages for 24.0 h"))
+      << answer;
+  EXPECT_TRUE(says(answer, "finding", "topic " + all + "small", "max.message.bytes = 2000"))
+      << answer;
+  EXPECT_TRUE(says(answer, "finding", "topic " + all + "unclean", "unclean.leader.election"))
+      << answer;
   EXPECT_TRUE(says(answer, "note", "topic " + all + "compact", "is compacted")) << answer;
   EXPECT_TRUE(says(answer, "finding", "topic " + all + "missing", "does not exist")) << answer;
   EXPECT_TRUE(says(answer, "note", "Kafka", "no topic matches \"nothing-like-this.*\"")) << answer;
@@ -103,11 +117,15 @@ TEST_F(CheckTest, SettingsOfTopicsThatBreakPromises) {
   EXPECT_EQ(count(answer, "finding"), 6) << answer;
   EXPECT_FALSE(contains(answer.dump(), all + "fine")) << answer;
   const auto text = db.command({"check"});
-  EXPECT_TRUE(contains(text.output, "findings: 6") && contains(text.output, "HINT: raise retention.ms")) << text.output;
+  EXPECT_TRUE(contains(text.output, "findings: 6") &&
+              contains(text.output, "HINT: raise retention.ms"))
+      << text.output;
 }
 
 TEST_F(CheckTest, AProgressTopicThatCannotKeepProgress) {
-  const auto use = [&](const std::string& topic) { db.environment["OUTBOX_RELAY_KAFKA_PROGRESS_TOPIC"] = topic; };
+  const auto use = [&](const std::string& topic) {
+    db.environment["OUTBOX_RELAY_KAFKA_PROGRESS_TOPIC"] = topic;
+  };
   use(db.topic("deleting", 1));
   expect_refused("is not compacted");
   use(db.topic("both", 1, {"cleanup.policy=compact,delete"}));
@@ -174,7 +192,8 @@ TEST_F(CheckTest, AGuardThatIsOffIsNamed) {
   EXPECT_FALSE(says(answer, "note", "PostgreSQL", "former primary")) << answer;
   db.sql("revoke execute on function pg_walfile_name(pg_lsn) from public");
   answer = check(db, 0);
-  EXPECT_TRUE(says(answer, "note", "PostgreSQL", "the check for a former primary is off")) << answer;
+  EXPECT_TRUE(says(answer, "note", "PostgreSQL", "the check for a former primary is off"))
+      << answer;
 }
 
 TEST_F(CheckTest, WhatIsNotReachableIsSaidAndTheRestIsStillLookedAt) {
@@ -193,7 +212,8 @@ TEST_F(CheckTest, WhatIsNotReachableIsSaidAndTheRestIsStillLookedAt) {
   db.environment["OUTBOX_RELAY_LEASE_TTL"] = "never";
   const auto wrong = db.command({"check"});
   EXPECT_EQ(wrong.code, 2);
-  EXPECT_TRUE(contains(wrong.output, "OUTBOX_RELAY_LEASE_TTL") && contains(wrong.output, "HINT: ")) << wrong.output;
+  EXPECT_TRUE(contains(wrong.output, "OUTBOX_RELAY_LEASE_TTL") && contains(wrong.output, "HINT: "))
+      << wrong.output;
 }
 
 TEST(CheckServers, AServerThatDoesNotKeepWhatItAcknowledges) {
@@ -207,9 +227,10 @@ TEST(CheckServers, AServerThatDoesNotKeepWhatItAcknowledges) {
 }
 
 TEST(CheckServers, ABrokerWithCarelessSettingsAndRightsThatAreMissing) {
-  ScratchKafka careless({"auto.create.topics.enable=true", "transaction.partition.verification.enable=false",
-                         "unclean.leader.election.enable=true", "allow.everyone.if.no.acl.found=true",
-                         "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer"});
+  ScratchKafka careless(
+      {"auto.create.topics.enable=true", "transaction.partition.verification.enable=false",
+       "unclean.leader.election.enable=true", "allow.everyone.if.no.acl.found=true",
+       "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer"});
   TestOutbox db(test::shared_postgres(), &careless);
   const std::string secret = db.topic("secret");
   const std::string opaque = db.topic("opaque");
@@ -221,16 +242,20 @@ TEST(CheckServers, ABrokerWithCarelessSettingsAndRightsThatAreMissing) {
   // The rights take a moment to reach the broker.
   test::eventually("the rights are in force", [&] {
     answer = json::parse(db.command({"check", "--json"}).output);
-    return says(answer, "finding", "topic " + secret, "may not use it") && says(answer, "note", "topic " + opaque, "may not describe");
+    return says(answer, "finding", "topic " + secret, "may not use it") &&
+           says(answer, "note", "topic " + opaque, "may not describe");
   });
   EXPECT_TRUE(says(answer, "finding", "broker 1", "auto.create.topics.enable")) << answer;
-  EXPECT_TRUE(says(answer, "finding", "broker 1", "transaction.partition.verification.enable = false")) << answer;
+  EXPECT_TRUE(
+      says(answer, "finding", "broker 1", "transaction.partition.verification.enable = false"))
+      << answer;
   EXPECT_TRUE(says(answer, "finding", "broker 1", "unclean.leader.election.enable")) << answer;
   // Looking for a topic does not create it.
   EXPECT_TRUE(says(answer, "finding", "topic " + missing, "does not exist")) << answer;
   EXPECT_TRUE(says(check(db, 1), "finding", "topic " + missing, "does not exist"));
   db.environment["OUTBOX_RELAY_RELAY_MODE"] = "at-least-once";
-  EXPECT_FALSE(says(check(db, 1), "finding", "broker 1", "transaction.partition.verification.enable = false"));
+  EXPECT_FALSE(says(check(db, 1), "finding", "broker 1",
+                    "transaction.partition.verification.enable = false"));
 }
 
 }  // namespace

@@ -16,7 +16,9 @@ namespace {
 using nlohmann::json;
 using test::TestOutbox;
 
-bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
 
 class CommandsTest : public ::testing::Test {
  protected:
@@ -34,8 +36,10 @@ class CommandsTest : public ::testing::Test {
     return answer.is_object() ? answer : json::object();
   }
   void put(const std::string& headers = "null") {
-    db.sql("insert into outbox.message (topic, key, payload, headers) values ('" + topic + "', convert_to('k' || clock_timestamp(), 'UTF8'), "
-              "'secret payload', " + headers + ")");
+    db.sql("insert into outbox.message (topic, key, payload, headers) values ('" + topic +
+           "', convert_to('k' || clock_timestamp(), 'UTF8'), "
+           "'secret payload', " +
+           headers + ")");
   }
   void log_in_as(const std::string& role) {
     const std::string login = role + "-" + db.name();
@@ -51,10 +55,13 @@ TEST_F(CommandsTest, StatusCountsWhatThereIs) {
   json s = expect_json(0, {"status", "--json"});
   EXPECT_EQ(s["state"], "no relay");
   EXPECT_EQ(s["pending"], 0);
-  EXPECT_TRUE(s["lease_holder"].is_null() && s["batch_in_doubt"].is_null() && s["last_delivered_at"].is_null()) << s;
+  EXPECT_TRUE(s["lease_holder"].is_null() && s["batch_in_doubt"].is_null() &&
+              s["last_delivered_at"].is_null())
+      << s;
   put();
   put("'[]'");
-  db.sql("select outbox.enqueue('" + topic + "', 'k'::text, 'x'::text, deliver_at => '2100-01-01')");
+  db.sql("select outbox.enqueue('" + topic +
+         "', 'k'::text, 'x'::text, deliver_at => '2100-01-01')");
   s = expect_json(0, {"status", "--json"});
   EXPECT_EQ(s["pending"], 2);
   EXPECT_EQ(s["scheduled"], 1);
@@ -63,7 +70,9 @@ TEST_F(CommandsTest, StatusCountsWhatThereIs) {
     auto doomed = db.relay({{"OUTBOX_CRASH_AT", "opened"}}, "relay-with-crash-points");
     EXPECT_EQ(doomed.wait(), -SIGKILL);
   }
-  test::eventually("the dead relay's lease is over", [&] { return !expect_json(0, {"status", "--json"})["batch_in_doubt"].is_null(); });
+  test::eventually("the dead relay's lease is over", [&] {
+    return !expect_json(0, {"status", "--json"})["batch_in_doubt"].is_null();
+  });
   s = expect_json(0, {"status", "--json"});
   EXPECT_EQ(s["batch_in_doubt"]["number"], 1);
   EXPECT_EQ(s["pending"], 0);
@@ -81,11 +90,14 @@ TEST_F(CommandsTest, StatusCountsWhatThereIs) {
 }
 
 TEST_F(CommandsTest, StatusIsWatchedThroughOutagesUntilASignal) {
-  test::Process watch({test::program_path("outbox-relay"), "status", "--watch", "--json"}, db.environment);
+  test::Process watch({test::program_path("outbox-relay"), "status", "--watch", "--json"},
+                      db.environment);
   watch.says("\"pending\":0");
   put();
   watch.says("\"pending\":1");
-  db.sql("select pg_terminate_backend(a.pid) from pg_stat_activity a where a.datname = current_database() and a.pid <> pg_backend_pid()");
+  db.sql(
+      "select pg_terminate_backend(a.pid) from pg_stat_activity a where a.datname = "
+      "current_database() and a.pid <> pg_backend_pid()");
   watch.says("outbox-relay: PostgreSQL");
   put();
   watch.says("\"pending\":2");
@@ -101,21 +113,33 @@ TEST_F(CommandsTest, ParkedMessagesAreListedAndShown) {
   const json all = expect_json(0, {"parked", "list", "--json"});
   ASSERT_EQ(all["parked"].size(), 3U) << all;
   EXPECT_EQ(all["total"], 3);
-  EXPECT_EQ(expect_json(0, {"parked", "list", "--json", "--topic", "no topic"})["parked"].size(), 1U);
-  EXPECT_EQ(expect_json(0, {"parked", "list", "--json", "--class", "topic_invalid"})["parked"].size(), 1U);
-  EXPECT_EQ(expect_json(0, {"parked", "list", "--json", "--class", "too_large"})["parked"].size(), 0U);
+  EXPECT_EQ(expect_json(0, {"parked", "list", "--json", "--topic", "no topic"})["parked"].size(),
+            1U);
+  EXPECT_EQ(
+      expect_json(0, {"parked", "list", "--json", "--class", "topic_invalid"})["parked"].size(),
+      1U);
+  EXPECT_EQ(expect_json(0, {"parked", "list", "--json", "--class", "too_large"})["parked"].size(),
+            0U);
   const json first = expect_json(0, {"parked", "list", "--json", "--limit", "1"});
   EXPECT_TRUE(first["parked"].size() == 1 && first["total"] == 3) << first;
   EXPECT_TRUE(contains(expect(0, {"parked", "list"}), "3 parked"));
 
   const std::string id = all["parked"][0]["id"];
-  EXPECT_EQ(expect_json(0, {"parked", "show", id, "--json"})["parked"][0]["error_class"], "bad_headers");
+  EXPECT_EQ(expect_json(0, {"parked", "show", id, "--json"})["parked"][0]["error_class"],
+            "bad_headers");
   EXPECT_FALSE(contains(expect(0, {"parked", "show", id}), "secret payload"));
   EXPECT_TRUE(contains(expect(0, {"parked", "show", id, "--payload"}), "secret payload"));
-  const json bytes = expect_json(0, {"parked", "show", all["parked"][2]["id"], "--payload", "--json"})["parked"][0];
-  EXPECT_TRUE(bytes["payload"] == "00ff" && bytes["payload_encoding"] == "hex" && bytes["key"] == "k") << bytes;
-  EXPECT_EQ(expect_json(1, {"parked", "show", "00000000-0000-7000-8000-000000000001", "--json"})["parked"].size(), 0U);
-  EXPECT_TRUE(contains(expect(1, {"parked", "show", "00000000-0000-7000-8000-000000000001"}), "HINT: "));
+  const json bytes = expect_json(
+      0, {"parked", "show", all["parked"][2]["id"], "--payload", "--json"})["parked"][0];
+  EXPECT_TRUE(bytes["payload"] == "00ff" && bytes["payload_encoding"] == "hex" &&
+              bytes["key"] == "k")
+      << bytes;
+  EXPECT_EQ(
+      expect_json(1, {"parked", "show", "00000000-0000-7000-8000-000000000001", "--json"})["parked"]
+          .size(),
+      0U);
+  EXPECT_TRUE(
+      contains(expect(1, {"parked", "show", "00000000-0000-7000-8000-000000000001"}), "HINT: "));
   EXPECT_TRUE(contains(expect(2, {"parked", "show", "7"}), "no message id"));
 }
 
@@ -127,11 +151,13 @@ TEST_F(CommandsTest, AnObserverSeesEverythingButPayloads) {
   expect_json(0, {"status", "--json"});
   EXPECT_EQ(expect_json(0, {"parked", "list", "--json"})["parked"].size(), 1U);
   expect_json(0, {"parked", "show", id, "--json"});
-  EXPECT_TRUE(contains(expect(5, {"parked", "show", id, "--payload"}), "HINT: grant the role outbox_operator"));
+  EXPECT_TRUE(contains(expect(5, {"parked", "show", id, "--payload"}),
+                       "HINT: grant the role outbox_operator"));
   log_in_as("outbox_operator");
   EXPECT_TRUE(contains(expect(0, {"parked", "show", id, "--payload"}), "secret payload"));
   log_in_as("");
-  for (const std::vector<std::string>& words : std::vector<std::vector<std::string>>{{"status"}, {"parked", "list"}, {"parked", "show", id}}) {
+  for (const std::vector<std::string>& words : std::vector<std::vector<std::string>>{
+           {"status"}, {"parked", "list"}, {"parked", "show", id}}) {
     EXPECT_TRUE(contains(expect(5, words), "HINT: grant the role outbox_observer")) << words[0];
   }
 }
@@ -160,9 +186,15 @@ TEST_F(CommandsTest, ServersThatAreAwayHaveExitCodesOfTheirOwn) {
   db.environment["OUTBOX_RELAY_KAFKA_PROGRESS_TOPIC"] = "x";
   db.environment["OUTBOX_RELAY_KAFKA_BROKERS"] = "127.0.0.1:1";
   EXPECT_TRUE(contains(expect(4, {"init", "--kafka"}), "Kafka"));
-  db.environment["OUTBOX_RELAY_POSTGRES_DSN"] = "host=127.0.0.1 port=1 dbname=x user=x password=hidden";
-  for (const std::vector<std::string>& words : std::vector<std::vector<std::string>>{
-           {"init"}, {"status"}, {"trace", "--seq", "1"}, {"parked", "list"}, {"prune"}, {"prune", "--dry-run"}}) {
+  db.environment["OUTBOX_RELAY_POSTGRES_DSN"] =
+      "host=127.0.0.1 port=1 dbname=x user=x password=hidden";
+  for (const std::vector<std::string>& words :
+       std::vector<std::vector<std::string>>{{"init"},
+                                             {"status"},
+                                             {"trace", "--seq", "1"},
+                                             {"parked", "list"},
+                                             {"prune"},
+                                             {"prune", "--dry-run"}}) {
     const std::string output = expect(3, words);
     EXPECT_FALSE(contains(output, "hidden")) << output;
   }
@@ -170,8 +202,14 @@ TEST_F(CommandsTest, ServersThatAreAwayHaveExitCodesOfTheirOwn) {
 
 TEST_F(CommandsTest, ADatabaseWithoutTheSchemaIsRefusedByEveryCommandThatNeedsIt) {
   db.sql("drop schema outbox cascade");
-  for (const std::vector<std::string>& words : std::vector<std::vector<std::string>>{
-           {"status"}, {"trace", "--seq", "1"}, {"parked", "list"}, {"prune"}, {"prune", "--dry-run"}, {"check"}, {"run"}}) {
+  for (const std::vector<std::string>& words :
+       std::vector<std::vector<std::string>>{{"status"},
+                                             {"trace", "--seq", "1"},
+                                             {"parked", "list"},
+                                             {"prune"},
+                                             {"prune", "--dry-run"},
+                                             {"check"},
+                                             {"run"}}) {
     EXPECT_TRUE(contains(expect(5, words), "outbox-relay init")) << words[0];
   }
 }
@@ -179,7 +217,8 @@ TEST_F(CommandsTest, ADatabaseWithoutTheSchemaIsRefusedByEveryCommandThatNeedsIt
 TEST_F(CommandsTest, ConfigAndVersionTellWhatTheyKnow) {
   db.environment["OUTBOX_RELAY_POSTGRES_DSN"] += " password=hidden";
   const std::string shown = expect(0, {"config"});
-  EXPECT_TRUE(contains(shown, "name = \"" + db.name() + "\"") && contains(shown, "dsn = \"***\"")) << shown;
+  EXPECT_TRUE(contains(shown, "name = \"" + db.name() + "\"") && contains(shown, "dsn = \"***\""))
+      << shown;
   EXPECT_FALSE(contains(shown, "hidden")) << shown;
   EXPECT_TRUE(contains(expect(0, {"config", "--defaults"}), "#idle = \"20ms\""));
   const std::string file = testing::TempDir() + "/" + db.name() + ".toml";
@@ -192,8 +231,10 @@ TEST_F(CommandsTest, ConfigAndVersionTellWhatTheyKnow) {
   EXPECT_TRUE(contains(expect(2, {"status", "--config", file + ".gone"}), file + ".gone"));
   const json version = expect_json(0, {"version", "--json"});
   EXPECT_EQ(version["version"], OUTBOX_VERSION);
-  EXPECT_EQ(version["outbox_schema"].dump(), db.value("select max(v.number) from outbox.schema_version v"));
-  EXPECT_TRUE(version["inbox_schema"].is_number() && version["effect_schema"].is_number()) << version;
+  EXPECT_EQ(version["outbox_schema"].dump(),
+            db.value("select max(v.number) from outbox.schema_version v"));
+  EXPECT_TRUE(version["inbox_schema"].is_number() && version["effect_schema"].is_number())
+      << version;
   EXPECT_TRUE(contains(expect(0, {"version"}), "librdkafka"));
 }
 
@@ -218,14 +259,17 @@ TEST_F(CommandsTest, MistakesOfTheCommandLineAreExplained) {
       {{"init", "--from", "1"}, "requires"},
       {{"init", "--print-sql", "--schema", "inbox,effect", "--from", "1"}, "name one"},
       {{"init", "--print-sql", "--from", "99"}, "has no version 99"},
-      {{"parked", "discard", "--topic", "", "--class", "too_large", "--why", "x"}, "--topic: is empty"},
+      {{"parked", "discard", "--topic", "", "--class", "too_large", "--why", "x"},
+       "--topic: is empty"},
       {{"replay", "--since", "2026-01-01", "--topic", ""}, "--topic: is empty"},
       {{"replay", "--resume", "1", "--topic", "t"}, "excludes"},
       {{"config", "--defaults", "--check", "x"}, "excludes"},
   };
   for (const auto& [words, what] : mistakes) {
     const std::string output = expect(2, words);
-    EXPECT_TRUE(contains(output, what) && contains(output, "HINT: ") && contains(output, "outbox-relay")) << output;
+    EXPECT_TRUE(contains(output, what) && contains(output, "HINT: ") &&
+                contains(output, "outbox-relay"))
+        << output;
   }
   EXPECT_EQ(test::run_command({test::program_path("outbox-relay")}, {}).code, 2);
 }
@@ -251,7 +295,8 @@ void collect_help(const std::vector<std::string>& path, std::map<std::string, st
   }
 }
 
-// The long options and arguments that a text describes: of help, the labels; of the document, the first column of a table.
+// The long options and arguments that a text describes: of help, the labels; of the document, the
+// first column of a table.
 std::set<std::string> flags_in(const std::string& text, const std::string& mark) {
   std::set<std::string> flags;
   std::istringstream lines(text);
@@ -276,7 +321,10 @@ TEST(Help, FitsAndAgreesWithTheReferencePage) {
     std::istringstream lines(text);
     for (std::string line; std::getline(lines, line);) EXPECT_LE(line.size(), 100U) << line;
     EXPECT_TRUE(contains(text, "Usage: " + command)) << text;
-    if (std::set<std::string>{"outbox-relay", "outbox-relay parked", "outbox-relay scheduled", "outbox-relay effects"}.contains(command)) continue;
+    if (std::set<std::string>{"outbox-relay", "outbox-relay parked", "outbox-relay scheduled",
+                              "outbox-relay effects"}
+            .contains(command))
+      continue;
     EXPECT_TRUE(contains(text, "Exit codes: 0 ")) << text;
     const std::string heading = "## " + command.substr(command.find(' ') + 1) + "\n";
     const auto at = page.str().find(heading);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The relay is killed at every point between two steps of the protocol, in both modes, and started again.
+// The relay is killed at every point between two steps of the protocol, in both modes, and started
+// again.
 #include <gtest/gtest.h>
 #include <signal.h>
 
@@ -17,7 +18,8 @@ enum class Finds { nothing, not_delivered, delivered };
 struct Expectation {
   Finds exactly_once;
   Finds at_least_once;
-  const char* crash_before;  // a crash that must come first, so that the phase is reached; nullptr: none
+  const char*
+      crash_before;  // a crash that must come first, so that the phase is reached; nullptr: none
 };
 
 // A phase without a row fails EveryPhaseHasACrashPoint.
@@ -77,7 +79,8 @@ TEST_P(CrashTest, NothingIsLostGhostedRepeatedOrReordered) {
   relay.signal(SIGTERM);
   ASSERT_EQ(relay.wait(), 0) << relay.output();
 
-  const Finds found_expected = mode == Mode::exactly_once ? expected.exactly_once : expected.at_least_once;
+  const Finds found_expected =
+      mode == Mode::exactly_once ? expected.exactly_once : expected.at_least_once;
   const std::string log = relay.output();
   const Finds found = log.find("found=delivered") != std::string::npos       ? Finds::delivered
                       : log.find("found=not_delivered") != std::string::npos ? Finds::not_delivered
@@ -92,7 +95,8 @@ TEST_P(CrashTest, NothingIsLostGhostedRepeatedOrReordered) {
     EXPECT_EQ(verdict.repeated, 0) << verdict;
   } else {
     // Only messages of the batch in doubt may come again, once for each crash.
-    const auto first = std::stoll(db.value("select messages from outbox.batch order by number limit 1"));
+    const auto first =
+        std::stoll(db.value("select messages from outbox.batch order by number limit 1"));
     EXPECT_LE(verdict.repeated, 2 * first) << verdict;
     if (phase == Phase::confirmed || phase == Phase::marking) {
       EXPECT_GT(verdict.repeated, 0) << verdict;
@@ -102,10 +106,13 @@ TEST_P(CrashTest, NothingIsLostGhostedRepeatedOrReordered) {
 }
 
 INSTANTIATE_TEST_SUITE_P(AtEveryPhase, CrashTest,
-                         ::testing::Combine(::testing::Values(Mode::exactly_once, Mode::at_least_once),
+                         ::testing::Combine(::testing::Values(Mode::exactly_once,
+                                                              Mode::at_least_once),
                                             ::testing::Range(0, static_cast<int>(last_phase) + 1)),
                          [](const auto& point) {
-                           std::string name = std::get<0>(point.param) == Mode::exactly_once ? "exactly_once_" : "at_least_once_";
+                           std::string name = std::get<0>(point.param) == Mode::exactly_once
+                                                  ? "exactly_once_"
+                                                  : "at_least_once_";
                            return name + to_string(static_cast<Phase>(std::get<1>(point.param)));
                          });
 

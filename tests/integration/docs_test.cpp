@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Every example in the documentation works: `sql` blocks are run by psql against a PostgreSQL with the schema, page by page and
-// in their order; `toml` blocks pass as configuration.
+// Every example in the documentation works: `sql` blocks are run by psql against a PostgreSQL with
+// the schema, page by page and in their order; `toml` blocks pass as configuration.
 //
-// The words behind `sql` say who runs it: `owner` (who also ran init), `duty`, `mailer`, or by default the application's login `shop`. A
-// page creates its logins itself; what is marked `last` runs at its end. `wrong` marks what runs, and must not be copied.
+// The words behind `sql` say who runs it: `owner` (who also ran init), `duty`, `mailer`, or by
+// default the application's login `shop`. A page creates its logins itself; what is marked `last`
+// runs at its end. `wrong` marks what runs, and must not be copied.
 #include <gtest/gtest.h>
 #include <signal.h>
 
@@ -27,7 +28,9 @@ struct Block {
   std::string text;
 
   std::string place() const { return page + ":" + std::to_string(line); }
-  bool says(const std::string& word) const { return (" " + words + " ").find(" " + word + " ") != std::string::npos; }
+  bool says(const std::string& word) const {
+    return (" " + words + " ").find(" " + word + " ") != std::string::npos;
+  }
 };
 
 std::string contents(const std::filesystem::path& file) {
@@ -42,7 +45,8 @@ std::vector<std::filesystem::path> pages() {
   for (const char* page : {"README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"}) {
     all.push_back(std::filesystem::path(OUTBOX_SOURCE_DIR) / page);
   }
-  for (const auto& entry : std::filesystem::directory_iterator(std::filesystem::path(OUTBOX_SOURCE_DIR) / "docs")) {
+  for (const auto& entry :
+       std::filesystem::directory_iterator(std::filesystem::path(OUTBOX_SOURCE_DIR) / "docs")) {
     if (entry.path().extension() == ".md") all.push_back(entry.path());
   }
   return all;
@@ -73,14 +77,21 @@ std::map<std::string, std::vector<Block>> blocks(const std::string& language) {
 }
 
 std::vector<std::string> psql(const std::string& statements, const std::string& dsn) {
-  return {"/usr/bin/env", "psql", "-X", "-v", "ON_ERROR_STOP=1", "-c", "set lock_timeout = '10s'", "-c", statements, dsn};
+  return {
+      "/usr/bin/env", "psql",     "-X", "-v", "ON_ERROR_STOP=1", "-c", "set lock_timeout = '10s'",
+      "-c",           statements, dsn};
 }
 
-void run_in_psql(const Block& block, const test::ScratchPostgres& postgres, const std::string& database) {
-  const std::string user = block.says("owner") ? "postgres" : block.says("duty") ? "duty" : block.says("mailer") ? "mailer" : "shop";
+void run_in_psql(const Block& block, const test::ScratchPostgres& postgres,
+                 const std::string& database) {
+  const std::string user = block.says("owner")    ? "postgres"
+                           : block.says("duty")   ? "duty"
+                           : block.says("mailer") ? "mailer"
+                                                  : "shop";
   const auto done = test::run_command(psql(block.text, postgres.dsn(database, user)), {});
   EXPECT_EQ(done.code, 0) << block.place() << " as " << user << ":\n" << block.text << done.output;
-  EXPECT_EQ(done.output.find("WARNING"), std::string::npos) << block.place() << ":\n" << done.output;
+  EXPECT_EQ(done.output.find("WARNING"), std::string::npos) << block.place() << ":\n"
+                                                            << done.output;
 }
 
 TEST(DocsTest, EverySqlExampleRuns) {
@@ -92,8 +103,9 @@ TEST(DocsTest, EverySqlExampleRuns) {
     for (const Block& block : examples) {
       if (!block.says("last")) run_in_psql(block, postgres, db.database());
     }
-    const char* const used =
-        page == "consumers.md" ? "select count(*) from effect.effect where state = 'done'" : "select count(*) from outbox.message";
+    const char* const used = page == "consumers.md"
+                                 ? "select count(*) from effect.effect where state = 'done'"
+                                 : "select count(*) from outbox.message";
     const bool sends_nothing = page == "deploy.md" || page == "runbook.md";
     EXPECT_EQ(db.value(used) == "0", sends_nothing) << page << " does nothing";
     for (const Block& block : examples) {
@@ -105,7 +117,8 @@ TEST(DocsTest, EverySqlExampleRuns) {
 TEST(DocsTest, EveryConfigurationIsComplete) {
   const auto all = blocks("toml");
   ASSERT_GE(all.size(), 1U);
-  const std::filesystem::path file = std::filesystem::path(testing::TempDir()) / ("docs-test-" + std::to_string(getpid()) + ".toml");
+  const std::filesystem::path file = std::filesystem::path(testing::TempDir()) /
+                                     ("docs-test-" + std::to_string(getpid()) + ".toml");
   for (const auto& [page, examples] : all) {
     for (const Block& block : examples) {
       std::ofstream(file) << block.text;
@@ -116,7 +129,8 @@ TEST(DocsTest, EveryConfigurationIsComplete) {
   std::filesystem::remove(file);
 }
 
-// As the page tells it: the relay runs until its query says that nothing is left, is stopped, and the schema goes.
+// As the page tells it: the relay runs until its query says that nothing is left, is stopped, and
+// the schema goes.
 class BackingOut : public ::testing::Test {
  protected:
   BackingOut() : db(postgres) {
@@ -137,7 +151,9 @@ class BackingOut : public ::testing::Test {
   }
 
   test::Finished remove() const { return test::run_command(psql(removal, db.dsn()), {}); }
-  bool is_there() const { return db.value("select to_regclass('outbox.message') is not null") == "t"; }
+  bool is_there() const {
+    return db.value("select to_regclass('outbox.message') is not null") == "t";
+  }
 
   test::ScratchPostgres postgres;  // of its own: the roles go as well
   test::TestOutbox db;
@@ -151,7 +167,8 @@ TEST_F(BackingOut, LosesNothing) {
   test::create_counters(db);
   test::write(db, topic, 30);
   db.sql("insert into outbox.message (topic, key, payload) values ('elsewhere', 'k', 'x 1')");
-  db.sql("select outbox.enqueue('" + topic + "', 's', 's 1', deliver_at => clock_timestamp() + interval '1 hour')");
+  db.sql("select outbox.enqueue('" + topic +
+         "', 's', 's 1', deliver_at => clock_timestamp() + interval '1 hour')");
   EXPECT_EQ(left(), "91 0 0 1 ");
   {
     auto doomed = db.relay({{"OUTBOX_CRASH_AT", "opened"}}, "relay-with-crash-points");
@@ -180,18 +197,23 @@ TEST_F(BackingOut, LosesNothing) {
 TEST_F(BackingOut, WaitsForATransactionThatIsOpenAndKeepsWhatItWrote) {
   pqxx::connection application(db.dsn());
   pqxx::work open(application);
-  open.exec("insert into outbox.message (topic, key, payload) values ('" + topic + "', 'k', 'x 1')");
+  open.exec("insert into outbox.message (topic, key, payload) values ('" + topic +
+            "', 'k', 'x 1')");
   EXPECT_EQ(left(), "0 0 0 0 ");
   test::Process removing(psql(removal, db.dsn()), {});
   test::eventually("the removal waits for the transaction", [&] {
-    return db.value("select count(*) from pg_locks l where l.relation = 'outbox.message'::regclass and not l.granted") == "1";
+    return db.value(
+               "select count(*) from pg_locks l where l.relation = 'outbox.message'::regclass and "
+               "not l.granted") == "1";
   });
   open.commit();
   EXPECT_NE(removing.wait(), 0);
   EXPECT_NE(removing.output().find("something is left"), std::string::npos) << removing.output();
   ASSERT_TRUE(is_there());
   db.deliver();
-  EXPECT_EQ(test::read_log(db.kafka().brokers(), {topic}, test::Isolation::read_committed).records.size(), 1U);
+  EXPECT_EQ(
+      test::read_log(db.kafka().brokers(), {topic}, test::Isolation::read_committed).records.size(),
+      1U);
   const auto done = remove();
   EXPECT_EQ(done.code, 0) << done.output;
   EXPECT_FALSE(is_there());
@@ -201,7 +223,8 @@ TEST_F(BackingOut, WaitsForATransactionThatIsOpenAndKeepsWhatItWrote) {
 TEST(DocsTest, EveryPieceOfAProgramStandsInAnExample) {
   std::string programs;
   for (const char* example : {"enqueue", "workers"}) {
-    for (const auto& entry : std::filesystem::directory_iterator(std::filesystem::path(OUTBOX_SOURCE_DIR) / "examples" / example)) {
+    for (const auto& entry : std::filesystem::directory_iterator(
+             std::filesystem::path(OUTBOX_SOURCE_DIR) / "examples" / example)) {
       programs += contents(entry.path());
     }
   }
@@ -209,7 +232,9 @@ TEST(DocsTest, EveryPieceOfAProgramStandsInAnExample) {
     const auto all = blocks(language);
     EXPECT_FALSE(all.empty()) << language;
     for (const auto& [page, examples] : all) {
-      for (const Block& block : examples) EXPECT_NE(programs.find(block.text), std::string::npos) << block.place() << ":\n" << block.text;
+      for (const Block& block : examples)
+        EXPECT_NE(programs.find(block.text), std::string::npos) << block.place() << ":\n"
+                                                                << block.text;
     }
   }
 }
@@ -218,7 +243,8 @@ TEST(DocsTest, EveryPieceOfAProgramStandsInAnExample) {
 std::string anchor(const std::string& heading) {
   std::string out;
   for (const char c : heading) {
-    if (std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '-' || c == '_') out += static_cast<char>(std::tolower(c));
+    if (std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '-' || c == '_')
+      out += static_cast<char>(std::tolower(c));
     if (c == ' ') out += '-';
   }
   return out;
@@ -228,7 +254,9 @@ bool has_section(const std::filesystem::path& page, const std::string& wanted) {
   std::istringstream lines(contents(page));
   for (std::string line; std::getline(lines, line);) {
     const auto text = line.find_first_not_of('#');
-    if (text != 0 && text != std::string::npos && line[text] == ' ' && anchor(line.substr(text + 1)) == wanted) return true;
+    if (text != 0 && text != std::string::npos && line[text] == ' ' &&
+        anchor(line.substr(text + 1)) == wanted)
+      return true;
   }
   return false;
 }
@@ -242,7 +270,8 @@ TEST(DocsTest, EveryLinkLeadsSomewhere) {
       const auto target = (*it)[1].length() == 0 ? page : page.parent_path() / (*it)[1].str();
       const std::string section = (*it)[2];
       EXPECT_TRUE(std::filesystem::exists(target)) << page.filename() << " links to " << (*it)[0];
-      EXPECT_TRUE(section.empty() || has_section(target, section)) << page.filename() << " links to " << (*it)[0];
+      EXPECT_TRUE(section.empty() || has_section(target, section))
+          << page.filename() << " links to " << (*it)[0];
     }
   }
   EXPECT_GT(links, 10);

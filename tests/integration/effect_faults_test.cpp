@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Effects at providers that fail.
 //
-// OUTBOX_ROUNDS (default 1) rounds of 18 effects each, OUTBOX_SEED (default: random, printed) decides about the faults.
+// OUTBOX_ROUNDS (default 1) rounds of 18 effects each, OUTBOX_SEED (default: random, printed)
+// decides about the faults.
 #include <gtest/gtest.h>
 
 #include <random>
@@ -24,11 +25,12 @@ TEST_P(EffectFaults, KeepWhatWasDeclared) {
     EXPECT_TRUE(found.good()) << "round " << n << ": " << found;
   }
 }
-INSTANTIATE_TEST_SUITE_P(Kinds, EffectFaults, testing::ValuesIn(EffectTrials::kinds), [](const auto& chosen) {
-  std::string name = EffectTrials::name(chosen.param);
-  std::erase_if(name, [](char c) { return c == ' ' || c == ','; });
-  return name;
-});
+INSTANTIATE_TEST_SUITE_P(Kinds, EffectFaults, testing::ValuesIn(EffectTrials::kinds),
+                         [](const auto& chosen) {
+                           std::string name = EffectTrials::name(chosen.param);
+                           std::erase_if(name, [](char c) { return c == ' ' || c == ','; });
+                           return name;
+                         });
 
 }  // namespace
 }  // namespace relay

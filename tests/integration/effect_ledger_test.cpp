@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The effect ledger through the C++ API: what is planned, claimed, settled and decided, by whom, and what happens to those who come
-// too late. The rules themselves: effect_rules_test.cpp and effect_model_test.cpp.
+// The effect ledger through the C++ API: what is planned, claimed, settled and decided, by whom,
+// and what happens to those who come too late. The rules themselves: effect_rules_test.cpp and
+// effect_model_test.cpp.
 #include <gtest/gtest.h>
 #include <signal.h>
 
@@ -8,8 +9,8 @@
 #include <set>
 #include <thread>
 
-#include "tests/support/test_ledger.h"
 #include "tests/support/process.h"
+#include "tests/support/test_ledger.h"
 
 namespace relay::test {
 namespace {
@@ -30,11 +31,16 @@ auto commit(pqxx::connection& connection, const Step& step) {
 class EffectLedger : public ::testing::Test {
  protected:
   EffectLedger() : worker(db.login("effect_worker")) {
-    db.register_provider("hold", {.in_doubt_policy = outbox::InDoubtPolicy::hold, .retry_first = soon});
-    db.register_provider("window", {.in_doubt_policy = outbox::InDoubtPolicy::hold, .idempotency_window = 24h, .retry_first = soon});
+    db.register_provider("hold",
+                         {.in_doubt_policy = outbox::InDoubtPolicy::hold, .retry_first = soon});
+    db.register_provider("window", {.in_doubt_policy = outbox::InDoubtPolicy::hold,
+                                    .idempotency_window = 24h,
+                                    .retry_first = soon});
   }
-  std::int64_t plan(const std::string& provider, const std::string& key = "k", const std::string& body = "body") {
-    const outbox::Effect effect{.provider = provider, .effect_key = key, .target = {{"to", "x"}}, .body = body};
+  std::int64_t plan(const std::string& provider, const std::string& key = "k",
+                    const std::string& body = "body") {
+    const outbox::Effect effect{
+        .provider = provider, .effect_key = key, .target = {{"to", "x"}}, .body = body};
     return commit(worker, [&](auto& tx) { return outbox::effect::plan(tx, effect); });
   }
   std::vector<outbox::Claim> claim(const std::string& provider, int max = 1) {
@@ -50,18 +56,25 @@ class EffectLedger : public ::testing::Test {
     return commit(worker, [&](auto& tx) { return outbox::effect::settle(tx, claim, outcome); });
   }
   std::string state_of(std::int64_t id) {
-    return db.value("select state || coalesce(' ' || evidence, '') from effect.effect where id = " + std::to_string(id));
+    return db.value("select state || coalesce(' ' || evidence, '') from effect.effect where id = " +
+                    std::to_string(id));
   }
   void expire(std::int64_t id) {
-    db.sql("set session_replication_role = replica; update effect.effect set claim_expires_at = clock_timestamp() where id = " +
-              std::to_string(id));
+    db.sql(
+        "set session_replication_role = replica; update effect.effect set claim_expires_at = "
+        "clock_timestamp() where id = " +
+        std::to_string(id));
   }
 
   TestLedger db;
   pqxx::connection worker;
 };
 
-const outbox::Outcome done{.phase = outbox::Phase::answered, .answer = outbox::Answer::done, .status = 201, .request_id = "req-1", .object = "ch-1"};
+const outbox::Outcome done{.phase = outbox::Phase::answered,
+                           .answer = outbox::Answer::done,
+                           .status = 201,
+                           .request_id = "req-1",
+                           .object = "ch-1"};
 const outbox::Outcome unknown{.phase = outbox::Phase::sent, .error = "connection reset"};
 
 TEST_F(EffectLedger, TheSameEffectIsPlannedOnceAndAnotherRequestUnderItsKeyIsRefused) {
@@ -93,7 +106,9 @@ TEST_F(EffectLedger, TheRequestArrivesByteForByteAtEachAttempt) {
   for (int i = 0; i < 256; ++i) bytes += static_cast<char>(i);
   const std::string awkward = "a\"b\\c{}\xC3\xA4\n";
   const std::map<std::string, std::string> target{{awkward, awkward}, {"empty", ""}};
-  commit(worker, [&](auto& tx) { return outbox::effect::plan(tx, {"window", awkward, target, bytes, awkward, awkward}); });
+  commit(worker, [&](auto& tx) {
+    return outbox::effect::plan(tx, {"window", awkward, target, bytes, awkward, awkward});
+  });
   for (const outbox::AttemptKind kind : {outbox::AttemptKind::call, outbox::AttemptKind::repeat}) {
     const outbox::Claim c = claimed("window");
     EXPECT_EQ(c.kind, kind);
@@ -109,21 +124,35 @@ TEST_F(EffectLedger, TheRequestArrivesByteForByteAtEachAttempt) {
 TEST_F(EffectLedger, WhateverAnAdapterSaysIsKept) {
   plan("hold");
   const std::string dirty = "\xff" + std::string("\0", 1) + std::string(5'000, 'x');
-  EXPECT_EQ(settle(claimed("hold"), {.phase = outbox::Phase::answered, .answer = outbox::Answer::refused, .status = 402, .request_id = dirty, .object = dirty,
-                                     .response = dirty, .error = dirty, .retry_after = std::chrono::milliseconds::max()}),
+  EXPECT_EQ(settle(claimed("hold"), {.phase = outbox::Phase::answered,
+                                     .answer = outbox::Answer::refused,
+                                     .status = 402,
+                                     .request_id = dirty,
+                                     .object = dirty,
+                                     .response = dirty,
+                                     .error = dirty,
+                                     .retry_after = std::chrono::milliseconds::max()}),
             outbox::EffectState::failed);
-  EXPECT_EQ(db.value("select octet_length(response) || ' ' || status from effect.attempt"), "4096 402");
+  EXPECT_EQ(db.value("select octet_length(response) || ' ' || status from effect.attempt"),
+            "4096 402");
   plan("hold", "contradiction");
   db.sql("update effect.throttle set open_until = null");
-  EXPECT_EQ(settle(claimed("hold"), {.phase = outbox::Phase::nothing, .answer = outbox::Answer::done}), outbox::EffectState::needs_review) << "never as nothing";
+  EXPECT_EQ(
+      settle(claimed("hold"), {.phase = outbox::Phase::nothing, .answer = outbox::Answer::done}),
+      outbox::EffectState::needs_review)
+      << "never as nothing";
 }
 
 TEST_F(EffectLedger, NoFigureOfAProviderStopsItForMoreThanADay) {
   plan("hold");
-  EXPECT_EQ(settle(claimed("hold"), {.phase = outbox::Phase::answered, .answer = outbox::Answer::not_now, .retry_after = std::chrono::hours{24 * 365 * 1000}}),
+  EXPECT_EQ(settle(claimed("hold"), {.phase = outbox::Phase::answered,
+                                     .answer = outbox::Answer::not_now,
+                                     .retry_after = std::chrono::hours{24 * 365 * 1000}}),
             outbox::EffectState::planned);
-  EXPECT_EQ(db.value("select max(not_before) <= now() + interval '1 day' and max(open_until) <= now() + interval '1 day' "
-                        "from effect.effect, effect.throttle"), "t");
+  EXPECT_EQ(db.value("select max(not_before) <= now() + interval '1 day' and max(open_until) <= "
+                     "now() + interval '1 day' "
+                     "from effect.effect, effect.throttle"),
+            "t");
 }
 
 TEST_F(EffectLedger, AnOutcomeCanBeSettledAgain) {
@@ -146,10 +175,14 @@ TEST_F(EffectLedger, ADoubtOutsideTheWindowGoesToAPerson) {
 
   const auto with_key = plan("window");
   EXPECT_EQ(settle(claimed("window"), unknown), outbox::EffectState::in_doubt);
-  db.sql("set session_replication_role = replica; update effect.effect set key_valid_until = clock_timestamp() where state = 'in_doubt'");
-  eventually("the window is over", [&] { return claim("window").empty() && state_of(with_key) == "needs_review"; });
+  db.sql(
+      "set session_replication_role = replica; update effect.effect set key_valid_until = "
+      "clock_timestamp() where state = 'in_doubt'");
+  eventually("the window is over",
+             [&] { return claim("window").empty() && state_of(with_key) == "needs_review"; });
 
-  db.register_provider("window", {.in_doubt_policy = outbox::InDoubtPolicy::resend, .retry_first = soon});
+  db.register_provider("window",
+                       {.in_doubt_policy = outbox::InDoubtPolicy::resend, .retry_first = soon});
   const auto resent = plan("window", "resent");
   EXPECT_EQ(settle(claimed("window"), unknown), outbox::EffectState::in_doubt);
   EXPECT_EQ(claimed("window").effect, resent);
@@ -159,7 +192,9 @@ TEST_F(EffectLedger, APersonDecides) {
   const auto id = plan("hold");
   pqxx::connection person(db.login("effect_operator"));
   const auto resolve = [&](outbox::Resolution r) {
-    return commit(person, [&](auto& tx) { return outbox::effect::resolve(tx, id, r, "p", "asked them", "ch-7"); });
+    return commit(person, [&](auto& tx) {
+      return outbox::effect::resolve(tx, id, r, "p", "asked them", "ch-7");
+    });
   };
   const outbox::Claim first = claimed("hold");
   EXPECT_THROW(resolve(outbox::Resolution::done), outbox::EffectRefused) << "under way";
@@ -173,7 +208,8 @@ TEST_F(EffectLedger, APersonDecides) {
   EXPECT_EQ(state_of(id), "done decision");
   EXPECT_EQ(db.value("select object from effect.effect"), "ch-7");
   EXPECT_THROW(resolve(outbox::Resolution::failed), outbox::EffectRefused);
-  EXPECT_EQ(db.value("select string_agg(resolution || ' from ' || from_state, ', ' order by decided_at) from effect.decision"),
+  EXPECT_EQ(db.value("select string_agg(resolution || ' from ' || from_state, ', ' order by "
+                     "decided_at) from effect.decision"),
             "resend from needs_review, done from needs_review");
 }
 
@@ -182,7 +218,12 @@ TEST_F(EffectLedger, APersonNeedsNoWorkerToDecideAboutAClaimThatHasExpired) {
   claimed("hold");
   expire(id);
   pqxx::connection person(db.login("effect_operator"));
-  EXPECT_EQ(commit(person, [&](auto& tx) { return outbox::effect::resolve(tx, id, outbox::Resolution::failed, "p", "it never arrived"); }), outbox::EffectState::failed);
+  EXPECT_EQ(commit(person,
+                   [&](auto& tx) {
+                     return outbox::effect::resolve(tx, id, outbox::Resolution::failed, "p",
+                                                    "it never arrived");
+                   }),
+            outbox::EffectState::failed);
   EXPECT_EQ(db.value("select from_state from effect.decision"), "needs_review");
 }
 
@@ -194,7 +235,10 @@ TEST_F(EffectLedger, AnAnswerThatComesTooLateIsKeptAndResolvesTheDoubt) {
   EXPECT_EQ(state_of(id), "needs_review");
   EXPECT_EQ(settle(c, done), outbox::EffectState::stale);
   EXPECT_EQ(state_of(id), "done late_answer");
-  EXPECT_EQ(db.value("select object || ' ' || late from effect.attempt join effect.effect using (object)"), "ch-1 true");
+  EXPECT_EQ(
+      db.value(
+          "select object || ' ' || late from effect.attempt join effect.effect using (object)"),
+      "ch-1 true");
 }
 
 TEST_F(EffectLedger, ALateAnswerOverrulesWhatALaterAttemptSays) {
@@ -210,19 +254,25 @@ TEST_F(EffectLedger, ALateAnswerOverrulesWhatALaterAttemptSays) {
   EXPECT_EQ(second.kind, outbox::AttemptKind::repeat);
   EXPECT_EQ(settle(first, done), outbox::EffectState::stale);
   EXPECT_EQ(state_of(id), "claimed");
-  EXPECT_EQ(settle(second, {.phase = outbox::Phase::answered, .answer = outbox::Answer::refused}), outbox::EffectState::done);
+  EXPECT_EQ(settle(second, {.phase = outbox::Phase::answered, .answer = outbox::Answer::refused}),
+            outbox::EffectState::done);
   EXPECT_EQ(state_of(id), "done late_answer");
 }
 
 // The claim of a process that was paused, with the answer in its hands.
 TEST_F(EffectLedger, APausedWorkerSettlesUnderItsOldEpochAndChangesNothing) {
-  db.register_provider("window", {.in_doubt_policy = outbox::InDoubtPolicy::hold, .idempotency_window = 24h, .claim_ttl = 100ms, .retry_first = soon});
+  db.register_provider("window", {.in_doubt_policy = outbox::InDoubtPolicy::hold,
+                                  .idempotency_window = 24h,
+                                  .claim_ttl = 100ms,
+                                  .retry_first = soon});
   const auto id = plan("window");
   const std::string psql = run_command({"/bin/sh", "-c", "command -v psql"}, {}).output;
-  Process paused({"/bin/sh", "-c",
-                  "psql -qAt \"$DSN\" -c \"select effect.claim('window', 'paused')\" && kill -STOP $$ && "
-                  "psql -qAt \"$DSN\" -c \"select 'it is ' || effect.settle(" + std::to_string(id) + ", 1, 'answered', 'refused')\""},
-                 {{"DSN", db.login("effect_worker")}});
+  Process paused(
+      {"/bin/sh", "-c",
+       "psql -qAt \"$DSN\" -c \"select effect.claim('window', 'paused')\" && kill -STOP $$ && "
+       "psql -qAt \"$DSN\" -c \"select 'it is ' || effect.settle(" +
+           std::to_string(id) + ", 1, 'answered', 'refused')\""},
+      {{"DSN", db.login("effect_worker")}});
   paused.stops();
   const outbox::Claim repeat = claimed("window");
   EXPECT_EQ(repeat.epoch, 2);
@@ -230,7 +280,8 @@ TEST_F(EffectLedger, APausedWorkerSettlesUnderItsOldEpochAndChangesNothing) {
   paused.says("it is stale");
   EXPECT_EQ(state_of(id), "claimed");
   EXPECT_EQ(settle(repeat, done), outbox::EffectState::done);
-  EXPECT_EQ(db.value("select string_agg(epoch || ' ' || answer || ' ' || late, ', ' order by epoch) from effect.attempt"),
+  EXPECT_EQ(db.value("select string_agg(epoch || ' ' || answer || ' ' || late, ', ' order by "
+                     "epoch) from effect.attempt"),
             "1 refused true, 2 done false");
 }
 
@@ -238,15 +289,18 @@ TEST_F(EffectLedger, NoEffectIsHandedToTwoWorkers) {
   db.plan("window", "n", 400);
   std::vector<std::future<std::vector<std::int64_t>>> workers;
   for (int w = 0; w < 20; ++w) {
-    workers.push_back(std::async(std::launch::async, [&, dsn = db.login("effect_worker"), max = 1 + w % 3] {
-      pqxx::connection connection(dsn);
-      std::vector<std::int64_t> ids;
-      for (;;) {
-        const auto claims = commit(connection, [&](auto& tx) { return outbox::effect::claim(tx, "window", "w", max); });
-        if (claims.empty()) return ids;
-        for (const outbox::Claim& c : claims) ids.push_back(c.effect);
-      }
-    }));
+    workers.push_back(
+        std::async(std::launch::async, [&, dsn = db.login("effect_worker"), max = 1 + w % 3] {
+          pqxx::connection connection(dsn);
+          std::vector<std::int64_t> ids;
+          for (;;) {
+            const auto claims = commit(connection, [&](auto& tx) {
+              return outbox::effect::claim(tx, "window", "w", max);
+            });
+            if (claims.empty()) return ids;
+            for (const outbox::Claim& c : claims) ids.push_back(c.effect);
+          }
+        }));
   }
   std::multiset<std::int64_t> all;
   for (auto& w : workers) {
@@ -275,7 +329,9 @@ TEST_F(EffectLedger, NeitherRetriesNorFirstAttemptsStarveTheOther) {
 }
 
 TEST_F(EffectLedger, ABreakerWithoutAnythingToDoStaysReadyForAProbe) {
-  db.sql("update effect.throttle set open_until = clock_timestamp(), opened = 3, failures = 5 where provider = 'hold'");
+  db.sql(
+      "update effect.throttle set open_until = clock_timestamp(), opened = 3, failures = 5 where "
+      "provider = 'hold'");
   EXPECT_TRUE(claim("hold").empty());
   db.plan("hold", "n", 2);
   const auto probe = claim("hold", 10);
@@ -287,16 +343,22 @@ TEST_F(EffectLedger, ABreakerWithoutAnythingToDoStaysReadyForAProbe) {
 
 // Twelve full mailboxes, one of which is always due, are not all that is ever tried.
 TEST_F(EffectLedger, WhatGoesOnFailingDoesNotKeepTheBreakerOpenForTheOthers) {
-  db.register_provider("hold", {.in_doubt_policy = outbox::InDoubtPolicy::hold, .retry_first = soon, .breaker_failures = 5});
-  const outbox::Outcome full{.phase = outbox::Phase::answered, .answer = outbox::Answer::not_now, .status = 452};
+  db.register_provider(
+      "hold",
+      {.in_doubt_policy = outbox::InDoubtPolicy::hold, .retry_first = soon, .breaker_failures = 5});
+  const outbox::Outcome full{
+      .phase = outbox::Phase::answered, .answer = outbox::Answer::not_now, .status = 452};
   db.plan("hold", "full", 12);
-  for (const outbox::Claim& c : claim("hold", 12)) EXPECT_EQ(settle(c, full), outbox::EffectState::planned);
+  for (const outbox::Claim& c : claim("hold", 12))
+    EXPECT_EQ(settle(c, full), outbox::EffectState::planned);
   plan("hold", "healthy");
   int probes = 0;
   for (bool healthy = false; !healthy; ++probes) {
     ASSERT_LT(probes, 4);
-    db.sql("set session_replication_role = replica; update effect.throttle set open_until = clock_timestamp(), tokens = 10; "
-              "update effect.effect set not_before = clock_timestamp() where attempts > 0");
+    db.sql(
+        "set session_replication_role = replica; update effect.throttle set open_until = "
+        "clock_timestamp(), tokens = 10; "
+        "update effect.effect set not_before = clock_timestamp() where attempts > 0");
     const outbox::Claim probe = claimed("hold");
     healthy = probe.request.effect_key == "healthy";
     settle(probe, healthy ? done : full);
@@ -306,12 +368,17 @@ TEST_F(EffectLedger, WhatGoesOnFailingDoesNotKeepTheBreakerOpenForTheOthers) {
 
 // Another probe is no reason for another doubt.
 TEST_F(EffectLedger, AnOutageIsProbedWithWhatIsInDoubtAlready) {
-  db.register_provider("window", {.in_doubt_policy = outbox::InDoubtPolicy::hold, .idempotency_window = 24h, .retry_first = soon, .breaker_failures = 5});
+  db.register_provider("window", {.in_doubt_policy = outbox::InDoubtPolicy::hold,
+                                  .idempotency_window = 24h,
+                                  .retry_first = soon,
+                                  .breaker_failures = 5});
   db.plan("window", "n", 60);
   for (const outbox::Claim& c : claim("window", 5)) settle(c, unknown);
   for (int probes = 0; probes < 40; ++probes) {
-    db.sql("set session_replication_role = replica; update effect.throttle set open_until = clock_timestamp(), tokens = 10; "
-              "update effect.effect set not_before = clock_timestamp() where attempts > 0");
+    db.sql(
+        "set session_replication_role = replica; update effect.throttle set open_until = "
+        "clock_timestamp(), tokens = 10; "
+        "update effect.effect set not_before = clock_timestamp() where attempts > 0");
     settle(claimed("window"), unknown);
   }
   EXPECT_LE(std::stoi(db.value("select count(*) from effect.effect where state = 'in_doubt'")), 9);
@@ -323,7 +390,9 @@ TEST_F(EffectLedger, NoOtherEffectHasTheKeyOfOneThatIsSentAgain) {
   const auto id = plan("hold", "order-1");
   EXPECT_EQ(settle(claimed("hold"), unknown), outbox::EffectState::needs_review);
   pqxx::connection person(db.login("effect_operator"));
-  commit(person, [&](auto& tx) { return outbox::effect::resolve(tx, id, outbox::Resolution::resend, "p", "asked them"); });
+  commit(person, [&](auto& tx) {
+    return outbox::effect::resolve(tx, id, outbox::Resolution::resend, "p", "asked them");
+  });
   EXPECT_EQ(claimed("hold").request.provider_key, "order-1##2");
   EXPECT_NE(other, id);
   for (const char* key : {"", " ", " k", "k\t", "order-1##2"}) {
@@ -331,33 +400,49 @@ TEST_F(EffectLedger, NoOtherEffectHasTheKeyOfOneThatIsSentAgain) {
   }
 }
 
-// The key was valid when the call began; when the refusal was recorded, the provider may have taken it for the first one.
+// The key was valid when the call began; when the refusal was recorded, the provider may have taken
+// it for the first one.
 TEST_F(EffectLedger, ARefusalBehindTheWindowSpeaksForNoEarlierAttempt) {
   const auto id = plan("window");
   EXPECT_EQ(settle(claimed("window"), unknown), outbox::EffectState::in_doubt);
   const outbox::Claim repeat = claimed("window");
   EXPECT_EQ(repeat.kind, outbox::AttemptKind::repeat);
-  db.sql("set session_replication_role = replica; update effect.effect set key_valid_until = (select max(a.started_at) from effect.attempt a)");
-  EXPECT_EQ(settle(repeat, {.phase = outbox::Phase::answered, .answer = outbox::Answer::refused, .status = 402}), outbox::EffectState::needs_review);
+  db.sql(
+      "set session_replication_role = replica; update effect.effect set key_valid_until = (select "
+      "max(a.started_at) from effect.attempt a)");
+  EXPECT_EQ(
+      settle(repeat,
+             {.phase = outbox::Phase::answered, .answer = outbox::Answer::refused, .status = 402}),
+      outbox::EffectState::needs_review);
   EXPECT_EQ(state_of(id), "needs_review");
 }
 
 // What is kept costs nothing when what is old is looked for.
 TEST_F(EffectLedger, PruningReadsWhatItDeletes) {
-  db.sql("set session_replication_role = replica; insert into effect.effect (provider, effect_key, target, body, request_hash, state, settled_at, "
-            "evidence) select 'hold', g, '{}', '', '', 'done', now(), 'answer' from generate_series(1, 20000) g; analyze effect.effect; "
-            "select pg_stat_reset()");
+  db.sql(
+      "set session_replication_role = replica; insert into effect.effect (provider, effect_key, "
+      "target, body, request_hash, state, settled_at, "
+      "evidence) select 'hold', g, '{}', '', '', 'done', now(), 'answer' from generate_series(1, "
+      "20000) g; analyze effect.effect; "
+      "select pg_stat_reset()");
   db.sql("select effect.prune('90 days')");
   eventually("the reading is counted", [&] {
-    return db.value("select idx_scan > 0 from pg_stat_user_indexes where indexrelname = 'effect_settled'") == "t";
+    return db.value(
+               "select idx_scan > 0 from pg_stat_user_indexes where indexrelname = "
+               "'effect_settled'") == "t";
   });
-  EXPECT_LT(std::stoll(db.value("select idx_tup_read from pg_stat_user_indexes where indexrelname = 'effect_settled'")), 100);
+  EXPECT_LT(
+      std::stoll(db.value(
+          "select idx_tup_read from pg_stat_user_indexes where indexrelname = 'effect_settled'")),
+      100);
 }
 
 // What only a defect can leave must not stop the others.
 TEST_F(EffectLedger, AClaimWithoutItsAttemptEndsInDoubt) {
   const auto id = plan("hold");
-  db.sql("update effect.effect set state = 'claimed', epoch = 1, attempts = 1, worker = 'w', claim_expires_at = clock_timestamp()");
+  db.sql(
+      "update effect.effect set state = 'claimed', epoch = 1, attempts = 1, worker = 'w', "
+      "claim_expires_at = clock_timestamp()");
   plan("hold", "other");
   EXPECT_EQ(claimed("hold").request.effect_key, "other");
   EXPECT_EQ(state_of(id), "needs_review");
@@ -367,7 +452,8 @@ TEST_F(EffectLedger, AClaimWithoutItsAttemptEndsInDoubt) {
 TEST_F(EffectLedger, ATimeThatRunsBackCostsNoRetries) {
   plan("window");
   settle(claimed("window"), unknown);
-  db.sql("update effect.throttle set tokens = 1, refilled_at = clock_timestamp() + interval '1 hour'");
+  db.sql(
+      "update effect.throttle set tokens = 1, refilled_at = clock_timestamp() + interval '1 hour'");
   claimed("window");
   EXPECT_EQ(db.value("select tokens from effect.throttle where provider = 'window'"), "0");
 }
@@ -402,13 +488,18 @@ TEST_F(EffectLedger, AWorkerCanRegisterWhileSomebodyPlans) {
   outbox::effect::plan(open, {.provider = "hold", .effect_key = "open"});
   commit(worker, [](auto& tx) {
     tx.exec("set local lock_timeout = '5s'");
-    outbox::effect::register_provider(tx, "hold", {.in_doubt_policy = outbox::InDoubtPolicy::hold, .in_doubt_attempts_max = 3});
+    outbox::effect::register_provider(
+        tx, "hold", {.in_doubt_policy = outbox::InDoubtPolicy::hold, .in_doubt_attempts_max = 3});
     return 0;
   });
   EXPECT_EQ(db.value("select in_doubt_attempts_max from effect.provider where name = 'hold'"), "3");
   db.sql("select effect.register('hold', '{\"in_doubt_attempts_max\": 4}')");
-  EXPECT_EQ(db.value("select in_doubt_attempts_max || ' ' || in_doubt_policy from effect.provider where name = 'hold'"), "4 hold");
-  EXPECT_THROW(db.sql("select effect.register('new', '{\"in_doubt_attempts_max\": 4}')"), pqxx::sql_error) << "in_doubt_policy is declared";
+  EXPECT_EQ(db.value("select in_doubt_attempts_max || ' ' || in_doubt_policy from effect.provider "
+                     "where name = 'hold'"),
+            "4 hold");
+  EXPECT_THROW(db.sql("select effect.register('new', '{\"in_doubt_attempts_max\": 4}')"),
+               pqxx::sql_error)
+      << "in_doubt_policy is declared";
   EXPECT_THROW(db.sql("select effect.register('hold', '{\"doubt_max\": 4}')"), pqxx::sql_error);
 }
 
@@ -419,12 +510,15 @@ TEST_F(EffectLedger, SeveralWorkersCanRegisterANewProviderAtOnce) {
     workers.push_back(std::async(std::launch::async, [&dsn, w] {
       pqxx::connection connection(dsn);
       pqxx::work tx(connection);
-      outbox::effect::register_provider(tx, "new", {.in_doubt_policy = outbox::InDoubtPolicy::hold, .in_doubt_attempts_max = w});
+      outbox::effect::register_provider(
+          tx, "new", {.in_doubt_policy = outbox::InDoubtPolicy::hold, .in_doubt_attempts_max = w});
       tx.commit();
     }));
   }
   for (auto& w : workers) EXPECT_NO_THROW(w.get());
-  EXPECT_EQ(db.value("select count(*) from effect.provider join effect.throttle on provider = name where name = 'new'"), "1");
+  EXPECT_EQ(db.value("select count(*) from effect.provider join effect.throttle on provider = name "
+                     "where name = 'new'"),
+            "1");
 }
 
 TEST_F(EffectLedger, EachRoleCanDoItsPartAndNoMore) {
@@ -434,7 +528,8 @@ TEST_F(EffectLedger, EachRoleCanDoItsPartAndNoMore) {
       pqxx::work(connection).exec(statement);
       return true;
     } catch (const pqxx::sql_error& e) {
-      EXPECT_NE(std::string(e.what()).find("permission denied"), std::string::npos) << statement << ": " << e.what();
+      EXPECT_NE(std::string(e.what()).find("permission denied"), std::string::npos)
+          << statement << ": " << e.what();
       return false;
     }
   };
@@ -443,11 +538,15 @@ TEST_F(EffectLedger, EachRoleCanDoItsPartAndNoMore) {
   const std::string plan = "select effect.plan('hold', 'k', '{\"to\": \"x\"}', 'body')";
   const std::string claim = "select effect.claim('hold', 'w')";
   const std::string decide = "select effect.resolve(" + id + ", 'failed', 'p', 'w')";
-  const std::string watch = "select e.state, u.next_step from effect.effect e join effect.unsettled u using (id)";
+  const std::string watch =
+      "select e.state, u.next_step from effect.effect e join effect.unsettled u using (id)";
   EXPECT_TRUE(may("effect_planner", plan));
-  for (const auto& refused : {claim, decide, watch, std::string("select body from effect.effect"), std::string("select effect.register('x', '{}')"),
-                              "select effect.settle(" + id + ", 1, 'sent')", std::string("insert into effect.effect (provider, effect_key, target, "
-                              "body, state) values ('hold', 'x', '{}', '', 'done')")}) {
+  for (const auto& refused :
+       {claim, decide, watch, std::string("select body from effect.effect"),
+        std::string("select effect.register('x', '{}')"),
+        "select effect.settle(" + id + ", 1, 'sent')",
+        std::string("insert into effect.effect (provider, effect_key, target, "
+                    "body, state) values ('hold', 'x', '{}', '', 'done')")}) {
     EXPECT_FALSE(may("effect_planner", refused)) << refused;
   }
   EXPECT_FALSE(may("effect_worker", decide));
@@ -455,10 +554,13 @@ TEST_F(EffectLedger, EachRoleCanDoItsPartAndNoMore) {
   EXPECT_TRUE(may("effect_operator", decide));
   EXPECT_TRUE(may("effect_operator", watch));
   EXPECT_TRUE(may("effect_operator", "select effect.prune('1 hour')"));
-  EXPECT_FALSE(may("effect_operator", "insert into effect.attempt (effect, epoch, kind, worker) values (" + id + ", 2, 'call', 'w')"));
+  EXPECT_FALSE(
+      may("effect_operator", "insert into effect.attempt (effect, epoch, kind, worker) values (" +
+                                 id + ", 2, 'call', 'w')"));
   EXPECT_TRUE(may("effect_observer", watch));
   EXPECT_TRUE(may("effect_observer", "select id, in_doubt_since from effect.needs_review"));
-  for (const std::string hidden : {"body from effect.effect", "target from effect.effect", "response from effect.attempt"}) {
+  for (const std::string hidden :
+       {"body from effect.effect", "target from effect.effect", "response from effect.attempt"}) {
     EXPECT_FALSE(may("effect_observer", "select " + hidden));
   }
   EXPECT_FALSE(may("effect_observer", claim));

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The effect ledger against a model of its rules, at random; and that the model would notice if the ledger were wrong.
+// The effect ledger against a model of its rules, at random; and that the model would notice if the
+// ledger were wrong.
 //
 // OUTBOX_SEED repeats a run, OUTBOX_ROUNDS makes it longer.
 #include <gtest/gtest.h>
@@ -49,7 +50,9 @@ TEST_P(MutantdLedger, IsNoticedByTheModel) {
   std::optional<std::string> objection;
   for (std::uint64_t seed = 1; seed <= 5 && !objection; ++seed) {
     objection = compare_with_model(db, seed, 3'000);
-    db.sql("set session_replication_role = replica; delete from effect.attempt; delete from effect.decision; delete from effect.effect");
+    db.sql(
+        "set session_replication_role = replica; delete from effect.attempt; delete from "
+        "effect.decision; delete from effect.effect");
   }
   EXPECT_TRUE(objection) << "the model has nothing against it";
 }
@@ -59,18 +62,27 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(
         Defect{"RulesAreOff", "keep_rules", "", "effect.effect"},
         Defect{"EvidenceCanBeChanged", "keep_evidence", "", "effect.attempt"},
-        Defect{"AnExpiredClaimIsFree", "mark_in_doubt", "case step when 'operator' then 'needs_review' else 'in_doubt' end,", "'planned',"},
-        Defect{"AnyEpochMaySettle", "settle", "if e.state <> 'claimed' or e.epoch <> a.epoch then\n    if", "if e.state <> 'claimed' then\n    if"},
-        Defect{"ARefusalBeforeSendingSettlesADoubt", "settle", "(a.phase = 'answered' and a.finished_at <= e.key_valid_until)", "true"},
+        Defect{"AnExpiredClaimIsFree", "mark_in_doubt",
+               "case step when 'operator' then 'needs_review' else 'in_doubt' end,", "'planned',"},
+        Defect{"AnyEpochMaySettle", "settle",
+               "if e.state <> 'claimed' or e.epoch <> a.epoch then\n    if",
+               "if e.state <> 'claimed' then\n    if"},
+        Defect{"ARefusalBeforeSendingSettlesADoubt", "settle",
+               "(a.phase = 'answered' and a.finished_at <= e.key_valid_until)", "true"},
         Defect{"TheKeyIsValidForEver", "next_step",
-               "pg_catalog.clock_timestamp() + p.claim_ttl <= e.key_valid_until", "e.key_valid_until is not null"},
-        Defect{"ACallRenewsTheKey", "claim_one", "key_until := least(key_until, e.key_valid_until);", "null;"},
+               "pg_catalog.clock_timestamp() + p.claim_ttl <= e.key_valid_until",
+               "e.key_valid_until is not null"},
+        Defect{"ACallRenewsTheKey", "claim_one",
+               "key_until := least(key_until, e.key_valid_until);", "null;"},
         Defect{"LateAnswersAreForgotten", "settle",
-               "perform effect.apply_late_answer(e);\n    end if;\n    return 'stale'", "null;\n    end if;\n    return 'stale'"},
+               "perform effect.apply_late_answer(e);\n    end if;\n    return 'stale'",
+               "null;\n    end if;\n    return 'stale'"},
         Defect{"NothingSentIsADoubt", "is_harmless", "a.phase = 'nothing'", "false"},
         Defect{"FailingIsNoEffect", "is_harmless", "'unauthorized')", "'unauthorized', 'failing')"},
-        Defect{"DoubtsAreNotCounted", "mark_in_doubt", "e.in_doubt_attempts + counts::integer", "e.in_doubt_attempts"},
-        Defect{"AnotherRequestUnderTheSameKey", "plan", "hash is distinct from", "false and hash is distinct from"}),
+        Defect{"DoubtsAreNotCounted", "mark_in_doubt", "e.in_doubt_attempts + counts::integer",
+               "e.in_doubt_attempts"},
+        Defect{"AnotherRequestUnderTheSameKey", "plan", "hash is distinct from",
+               "false and hash is distinct from"}),
     [](const auto& defect) { return defect.param.name; });
 
 }  // namespace

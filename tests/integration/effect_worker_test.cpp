@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// EffectWorker against a real ledger and a provider that does what the test says: attempts, outages on either side, and the budget.
+// EffectWorker against a real ledger and a provider that does what the test says: attempts, outages
+// on either side, and the budget.
 //
 // OUTBOX_OUTAGE_SECONDS is how long the provider is away in the test of the budget (default 3).
 #include "outbox/effect_worker.h"
@@ -14,9 +15,9 @@
 #include <random>
 #include <thread>
 
-#include "tests/support/test_ledger.h"
-#include "tests/support/process.h"
 #include "tests/support/from_environment.h"
+#include "tests/support/process.h"
+#include "tests/support/test_ledger.h"
 
 namespace relay::test {
 namespace {
@@ -24,12 +25,15 @@ namespace {
 using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
 
-const outbox::Outcome done{.phase = outbox::Phase::answered, .answer = outbox::Answer::done, .status = 201};
+const outbox::Outcome done{
+    .phase = outbox::Phase::answered, .answer = outbox::Answer::done, .status = 201};
 const outbox::Outcome unreachable{.phase = outbox::Phase::nothing, .error = "connection refused"};
 
 // What the db sees of a provider, whoever calls.
 struct Calls {
-  std::function<outbox::Outcome(const outbox::Request&)> answer = [](const outbox::Request&) { return done; };
+  std::function<outbox::Outcome(const outbox::Request&)> answer = [](const outbox::Request&) {
+    return done;
+  };
   std::atomic<int> under_way = 0;
   std::atomic<int> most_at_once = 0;
 
@@ -57,7 +61,9 @@ struct Calls {
 class FakeProvider : public outbox::Provider {
  public:
   explicit FakeProvider(Calls& calls) : calls_(calls) {}
-  outbox::Outcome call(const outbox::Request& request, Deadline) override { return calls_.call(request); }
+  outbox::Outcome call(const outbox::Request& request, Deadline) override {
+    return calls_.call(request);
+  }
 
  private:
   Calls& calls_;
@@ -66,7 +72,9 @@ class FakeProvider : public outbox::Provider {
 // A worker on a thread of its own.
 class Running {
  public:
-  explicit Running(outbox::EffectWorkerOptions options) : worker_(std::move(options)), thread_([this](const std::stop_token& stop) { worker_.run(stop); }) {}
+  explicit Running(outbox::EffectWorkerOptions options)
+      : worker_(std::move(options)),
+        thread_([this](const std::stop_token& stop) { worker_.run(stop); }) {}
   void stop() {
     thread_.request_stop();
     thread_.join();
@@ -80,10 +88,15 @@ class Running {
 
 class EffectWorkerTest : public ::testing::Test {
  protected:
-  explicit EffectWorkerTest(ScratchPostgres& postgres = shared_postgres()) : db(postgres) { db.register_provider("p", settings); }
+  explicit EffectWorkerTest(ScratchPostgres& postgres = shared_postgres()) : db(postgres) {
+    db.register_provider("p", settings);
+  }
 
   outbox::EffectWorkerOptions options(int claims_max = 1) {
-    outbox::EffectWorkerOptions o{.dsn = db.login("effect_worker"), .claims_max = claims_max, .idle_first = 5ms, .idle_max = 20ms};
+    outbox::EffectWorkerOptions o{.dsn = db.login("effect_worker"),
+                                  .claims_max = claims_max,
+                                  .idle_first = 5ms,
+                                  .idle_max = 20ms};
     o.accounts.push_back({"p", settings, std::make_unique<FakeProvider>(calls)});
     o.on_event = [this](const outbox::EffectEvent& e) {
       const std::lock_guard lock(mutex);
@@ -93,14 +106,20 @@ class EffectWorkerTest : public ::testing::Test {
     return o;
   }
   std::string states() {
-    return db.value("select string_agg(n || ' ' || state, ', ' order by state) from "
-                       "(select state, count(*) as n from effect.effect group by 1) s");
+    return db.value(
+        "select string_agg(n || ' ' || state, ', ' order by state) from "
+        "(select state, count(*) as n from effect.effect group by 1) s");
   }
   void settles(const std::string& wanted, Millis within = Millis{30'000}) {
-    eventually(wanted, [&] { return states() == wanted; }, within);
+    eventually(
+        wanted, [&] { return states() == wanted; }, within);
   }
 
-  outbox::ProviderSettings settings{.in_doubt_policy = outbox::InDoubtPolicy::hold, .idempotency_window = 24h, .retry_first = 5ms, .retry_max = 50ms, .retry_budget_burst = 100};
+  outbox::ProviderSettings settings{.in_doubt_policy = outbox::InDoubtPolicy::hold,
+                                    .idempotency_window = 24h,
+                                    .retry_first = 5ms,
+                                    .retry_max = 50ms,
+                                    .retry_budget_burst = 100};
   TestLedger db;
   Calls calls;
   std::mutex mutex;
@@ -122,28 +141,36 @@ TEST_F(EffectWorkerTest, EachEffectIsCarriedOutOnce) {
 TEST_F(EffectWorkerTest, WhatFailsIsRepeatedUntilItIsDone) {
   std::atomic<int> n = 0;
   calls.answer = [&](const outbox::Request&) {
-    static const std::vector<outbox::Outcome> outcomes = {unreachable, {.phase = outbox::Phase::partly}, {.phase = outbox::Phase::sent},
-                                                  {.phase = outbox::Phase::answered, .answer = outbox::Answer::failing, .status = 503}, done};
+    static const std::vector<outbox::Outcome> outcomes = {
+        unreachable,
+        {.phase = outbox::Phase::partly},
+        {.phase = outbox::Phase::sent},
+        {.phase = outbox::Phase::answered, .answer = outbox::Answer::failing, .status = 503},
+        done};
     return outcomes.at(static_cast<std::size_t>(n++));
   };
   db.plan("p", "n", 1);
   Running worker(options());
   settles("1 done");
   worker.stop();
-  EXPECT_EQ(db.value("select string_agg(kind || ' ' || phase, ', ' order by epoch) from effect.attempt"),
-            "call nothing, call partly, repeat sent, repeat answered, repeat answered");
+  EXPECT_EQ(
+      db.value("select string_agg(kind || ' ' || phase, ', ' order by epoch) from effect.attempt"),
+      "call nothing, call partly, repeat sent, repeat answered, repeat answered");
   EXPECT_EQ(worker.stats().again, 1U);
   EXPECT_EQ(worker.stats().in_doubt, 3U);
 }
 
 TEST_F(EffectWorkerTest, AnExceptionOfTheAdapterIsADoubt) {
   settings.idempotency_window.reset();
-  calls.answer = [](const outbox::Request&) -> outbox::Outcome { throw std::runtime_error("a defect"); };
+  calls.answer = [](const outbox::Request&) -> outbox::Outcome {
+    throw std::runtime_error("a defect");
+  };
   db.plan("p", "n", 1);
   Running worker(options());
   settles("1 needs_review");
   worker.stop();
-  EXPECT_EQ(db.value("select phase || ' ' || error from effect.attempt"), "sent the adapter threw: a defect");
+  EXPECT_EQ(db.value("select phase || ' ' || error from effect.attempt"),
+            "sent the adapter threw: a defect");
   EXPECT_EQ(events, std::vector{outbox::EffectEvent::Kind::adapter_threw});
 }
 
@@ -160,7 +187,8 @@ TEST_F(EffectWorkerTest, AStopFinishesTheCallUnderWayAndGivesTheOthersBack) {
   go = true;
   stopper.join();
   EXPECT_EQ(states(), "1 done, 4 planned");
-  EXPECT_EQ(db.value("select failures from effect.throttle"), "0") << "the provider has nothing to do with it";
+  EXPECT_EQ(db.value("select failures from effect.throttle"), "0")
+      << "the provider has nothing to do with it";
 }
 
 TEST_F(EffectWorkerTest, AClaimWhoseTimeIsOverIsGivenBackWithoutACall) {
@@ -173,10 +201,13 @@ TEST_F(EffectWorkerTest, AClaimWhoseTimeIsOverIsGivenBackWithoutACall) {
   };
   db.plan("p", "n", 2);
   Running worker(options(2));
-  eventually("both ended", [&] { return db.value("select count(*) from effect.effect where state = 'done'") == "2"; });
+  eventually("both ended", [&] {
+    return db.value("select count(*) from effect.effect where state = 'done'") == "2";
+  });
   worker.stop();
   EXPECT_GE(worker.stats().too_late, 1U);
-  EXPECT_EQ(db.value("select string_agg(phase || ' ' || error, ', ') from effect.attempt where effect = 2 and epoch = 1"),
+  EXPECT_EQ(db.value("select string_agg(phase || ' ' || error, ', ') from effect.attempt where "
+                     "effect = 2 and epoch = 1"),
             "nothing too little of the claim's time was left: no call was made");
 }
 
@@ -185,7 +216,8 @@ void break_connection(int port) {
   for (int fd = 3; fd < 1024; ++fd) {
     sockaddr_in address{};
     socklen_t size = sizeof address;
-    if (getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) == 0 && address.sin_family == AF_INET && ntohs(address.sin_port) == port) {
+    if (getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) == 0 &&
+        address.sin_family == AF_INET && ntohs(address.sin_port) == port) {
       shutdown(fd, SHUT_RDWR);
     }
   }
@@ -217,14 +249,19 @@ TEST_F(EffectWorkerServerTest, AnAnswerIsRecordedWhenTheDatabaseIsBack) {
   worker.stop();
   EXPECT_EQ(calls.count(), 20U) << "no call was repeated";
   EXPECT_EQ(db.value("select max(attempts) from effect.effect"), "1");
-  EXPECT_EQ(events, (std::vector{outbox::EffectEvent::Kind::database_away, outbox::EffectEvent::Kind::database_back})) << texts;
+  EXPECT_EQ(events, (std::vector{outbox::EffectEvent::Kind::database_away,
+                                 outbox::EffectEvent::Kind::database_back}))
+      << texts;
   EXPECT_EQ(worker.stats().reconnects, 1U);
 }
 
 TEST_F(EffectWorkerServerTest, AStopWithoutTheDatabaseSaysWhatIsLost) {
   calls.answer = [&](const outbox::Request&) {
     server().stop(ScratchPostgres::Stop::immediate);
-    return outbox::Outcome{.phase = outbox::Phase::answered, .answer = outbox::Answer::done, .status = 201, .object = "ch-1"};
+    return outbox::Outcome{.phase = outbox::Phase::answered,
+                           .answer = outbox::Answer::done,
+                           .status = 201,
+                           .object = "ch-1"};
   };
   db.plan("p", "n", 1);
   auto o = options();
@@ -246,29 +283,39 @@ TEST_F(EffectWorkerServerTest, AClaimThatTheWorkerNeverHeardOfIsGivenBack) {
   settings.idempotency_window.reset();  // where it would go to a person
   outbox::EffectWorkerOptions o = options();
   o.name = "me";
-  db.sql("create function public.slow_commit() returns trigger language plpgsql as $$ begin "
-            "if new.state = 'claimed' and new.attempts = 1 then perform pg_sleep(0.5); end if; return null; end $$; "
-            "create constraint trigger slow_commit after update on effect.effect deferrable initially deferred for each row "
-            "execute function public.slow_commit()");
+  db.sql(
+      "create function public.slow_commit() returns trigger language plpgsql as $$ begin "
+      "if new.state = 'claimed' and new.attempts = 1 then perform pg_sleep(0.5); end if; return "
+      "null; end $$; "
+      "create constraint trigger slow_commit after update on effect.effect deferrable initially "
+      "deferred for each row "
+      "execute function public.slow_commit()");
   Running worker(std::move(o));
   db.plan("p", "n", 1);
   std::string port;
   eventually("the claim is being committed", [&] {
-    port = db.value("select client_port from pg_stat_activity where wait_event = 'PgSleep' and query like '%effect.claim%'");
+    port = db.value(
+        "select client_port from pg_stat_activity where wait_event = 'PgSleep' and query like "
+        "'%effect.claim%'");
     return !port.empty();
   });
   break_connection(std::stoi(port));
   settles("1 done");
   worker.stop();
   EXPECT_EQ(calls.count(), 1U);
-  EXPECT_EQ(db.value("select string_agg(kind || ' ' || phase || ' ' || coalesce(error, ''), ', ' order by epoch) from effect.attempt"),
+  EXPECT_EQ(db.value("select string_agg(kind || ' ' || phase || ' ' || coalesce(error, ''), ', ' "
+                     "order by epoch) from effect.attempt"),
             "call nothing the worker did not receive this claim: no call was made, call answered ");
 }
 
 TEST_F(EffectWorkerTest, TooManyRequestsAreFollowedByThePauseThatIsAskedFor) {
   std::atomic<int> n = 0;
   calls.answer = [&](const outbox::Request&) {
-    return n++ == 0 ? outbox::Outcome{.phase = outbox::Phase::answered, .answer = outbox::Answer::not_now, .status = 429, .retry_after = 700ms} : done;
+    return n++ == 0 ? outbox::Outcome{.phase = outbox::Phase::answered,
+                                      .answer = outbox::Answer::not_now,
+                                      .status = 429,
+                                      .retry_after = 700ms}
+                    : done;
   };
   db.plan("p", "n", 30);
   Running a(options()), b(options());
@@ -276,7 +323,8 @@ TEST_F(EffectWorkerTest, TooManyRequestsAreFollowedByThePauseThatIsAskedFor) {
   a.stop();
   b.stop();
   const auto begun = calls.times.front();
-  const auto inside = std::count_if(calls.times.begin(), calls.times.end(), [&](auto t) { return t > begun + 100ms && t < begun + 650ms; });
+  const auto inside = std::count_if(calls.times.begin(), calls.times.end(),
+                                    [&](auto t) { return t > begun + 100ms && t < begun + 650ms; });
   EXPECT_EQ(inside, 0);
   EXPECT_EQ(calls.count(), 31U);
 }
@@ -285,26 +333,45 @@ TEST_F(EffectWorkerTest, WhoIsNotKnownIsNotTriedFurtherAndNoEffectFails) {
   settings.probe_first = 300ms;
   std::atomic<bool> known = false;
   calls.answer = [&](const outbox::Request&) {
-    return known ? done : outbox::Outcome{.phase = outbox::Phase::answered, .answer = outbox::Answer::unauthorized, .status = 401};
+    return known ? done
+                 : outbox::Outcome{.phase = outbox::Phase::answered,
+                                   .answer = outbox::Answer::unauthorized,
+                                   .status = 401};
   };
   db.plan("p", "n", 20);
   Running worker(options());
-  eventually("the breaker opens", [&] { return db.value("select open_until is not null from effect.throttle") == "t"; });
+  eventually("the breaker opens",
+             [&] { return db.value("select open_until is not null from effect.throttle") == "t"; });
   EXPECT_EQ(calls.count(), 1U);
-  EXPECT_EQ(db.value("select count(*) from effect.effect where state in ('done', 'failed', 'needs_review')"), "0");
+  EXPECT_EQ(
+      db.value(
+          "select count(*) from effect.effect where state in ('done', 'failed', 'needs_review')"),
+      "0");
   known = true;
   settles("20 done");
 }
 
-// Ten workers and a provider that is away: few calls in vain, one at a time and less and less often, and the rest when it is back.
+// Ten workers and a provider that is away: few calls in vain, one at a time and less and less
+// often, and the rest when it is back.
 TEST_F(EffectWorkerTest, AnOutageCostsNoMoreThanTheBudget) {
-  const std::chrono::milliseconds outage = std::chrono::seconds(test::number_from("OUTBOX_OUTAGE_SECONDS", 3));
+  const std::chrono::milliseconds outage =
+      std::chrono::seconds(test::number_from("OUTBOX_OUTAGE_SECONDS", 3));
   // As by default, time pays for more retries than there are probes.
-  settings = {.in_doubt_policy = outbox::InDoubtPolicy::hold, .idempotency_window = 24h, .retry_first = 20ms, .retry_max = 500ms, .retry_budget_burst = 5, .retry_per_minute = 600,
-              .breaker_failures = 5, .probe_first = 50ms, .probe_max = 400ms};
+  settings = {.in_doubt_policy = outbox::InDoubtPolicy::hold,
+              .idempotency_window = 24h,
+              .retry_first = 20ms,
+              .retry_max = 500ms,
+              .retry_budget_burst = 5,
+              .retry_per_minute = 600,
+              .breaker_failures = 5,
+              .probe_first = 50ms,
+              .probe_max = 400ms};
   std::atomic<bool> away = true;
   calls.answer = [&](const outbox::Request&) {
-    return !away ? done : outbox::Outcome{.phase = outbox::Phase::answered, .answer = outbox::Answer::failing, .status = 503};
+    return !away ? done
+                 : outbox::Outcome{.phase = outbox::Phase::answered,
+                                   .answer = outbox::Answer::failing,
+                                   .status = 503};
   };
   db.register_provider("p", settings);
   db.plan("p", "n", 300);
@@ -312,14 +379,20 @@ TEST_F(EffectWorkerTest, AnOutageCostsNoMoreThanTheBudget) {
   for (int i = 0; i < 10; ++i) workers.push_back(std::make_unique<Running>(options()));
   eventually("the first call", [&] { return calls.count() > 0; });
   const auto begun = Clock::now();
-  eventually("the breaker opens", [&] { return db.value("select opened > 0 from effect.throttle") == "t" && calls.under_way == 0; });
+  eventually("the breaker opens", [&] {
+    return db.value("select opened > 0 from effect.throttle") == "t" && calls.under_way == 0;
+  });
   const std::size_t until_open = calls.count();
   calls.most_at_once = 0;
-  eventually("the outage is over", [&] { return Clock::now() > begun + outage; }, Millis{outage.count() + 30'000});
+  eventually(
+      "the outage is over", [&] { return Clock::now() > begun + outage; },
+      Millis{outage.count() + 30'000});
   const std::size_t in_vain = calls.count();
-  EXPECT_LE(until_open, 5U + 10U) << "failures that open the breaker, and what ten workers had claimed by then";
+  EXPECT_LE(until_open, 5U + 10U)
+      << "failures that open the breaker, and what ten workers had claimed by then";
   EXPECT_LE(calls.most_at_once, 1);
-  const auto probes = static_cast<std::size_t>(4 + outage / 200ms);  // four until the pause is the longest, which is 200 ms at least
+  const auto probes = static_cast<std::size_t>(
+      4 + outage / 200ms);  // four until the pause is the longest, which is 200 ms at least
   EXPECT_LE(in_vain - until_open, probes);
   EXPECT_GE(in_vain - until_open, 3U);
   away = false;
@@ -327,8 +400,12 @@ TEST_F(EffectWorkerTest, AnOutageCostsNoMoreThanTheBudget) {
   for (auto& w : workers) w->stop();
   EXPECT_EQ(calls.count(), 300 + in_vain) << "each was done once, and what failed was repeated";
   const double first = 300;
-  const double minutes = static_cast<double>(std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - begun).count()) / 60'000;
-  EXPECT_LE(static_cast<double>(in_vain), 5 + first * 0.2 + 600 * minutes + 1) << "reserve, share of first attempts, trickle";
+  const double minutes =
+      static_cast<double>(
+          std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - begun).count()) /
+      60'000;
+  EXPECT_LE(static_cast<double>(in_vain), 5 + first * 0.2 + 600 * minutes + 1)
+      << "reserve, share of first attempts, trickle";
 }
 
 // An outage of hours may not call for a person while the provider will know the key.
@@ -338,7 +415,9 @@ TEST_F(EffectWorkerTest, AnOutageUsesUpNoDoubts) {
   settings.probe_first = 5ms;
   settings.probe_max = 5ms;
   std::atomic<bool> away = true;
-  calls.answer = [&](const outbox::Request&) { return away ? outbox::Outcome{.phase = outbox::Phase::sent} : done; };
+  calls.answer = [&](const outbox::Request&) {
+    return away ? outbox::Outcome{.phase = outbox::Phase::sent} : done;
+  };
   db.plan("p", "n", 2);
   Running worker(options());
   eventually("twenty calls", [&] { return calls.count() >= 20; });
@@ -347,17 +426,31 @@ TEST_F(EffectWorkerTest, AnOutageUsesUpNoDoubts) {
   settles("2 done");
 }
 
-// Claims that expire, budgets that are counted, answers that come late, all at once: nobody waits for somebody who waits for them.
+// Claims that expire, budgets that are counted, answers that come late, all at once: nobody waits
+// for somebody who waits for them.
 TEST_F(EffectWorkerTest, WorkersDoNotDeadlock) {
-  settings = {.in_doubt_policy = outbox::InDoubtPolicy::resend, .idempotency_window = 24h, .window_margin = 0ms, .claim_ttl = 30ms, .in_doubt_attempts_max = 1'000'000,
-              .retry_first = 1ms, .retry_max = 5ms, .retry_budget_burst = 1'000, .retry_per_minute = 1e6, .breaker_failures = 3,
-              .probe_first = 1ms, .probe_max = 3ms};
+  settings = {.in_doubt_policy = outbox::InDoubtPolicy::resend,
+              .idempotency_window = 24h,
+              .window_margin = 0ms,
+              .claim_ttl = 30ms,
+              .in_doubt_attempts_max = 1'000'000,
+              .retry_first = 1ms,
+              .retry_max = 5ms,
+              .retry_budget_burst = 1'000,
+              .retry_per_minute = 1e6,
+              .breaker_failures = 3,
+              .probe_first = 1ms,
+              .probe_max = 3ms};
   calls.answer = [](const outbox::Request& request) {
     thread_local std::minstd_rand random{std::random_device{}()};
     const auto begun = Clock::now();
     const auto slow = random() % 4 == 0 ? 45ms : 0ms;
     eventually(request.effect_key, [&] { return Clock::now() >= begun + slow; });
-    const std::vector<outbox::Outcome> outcomes = {done, unreachable, {.phase = outbox::Phase::sent}, {.phase = outbox::Phase::answered, .answer = outbox::Answer::not_now}};
+    const std::vector<outbox::Outcome> outcomes = {
+        done,
+        unreachable,
+        {.phase = outbox::Phase::sent},
+        {.phase = outbox::Phase::answered, .answer = outbox::Answer::not_now}};
     return outcomes[random() % outcomes.size()];
   };
   db.plan("p", "n", 150);
@@ -365,7 +458,8 @@ TEST_F(EffectWorkerTest, WorkersDoNotDeadlock) {
   for (int i = 0; i < 8; ++i) workers.push_back(std::make_unique<Running>(options(1 + i % 3)));
   settles("150 done", Millis{120'000});
   for (auto& w : workers) w->stop();
-  EXPECT_EQ(db.value("select deadlocks from pg_stat_database where datname = current_database()"), "0");
+  EXPECT_EQ(db.value("select deadlocks from pg_stat_database where datname = current_database()"),
+            "0");
   EXPECT_EQ(db.value("select count(*) > 0 from effect.attempt where late"), "t");
   EXPECT_TRUE(events.empty()) << texts;
 }

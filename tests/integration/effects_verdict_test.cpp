@@ -5,8 +5,8 @@
 #include <filesystem>
 #include <fstream>
 
-#include "tests/support/test_ledger.h"
 #include "tests/support/effects_verdict.h"
+#include "tests/support/test_ledger.h"
 
 namespace relay::test {
 namespace {
@@ -21,7 +21,9 @@ class EffectsVerdictTest : public ::testing::Test {
       const std::string id = std::string("order-1-") + kind;
       db.sql("insert into shop.effect values ('" + id + "', 'anna', 1, '" + kind + "')");
       db.sql("select effect.plan('bank', '" + id + "', '{}', '', '" + id + "')");
-      db.sql("select effect.settle(c.effect_id, c.epoch, 'answered', 'done') from effect.claim('bank', 'w') c");
+      db.sql(
+          "select effect.settle(c.effect_id, c.epoch, 'answered', 'done') from "
+          "effect.claim('bank', 'w') c");
     }
     log("order-1-emails@customers.example");
     log("order-1-charges");
@@ -29,7 +31,9 @@ class EffectsVerdictTest : public ::testing::Test {
   }
   ~EffectsVerdictTest() override { std::filesystem::remove(file); }
 
-  void log(const std::string& key) { std::ofstream(file, std::ios::app) << R"({"event": "effect", "key": ")" << key << "\"}\n"; }
+  void log(const std::string& key) {
+    std::ofstream(file, std::ios::app) << R"({"event": "effect", "key": ")" << key << "\"}\n";
+  }
   EffectsVerdict check_delivery() {
     EffectsVerdict verdict = check_effects(db.dsn(), file);
     EXPECT_EQ(verdict.good(), verdict.examples.empty()) << verdict;
@@ -61,7 +65,9 @@ TEST_F(EffectsVerdictTest, SeesWhatWasNeverCarriedOut) {
 TEST_F(EffectsVerdictTest, SeesALedgerThatIsWrong) {
   db.sql("insert into shop.effect values ('order-3-charges', 'anna', 3, 'charges')");
   db.sql("select effect.plan('bank', 'order-3-charges', '{}', '', 'order-3-charges')");
-  db.sql("select effect.settle(c.effect_id, c.epoch, 'answered', 'done') from effect.claim('bank', 'w') c");
+  db.sql(
+      "select effect.settle(c.effect_id, c.epoch, 'answered', 'done') from effect.claim('bank', "
+      "'w') c");
   EXPECT_EQ(charges().contradicted, 1);
 }
 
@@ -72,7 +78,9 @@ TEST_F(EffectsVerdictTest, SeesADoubtThatIsLeft) {
   db.sql("select effect.settle(c.effect_id, c.epoch, 'sent') from effect.claim('bank', 'w') c");
   EXPECT_EQ(charges().in_doubt, 1);
   EXPECT_EQ(charges().resolved, 0);
-  db.sql("select effect.resolve(e.id, 'done', 'ann', 'the log shows it') from effect.effect e where e.effect_key = 'order-3-charges'");
+  db.sql(
+      "select effect.resolve(e.id, 'done', 'ann', 'the log shows it') from effect.effect e where "
+      "e.effect_key = 'order-3-charges'");
   EXPECT_EQ(charges().resolved, 1);
   EXPECT_TRUE(check_delivery().good()) << check_delivery();
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// outbox::enqueue(): what is written, in which order, what is refused, and that it belongs to the caller's transaction.
+// outbox::enqueue(): what is written, in which order, what is refused, and that it belongs to the
+// caller's transaction.
 #include "outbox/enqueue.h"
 
 #include <gtest/gtest.h>
@@ -34,7 +35,9 @@ class EnqueueApiTest : public ::testing::Test {
   }
   std::vector<relay::test::KafkaRecord> delivered() {
     db.deliver();
-    return relay::test::read_log(db.kafka().brokers(), {topic}, relay::test::Isolation::read_committed).records;
+    return relay::test::read_log(db.kafka().brokers(), {topic},
+                                 relay::test::Isolation::read_committed)
+        .records;
   }
 
   TestOutbox db;
@@ -45,7 +48,11 @@ class EnqueueApiTest : public ::testing::Test {
 TEST_F(EnqueueApiTest, WhatIsWrittenArrivesByteForByte) {
   const std::string awkward = "a\"b\\c,{}null \xC3\xA4\n";
   const auto ids = write({
-      {.topic = topic, .key = all_bytes(), .payload = all_bytes(), .headers = {{awkward, awkward}, {"empty", ""}}, .dedup_key = awkward},
+      {.topic = topic,
+       .key = all_bytes(),
+       .payload = all_bytes(),
+       .headers = {{awkward, awkward}, {"empty", ""}},
+       .dedup_key = awkward},
       {.topic = topic, .key = "", .payload = ""},
       {.topic = topic},
   });
@@ -66,9 +73,10 @@ TEST_F(EnqueueApiTest, WhatIsWrittenArrivesByteForByte) {
 
 TEST_F(EnqueueApiTest, ABatchOfManyStatementsKeepsItsOrderAndItsIds) {
   std::vector<Message> messages;
-  for (int i = 0; i < 3'500; ++i) messages.push_back({.topic = topic, .key = "k", .payload = std::to_string(i)});
+  for (int i = 0; i < 3'500; ++i)
+    messages.push_back({.topic = topic, .key = "k", .payload = std::to_string(i)});
   messages[1].payload = std::string(5 << 20, 'x');  // a statement of its own
-  messages[1].topic = "not." + topic;                // and parked, so that Kafka's limits do not matter
+  messages[1].topic = "not." + topic;  // and parked, so that Kafka's limits do not matter
   const auto ids = write(messages);
   ASSERT_EQ(ids.size(), messages.size());
   const auto records = delivered();
@@ -104,20 +112,26 @@ TEST_F(EnqueueApiTest, BelongsToTheTransactionOfTheCaller) {
 TEST_F(EnqueueApiTest, ScheduledMessagesAreWrittenWithTheirTimeAndTheOthersAtOnce) {
   using namespace std::chrono;
   const auto tomorrow = time_point_cast<microseconds>(system_clock::now()) + 24h;
-  const auto ids = write({{.topic = topic, .payload = "2", .deliver_at = tomorrow + 1us},
-                          {.topic = topic, .payload = "now"},
-                          {.topic = topic, .payload = "1", .dedup_key = "d", .deliver_at = tomorrow},
-                          {.topic = topic, .payload = "due", .deliver_at = system_clock::now() - 1h}});
+  const auto ids =
+      write({{.topic = topic, .payload = "2", .deliver_at = tomorrow + 1us},
+             {.topic = topic, .payload = "now"},
+             {.topic = topic, .payload = "1", .dedup_key = "d", .deliver_at = tomorrow},
+             {.topic = topic, .payload = "due", .deliver_at = system_clock::now() - 1h}});
   ASSERT_EQ(ids.size(), 4U);
   const auto micros = [&](const outbox::MessageId& id) {
-    return db.value("select (extract(epoch from deliver_at) * 1000000)::bigint from outbox.scheduled where id = '" + id.text() + "'");
+    return db.value(
+        "select (extract(epoch from deliver_at) * 1000000)::bigint from outbox.scheduled where id "
+        "= '" +
+        id.text() + "'");
   };
   EXPECT_EQ(micros(ids[0]), std::to_string((tomorrow + 1us).time_since_epoch().count()));
   EXPECT_EQ(micros(ids[2]), std::to_string(tomorrow.time_since_epoch().count()));
-  EXPECT_EQ(db.value("select count(*) from outbox.message where id = '" + ids[1].text() + "'"), "1");
+  EXPECT_EQ(db.value("select count(*) from outbox.message where id = '" + ids[1].text() + "'"),
+            "1");
   auto relay = db.relay();
   relay::test::eventually("the due one is moved", [&] {
-    return db.value("select count(*) from outbox.message where id = '" + ids[3].text() + "'") == "1";
+    return db.value("select count(*) from outbox.message where id = '" + ids[3].text() + "'") ==
+           "1";
   });
   relay.signal(SIGTERM);
   EXPECT_EQ(relay.wait(), 0) << relay.output();
@@ -139,7 +153,8 @@ TEST_F(EnqueueApiTest, WhatCouldNeverBeSentIsRefusedBeforeAnythingIsWritten) {
       {{.topic = topic, .dedup_key = zero}, "zero byte"},
       {{.topic = topic, .dedup_key = std::string(1025, 'k')}, "1025 bytes"},
       {{.topic = topic, .key = std::string((1 << 20) + 1, 'k')}, "key has 1048577 bytes"},
-      {{.topic = topic, .headers = {{"a", std::string(1 << 20, 'x')}}}, "headers have 1048584 bytes"},
+      {{.topic = topic, .headers = {{"a", std::string(1 << 20, 'x')}}},
+       "headers have 1048584 bytes"},
   };
   pqxx::work tx(connection);
   for (const auto& [message, why] : wrong) {
@@ -153,7 +168,8 @@ TEST_F(EnqueueApiTest, WhatCouldNeverBeSentIsRefusedBeforeAnythingIsWritten) {
       EXPECT_NE(std::string(e.what()).find("HINT:"), std::string::npos) << e.what();
     }
   }
-  outbox::enqueue(tx, Message{.topic = topic, .headers = {{"a", "b"}}, .dedup_key = std::string(1024, 'k')});
+  outbox::enqueue(
+      tx, Message{.topic = topic, .headers = {{"a", "b"}}, .dedup_key = std::string(1024, 'k')});
   EXPECT_TRUE(outbox::enqueue(tx, std::vector<Message>{}).empty());
   tx.commit();  // it was not spoilt
   EXPECT_EQ(db.value("select count(*) from outbox.message"), "1");
@@ -161,7 +177,9 @@ TEST_F(EnqueueApiTest, WhatCouldNeverBeSentIsRefusedBeforeAnythingIsWritten) {
 
 // A nontransaction would make the message true at once, whatever becomes of the rest.
 template <class Transaction>
-concept can_enqueue = requires(Transaction& tx, const Message& message) { outbox::enqueue(tx, message); };
+concept can_enqueue = requires(Transaction& tx, const Message& message) {
+  outbox::enqueue(tx, message);
+};
 static_assert(can_enqueue<pqxx::work> && can_enqueue<pqxx::subtransaction>);
 static_assert(!can_enqueue<pqxx::nontransaction>);
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A relay that is paused, loses its lease and wakes up again: it may write nothing visible any more.
+// A relay that is paused, loses its lease and wakes up again: it may write nothing visible any
+// more.
 #include <gtest/gtest.h>
 #include <signal.h>
 
@@ -18,7 +19,8 @@ using test::TestOutbox;
 int messages_sent_again(const std::string& log) {
   const std::regex recovered("batch_recovered batch=\\d+ messages=(\\d+) found=not_delivered");
   int sum = 0;
-  for (std::sregex_iterator it(log.begin(), log.end(), recovered), end; it != end; ++it) sum += std::stoi((*it)[1]);
+  for (std::sregex_iterator it(log.begin(), log.end(), recovered), end; it != end; ++it)
+    sum += std::stoi((*it)[1]);
   return sum;
 }
 
@@ -27,7 +29,8 @@ struct Zombie {
   int sent_again = 0;
 };
 
-// The first relay stops itself at `phase`, a second takes over and delivers, then the first wakes up.
+// The first relay stops itself at `phase`, a second takes over and delivers, then the first wakes
+// up.
 Zombie zombie_at(const std::string& phase, Mode mode) {
   TestOutbox db;
   db.environment["OUTBOX_RELAY_RELAY_MODE"] = to_string(mode);
@@ -51,9 +54,12 @@ Zombie zombie_at(const std::string& phase, Mode mode) {
   db.wait_until_idle();
   first.signal(SIGTERM);
   EXPECT_EQ(first.wait(), 0) << first.output();
-  EXPECT_EQ(db.value("select count(*) from outbox.batch b where exists (select from outbox.batch x where x.number < b.number and "
-                        "x.epoch > b.epoch)"), "0");
-  return {test::check_delivery(db, {topic}), messages_sent_again(first.output()) + messages_sent_again(second.output())};
+  EXPECT_EQ(db.value("select count(*) from outbox.batch b where exists (select from outbox.batch x "
+                     "where x.number < b.number and "
+                     "x.epoch > b.epoch)"),
+            "0");
+  return {test::check_delivery(db, {topic}),
+          messages_sent_again(first.output()) + messages_sent_again(second.output())};
 }
 
 class ZombieTest : public ::testing::TestWithParam<const char*> {};
@@ -63,7 +69,8 @@ TEST_P(ZombieTest, ExactlyOnceNothingItDoesBecomesVisible) {
   EXPECT_TRUE(verdict.exactly_once()) << verdict;
 }
 
-// That is the zombie's alone: its late progress record makes its successor look again, which knows what it has confirmed itself.
+// That is the zombie's alone: its late progress record makes its successor look again, which knows
+// what it has confirmed itself.
 TEST_P(ZombieTest, AtLeastOnceOnlyBatchesInDoubtAreRepeated) {
   const auto [verdict, sent_again] = zombie_at(GetParam(), Mode::at_least_once);
   EXPECT_TRUE(verdict.at_least_once()) << verdict;
@@ -72,10 +79,13 @@ TEST_P(ZombieTest, AtLeastOnceOnlyBatchesInDoubtAreRepeated) {
   EXPECT_LE(sent_again, open_batch);
 }
 
-INSTANTIATE_TEST_SUITE_P(StoppedAt, ZombieTest, ::testing::Values("opening", "opened", "begun", "sent", "reported", "confirmed"),
+INSTANTIATE_TEST_SUITE_P(StoppedAt, ZombieTest,
+                         ::testing::Values("opening", "opened", "begun", "sent", "reported",
+                                           "confirmed"),
                          [](const auto& point) { return std::string(point.param); });
 
-// Its session ends between Kafka's acknowledgements and the mark: it finds the batch in doubt, and knows better.
+// Its session ends between Kafka's acknowledgements and the mark: it finds the batch in doubt, and
+// knows better.
 TEST(AtLeastOnce, WhatARelayConfirmedItselfIsMarkedAndNotSentAgain) {
   TestOutbox db;
   db.environment["OUTBOX_RELAY_RELAY_MODE"] = to_string(Mode::at_least_once);
@@ -85,7 +95,9 @@ TEST(AtLeastOnce, WhatARelayConfirmedItselfIsMarkedAndNotSentAgain) {
   test::write(db, topic, 30);
   auto relay = db.relay({{"OUTBOX_STOP_AT", "confirmed"}}, "relay-with-crash-points");
   relay.stops();
-  db.sql("select pg_terminate_backend(a.pid) from pg_stat_activity a where a.datname = current_database() and a.pid <> pg_backend_pid()");
+  db.sql(
+      "select pg_terminate_backend(a.pid) from pg_stat_activity a where a.datname = "
+      "current_database() and a.pid <> pg_backend_pid()");
   relay.signal(SIGCONT);
   db.wait_until_idle();
   relay.signal(SIGTERM);

@@ -5,8 +5,8 @@
 #include <unistd.h>
 
 #include "tests/support/consuming.h"
-#include "tests/support/test_inbox.h"
 #include "tests/support/process.h"
+#include "tests/support/test_inbox.h"
 
 namespace relay {
 namespace {
@@ -24,18 +24,25 @@ TEST(InboxPythonTest, EachMessageIsCountedOnceAlsoAfterAKill) {
   test::produce(kafka.brokers(), topic, {{.payload = "without a key"}});
 
   const auto start = [&](const std::string& group) {
-    return test::Process({"/usr/bin/python3", OUTBOX_SOURCE_DIR "/examples/inbox_python/consumer.py", kafka.brokers(), group, dsn, topic}, {});
+    return test::Process(
+        {"/usr/bin/python3", OUTBOX_SOURCE_DIR "/examples/inbox_python/consumer.py",
+         kafka.brokers(), group, dsn, topic},
+        {});
   };
   const auto received = [&] { return db.value("select count(*) from received"); };
   {
     auto consumer = start("first");
     test::eventually("all are counted: " + consumer.output(), [&] { return received() == "1000"; });
-    test::eventually("the last is parked", [&] { return db.value("select error_class from inbox.parked") == "malformed"; });
+    test::eventually("the last is parked", [&] {
+      return db.value("select error_class from inbox.parked") == "malformed";
+    });
   }  // killed: what Kafka was told of offsets may be less than what was handled
 
   test::produce_numbers(kafka.brokers(), topic, 1'000, 10);
   auto next = start("first");
-  test::eventually("the new ones are counted: " + next.output(), [&] { return received() == "1010"; }, Millis{90'000});
+  test::eventually(
+      "the new ones are counted: " + next.output(), [&] { return received() == "1010"; },
+      Millis{90'000});
   next.signal(SIGTERM);
   EXPECT_EQ(next.wait(), 0) << next.output();
   EXPECT_EQ(db.value("select count(*) from inbox.parked"), "1");

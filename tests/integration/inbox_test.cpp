@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// outbox::inbox: each message is accepted once, whatever two transactions, a crash or forgetting do at the same time.
+// outbox::inbox: each message is accepted once, whatever two transactions, a crash or forgetting do
+// at the same time.
 #include "outbox/inbox.h"
 
 #include <gtest/gtest.h>
@@ -11,8 +12,8 @@
 #include <random>
 #include <thread>
 
-#include "tests/support/test_inbox.h"
 #include "tests/support/process.h"
+#include "tests/support/test_inbox.h"
 
 namespace relay {
 namespace {
@@ -25,19 +26,22 @@ using inbox::Arrival;
 using test::eventually;
 using TimePoint = std::chrono::system_clock::time_point;
 
-const TimePoint now = std::chrono::time_point_cast<std::chrono::milliseconds>(std::chrono::system_clock::now());
+const TimePoint now =
+    std::chrono::time_point_cast<std::chrono::milliseconds>(std::chrono::system_clock::now());
 
 // As the application: a login with the rights of inbox_consumer and no others.
 class InboxTest : public ::testing::Test {
  protected:
   InboxTest() : dsn(db.login("inbox_consumer")), first(dsn), second(dsn) { make_known("c"); }
 
-  void make_known(const std::string& consumer, std::chrono::seconds keep = 1h, std::chrono::seconds span = 10s) {
+  void make_known(const std::string& consumer, std::chrono::seconds keep = 1h,
+                  std::chrono::seconds span = 10s) {
     pqxx::work tx(first);
     inbox::register_consumer(tx, consumer, keep, span);
     tx.commit();
   }
-  Accepted accept(const std::string& key, TimePoint sent_at = now, const std::string& consumer = "c") {
+  Accepted accept(const std::string& key, TimePoint sent_at = now,
+                  const std::string& consumer = "c") {
     pqxx::work tx(first);
     const Accepted answer = inbox::accept(tx, consumer, key, sent_at);
     tx.commit();
@@ -54,7 +58,8 @@ class InboxTest : public ::testing::Test {
   // Waits until the second connection waits for a lock.
   void second_waits() {
     eventually("the second connection waits", [&] {
-      return db.value("select wait_event_type from pg_stat_activity where pid = " + std::to_string(second.backendpid())) == "Lock";
+      return db.value("select wait_event_type from pg_stat_activity where pid = " +
+                      std::to_string(second.backendpid())) == "Lock";
     });
   }
   std::future<Accepted> accept_second(const std::string& key) {
@@ -137,7 +142,9 @@ TEST_F(InboxTest, WhatIsOlderThanTheMemoryIsExpiredAndWhatIsNotIsRemembered) {
   EXPECT_EQ(accept("old", now - 2h), Accepted::expired);
   EXPECT_EQ(accept("never seen", now - 2h), Accepted::expired);
   EXPECT_EQ(accept("young", now - 30min), Accepted::duplicate);
-  EXPECT_EQ(db.value("select forgotten || ' ' || expired from inbox.statistics where consumer = 'c'"), "1 2");
+  EXPECT_EQ(
+      db.value("select forgotten || ' ' || expired from inbox.statistics where consumer = 'c'"),
+      "1 2");
 }
 
 TEST_F(InboxTest, AConsumerThatHasAcceptedNothingHasForgottenNothing) {
@@ -149,14 +156,17 @@ TEST_F(InboxTest, AConsumerThatHasAcceptedNothingHasForgottenNothing) {
   EXPECT_EQ(accept("old", now - 48h), Accepted::new_message);
 }
 
-// An accept that began before the span was forgotten must not answer `fresh`: its snapshot shows neither row nor span as gone.
+// An accept that began before the span was forgotten must not answer `fresh`: its snapshot shows
+// neither row nor span as gone.
 TEST_F(InboxTest, AnAcceptThatBeganBeforeForgettingNeverCallsAForgottenMessageFresh) {
   const auto old = now - 2h;
   for (const std::string level : {"read committed", "repeatable read", "serializable"}) {
     for (const bool set_form : {false, true}) {
       for (const bool span_is_there : {true, false}) {
-        SCOPED_TRACE(level + (set_form ? ", set form" : "") + (span_is_there ? "" : ", no such span"));
-        const std::string consumer = level + std::to_string(set_form) + std::to_string(span_is_there);
+        SCOPED_TRACE(level + (set_form ? ", set form" : "") +
+                     (span_is_there ? "" : ", no such span"));
+        const std::string consumer =
+            level + std::to_string(set_form) + std::to_string(span_is_there);
         make_known(consumer);
         if (span_is_there) {
           ASSERT_EQ(accept("old", old, consumer), Accepted::new_message);
@@ -168,7 +178,8 @@ TEST_F(InboxTest, AnAcceptThatBeganBeforeForgettingNeverCallsAForgottenMessageFr
         std::optional<Accepted> answer;
         try {
           const Arrival arrival{"old", old};
-          answer = set_form ? inbox::accept(tx, consumer, std::span(&arrival, 1)).front() : inbox::accept(tx, consumer, "old", old);
+          answer = set_form ? inbox::accept(tx, consumer, std::span(&arrival, 1)).front()
+                            : inbox::accept(tx, consumer, "old", old);
           tx.commit();
         } catch (const pqxx::serialization_failure&) {
           answer.reset();
@@ -224,14 +235,22 @@ TEST_F(InboxTest, WhatWasAcceptedWhileItWasForgottenIsNeverFreshAgain) {
 }
 
 TEST_F(InboxTest, WhatIsDoneWithCostsNothingWhenReleasesAreLookedFor) {
-  db.sql("insert into inbox.parked (consumer, topic, \"partition\", record_offset, sent_at, key, error_class, error_text, resolution, decided_by, "
-            "decided_at, handled_at) select c.id, 't', 0, g, now(), 'k', 'handler', 'x', 'release', 'me', now(), now() from inbox.consumer c "
-            "cross join generate_series(1, 20000) g where c.name = 'c'");
+  db.sql(
+      "insert into inbox.parked (consumer, topic, \"partition\", record_offset, sent_at, key, "
+      "error_class, error_text, resolution, decided_by, "
+      "decided_at, handled_at) select c.id, 't', 0, g, now(), 'k', 'handler', 'x', 'release', "
+      "'me', now(), now() from inbox.consumer c "
+      "cross join generate_series(1, 20000) g where c.name = 'c'");
   db.sql("select inbox.park('c', 't', 0, 0, now(), 'k', null, null, 'k', 'handler', 'x')");
-  db.sql("insert into inbox.parked (consumer, topic, \"partition\", record_offset, sent_at, key, error_class, error_text) "
-            "select c.id, 't', 1, g, now(), 'k', 'key_blocked', 'x' from inbox.consumer c cross join generate_series(1, 3000) g where c.name = 'c'");
-  db.sql("insert into inbox.tally (consumer, seen_at, duplicates, expired) select c.id, now(), 1, 0 from inbox.consumer c "
-            "cross join generate_series(1, 20000) where c.name = 'c'");
+  db.sql(
+      "insert into inbox.parked (consumer, topic, \"partition\", record_offset, sent_at, key, "
+      "error_class, error_text) "
+      "select c.id, 't', 1, g, now(), 'k', 'key_blocked', 'x' from inbox.consumer c cross join "
+      "generate_series(1, 3000) g where c.name = 'c'");
+  db.sql(
+      "insert into inbox.tally (consumer, seen_at, duplicates, expired) select c.id, now(), 1, 0 "
+      "from inbox.consumer c "
+      "cross join generate_series(1, 20000) where c.name = 'c'");
   db.sql("analyze inbox.parked; analyze inbox.tally");
   db.sql("select pg_stat_reset()");
   {
@@ -239,13 +258,16 @@ TEST_F(InboxTest, WhatIsDoneWithCostsNothingWhenReleasesAreLookedFor) {
     pqxx::nontransaction tx(consumer);
     tx.exec("select inbox.next_released('c', true), inbox.prune('c')");
   }
-  const std::string read = "select sum(t.seq_tup_read + coalesce(t.idx_tup_fetch, 0)) from pg_stat_user_tables t "
-                           "where t.schemaname = 'inbox' and t.relname in ('parked', 'tally')";
+  const std::string read =
+      "select sum(t.seq_tup_read + coalesce(t.idx_tup_fetch, 0)) from pg_stat_user_tables t "
+      "where t.schemaname = 'inbox' and t.relname in ('parked', 'tally')";
   eventually("the reading is counted", [&] {
-    return db.value("select sum(coalesce(t.seq_scan, 0) + coalesce(t.idx_scan, 0)) > 1 from pg_stat_user_tables t where t.schemaname = 'inbox'") ==
-           "t";
+    return db.value(
+               "select sum(coalesce(t.seq_scan, 0) + coalesce(t.idx_scan, 0)) > 1 from "
+               "pg_stat_user_tables t where t.schemaname = 'inbox'") == "t";
   });
-  EXPECT_LT(std::stoll(db.value(read)), 15'000);  // two for each that waits; none of the 40,000 others
+  EXPECT_LT(std::stoll(db.value(read)),
+            15'000);  // two for each that waits; none of the 40,000 others
 }
 
 TEST_F(InboxTest, TheSetFormAnswersAsTheSingleFormDoes) {
@@ -264,12 +286,14 @@ TEST_F(InboxTest, TheSetFormAnswersAsTheSingleFormDoes) {
     const std::size_t count = random() % 40;
     keys.reserve(count);
     for (std::size_t i = 0; i < count; ++i) {
-      keys.push_back(std::string(random() % 5 == 0 ? "\"\\,{}\xC3\xA4 " : "") + std::to_string(random() % (10 + round)));
+      keys.push_back(std::string(random() % 5 == 0 ? "\"\\,{}\xC3\xA4 " : "") +
+                     std::to_string(random() % (10 + round)));
       arrivals.push_back({keys.back(), now - std::chrono::seconds(random() % 7'200)});
     }
     pqxx::work tx(first);
     std::vector<Accepted> one_by_one;
-    for (const Arrival& a : arrivals) one_by_one.push_back(inbox::accept(tx, "single", a.dedup_key, a.sent_at));
+    for (const Arrival& a : arrivals)
+      one_by_one.push_back(inbox::accept(tx, "single", a.dedup_key, a.sent_at));
     ASSERT_EQ(inbox::accept(tx, "set", arrivals), one_by_one) << "round " << round;
     if (random() % 3 == 0) {
       tx.abort();
@@ -277,7 +301,9 @@ TEST_F(InboxTest, TheSetFormAnswersAsTheSingleFormDoes) {
       tx.commit();
     }
   }
-  EXPECT_EQ(db.value("select count(distinct (duplicates, expired)) from inbox.statistics where consumer <> 'c'"), "1");
+  EXPECT_EQ(db.value("select count(distinct (duplicates, expired)) from inbox.statistics where "
+                     "consumer <> 'c'"),
+            "1");
 }
 
 TEST_F(InboxTest, TheCommitIsDurableWhateverTheSessionSays) {
@@ -287,7 +313,8 @@ TEST_F(InboxTest, TheCommitIsDurableWhateverTheSessionSays) {
     const Arrival arrival{set_form ? "a" : "b", now};
     if (set_form) inbox::accept(tx, "c", std::span(&arrival, 1));
     else inbox::accept(tx, "c", arrival.dedup_key, now);
-    EXPECT_EQ(tx.exec("select current_setting('synchronous_commit')")[0][0].as<std::string>(), "on");
+    EXPECT_EQ(tx.exec("select current_setting('synchronous_commit')")[0][0].as<std::string>(),
+              "on");
     tx.commit();
   }
 }
@@ -297,7 +324,8 @@ TEST_F(InboxTest, AConsumerThatIsNotRegisteredIsToldTheRemedy) {
     accept("k", now, "unknown");
     ADD_FAILURE() << "it was accepted";
   } catch (const pqxx::sql_error& e) {
-    EXPECT_NE(std::string(e.what()).find("HINT:  select inbox.register"), std::string::npos) << e.what();
+    EXPECT_NE(std::string(e.what()).find("HINT:  select inbox.register"), std::string::npos)
+        << e.what();
   }
 }
 
@@ -320,7 +348,9 @@ TEST_F(InboxTest, TimesKeepTheirMicroseconds) {
   inbox::accept(tx, "fine", "before", edge - 1us);
   inbox::accept(tx, "fine", "at", edge);
   tx.commit();
-  EXPECT_EQ(db.value("select count(distinct span) from inbox.accepted a join inbox.consumer c on c.id = a.consumer where c.name = 'fine'"), "2");
+  EXPECT_EQ(db.value("select count(distinct span) from inbox.accepted a join inbox.consumer c on "
+                     "c.id = a.consumer where c.name = 'fine'"),
+            "2");
 }
 
 TEST_F(InboxTest, TheLengthOfASpanCannotBeChangedAndTheMemoryCan) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A relay whose broker is behind a bad network: slow, silent, cut, lossy. What late requests do is in late_request_test.
+// A relay whose broker is behind a bad network: slow, silent, cut, lossy. What late requests do is
+// in late_request_test.
 #include "tests/support/kafka_proxy.h"
 
 #include <gtest/gtest.h>
@@ -16,7 +17,10 @@ using Then = test::KafkaProxy::Then;
 
 class KafkaProxyTest : public ::testing::Test {
  protected:
-  KafkaProxyTest() : kafka({"advertised=" + proxy.address()}), db(test::shared_postgres(), &kafka), topic(db.topic("t")) {
+  KafkaProxyTest()
+      : kafka({"advertised=" + proxy.address()}),
+        db(test::shared_postgres(), &kafka),
+        topic(db.topic("t")) {
     proxy.forward_to(kafka.proxied());
     db.environment["OUTBOX_RELAY_KAFKA_BROKERS"] = proxy.address();
     test::create_counters(db);
@@ -43,7 +47,8 @@ TEST_F(KafkaProxyTest, ARelayDeliversOverASlowNetwork) {
   relay.says("to=streaming");
   test::write(db, topic, 20);
   db.wait_until_idle();
-  EXPECT_GE(Clock::now() - begin, Millis{200});  // at the least, one request of its start and one of its work
+  EXPECT_GE(Clock::now() - begin,
+            Millis{200});  // at the least, one request of its start and one of its work
   EXPECT_GT(proxy.count(KafkaApi::api_versions), 0);
   EXPECT_GT(proxy.count(KafkaApi::metadata), 0);
   EXPECT_GT(proxy.count(KafkaApi::find_coordinator), 0);
@@ -64,7 +69,8 @@ TEST_F(KafkaProxyTest, ARelayRecoversWhenItsRequestsAreNoLongerSwallowed) {
   finish(relay);
 }
 
-// As behind a load balancer. librdkafka has an event for each connection that fails, and those must not count as reports.
+// As behind a load balancer. librdkafka has an event for each connection that fails, and those must
+// not count as reports.
 TEST_F(KafkaProxyTest, ABrokerWhoseAddressAcceptsAndSaysNothingElseIsNoticedAtLeastOnce) {
   db.environment["OUTBOX_RELAY_RELAY_MODE"] = "at-least-once";
   auto relay = db.relay();
@@ -99,7 +105,8 @@ TEST_F(KafkaProxyTest, ARelayOutlivesConnectionsThatFlap) {
 TEST_F(KafkaProxyTest, ARequestThatIsLostIsSentAgainOrItsBatchIs) {
   auto relay = db.relay();
   relay.says("to=streaming");
-  for (const KafkaApi api : {KafkaApi::add_partitions_to_txn, KafkaApi::produce, KafkaApi::end_txn}) {
+  for (const KafkaApi api :
+       {KafkaApi::add_partitions_to_txn, KafkaApi::produce, KafkaApi::end_txn}) {
     const auto held = proxy.hold(api, Then::lose_request);
     test::write(db, topic, 5);
     held->caught();

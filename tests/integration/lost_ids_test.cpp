@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// PostgreSQL crashes and uses transaction ids again, sessions are terminated, rows carry ids of elsewhere: nothing that was
-// delivered is forgotten, nothing that was forgotten is delivered, and no new message looks delivered.
+// PostgreSQL crashes and uses transaction ids again, sessions are terminated, rows carry ids of
+// elsewhere: nothing that was delivered is forgotten, nothing that was forgotten is delivered, and
+// no new message looks delivered.
 #include <gtest/gtest.h>
 #include <signal.h>
 
@@ -28,7 +29,10 @@ TEST(LostIds, UnderLoadAndCrashesNothingIsGhostedLostOrSkipped) {
   test::create_counters(db);
   auto relay = db.relay();
   test::AsynchronousWriters writers(db.dsn(), topic, 4);
-  const auto batches = [&] { return std::stoll(db.value("select coalesce(max(number), 0) from outbox.batch where delivered_at is not null")); };
+  const auto batches = [&] {
+    return std::stoll(db.value(
+        "select coalesce(max(number), 0) from outbox.batch where delivered_at is not null"));
+  };
   int round = 0;
   for (; round < 4 || (writers.forgotten() == 0 && round < 15); ++round) {
     const auto before = batches();
@@ -39,7 +43,8 @@ TEST(LostIds, UnderLoadAndCrashesNothingIsGhostedLostOrSkipped) {
   writers.stop();
   db.wait_until_idle();
   stop(relay);
-  std::printf("%d crashes, %lld commits acknowledged, %lld of them forgotten\n", round, static_cast<long long>(writers.acknowledged()),
+  std::printf("%d crashes, %lld commits acknowledged, %lld of them forgotten\n", round,
+              static_cast<long long>(writers.acknowledged()),
               static_cast<long long>(writers.forgotten()));
   EXPECT_GT(writers.forgotten(), 0);  // or nothing was shown
   const auto verdict = test::check_delivery(db, {topic});
@@ -51,8 +56,13 @@ class ForgetfulServer : public ::testing::Test {
  protected:
   ForgetfulServer() : topic(db.topic("t", 1)) { db.environment["OUTBOX_RELAY_LEASE_TTL"] = "60s"; }
 
-  void insert(const std::string& payload) { db.sql("insert into outbox.message (topic, payload) values ('" + topic + "', '" + payload + "')"); }
-  std::int64_t next_id() { return std::stoll(db.value("select pg_snapshot_xmax(pg_current_snapshot())::text")); }
+  void insert(const std::string& payload) {
+    db.sql("insert into outbox.message (topic, payload) values ('" + topic + "', '" + payload +
+           "')");
+  }
+  std::int64_t next_id() {
+    return std::stoll(db.value("select pg_snapshot_xmax(pg_current_snapshot())::text"));
+  }
   void crash() {
     postgres.stop(ScratchPostgres::Stop::immediate);
     postgres.start();
@@ -64,12 +74,14 @@ class ForgetfulServer : public ::testing::Test {
     EXPECT_TRUE(verdict.exactly_once()) << verdict;
   }
 
-  ScratchPostgres postgres{{"wal_writer_delay=10s", "synchronous_commit=off", "autovacuum=off", "full_page_writes=off"}};
+  ScratchPostgres postgres{
+      {"wal_writer_delay=10s", "synchronous_commit=off", "autovacuum=off", "full_page_writes=off"}};
   TestOutbox db{postgres};
   std::string topic;
 };
 
-// The relay polls, and remembers a base beyond the journal's; the ids in between are given out again.
+// The relay polls, and remembers a base beyond the journal's; the ids in between are given out
+// again.
 TEST_F(ForgetfulServer, WhatTheRelayRemembersBeyondItsJournalIsForgottenWithTheServer) {
   auto relay = db.relay();
   insert("first");
@@ -80,8 +92,12 @@ TEST_F(ForgetfulServer, WhatTheRelayRemembersBeyondItsJournalIsForgottenWithTheS
     const auto beyond = next_id();
     const std::string now = db.value("select clock_timestamp()");
     test::eventually("the relay has polled", [&] {
-      return db.value("select count(*) from pg_stat_activity where application_name = 'outbox-relay " + db.name() + "' and query like "
-                         "'%pg_current_snapshot%' and state = 'idle' and query_start > '" + now + "'") == "1";
+      return db.value(
+                 "select count(*) from pg_stat_activity where application_name = 'outbox-relay " +
+                 db.name() +
+                 "' and query like "
+                 "'%pg_current_snapshot%' and state = 'idle' and query_start > '" +
+                 now + "'") == "1";
     });
     crash();
     insert("round " + std::to_string(round));
@@ -91,7 +107,8 @@ TEST_F(ForgetfulServer, WhatTheRelayRemembersBeyondItsJournalIsForgottenWithTheS
   finish(relay);
 }
 
-// The relay holds a page that it has read and not opened; the server forgets its rows and gives their ids to others.
+// The relay holds a page that it has read and not opened; the server forgets its rows and gives
+// their ids to others.
 TEST_F(ForgetfulServer, APageReadAheadOfACrashIsNotSent) {
   bool forgotten = false;
   for (int round = 0; round < 5 && !forgotten; ++round) {
@@ -116,7 +133,8 @@ TEST_F(ForgetfulServer, APreparedTransactionOutlivesRestartsOfTheServer) {
     pqxx::nontransaction tx(c);
     for (const std::string gid : {"fast", "immediate"}) {
       tx.exec("begin");
-      tx.exec("insert into outbox.message (topic, payload) values ('" + topic + "', 'prepared " + gid + "')");
+      tx.exec("insert into outbox.message (topic, payload) values ('" + topic + "', 'prepared " +
+              gid + "')");
       tx.exec("prepare transaction '" + gid + "'");
     }
   }
@@ -129,21 +147,25 @@ TEST_F(ForgetfulServer, APreparedTransactionOutlivesRestartsOfTheServer) {
     postgres.start();
     insert("after");
     db.wait_until_idle();
-    db.sql(how == ScratchPostgres::Stop::fast ? "commit prepared 'fast'" : "commit prepared 'immediate'");
+    db.sql(how == ScratchPostgres::Stop::fast ? "commit prepared 'fast'"
+                                              : "commit prepared 'immediate'");
     db.wait_until_idle();
   }
   finish(relay);
   EXPECT_EQ(db.value("select count(*) from outbox.message"), "6");
 }
 
-// Sessions --------------------------------------------------------------------------------------------------------------
+// Sessions
+// --------------------------------------------------------------------------------------------------------------
 
 class Terminated : public ::testing::Test {
  protected:
   Terminated() : topic(db.topic("t")) { test::create_counters(db); }
   int terminate() {
-    return std::stoi(db.value("select count(pg_terminate_backend(a.pid)) from pg_stat_activity a where a.datname = current_database() "
-                                 "and a.application_name like 'outbox-relay%'"));
+    return std::stoi(
+        db.value("select count(pg_terminate_backend(a.pid)) from pg_stat_activity a where "
+                 "a.datname = current_database() "
+                 "and a.application_name like 'outbox-relay%'"));
   }
   TestOutbox db;
   std::string topic;
@@ -162,7 +184,9 @@ TEST_F(Terminated, AgainAndAgainUnderLoadTheRelayLosesNothing) {
   while (writing || sessions < 20) {
     sessions += terminate();
     test::eventually("the relay is back", [&] {
-      return db.value("select count(*) from pg_stat_activity where application_name = 'outbox-relay " + db.name() + "'") != "0";
+      return db.value(
+                 "select count(*) from pg_stat_activity where application_name = 'outbox-relay " +
+                 db.name() + "'") != "0";
     });
   }
   writer.join();
@@ -187,12 +211,15 @@ TEST_F(Terminated, WhileAPageIsHeldItIsReadAnew) {
   EXPECT_TRUE(verdict.exactly_once()) << verdict;
 }
 
-// As behind a pooler: an open reaches another backend than the reads before it did. Here the backend forgets its mark as it opens
-// a batch, so that the next open does not find it.
+// As behind a pooler: an open reaches another backend than the reads before it did. Here the
+// backend forgets its mark as it opens a batch, so that the next open does not find it.
 TEST_F(Terminated, ABackendThatWasExchangedOpensNothing) {
-  db.sql("create function public.exchange() returns trigger language plpgsql as $$ begin "
-            "perform set_config('outbox_relay.session', '', false); return new; end $$");
-  db.sql("create trigger exchange before insert on outbox.batch for each row execute function public.exchange()");
+  db.sql(
+      "create function public.exchange() returns trigger language plpgsql as $$ begin "
+      "perform set_config('outbox_relay.session', '', false); return new; end $$");
+  db.sql(
+      "create trigger exchange before insert on outbox.batch for each row execute function "
+      "public.exchange()");
   auto relay = db.relay();
   relay.says("to=streaming");
   test::write(db, topic, 1);
@@ -206,14 +233,16 @@ TEST_F(Terminated, ABackendThatWasExchangedOpensNothing) {
   EXPECT_TRUE(verdict.exactly_once()) << verdict;
 }
 
-// Ids of elsewhere ------------------------------------------------------------------------------------------------------
+// Ids of elsewhere
+// ------------------------------------------------------------------------------------------------------
 
 TEST(ForeignIds, AreRefusedWhicheverWayTheRowsCome) {
   TestOutbox db(test::shared_postgres(), nullptr);
   db.sql("insert into outbox.message (topic) values ('t')");
   for (const std::string statement : {
            "insert into outbox.message (topic, txid) values ('t', '5')",
-           "set session_replication_role = replica; insert into outbox.message (topic, txid) values ('t', '5')",
+           "set session_replication_role = replica; insert into outbox.message (topic, txid) "
+           "values ('t', '5')",
            "copy outbox.message (seq, topic, txid) from program 'printf \"9\\tt\\t5\"'",
            "update outbox.message set topic = 'u'",
            "alter table outbox.message validate constraint own_txid",
@@ -252,14 +281,18 @@ TEST(ForeignIds, ADumpRestoredIntoAnotherClusterIsRefused) {
   }
   test::write(db, topic, 3);
   ScratchPostgres elsewhere;
-  const auto restored = test::run_command({"/bin/bash", "-c", "set -o pipefail; pg_dump --no-owner --no-privileges -d '" + db.dsn() +
-                                           "' | psql -v ON_ERROR_STOP=1 -q -d '" + elsewhere.dsn() + "'"}, db.environment);
+  const auto restored =
+      test::run_command({"/bin/bash", "-c",
+                         "set -o pipefail; pg_dump --no-owner --no-privileges -d '" + db.dsn() +
+                             "' | psql -v ON_ERROR_STOP=1 -q -d '" + elsewhere.dsn() + "'"},
+                        db.environment);
   ASSERT_EQ(restored.code, 0) << restored.output;
   auto there = db.environment;
   there["OUTBOX_RELAY_POSTGRES_DSN"] = elsewhere.dsn();
   test::Process relay({test::program_path("outbox-relay"), "run"}, there);
   EXPECT_EQ(relay.wait(), 5) << relay.output();
-  EXPECT_NE(relay.output().find("copied from another cluster"), std::string::npos) << relay.output();
+  EXPECT_NE(relay.output().find("copied from another cluster"), std::string::npos)
+      << relay.output();
   EXPECT_NE(relay.output().find("adopt"), std::string::npos) << relay.output();
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Kafka 4 forgets to end a transaction in partitions that have no leader at that moment: examples/lost_markers shows what
-// docs/lost-markers.md says, and a relay whose batch it befalls goes on without a loss. Kafka 3.9 does not forget.
+// Kafka 4 forgets to end a transaction in partitions that have no leader at that moment:
+// examples/lost_markers shows what docs/lost-markers.md says, and a relay whose batch it befalls
+// goes on without a loss. Kafka 3.9 does not forget.
 #include <gtest/gtest.h>
 #include <signal.h>
 
@@ -30,26 +31,31 @@ class LostMarkers : public ::testing::Test {
     const std::string scratch = std::string(OUTBOX_SOURCE_DIR) + "/scripts/scratch ";
     const std::string place = " " + kafka.folder().string() + " ";
     const std::string broker = std::to_string(victim);
-    return test::run_command({"/usr/bin/python3", OUTBOX_SOURCE_DIR "/examples/lost_markers/lost_markers.py", "--bootstrap", kafka.brokers(),
-                              "--broker", broker, "--stop", scratch + "stop-kafka" + place + "KILL " + broker, "--start",
-                              scratch + "start-kafka" + place + broker, "--end", end, "--then", then},
-                             {}, Millis{180'000});
+    return test::run_command(
+        {"/usr/bin/python3", OUTBOX_SOURCE_DIR "/examples/lost_markers/lost_markers.py",
+         "--bootstrap", kafka.brokers(), "--broker", broker, "--stop",
+         scratch + "stop-kafka" + place + "KILL " + broker, "--start",
+         scratch + "start-kafka" + place + broker, "--end", end, "--then", then},
+        {}, Millis{180'000});
   }
 
   ScratchKafka kafka{{"brokers=3"}};
 };
 
 void expect_says(const test::Finished& done, const std::string& line) {
-  EXPECT_NE(("\n" + done.output).find("\n" + line + "\n"), std::string::npos) << "no line '" << line << "' in\n" << done.output;
+  EXPECT_NE(("\n" + done.output).find("\n" + line + "\n"), std::string::npos)
+      << "no line '" << line << "' in\n"
+      << done.output;
 }
 
 TEST_F(LostMarkers, TheNextTransactionDecidesAboutTheOneThatHadEnded) {
   struct Case {
     const char *end, *then, *says;
   };
-  for (const auto& [end, then, says] : {Case{"commit", "commit", "LATE  n0 n1 n2 n3: visible only since n+1 was committed"},
-                                        Case{"commit", "abort", "LOST  n0 n1 n2 n3, though commit said OK"},
-                                        Case{"abort", "commit", "GHOST n0 n1 n2 n3: visible, though they were aborted"}}) {
+  for (const auto& [end, then, says] :
+       {Case{"commit", "commit", "LATE  n0 n1 n2 n3: visible only since n+1 was committed"},
+        Case{"commit", "abort", "LOST  n0 n1 n2 n3, though commit said OK"},
+        Case{"abort", "commit", "GHOST n0 n1 n2 n3: visible, though they were aborted"}}) {
     const auto done = show(end, then);
     expect_says(done, std::string("n     ") + end + " says OK");
     EXPECT_EQ(done.code, forgets() ? 1 : 0) << done.output;
@@ -57,7 +63,8 @@ TEST_F(LostMarkers, TheNextTransactionDecidesAboutTheOneThatHadEnded) {
   }
 }
 
-// A relay whose only batch befalls what befell the example's transaction: Kafka has said that it is committed.
+// A relay whose only batch befalls what befell the example's transaction: Kafka has said that it is
+// committed.
 class LostMarkersOfARelay : public LostMarkers {
  protected:
   LostMarkersOfARelay() : db(test::shared_postgres(), &kafka), topic(db.name() + ".alone") {
@@ -65,25 +72,31 @@ class LostMarkersOfARelay : public LostMarkers {
   }
 
   void enqueue(const std::string& payload) {
-    db.sql("insert into outbox.message (topic, key, payload) values ('" + topic + "', 'k', '" + payload + "')");
+    db.sql("insert into outbox.message (topic, key, payload) values ('" + topic + "', 'k', '" +
+           payload + "')");
   }
   std::string arrived() {
     std::string out;
-    for (const auto& r : test::read_log(kafka.brokers(), {topic}, test::Isolation::read_committed).records) out += r.payload.value_or("") + " ";
+    for (const auto& r :
+         test::read_log(kafka.brokers(), {topic}, test::Isolation::read_committed).records)
+      out += r.payload.value_or("") + " ";
     return out;
   }
   test::Process relay_that_lost_markers() {
     enqueue("first");
-    auto relay = db.relay({{"OUTBOX_STOP_AT", "reported"}, {"OUTBOX_RELAY_LEASE_TTL", "30s"}}, "relay-with-crash-points");
+    auto relay = db.relay({{"OUTBOX_STOP_AT", "reported"}, {"OUTBOX_RELAY_LEASE_TTL", "30s"}},
+                          "relay-with-crash-points");
     relay.stops();
     kafka.kill(victim);
-    test::eventually("the partition has no leader", [&] { return !test::has_leader(kafka.brokers(), topic); });
+    test::eventually("the partition has no leader",
+                     [&] { return !test::has_leader(kafka.brokers(), topic); });
     relay.signal(SIGCONT);
     test::eventually("Kafka says that the batch is committed", [&] {
       return db.value("select count(*) from outbox.batch where delivered_at is not null") == "1";
     });
     kafka.start(victim);
-    test::eventually("the partition has its leader again", [&] { return test::has_leader(kafka.brokers(), topic); });
+    test::eventually("the partition has its leader again",
+                     [&] { return test::has_leader(kafka.brokers(), topic); });
     return relay;
   }
 
@@ -104,7 +117,8 @@ TEST_F(LostMarkersOfARelay, ItsNextBatchShowsWhatWasHidden) {
 }
 
 // As docs/runbook.md tells it.
-TEST_F(LostMarkersOfARelay, WhereTheProgressTopicIsConcernedItWaitsUntilSomebodyEndsTheTransaction) {
+TEST_F(LostMarkersOfARelay,
+       WhereTheProgressTopicIsConcernedItWaitsUntilSomebodyEndsTheTransaction) {
   if (!forgets()) GTEST_SKIP() << "this Kafka does not forget";
   const std::string progress = db.name() + ".progress";
   test::create_topic_on(kafka.brokers(), progress, victim);
@@ -119,9 +133,14 @@ TEST_F(LostMarkersOfARelay, WhereTheProgressTopicIsConcernedItWaitsUntilSomebody
   waiting.signal(SIGTERM);
   EXPECT_EQ(waiting.wait(), 0) << waiting.output();
   for (const std::string& name : {progress, topic}) {
-    const auto ended = test::run_command({"/bin/bash", "-c", "cd \"$0\" && . scripts/lib.sh && java -cp \"$KAFKA_HOME/*\" "
-                                          "org.apache.kafka.tools.TransactionsCommand --bootstrap-server \"$1\" abort --topic \"$2\" --partition 0 "
-                                          "--start-offset 0", OUTBOX_SOURCE_DIR, kafka.brokers(), name}, {});
+    const auto ended =
+        test::run_command({"/bin/bash", "-c",
+                           "cd \"$0\" && . scripts/lib.sh && java -cp \"$KAFKA_HOME/*\" "
+                           "org.apache.kafka.tools.TransactionsCommand --bootstrap-server \"$1\" "
+                           "abort --topic \"$2\" --partition 0 "
+                           "--start-offset 0",
+                           OUTBOX_SOURCE_DIR, kafka.brokers(), name},
+                          {});
     EXPECT_EQ(ended.code, 0) << ended.output;
   }
   auto relay = db.relay();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A managed server that forbids the functions by which a copied cluster or an abandoned primary is recognised: refused, unless the
-// user accepted that, and then everything works without them.
+// A managed server that forbids the functions by which a copied cluster or an abandoned primary is
+// recognised: refused, unless the user accepted that, and then everything works without them.
 #include <gtest/gtest.h>
 
 #include "tests/support/checker.h"
@@ -18,12 +18,15 @@ TEST(ManagedServerTest, ForbiddenGuardsAreRefusedUnlessAccepted) {
 
   auto careful = db.relay();
   EXPECT_EQ(careful.wait(), 5) << careful.output();
-  EXPECT_NE(careful.output().find("allow_unverified_server"), std::string::npos) << careful.output();
+  EXPECT_NE(careful.output().find("allow_unverified_server"), std::string::npos)
+      << careful.output();
 
   db.environment["OUTBOX_RELAY_POSTGRES_ALLOW_UNVERIFIED_SERVER"] = "true";
   auto relay = db.relay();
   db.wait_until_idle();
-  EXPECT_EQ(test::read_log(db.kafka().brokers(), {topic}, test::Isolation::read_committed).records.size(), 1U);
+  EXPECT_EQ(
+      test::read_log(db.kafka().brokers(), {topic}, test::Isolation::read_committed).records.size(),
+      1U);
 }
 
 }  // namespace

@@ -63,7 +63,8 @@ class ManyTopics : public ::testing::Test {
 
 Result<void> unhindered() { return {}; }
 
-// Those that were missing are asked about together: one by one, a slow network would never let the answer come in time.
+// Those that were missing are asked about together: one by one, a slow network would never let the
+// answer come in time.
 TEST_F(ManyTopics, ThatAppearAreFoundByOneQuestion) {
   kafka.create_topic(names.back(), 1);
   proxy.schedule({latency, 0});
@@ -92,7 +93,8 @@ TEST_F(ManyTopics, ThatAreMissingAreAskedAboutTwiceAndNoMore) {
   std::size_t rejected = 0;
   EXPECT_GT(validate(producer, rejected), 1) << "the network was not slow enough to tell";
   EXPECT_EQ(rejected, names.size());
-  // librdkafka asks once more for each; without the rule there were 13 questions about each of them.
+  // librdkafka asks once more for each; without the rule there were 13 questions about each of
+  // them.
   EXPECT_LE(proxy.count(test::KafkaApi::metadata) - before, 4 * topics);
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Scenarios that the protocol must survive, each run twice: the intact relay passes, and a relay with one deliberate defect is
-// caught by the invariant that the defect breaks. A relay that merely crashes or hangs is not caught: it fails the test.
+// Scenarios that the protocol must survive, each run twice: the intact relay passes, and a relay
+// with one deliberate defect is caught by the invariant that the defect breaks. A relay that merely
+// crashes or hangs is not caught: it fails the test.
 #include <gtest/gtest.h>
 #include <signal.h>
 
@@ -31,7 +32,10 @@ void run_until_settled(TestOutbox& db, const std::string& defect) {
 }
 
 void insert(pqxx::transaction_base& tx, const std::string& topic, int n) {
-  tx.exec_params("insert into outbox.message (topic, key, payload) values ($1, 'k', convert_to('k ' || $2, 'UTF8'))", topic, n);
+  tx.exec_params(
+      "insert into outbox.message (topic, key, payload) values ($1, 'k', convert_to('k ' || $2, "
+      "'UTF8'))",
+      topic, n);
 }
 
 // T2 owns the older transaction id, waits for T1's lock on the key, and enqueues after it.
@@ -67,13 +71,16 @@ CheckerReport a_late_committer(const std::string& defect) {
   insert(late, topic, 1);
   db.sql("insert into outbox.message (topic, payload) values ('" + topic + "', 'early')");
   auto relay = relay_with(db, defect);
-  test::eventually("the early message is delivered",
-                   [&] { return db.value("select count(*) from outbox.batch where delivered_at is not null") == "1"; });
+  test::eventually("the early message is delivered", [&] {
+    return db.value("select count(*) from outbox.batch where delivered_at is not null") == "1";
+  });
   late.commit();
   // A further message shows that the relay has looked again since.
   db.sql("insert into outbox.message (topic, payload) values ('" + topic + "', 'later')");
   test::eventually("the later message is delivered", [&] {
-    return db.value("select state from outbox.status_of_seq((select max(seq) from outbox.message))") == "delivered";
+    return db.value(
+               "select state from outbox.status_of_seq((select max(seq) from outbox.message))") ==
+           "delivered";
   });
   relay.signal(SIGTERM);
   EXPECT_EQ(relay.wait(), 0) << relay.output();
@@ -114,7 +121,8 @@ TEST(Mutant, MarkingBeforeKafkaConfirmsIsCaughtAsLoss) {
   EXPECT_GT(broken.lost, 0) << broken;
 }
 
-// The first relay's open hangs between its INSERT and its COMMIT while the lease runs out and a second relay takes over.
+// The first relay's open hangs between its INSERT and its COMMIT while the lease runs out and a
+// second relay takes over.
 struct TakeOver {
   bool old_epoch_wrote_after_take_over = false;
   CheckerReport verdict;
@@ -124,31 +132,40 @@ TakeOver take_over_during_an_open(const std::string& defect) {
   const std::string topic = db.topic("t", 3);
   test::create_counters(db);
   test::write(db, topic, 10);
-  db.sql("create function public.hang() returns trigger language plpgsql as $$ begin perform pg_advisory_xact_lock(77); "
-            "return new; end $$");
-  db.sql("create trigger hang after insert on outbox.batch for each row execute function public.hang()");
+  db.sql(
+      "create function public.hang() returns trigger language plpgsql as $$ begin perform "
+      "pg_advisory_xact_lock(77); "
+      "return new; end $$");
+  db.sql(
+      "create trigger hang after insert on outbox.batch for each row execute function "
+      "public.hang()");
   pqxx::connection c(db.dsn());
   pqxx::nontransaction lock(c);
   lock.exec("select pg_advisory_lock(77)");
   auto first = relay_with(db, defect);
   first.says("to=streaming");
   const auto waiting = [&](int backends) {
-    return db.value("select count(*) >= " + std::to_string(backends) + " from pg_stat_activity a where a.datname = current_database() "
-                       "and a.wait_event_type = 'Lock'") == "t";
+    return db.value("select count(*) >= " + std::to_string(backends) +
+                    " from pg_stat_activity a where a.datname = current_database() "
+                    "and a.wait_event_type = 'Lock'") == "t";
   };
-  test::eventually("the first relay's open hangs; it said\n" + first.output(), [&] { return waiting(1); });
+  test::eventually("the first relay's open hangs; it said\n" + first.output(),
+                   [&] { return waiting(1); });
   first.signal(SIGSTOP);
   const std::string old_epoch = db.value("select epoch from outbox.lease");
   auto second = relay_with(db, defect);
   // Either the second waits for the row lock of the open under way, or it has taken over.
-  test::eventually("the second relay takes over or waits",
-                   [&] { return waiting(2) || db.value("select epoch from outbox.lease") != old_epoch; });
+  test::eventually("the second relay takes over or waits", [&] {
+    return waiting(2) || db.value("select epoch from outbox.lease") != old_epoch;
+  });
   TakeOver result;
   const bool taken = db.value("select epoch from outbox.lease") != old_epoch;
-  const bool absent = db.value("select count(*) from outbox.batch where epoch = " + old_epoch) == "0";
+  const bool absent =
+      db.value("select count(*) from outbox.batch where epoch = " + old_epoch) == "0";
   lock.exec("select pg_advisory_unlock(77)");
   db.wait_until_idle();
-  const bool appeared = db.value("select count(*) from outbox.batch where epoch = " + old_epoch) != "0";
+  const bool appeared =
+      db.value("select count(*) from outbox.batch where epoch = " + old_epoch) != "0";
   result.old_epoch_wrote_after_take_over = taken && absent && appeared;
   first.signal(SIGCONT);
   for (Process* p : {&first, &second}) {
@@ -167,10 +184,13 @@ TEST(Mutant, AnEpochComparedWithoutALockIsCaughtAsAWriteAfterTakeOver) {
   EXPECT_TRUE(broken.old_epoch_wrote_after_take_over);
 }
 
-// Applications commit asynchronously, and the server crashes as soon as a consumer can see the message.
+// Applications commit asynchronously, and the server crashes as soon as a consumer can see the
+// message.
 CheckerReport server_crashes_after_delivery(const std::string& defect) {
-  // The WAL writer writes at once what fills a page: little WAL, so that it mostly leaves the message to the open's flush.
-  test::ScratchPostgres postgres({"wal_writer_delay=10s", "synchronous_commit=off", "autovacuum=off", "full_page_writes=off"});
+  // The WAL writer writes at once what fills a page: little WAL, so that it mostly leaves the
+  // message to the open's flush.
+  test::ScratchPostgres postgres(
+      {"wal_writer_delay=10s", "synchronous_commit=off", "autovacuum=off", "full_page_writes=off"});
   TestOutbox db(postgres);
   db.environment["OUTBOX_RELAY_LEASE_TTL"] = "60s";  // a renewal would flush what the open did not
   const std::string topic = db.topic("t", 1);
@@ -180,7 +200,8 @@ CheckerReport server_crashes_after_delivery(const std::string& defect) {
   db.wait_until_idle();
   db.sql("insert into outbox.message (topic, payload) values ('" + topic + "', 'second')");
   test::eventually("a consumer sees the messages", [&] {
-    return test::read_log(db.kafka().brokers(), {topic}, test::Isolation::read_committed).records.size() == 2;
+    return test::read_log(db.kafka().brokers(), {topic}, test::Isolation::read_committed)
+               .records.size() == 2;
   });
   postgres.stop(test::ScratchPostgres::Stop::immediate);
   postgres.start();
@@ -195,7 +216,8 @@ TEST(Mutant, AnAsynchronousOpenIsCaughtAsGhosts) {
   const auto whole = server_crashes_after_delivery(intact);
   EXPECT_TRUE(whole.exactly_once()) << whole;
   CheckerReport broken;
-  for (int round = 0; round < 5 && broken.ghosts == 0; ++round) broken = server_crashes_after_delivery("synchronous_commit_off");
+  for (int round = 0; round < 5 && broken.ghosts == 0; ++round)
+    broken = server_crashes_after_delivery("synchronous_commit_off");
   EXPECT_GT(broken.ghosts, 0) << broken;
 }
 

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which ways of writing keep the order of a key, and which do not: each line of the documented table, by what a consumer receives.
+// Which ways of writing keep the order of a key, and which do not: each line of the documented
+// table, by what a consumer receives.
 //
-// T1 holds the lock on the key. T2 starts, waits for it, and goes on when T1 has committed. The lines that are wrong are shown
-// to be wrong, so that the documentation neither promises nor forbids too much.
+// T1 holds the lock on the key. T2 starts, waits for it, and goes on when T1 has committed. The
+// lines that are wrong are shown to be wrong, so that the documentation neither promises nor
+// forbids too much.
 #include <gtest/gtest.h>
 #include <signal.h>
 
@@ -23,9 +25,9 @@ enum class Differences { one, two };
 struct Line {
   const char* name;
   const char* t1_locks;
-  const char* t2;            // begins before T1 enqueues, ends after T1 has committed
-  const char* t1_enqueues;   // while T2 waits
-  Texts arrive;              // when both are read in one difference
+  const char* t2;           // begins before T1 enqueues, ends after T1 has committed
+  const char* t1_enqueues;  // while T2 waits
+  Texts arrive;             // when both are read in one difference
 };
 
 constexpr const char* t1_enqueues = "select outbox.enqueue(':topic', ':key', 'T1')";
@@ -34,32 +36,48 @@ const Texts wrong = {"T2", "T1"};
 
 const std::vector<Line> right_lines = {
     {"UpdateThenEnqueue", "update account set n = n + 1 where key = ':key'",
-     "update account set n = n + 1 where key = ':key'; select outbox.enqueue(':topic', ':key', 'T2')", t1_enqueues, right},
+     "update account set n = n + 1 where key = ':key'; select outbox.enqueue(':topic', ':key', "
+     "'T2')",
+     t1_enqueues, right},
     {"SelectForUpdateThenEnqueue", "select from account where key = ':key' for update",
-     "select from account where key = ':key' for update; select outbox.enqueue(':topic', ':key', 'T2')", t1_enqueues, right},
+     "select from account where key = ':key' for update; select outbox.enqueue(':topic', ':key', "
+     "'T2')",
+     t1_enqueues, right},
     {"AdvisoryLockThenEnqueue", "select pg_advisory_xact_lock(hashtext(':key'))",
-     "select pg_advisory_xact_lock(hashtext(':key')); select outbox.enqueue(':topic', ':key', 'T2')", t1_enqueues, right},
+     "select pg_advisory_xact_lock(hashtext(':key')); select outbox.enqueue(':topic', ':key', "
+     "'T2')",
+     t1_enqueues, right},
     {"EnqueueFromAnUpdateInACte", "update account set n = n + 1 where key = ':key'",
-     "with u as (update account set n = n + 1 where key = ':key' returning key) select outbox.enqueue(':topic', u.key, 'T2') from u",
+     "with u as (update account set n = n + 1 where key = ':key' returning key) select "
+     "outbox.enqueue(':topic', u.key, 'T2') from u",
      t1_enqueues, right},
     {"InsertFromSelectForUpdate", "update account set n = n + 1 where key = ':key'",
-     "insert into outbox.message (topic, key, payload) select ':topic', convert_to(a.key, 'UTF8'), 'T2' from account a "
-     "where a.key = ':key' for update", t1_enqueues, right},
-    {"AfterRowTrigger", "update told_after set who = 'T1' where key = ':key'", "update told_after set who = 'T2' where key = ':key'", "",
-     right},
-    {"BeforeUpdateTrigger", "update told_before set who = 'T1' where key = ':key'", "update told_before set who = 'T2' where key = ':key'",
-     "", right},
+     "insert into outbox.message (topic, key, payload) select ':topic', convert_to(a.key, 'UTF8'), "
+     "'T2' from account a "
+     "where a.key = ':key' for update",
+     t1_enqueues, right},
+    {"AfterRowTrigger", "update told_after set who = 'T1' where key = ':key'",
+     "update told_after set who = 'T2' where key = ':key'", "", right},
+    {"BeforeUpdateTrigger", "update told_before set who = 'T1' where key = ':key'",
+     "update told_before set who = 'T2' where key = ':key'", "", right},
 };
 const std::vector<Line> wrong_lines = {
     {"EnqueueThenUpdate", "update account set n = n + 1 where key = ':key'",
-     "select outbox.enqueue(':topic', ':key', 'T2'); update account set n = n + 1 where key = ':key'", t1_enqueues, wrong},
+     "select outbox.enqueue(':topic', ':key', 'T2'); update account set n = n + 1 where key = "
+     "':key'",
+     t1_enqueues, wrong},
     {"BeforeInsertTriggerWithOnConflict", "update told_on_insert set who = 'T1' where key = ':key'",
-     "insert into told_on_insert values (':key', 'T2') on conflict (key) do update set who = excluded.who", t1_enqueues, wrong},
+     "insert into told_on_insert values (':key', 'T2') on conflict (key) do update set who = "
+     "excluded.who",
+     t1_enqueues, wrong},
     {"BeforeInsertTriggerThatWaitsOnAUniqueIndex", "delete from told_on_insert where key = ':key'",
      "insert into told_on_insert values (':key', 'T2')", t1_enqueues, wrong},
     // Evaluated below the lock, and again after the wait.
-    {"EnqueueInASelectForUpdate", "update account set n = n + 1 where key = ':key'",
-     "select outbox.enqueue(':topic', a.key, 'T2') from account a where a.key = ':key' for update", t1_enqueues, {"T2", "T1", "T2"}},
+    {"EnqueueInASelectForUpdate",
+     "update account set n = n + 1 where key = ':key'",
+     "select outbox.enqueue(':topic', a.key, 'T2') from account a where a.key = ':key' for update",
+     t1_enqueues,
+     {"T2", "T1", "T2"}},
 };
 
 // A db whose relay runs throughout; it is paused while messages are to fall into one difference.
@@ -72,11 +90,14 @@ class Room {
       add_keys(table);
     }
     add_keys("account");
-    db.sql("create function tell() returns trigger language plpgsql as $$ begin perform outbox.enqueue('" + topic +
-              "', new.key, new.who); return new; end $$");
+    db.sql(
+        "create function tell() returns trigger language plpgsql as $$ begin perform "
+        "outbox.enqueue('" +
+        topic + "', new.key, new.who); return new; end $$");
     db.sql("create trigger tell after update on told_after for each row execute function tell()");
     db.sql("create trigger tell before update on told_before for each row execute function tell()");
-    db.sql("create trigger tell before insert on told_on_insert for each row execute function tell()");
+    db.sql(
+        "create trigger tell before insert on told_on_insert for each row execute function tell()");
     relay_.says("to=streaming");
   }
   void close() {
@@ -84,13 +105,17 @@ class Room {
     EXPECT_EQ(relay_.wait(), 0) << relay_.output();
   }
 
-  static std::string key(const Line& line, Differences d) { return line.name + std::string(d == Differences::one ? "1" : "2"); }
+  static std::string key(const Line& line, Differences d) {
+    return line.name + std::string(d == Differences::one ? "1" : "2");
+  }
 
   void pause() {
     relay_.signal(SIGSTOP);
     test::eventually("what the relay has asked for is answered", [&] {
-      return db.value("select count(*) from pg_stat_activity a where a.datname = current_database() and a.state <> 'idle' and "
-                         "a.application_name like 'outbox-relay%'") == "0";
+      return db.value(
+                 "select count(*) from pg_stat_activity a where a.datname = current_database() and "
+                 "a.state <> 'idle' and "
+                 "a.application_name like 'outbox-relay%'") == "0";
     });
   }
   void resume() { relay_.signal(SIGCONT); }
@@ -99,7 +124,8 @@ class Room {
   Texts arrived(const std::string& key) {
     db.wait_until_idle();
     Texts out;
-    for (const auto& r : test::read_log(db.kafka().brokers(), {topic}, test::Isolation::read_committed).records) {
+    for (const auto& r :
+         test::read_log(db.kafka().brokers(), {topic}, test::Isolation::read_committed).records) {
       if (r.key == key) out.push_back(r.payload.value_or(""));
     }
     return out;
@@ -112,7 +138,8 @@ class Room {
   void add_keys(const std::string& table) {
     for (const auto* lines : {&right_lines, &wrong_lines}) {
       for (const Line& line : *lines) {
-        for (const Differences d : {Differences::one, Differences::two}) db.sql("insert into " + table + " (key) values ('" + key(line, d) + "')");
+        for (const Differences d : {Differences::one, Differences::two})
+          db.sql("insert into " + table + " (key) values ('" + key(line, d) + "')");
       }
     }
   }
@@ -142,8 +169,10 @@ class OrderOfAKey : public Order, public ::testing::WithParamInterface<Line> {
   Texts run(const Line& line, Differences differences) {
     const std::string key = Room::key(line, differences);
     const auto filled = [&](std::string sql) {
-      for (const auto& [name, value] : {std::pair{std::string(":topic"), room->topic}, {std::string(":key"), key}}) {
-        for (std::size_t at = 0; (at = sql.find(name)) != std::string::npos;) sql.replace(at, name.size(), value);
+      for (const auto& [name, value] :
+           {std::pair{std::string(":topic"), room->topic}, {std::string(":key"), key}}) {
+        for (std::size_t at = 0; (at = sql.find(name)) != std::string::npos;)
+          sql.replace(at, name.size(), value);
       }
       return sql;
     };
@@ -155,7 +184,8 @@ class OrderOfAKey : public Order, public ::testing::WithParamInterface<Line> {
     pqxx::work t2(c2);
     auto t2_goes_on = std::async(std::launch::async, [&] { t2.exec(filled(line.t2)); });
     test::eventually("T2 waits for T1", [&] {
-      return room->db.value("select wait_event_type from pg_stat_activity where pid = " + std::to_string(c2.backendpid())) == "Lock";
+      return room->db.value("select wait_event_type from pg_stat_activity where pid = " +
+                            std::to_string(c2.backendpid())) == "Lock";
     });
     if (*line.t1_enqueues != '\0') t1.exec(filled(line.t1_enqueues));
     t1.commit();
@@ -169,16 +199,22 @@ class OrderOfAKey : public Order, public ::testing::WithParamInterface<Line> {
   }
 };
 
-TEST_P(OrderOfAKey, IsAsDocumented) { EXPECT_EQ(run(GetParam(), Differences::one), GetParam().arrive); }
+TEST_P(OrderOfAKey, IsAsDocumented) {
+  EXPECT_EQ(run(GetParam(), Differences::one), GetParam().arrive);
+}
 
 const auto name_of = [](const auto& line) { return std::string(line.param.name); };
 INSTANTIATE_TEST_SUITE_P(RightWays, OrderOfAKey, ::testing::ValuesIn(right_lines), name_of);
 INSTANTIATE_TEST_SUITE_P(WrongWays, OrderOfAKey, ::testing::ValuesIn(wrong_lines), name_of);
 
-// A difference that ends between the two commits must not change what is right; what is wrong, it would only hide.
+// A difference that ends between the two commits must not change what is right; what is wrong, it
+// would only hide.
 class OrderAcrossDifferences : public OrderOfAKey {};
-TEST_P(OrderAcrossDifferences, IsTheSame) { EXPECT_EQ(run(GetParam(), Differences::two), GetParam().arrive); }
-INSTANTIATE_TEST_SUITE_P(RightWays, OrderAcrossDifferences, ::testing::ValuesIn(right_lines), name_of);
+TEST_P(OrderAcrossDifferences, IsTheSame) {
+  EXPECT_EQ(run(GetParam(), Differences::two), GetParam().arrive);
+}
+INSTANTIATE_TEST_SUITE_P(RightWays, OrderAcrossDifferences, ::testing::ValuesIn(right_lines),
+                         name_of);
 
 // The relay refuses to start on such a sequence. This is why.
 TEST_F(Order, IsBrokenByASequenceWithACache) {
@@ -189,7 +225,8 @@ TEST_F(Order, IsBrokenByASequenceWithACache) {
     pqxx::connection b(room->db.dsn());
     const auto enqueue = [&](pqxx::connection& c, const std::string& key, const std::string& who) {
       pqxx::work tx(c);
-      tx.exec("insert into account values ('" + key + "', 1) on conflict (key) do update set n = account.n + 1");
+      tx.exec("insert into account values ('" + key +
+              "', 1) on conflict (key) do update set n = account.n + 1");
       tx.exec("select outbox.enqueue('" + room->topic + "', '" + key + "', '" + who + "')");
       tx.commit();
     };
@@ -202,7 +239,8 @@ TEST_F(Order, IsBrokenByASequenceWithACache) {
   EXPECT_EQ(room->arrived("cached"), wrong);
 }
 
-// T1 does not see what T2 wrote, so it comes first in the serial order; yet it enqueues last, and nothing fails.
+// T1 does not see what T2 wrote, so it comes first in the serial order; yet it enqueues last, and
+// nothing fails.
 TEST_F(Order, IsNotTheSerialOrderOfSerializableTransactionsWithoutALock) {
   room->db.sql("insert into account values ('serial', 0)");
   room->pause();

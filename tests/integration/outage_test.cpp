@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Kafka or PostgreSQL away, at the start or at any time: stalled, one probe at a time, back by itself; nothing is parked.
+// Kafka or PostgreSQL away, at the start or at any time: stalled, one probe at a time, back by
+// itself; nothing is parked.
 #include <gtest/gtest.h>
 #include <signal.h>
 
@@ -48,7 +49,8 @@ TEST_F(OutageTest, KafkaAwayAtTheStartAndLaterIsWaitedFor) {
     test::write(db, topic, 20);
     test::eventually("the outage is noticed", [&] {
       const std::string log = relay.output();
-      return log.rfind("to=stalled") != std::string::npos && log.rfind("to=stalled") > log.rfind("to=streaming");
+      return log.rfind("to=stalled") != std::string::npos &&
+             log.rfind("to=stalled") > log.rfind("to=streaming");
     });
     kafka.start();
     db.wait_until_idle();
@@ -58,7 +60,8 @@ TEST_F(OutageTest, KafkaAwayAtTheStartAndLaterIsWaitedFor) {
 
 // It answers TCP, so that no keepalive helps.
 TEST_F(OutageTest, ACommandCanBeEndedWhileTheServerHangs) {
-  test::Process watch({test::program_path("outbox-relay"), "status", "--watch", "--json"}, db.environment);
+  test::Process watch({test::program_path("outbox-relay"), "status", "--watch", "--json"},
+                      db.environment);
   watch.says("\"pending\":0");
   postgres.pause();
   watch.signal(SIGTERM);
@@ -76,7 +79,8 @@ TEST_F(OutageTest, APausedBrokerIsWaitedFor) {
   finish(relay);
 }
 
-// As when Kafka takes long to settle what was open: the lease has run out by then, but nobody else has taken it.
+// As when Kafka takes long to settle what was open: the lease has run out by then, but nobody else
+// has taken it.
 TEST_F(OutageTest, ARecoveryThatLastsLongerThanTheLeaseIsNotInVain) {
   test::write(db, topic, 20);
   auto doomed = db.relay({{"OUTBOX_CRASH_AT", "opened"}}, "relay-with-crash-points");
@@ -84,7 +88,9 @@ TEST_F(OutageTest, ARecoveryThatLastsLongerThanTheLeaseIsNotInVain) {
   auto relay = db.relay({{"OUTBOX_STOP_AT", "initialised"}}, "relay-with-crash-points");
   relay.stops();
   test::eventually("its new lease runs out", [&] {
-    return db.value("select l.epoch = 2 and l.expires_at < clock_timestamp() from outbox.lease l") == "t";
+    return db.value(
+               "select l.epoch = 2 and l.expires_at < clock_timestamp() from outbox.lease l") ==
+           "t";
   });
   relay.signal(SIGCONT);
   relay.says("found=not_delivered");
@@ -102,7 +108,8 @@ TEST_F(OutageTest, TheLeaseIsKeptWhileKafkaTakesItsTime) {
   slow.signal(SIGCONT);
   auto standby = db.relay();
   test::eventually("the lease is renewed again and again", [&] {
-    return db.value("select expires_at > timestamptz '" + expires_at + "' + interval '4 s' from outbox.lease") == "t";
+    return db.value("select expires_at > timestamptz '" + expires_at +
+                    "' + interval '4 s' from outbox.lease") == "t";
   });
   EXPECT_EQ(db.value("select epoch from outbox.lease"), "1");
   kafka.resume();
@@ -151,14 +158,16 @@ TEST_F(OutageTest, ABackendThatIsTerminatedCostsNothing) {
   relay.says("to=streaming");
   for (int round = 0; round < 10; ++round) {
     test::write(db, topic, 5);
-    db.sql("select pg_terminate_backend(a.pid) from pg_stat_activity a where a.application_name like 'outbox-relay%'");
+    db.sql(
+        "select pg_terminate_backend(a.pid) from pg_stat_activity a where a.application_name like "
+        "'outbox-relay%'");
   }
   db.wait_until_idle();
   finish(relay);
 }
 
-// PostgreSQL commits, but warns that it did not wait: the batch may be lost with this server. Nothing may be sent until a later
-// commit has waited.
+// PostgreSQL commits, but warns that it did not wait: the batch may be lost with this server.
+// Nothing may be sent until a later commit has waited.
 TEST_F(OutageTest, ACancelledWaitForTheSynchronousStandbyIsInDoubt) {
   auto relay = db.relay({{"OUTBOX_RELAY_LEASE_TTL", "60s"}});
   relay.says("to=streaming");
@@ -169,16 +178,26 @@ TEST_F(OutageTest, ACancelledWaitForTheSynchronousStandbyIsInDoubt) {
   tx.exec("set synchronous_commit = local");
   tx.exec("alter system set synchronous_standby_names = 'nobody'");
   tx.exec("select pg_reload_conf()");
-  test::eventually("the setting is in force", [&] { return tx.exec("show synchronous_standby_names")[0][0].as<std::string>() == "nobody"; });
+  test::eventually("the setting is in force", [&] {
+    return tx.exec("show synchronous_standby_names")[0][0].as<std::string>() == "nobody";
+  });
   tx.exec_params("insert into outbox.message (topic, key, payload) values ($1, 'w', 'w 2')", topic);
-  const auto records = [&] { return test::read_log(db.kafka().brokers(), {topic}, test::Isolation::read_uncommitted).records.size(); };
-  const std::string waiting = "select a.pid from pg_stat_activity a where a.wait_event = 'SyncRep' and a.query like '%outbox.batch%'";
+  const auto records = [&] {
+    return test::read_log(db.kafka().brokers(), {topic}, test::Isolation::read_uncommitted)
+        .records.size();
+  };
+  const std::string waiting =
+      "select a.pid from pg_stat_activity a where a.wait_event = 'SyncRep' and a.query like "
+      "'%outbox.batch%'";
   test::eventually("the open waits for the standby", [&] { return !tx.exec(waiting).empty(); });
   tx.exec("select pg_cancel_backend(w.pid) from (" + waiting + ") w");
   relay.says("canceling wait for synchronous replication");
   // The next commit of recovery waits as well; what is sent by then must be nothing.
   test::eventually("recovery waits for the standby", [&] {
-    return !tx.exec("select from pg_stat_activity a where a.wait_event = 'SyncRep' and a.query like '%outbox.lease%'").empty();
+    return !tx.exec(
+                  "select from pg_stat_activity a where a.wait_event = 'SyncRep' and a.query like "
+                  "'%outbox.lease%'")
+                .empty();
   });
   EXPECT_EQ(records(), 1u);
   tx.exec("alter system reset synchronous_standby_names");

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The C++ API as users get it: installed, found by find_package(outbox) from a project outside the tree, and used through the relay.
+// The C++ API as users get it: installed, found by find_package(outbox) from a project outside the
+// tree, and used through the relay.
 #include <gtest/gtest.h>
 
 #include <signal.h>
@@ -9,8 +10,8 @@
 #include <sstream>
 
 #include "tests/support/consuming.h"
-#include "tests/support/test_inbox.h"
 #include "tests/support/kafka_log.h"
+#include "tests/support/test_inbox.h"
 #include "tests/support/test_outbox.h"
 
 namespace relay {
@@ -21,12 +22,18 @@ using test::TestOutbox;
 
 class PackageTest : public ::testing::Test {
  protected:
-  static void SetUpTestSuite() { run({cmake, "--install", OUTBOX_BUILD_DIR, "--prefix", folder() / "installed"}); }
+  static void SetUpTestSuite() {
+    run({cmake, "--install", OUTBOX_BUILD_DIR, "--prefix", folder() / "installed"});
+  }
   static void TearDownTestSuite() { fs::remove_all(folder()); }
 
-  static fs::path folder() { return fs::path(::testing::TempDir()) / ("outbox-package-" + std::to_string(getpid())); }
+  static fs::path folder() {
+    return fs::path(::testing::TempDir()) / ("outbox-package-" + std::to_string(getpid()));
+  }
   // Of this test's own.
-  static fs::path source() { return folder() / ::testing::UnitTest::GetInstance()->current_test_info()->name(); }
+  static fs::path source() {
+    return folder() / ::testing::UnitTest::GetInstance()->current_test_info()->name();
+  }
   static void run(const std::vector<std::string>& command) {
     const auto done = test::run_command(command, {}, Millis{300'000});
     ASSERT_EQ(done.code, 0) << command.front() << ": " << done.output;
@@ -34,7 +41,9 @@ class PackageTest : public ::testing::Test {
   // Builds the project in source() outside the tree, and returns where.
   static std::string build() {
     const fs::path built = source() / "build";
-    run({cmake, "-S", source(), "-B", built, "-DCMAKE_PREFIX_PATH=" + (folder() / "installed").string(), "-DCMAKE_CXX_FLAGS=" SANITIZE_FLAGS});
+    run({cmake, "-S", source(), "-B", built,
+         "-DCMAKE_PREFIX_PATH=" + (folder() / "installed").string(),
+         "-DCMAKE_CXX_FLAGS=" SANITIZE_FLAGS});
     run({cmake, "--build", built});
     return built;
   }
@@ -62,7 +71,8 @@ TEST_F(PackageTest, AProjectOutsideTheTreeFindsItAndItsMessagesArrive) {
   ASSERT_EQ(ids.size(), 3U) << done.output;
 
   db.deliver();
-  const auto log = test::read_log(db.kafka().brokers(), {"shop.charges", "shop.emails"}, test::Isolation::read_committed);
+  const auto log = test::read_log(db.kafka().brokers(), {"shop.charges", "shop.emails"},
+                                  test::Isolation::read_committed);
   ASSERT_EQ(log.records.size(), 2U);
   EXPECT_EQ(log.records[0].key, "account-7");
   EXPECT_EQ(log.records[0].payload, "{\"cents\": 4200}");
@@ -115,8 +125,10 @@ TEST_F(PackageTest, AProjectOutsideTheTreeFindsTheConsumerAndWorksWithIt) {
   test::shared_kafka().create_topic("consumed", 1);
   test::produce_numbers(test::shared_kafka().brokers(), "consumed", 0, 100);
   test::produce_numbers(test::shared_kafka().brokers(), "consumed", 50, 50);
-  test::Process consumer({built + "/consume-example", test::shared_kafka().brokers(), db.dsn(), "consumed"}, {});
-  test::eventually("all are handled", [&] { return db.value("select count(*) from charge") == "100"; });
+  test::Process consumer(
+      {built + "/consume-example", test::shared_kafka().brokers(), db.dsn(), "consumed"}, {});
+  test::eventually("all are handled",
+                   [&] { return db.value("select count(*) from charge") == "100"; });
   consumer.signal(SIGTERM);
   EXPECT_EQ(consumer.wait(), 0) << consumer.output();
   EXPECT_NE(consumer.output().find("to=consuming"), std::string::npos) << consumer.output();

@@ -12,17 +12,22 @@ using test::TestOutbox;
 
 class ParkingTest : public ::testing::Test {
  protected:
-  ParkingTest() : topic(db.topic("t", 2)) { db.environment["OUTBOX_RELAY_TOPICS_MISSING_AFTER"] = "1s"; }
+  ParkingTest() : topic(db.topic("t", 2)) {
+    db.environment["OUTBOX_RELAY_TOPICS_MISSING_AFTER"] = "1s";
+  }
 
   // Inserts one message; columns beside topic and key as SQL.
-  void put(const std::string& to, const std::string& key, const std::string& payload_sql, const std::string& headers_sql = "null") {
-    db.sql("insert into outbox.message (topic, key, payload, headers) values ('" + to + "', " + key + ", " + payload_sql + ", " +
-              headers_sql + ")");
+  void put(const std::string& to, const std::string& key, const std::string& payload_sql,
+           const std::string& headers_sql = "null") {
+    db.sql("insert into outbox.message (topic, key, payload, headers) values ('" + to + "', " +
+           key + ", " + payload_sql + ", " + headers_sql + ")");
   }
   static std::string text(const std::string& s) { return "convert_to('" + s + "', 'UTF8')"; }
   std::string parked() {
-    return db.value("select string_agg(convert_from(coalesce(p.key, 'null'), 'UTF8') || ':' || p.error_class, ' ' order by p.seq) "
-                       "from outbox.parked p");
+    return db.value(
+        "select string_agg(convert_from(coalesce(p.key, 'null'), 'UTF8') || ':' || p.error_class, "
+        "' ' order by p.seq) "
+        "from outbox.parked p");
   }
 
   TestOutbox db;
@@ -47,13 +52,18 @@ TEST_F(ParkingTest, EachKindOfBadMessageIsParkedWithItsReasonAndTheOthersFlow) {
   put(db.name() + ".missing", "'missing'", text("x"));
   put(topic, "'ok2'", text("ok2 1"), "'{\"trace\": \"1\"}'");
   db.deliver();
-  EXPECT_EQ(parked(), "large:too_large medium:too_large list:bad_headers number:bad_headers reserved:bad_headers name:topic_invalid "
-                      "notallowed:topic_not_allowed internal:topic_not_allowed progress:topic_not_allowed missing:topic_missing");
+  EXPECT_EQ(parked(),
+            "large:too_large medium:too_large list:bad_headers number:bad_headers "
+            "reserved:bad_headers name:topic_invalid "
+            "notallowed:topic_not_allowed internal:topic_not_allowed progress:topic_not_allowed "
+            "missing:topic_missing");
   const auto verdict = test::check_delivery(db, {topic, small});
   EXPECT_TRUE(verdict.exactly_once()) << verdict;
   EXPECT_EQ(verdict.arrived, 3) << verdict;
-  EXPECT_EQ(db.value("select count(*) from outbox.parked where error_text = '' or payload is null"), "0");
-  EXPECT_EQ(db.value("select octet_length(payload) from outbox.parked where key = 'large'"), "10241");
+  EXPECT_EQ(db.value("select count(*) from outbox.parked where error_text = '' or payload is null"),
+            "0");
+  EXPECT_EQ(db.value("select octet_length(payload) from outbox.parked where key = 'large'"),
+            "10241");
 }
 
 TEST_F(ParkingTest, OrderKeyHoldsBackTheLaterMessagesOfTheKeyAcrossBatchesAndRestarts) {
@@ -105,8 +115,9 @@ TEST_F(ParkingTest, AMessageThatTheBrokerRefusesIsParkedAndTheRestOfItsBatchArri
   db.wait_until_idle();
   // The relay has learnt the old limit; now the broker will refuse what it would send.
   db.kafka().alter_topic(strict, {"max.message.bytes=2000"});
-  db.sql("insert into outbox.message (topic, key, payload) select '" + strict + "', convert_to('k' || g, 'UTF8'), convert_to(case when g = 7 then "
-            "repeat('x', 5000) else 'k' || g || ' 1' end, 'UTF8') from generate_series(1, 20) g");
+  db.sql("insert into outbox.message (topic, key, payload) select '" + strict +
+         "', convert_to('k' || g, 'UTF8'), convert_to(case when g = 7 then "
+         "repeat('x', 5000) else 'k' || g || ' 1' end, 'UTF8') from generate_series(1, 20) g");
   db.wait_until_idle();
   relay.signal(SIGTERM);
   EXPECT_EQ(relay.wait(), 0) << relay.output();
@@ -122,13 +133,16 @@ TEST_F(ParkingTest, OnlyWhatComesBehindARefusedMessageOfItsKeyIsHeldBack) {
   put(strict, "'a'", text("a 1"));
   db.wait_until_idle();
   db.kafka().alter_topic(strict, {"max.message.bytes=2000"});
-  db.sql("insert into outbox.message (topic, key, payload, headers) select '" + strict + "', 'a', convert_to(case when g = 3 then "
-            "repeat('x', 5000) else 'a ' || g end, 'UTF8'), case when g = 5 then '[]'::jsonb end from generate_series(2, 6) g");
+  db.sql("insert into outbox.message (topic, key, payload, headers) select '" + strict +
+         "', 'a', convert_to(case when g = 3 then "
+         "repeat('x', 5000) else 'a ' || g end, 'UTF8'), case when g = 5 then '[]'::jsonb end from "
+         "generate_series(2, 6) g");
   db.wait_until_idle();
   relay.signal(SIGTERM);
   EXPECT_EQ(relay.wait(), 0) << relay.output();
   EXPECT_EQ(relay.output().find("to=stalled"), std::string::npos) << relay.output();
-  const std::string reason = db.value("select p.error_class from outbox.parked p order by p.seq limit 1");
+  const std::string reason =
+      db.value("select p.error_class from outbox.parked p order by p.seq limit 1");
   EXPECT_TRUE(reason == "refused" || reason == "too_large") << reason;
   EXPECT_EQ(parked(), "a:" + reason + " a:key_blocked a:bad_headers a:key_blocked");
   const auto verdict = test::check_delivery(db, {strict});
@@ -136,9 +150,10 @@ TEST_F(ParkingTest, OnlyWhatComesBehindARefusedMessageOfItsKeyIsHeldBack) {
   EXPECT_EQ(verdict.arrived, 2) << verdict;
 }
 
-// The broker refuses a record without a key in a compacted topic, which no look at the message can foresee, and says so of the
-// whole record batch.
-class RefusalTest : public ParkingTest, public ::testing::WithParamInterface<std::tuple<const char*, const char*>> {
+// The broker refuses a record without a key in a compacted topic, which no look at the message can
+// foresee, and says so of the whole record batch.
+class RefusalTest : public ParkingTest,
+                    public ::testing::WithParamInterface<std::tuple<const char*, const char*>> {
  protected:
   RefusalTest() : compacted(db.topic("compacted", 1, {"cleanup.policy=compact"})) {
     db.environment["OUTBOX_RELAY_RELAY_MODE"] = std::get<0>(GetParam());
@@ -146,13 +161,17 @@ class RefusalTest : public ParkingTest, public ::testing::WithParamInterface<std
   }
   // Commits messages with keys, but those at `bad` without, all as one batch.
   void put_all(int messages, const std::string& bad) {
-    db.sql("insert into outbox.message (topic, key, payload) select '" + compacted + "', case when not g = any ('" + bad +
-              "') then convert_to('k' || g % 7, 'UTF8') end, convert_to('k' || g % 7 || ' ' || g, 'UTF8') from generate_series(1, " +
-              std::to_string(messages) + ") g");
+    db.sql("insert into outbox.message (topic, key, payload) select '" + compacted +
+           "', case when not g = any ('" + bad +
+           "') then convert_to('k' || g % 7, 'UTF8') end, convert_to('k' || g % 7 || ' ' || g, "
+           "'UTF8') from generate_series(1, " +
+           std::to_string(messages) + ") g");
   }
   void expect_parked(const std::string& bad) {
-    EXPECT_EQ(db.value("select '{' || string_agg(substring(convert_from(p.payload, 'UTF8') from ' (.*)'), ',' order by p.seq) || '}' from "
-                          "outbox.parked p"), bad);
+    EXPECT_EQ(db.value("select '{' || string_agg(substring(convert_from(p.payload, 'UTF8') from ' "
+                       "(.*)'), ',' order by p.seq) || '}' from "
+                       "outbox.parked p"),
+              bad);
     const auto verdict = test::check_delivery(db, {compacted});
     EXPECT_TRUE(verdict.at_least_once()) << verdict;
     if (std::get<0>(GetParam()) == std::string("exactly-once")) {
@@ -192,13 +211,18 @@ TEST_P(RefusalTest, ATopicThatTakesOnlySmallRecordBatchesGetsThem) {
 }
 
 INSTANTIATE_TEST_SUITE_P(EachModeAndOrder, RefusalTest,
-                         ::testing::Combine(::testing::Values("exactly-once", "at-least-once"), ::testing::Values("key", "message")),
+                         ::testing::Combine(::testing::Values("exactly-once", "at-least-once"),
+                                            ::testing::Values("key", "message")),
                          [](const auto& point) {
-                           return std::string(std::get<0>(point.param)[0] == 'e' ? "exactly_once_" : "at_least_once_") + std::get<1>(point.param);
+                           return std::string(std::get<0>(point.param)[0] == 'e'
+                                                  ? "exactly_once_"
+                                                  : "at_least_once_") +
+                                  std::get<1>(point.param);
                          });
 
-// A broker takes the first record batch that it sees of a producer whatever its sequence number is. So when the very first one is
-// refused, those under way behind it must not have been sent yet. Many topics, since it takes two requests to be on the wire.
+// A broker takes the first record batch that it sees of a producer whatever its sequence number is.
+// So when the very first one is refused, those under way behind it must not have been sent yet.
+// Many topics, since it takes two requests to be on the wire.
 TEST_F(ParkingTest, NothingOvertakesARefusedFirstRecordBatch) {
   db.environment["OUTBOX_RELAY_RELAY_MODE"] = "at-least-once";
   db.environment["OUTBOX_RELAY_DELIVERY_ORDER"] = "message";
@@ -207,7 +231,8 @@ TEST_F(ParkingTest, NothingOvertakesARefusedFirstRecordBatch) {
   std::string messages;
   for (int t = 0; t < 8; ++t) {
     topics.push_back(db.topic("first" + std::to_string(t), 1, {"cleanup.policy=compact"}));
-    messages += "insert into outbox.message (topic, key, payload) select '" + topics.back() + "', case when g <> 2 then '\x6b'::bytea end, "
+    messages += "insert into outbox.message (topic, key, payload) select '" + topics.back() +
+                "', case when g <> 2 then '\x6b'::bytea end, "
                 "convert_to('k ' || g, 'UTF8') from generate_series(1, 12) g;";
   }
   db.sql(messages);
@@ -241,12 +266,16 @@ TEST_F(ParkingTest, AClockThatTheBrokerRefusesParksNothing) {
 
 TEST_F(ParkingTest, MillionsOfBytesOfLargeMessagesStayWithinTheMemoryBound) {
   const std::string big = db.topic("big", 2, {"max.message.bytes=2000000"});
-  db.sql("insert into outbox.message (topic, key, payload) select '" + big + "', 'k', convert_to(repeat(md5(g::text), 31250), 'UTF8') "
-            "from generate_series(1, 120) g");
+  db.sql("insert into outbox.message (topic, key, payload) select '" + big +
+         "', 'k', convert_to(repeat(md5(g::text), 31250), 'UTF8') "
+         "from generate_series(1, 120) g");
   auto relay = db.relay();
   db.wait_until_idle();
-  const auto peak = test::run_command({"/bin/sh", "-c", "grep VmHWM /proc/" + std::to_string(relay.pid()) + "/status | tr -dc 0-9"}, {});
-  EXPECT_LT(std::stoll(peak.output), 80'000) << "kB";  // two pages of 8 MiB, and what librdkafka copies of one to send it
+  const auto peak = test::run_command(
+      {"/bin/sh", "-c", "grep VmHWM /proc/" + std::to_string(relay.pid()) + "/status | tr -dc 0-9"},
+      {});
+  EXPECT_LT(std::stoll(peak.output), 80'000)
+      << "kB";  // two pages of 8 MiB, and what librdkafka copies of one to send it
   relay.signal(SIGTERM);
   EXPECT_EQ(relay.wait(), 0) << relay.output();
   EXPECT_EQ(test::check_delivery(db, {big}).lost, 0);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Poison amid thousands of messages, and the relay killed at every point between two steps: while it parks what cannot be sent, and
-// while it carries out what was decided about that.
+// Poison amid thousands of messages, and the relay killed at every point between two steps: while
+// it parks what cannot be sent, and while it carries out what was decided about that.
 #include <gtest/gtest.h>
 #include <signal.h>
 
@@ -18,13 +18,15 @@ constexpr int messages_a_round = 1'700;  // 20,000 in all
 
 class PoisonCrashTest : public ::testing::TestWithParam<const char*> {
  protected:
-  PoisonCrashTest() : topic(db.topic("t", 2, {"cleanup.policy=compact"})), other(db.topic("other")) {
+  PoisonCrashTest()
+      : topic(db.topic("t", 2, {"cleanup.policy=compact"})), other(db.topic("other")) {
     db.environment["OUTBOX_RELAY_DELIVERY_ORDER"] = GetParam();
     test::create_counters(db);
   }
 
-  // One transaction with a message that cannot be sent, as its headers show, of a key that differs from round to round. In some rounds
-  // also one without a key, which only the broker knows to refuse: it takes the relay a second to find out which it was.
+  // One transaction with a message that cannot be sent, as its headers show, of a key that differs
+  // from round to round. In some rounds also one without a key, which only the broker knows to
+  // refuse: it takes the relay a second to find out which it was.
   static bool with_refused(int round) {
     const auto phase = static_cast<Phase>(round);
     return phase == Phase::recovered || phase == Phase::parked || phase == Phase::sent;
@@ -32,21 +34,27 @@ class PoisonCrashTest : public ::testing::TestWithParam<const char*> {
   void put(int round) {
     const std::string bad = std::to_string(messages_a_round / 2 + round);
     const std::string before = std::to_string(messages_a_round * round);
-    db.sql("insert into outbox.message (topic, key, payload, headers) select '" + topic + "', m.key, coalesce(m.key || "
-              "convert_to(' ' || (" + before + " + m.g), 'UTF8'), 'poison'), case when m.g = " + bad + " then '[]'::jsonb end "
-              "from (select g, convert_to('p' || g % 40, 'UTF8') as key from generate_series(1, " + std::to_string(messages_a_round) +
-              ") g union all select " + bad + " - 100, null where " +
-              (with_refused(round) ? "true" : "false") + ") m order by m.g, m.key");
+    db.sql("insert into outbox.message (topic, key, payload, headers) select '" + topic +
+           "', m.key, coalesce(m.key || "
+           "convert_to(' ' || (" +
+           before + " + m.g), 'UTF8'), 'poison'), case when m.g = " + bad +
+           " then '[]'::jsonb end "
+           "from (select g, convert_to('p' || g % 40, 'UTF8') as key from generate_series(1, " +
+           std::to_string(messages_a_round) + ") g union all select " + bad +
+           " - 100, null where " + (with_refused(round) ? "true" : "false") +
+           ") m order by m.g, m.key");
   }
   void crash_at(Phase phase) {
-    db.sql("update outbox.lease set expires_at = clock_timestamp()");  // so that the dead relay need not be waited out
+    db.sql("update outbox.lease set expires_at = clock_timestamp()");  // so that the dead relay
+                                                                       // need not be waited out
     auto doomed = db.relay({{"OUTBOX_CRASH_AT", to_string(phase)}}, "relay-with-crash-points");
     EXPECT_EQ(doomed.wait(Millis{60'000}), -SIGKILL) << to_string(phase) << "\n" << doomed.output();
   }
   std::vector<std::string> parked(const std::string& error_class) {
     std::vector<std::string> ids;
-    for (const auto& row : db.sql("select p.id from outbox.parked p where p.released_in is null and p.error_class = '" + error_class +
-                                     "' order by p.seq")) {
+    for (const auto& row : db.sql(
+             "select p.id from outbox.parked p where p.released_in is null and p.error_class = '" +
+             error_class + "' order by p.seq")) {
       ids.push_back(row[0].as<std::string>());
     }
     return ids;
@@ -68,7 +76,8 @@ TEST_P(PoisonCrashTest, NothingIsLostRepeatedOrReorderedWhereverTheRelayIsKilled
   test::Load load([&] { test::write(db, other, 10); });
   for (int round = 0; round < rounds; ++round) {
     const auto phase = static_cast<Phase>(round);
-    if (phase == Phase::marking) load.end();  // a mark stands alone only when nothing else is there to be sent
+    if (phase == Phase::marking)
+      load.end();  // a mark stands alone only when nothing else is there to be sent
     put(round);
     crash_at(phase);
   }
@@ -103,13 +112,15 @@ TEST_P(PoisonCrashTest, NothingIsLostRepeatedOrReorderedWhereverTheRelayIsKilled
   verdict = test::check_delivery(db, {topic, other});
   EXPECT_EQ(verdict.parked, rounds - edited) << verdict;  // the discarded ones
   if (!by_key()) {
-    EXPECT_LE(verdict.reordered, edited) << verdict;  // those came when they were edited, and no other did
+    EXPECT_LE(verdict.reordered, edited)
+        << verdict;  // those came when they were edited, and no other did
     verdict.reordered = 0;
   }
   EXPECT_TRUE(verdict.exactly_once()) << verdict;
 }
 
-INSTANTIATE_TEST_SUITE_P(InBothOrders, PoisonCrashTest, ::testing::Values("key", "message"), [](const auto& p) { return std::string(p.param); });
+INSTANTIATE_TEST_SUITE_P(InBothOrders, PoisonCrashTest, ::testing::Values("key", "message"),
+                         [](const auto& p) { return std::string(p.param); });
 
 }  // namespace
 }  // namespace relay

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The proxy before a real server: each order does what its name says, and nothing else is disturbed.
+// The proxy before a real server: each order does what its name says, and nothing else is
+// disturbed.
 #include "tests/support/postgres_proxy.h"
 
 #include <gtest/gtest.h>
@@ -22,7 +23,8 @@ PostgresProxy::Filter begins(const std::string& with) {
   return [with](const std::string& text) { return text.starts_with(with); };
 }
 
-// A connection by the proxy, whose statements are what they look like: transactions are the test's own.
+// A connection by the proxy, whose statements are what they look like: transactions are the test's
+// own.
 struct Client {
   explicit Client(const std::string& dsn) : connection(dsn), tx(connection) {}
   pqxx::result exec(const std::string& sql) { return tx.exec(sql); }
@@ -34,15 +36,23 @@ struct Client {
 
 class PostgresProxyTest : public ::testing::Test {
  protected:
-  PostgresProxyTest() : server(test::shared_postgres()), direct_dsn(server.dsn(server.create_database())), proxy(server.port()) {
+  PostgresProxyTest()
+      : server(test::shared_postgres()),
+        direct_dsn(server.dsn(server.create_database())),
+        proxy(server.port()) {
     direct.emplace(direct_dsn);
     direct->exec("create table t (id integer primary key, v text)");
     client.emplace(dsn());
   }
 
   std::string dsn() const { return proxy.dsn(direct_dsn); }
-  bool there(int id) { return !direct->exec("select from t where t.id = " + std::to_string(id)).empty(); }
-  bool served(int pid) { return !direct->exec("select from pg_stat_activity a where a.pid = " + std::to_string(pid)).empty(); }
+  bool there(int id) {
+    return !direct->exec("select from t where t.id = " + std::to_string(id)).empty();
+  }
+  bool served(int pid) {
+    return !direct->exec("select from pg_stat_activity a where a.pid = " + std::to_string(pid))
+                .empty();
+  }
   void gone(int pid) {
     test::eventually("the server notices the end of a connection", [&] { return !served(pid); });
   }
@@ -51,9 +61,12 @@ class PostgresProxyTest : public ::testing::Test {
     return std::async(std::launch::async, [this, sql] { return client->exec(sql); });
   }
   static void ends(std::future<pqxx::result>& statement) {
-    test::eventually("a statement ends", [&] { return statement.wait_for(Millis{0}) == std::future_status::ready; });
+    test::eventually("a statement ends",
+                     [&] { return statement.wait_for(Millis{0}) == std::future_status::ready; });
   }
-  static bool waits(const std::future<pqxx::result>& statement) { return statement.wait_for(Millis{300}) == std::future_status::timeout; }
+  static bool waits(const std::future<pqxx::result>& statement) {
+    return statement.wait_for(Millis{300}) == std::future_status::timeout;
+  }
 
   test::ScratchPostgres& server;
   const std::string direct_dsn;
@@ -62,7 +75,8 @@ class PostgresProxyTest : public ::testing::Test {
   std::optional<Client> client;
 };
 
-// Orders ----------------------------------------------------------------------------------------------------------------
+// Orders
+// ----------------------------------------------------------------------------------------------------------------
 
 TEST_F(PostgresProxyTest, ALostRequestIsNeverSeenByTheServer) {
   const int pid = client->pid();
@@ -104,7 +118,11 @@ TEST_F(PostgresProxyTest, ABackendThatEndsInPlaceOfAnAnswerIsALostAnswer) {
   const int pid = client->pid();
   auto sleeping = later("select pg_sleep(60)");
   test::eventually("it sleeps", [&] {
-    return !direct->exec("select from pg_stat_activity a where a.wait_event = 'PgSleep' and a.pid = " + std::to_string(pid)).empty();
+    return !direct
+                ->exec(
+                    "select from pg_stat_activity a where a.wait_event = 'PgSleep' and a.pid = " +
+                    std::to_string(pid))
+                .empty();
   });
   direct->exec("select pg_terminate_backend(" + std::to_string(pid) + ")");
   held->caught();
@@ -158,7 +176,8 @@ TEST_F(PostgresProxyTest, AnOrderThatIsForgottenCatchesNothing) {
 
 TEST_F(PostgresProxyTest, AStatementWithParametersIsCaughtByItsText) {
   const auto held = proxy.hold(begins("insert into t values ($1"), Then::lose_answer);
-  EXPECT_THROW(client->tx.exec_params("insert into t values ($1, $2)", 1, "one"), pqxx::broken_connection);
+  EXPECT_THROW(client->tx.exec_params("insert into t values ($1, $2)", 1, "one"),
+               pqxx::broken_connection);
   held->caught();
   EXPECT_EQ(held->text(), "insert into t values ($1, $2)");
   EXPECT_TRUE(there(1));
@@ -188,13 +207,16 @@ TEST_F(PostgresProxyTest, ACancellationPasses) {
   auto sleeping = later("select pg_sleep(60)");
   held->caught();
   held->release();
-  test::eventually("it sleeps", [&] { return !direct->exec("select from pg_stat_activity a where a.wait_event = 'PgSleep'").empty(); });
+  test::eventually("it sleeps", [&] {
+    return !direct->exec("select from pg_stat_activity a where a.wait_event = 'PgSleep'").empty();
+  });
   client->connection.cancel_query();
   ends(sleeping);
   EXPECT_THROW(sleeping.get(), pqxx::sql_error);
 }
 
-// Faults that need no statement -----------------------------------------------------------------------------------------
+// Faults that need no statement
+// -----------------------------------------------------------------------------------------
 
 TEST_F(PostgresProxyTest, ACutEndsAllConnectionsThatThereAre) {
   const int pid = client->pid();
@@ -268,7 +290,8 @@ TEST_F(PostgresProxyTest, AServerThatIsAwayIsAnEndForTheClient) {
   EXPECT_THROW(Client{nowhere.dsn(direct_dsn)}, pqxx::broken_connection);
 }
 
-// FaultSchedule ---------------------------------------------------------------------------------------------------------------
+// FaultSchedule
+// ---------------------------------------------------------------------------------------------------------------
 
 Millis time_of(const std::function<void()>& what) {
   const auto begin = Clock::now();
@@ -280,14 +303,17 @@ TEST_F(PostgresProxyTest, ALatencyDelaysEachDirectionOnce) {
   proxy.schedule({Millis{150}, 0});
   EXPECT_GE(time_of([&] { client->exec("select 1"); }), Millis{300});
   // As on a long line, not a slow one: what is sent together comes together.
-  EXPECT_LT(time_of([&] { client->exec("select repeat('x', 1000) from generate_series(1, 5000)"); }), Millis{10'000});
+  EXPECT_LT(
+      time_of([&] { client->exec("select repeat('x', 1000) from generate_series(1, 5000)"); }),
+      Millis{10'000});
 }
 
 TEST_F(PostgresProxyTest, ABandwidthIsALimitInEachDirection) {
   proxy.schedule({Millis{0}, 64 << 10});
   EXPECT_GE(time_of([&] { client->exec("select repeat('x', 48 << 10)"); }), Millis{740});
   const std::string much(32 << 10, 'x');
-  EXPECT_GE(time_of([&] { client->tx.exec_params("insert into t values (1, $1)", much); }), Millis{490});
+  EXPECT_GE(time_of([&] { client->tx.exec_params("insert into t values (1, $1)", much); }),
+            Millis{490});
 }
 
 TEST_F(PostgresProxyTest, ABetterWeatherIsFeltByWhatIsOnItsWay) {
@@ -313,7 +339,8 @@ TEST_F(PostgresProxyTest, TheProxyEndsWhateverIsOnItsWay) {
   Client stalled(ending->dsn(direct_dsn));
   Client slow(ending->dsn(direct_dsn));
   const auto held = ending->hold(begins("insert"), Then::stall);
-  auto insert = std::async(std::launch::async, [&] { return stalled.exec("insert into t values (1)"); });
+  auto insert =
+      std::async(std::launch::async, [&] { return stalled.exec("insert into t values (1)"); });
   held->caught();
   ending->schedule({Millis{60'000}, 1});
   auto select = std::async(std::launch::async, [&] { return slow.exec("select 1"); });
@@ -325,7 +352,8 @@ TEST_F(PostgresProxyTest, TheProxyEndsWhateverIsOnItsWay) {
   EXPECT_THROW(select.get(), pqxx::broken_connection);
 }
 
-// A relay ---------------------------------------------------------------------------------------------------------------
+// A relay
+// ---------------------------------------------------------------------------------------------------------------
 
 TEST(PostgresProxyRelay, ARelayDeliversThroughTheProxyWhateverIsLostOfItsStatements) {
   test::TestOutbox db;
@@ -334,7 +362,9 @@ TEST(PostgresProxyRelay, ARelayDeliversThroughTheProxyWhateverIsLostOfItsStateme
   test::create_counters(db);
   auto relay = db.relay({{"OUTBOX_RELAY_POSTGRES_DSN", proxy.dsn(db.dsn())}});
   relay.says("to=streaming");
-  const auto opens = [](const std::string& text) { return text.find(" insert into outbox.batch") != std::string::npos; };
+  const auto opens = [](const std::string& text) {
+    return text.find(" insert into outbox.batch") != std::string::npos;
+  };
   for (const Then then : {Then::lose_request, Then::lose_answer, Then::cut_amid}) {
     const auto held = proxy.hold(opens, then);
     test::write(db, topic, 20);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Reading the newest committed progress record back, from a topic in any condition; and a relay that cannot read it yet.
+// Reading the newest committed progress record back, from a topic in any condition; and a relay
+// that cannot read it yet.
 #include "relay/kafka/progress.h"
 
 #include <gtest/gtest.h>
@@ -22,30 +23,39 @@ class Stranger {
   Stranger(const std::string& brokers, const std::string& id) {
     kafka::Options options;
     options.brokers = brokers;
-    auto conf = kafka::make_conf(options, {{"transactional.id", "stranger." + id}, {"transaction.timeout.ms", "120000"}, {"linger.ms", "0"}});
+    auto conf = kafka::make_conf(options, {{"transactional.id", "stranger." + id},
+                                           {"transaction.timeout.ms", "120000"},
+                                           {"linger.ms", "0"}});
     client_ = std::move(*kafka::make_client(RD_KAFKA_PRODUCER, std::move(*conf)));
     check(rd_kafka_init_transactions(client_.get(), wait_ms), "init_transactions");
   }
 
   // Opens a transaction with these records in partition 0.
-  void write(const std::string& topic, const std::string& key, const std::vector<std::string>& values) {
+  void write(const std::string& topic, const std::string& key,
+             const std::vector<std::string>& values) {
     check(rd_kafka_begin_transaction(client_.get()), "begin_transaction");
     for (const std::string& v : values) {
-      const auto code = rd_kafka_producev(client_.get(), RD_KAFKA_V_TOPIC(topic.c_str()), RD_KAFKA_V_PARTITION(0),
-                                          RD_KAFKA_V_KEY(key.data(), key.size()), RD_KAFKA_V_VALUE(const_cast<char*>(v.data()), v.size()),
-                                          RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_END);
+      const auto code =
+          rd_kafka_producev(client_.get(), RD_KAFKA_V_TOPIC(topic.c_str()), RD_KAFKA_V_PARTITION(0),
+                            RD_KAFKA_V_KEY(key.data(), key.size()),
+                            RD_KAFKA_V_VALUE(const_cast<char*>(v.data()), v.size()),
+                            RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_END);
       if (code != RD_KAFKA_RESP_ERR_NO_ERROR) throw std::runtime_error(rd_kafka_err2str(code));
     }
-    if (rd_kafka_flush(client_.get(), wait_ms) != RD_KAFKA_RESP_ERR_NO_ERROR) throw std::runtime_error("the stranger's records are not taken");
+    if (rd_kafka_flush(client_.get(), wait_ms) != RD_KAFKA_RESP_ERR_NO_ERROR)
+      throw std::runtime_error("the stranger's records are not taken");
   }
-  void commit() { check(rd_kafka_commit_transaction(client_.get(), wait_ms), "commit_transaction"); }
+  void commit() {
+    check(rd_kafka_commit_transaction(client_.get(), wait_ms), "commit_transaction");
+  }
   void abort() { check(rd_kafka_abort_transaction(client_.get(), wait_ms), "abort_transaction"); }
 
  private:
   static constexpr int wait_ms = 20'000;
   static void check(rd_kafka_error_t* error, const char* doing) {
     const kafka::KafkaError owned(error);
-    if (owned) throw std::runtime_error(std::string(doing) + ": " + rd_kafka_error_string(owned.get()));
+    if (owned)
+      throw std::runtime_error(std::string(doing) + ": " + rd_kafka_error_string(owned.get()));
   }
   kafka::Client client_;
 };
@@ -54,7 +64,9 @@ class Stranger {
 class ProgressRecordTest : public ::testing::Test {
  protected:
   explicit ProgressRecordTest(test::ScratchKafka& broker = test::shared_kafka())
-      : kafka(broker), stranger(broker.brokers(), ::testing::UnitTest::GetInstance()->current_test_info()->name()) {
+      : kafka(broker),
+        stranger(broker.brokers(),
+                 ::testing::UnitTest::GetInstance()->current_test_info()->name()) {
     options.brokers = kafka.brokers();
     options.relay = "r";
     options.progress_topic = ::testing::UnitTest::GetInstance()->current_test_info()->name();
@@ -62,7 +74,9 @@ class ProgressRecordTest : public ::testing::Test {
   void create(const std::vector<std::string>& config = {"cleanup.policy=compact"}) {
     kafka.create_topic(options.progress_topic, 1, config);
   }
-  static std::string record(int number) { return kafka::progress_json({{7, 1}, 1, number, Uuid::random(), std::nullopt}); }
+  static std::string record(int number) {
+    return kafka::progress_json({{7, 1}, 1, number, Uuid::random(), std::nullopt});
+  }
   void commit(std::vector<std::string> values) {
     stranger.write(options.progress_topic, options.relay, values);
     stranger.commit();
@@ -156,11 +170,16 @@ test::ScratchKafka& cleaning_kafka() {
 class CompactedProgressTest : public ProgressRecordTest {
  protected:
   CompactedProgressTest() : ProgressRecordTest(cleaning_kafka()) {}
-  std::size_t kept() { return test::read_log(kafka.brokers(), {options.progress_topic}, test::Isolation::read_uncommitted).records.size(); }
+  std::size_t kept() {
+    return test::read_log(kafka.brokers(), {options.progress_topic},
+                          test::Isolation::read_uncommitted)
+        .records.size();
+  }
 };
 
 TEST_F(CompactedProgressTest, ItIsFoundAcrossGapsOfCompaction) {
-  create({"cleanup.policy=compact", "segment.ms=100", "min.cleanable.dirty.ratio=0.001", "delete.retention.ms=1"});
+  create({"cleanup.policy=compact", "segment.ms=100", "min.cleanable.dirty.ratio=0.001",
+          "delete.retention.ms=1"});
   for (int n = 1; n <= 30; ++n) commit({record(n)});
   commit({record(31)});
   abort(std::vector<std::string>(500, record(32)));
@@ -172,7 +191,8 @@ TEST_F(CompactedProgressTest, ItIsFoundAcrossGapsOfCompaction) {
   EXPECT_EQ(newest(true), 31);
 }
 
-// The relay was killed after Kafka had committed its batch, and a stranger's open transaction hides the record that says so.
+// The relay was killed after Kafka had committed its batch, and a stranger's open transaction hides
+// the record that says so.
 TEST(HiddenProgress, ARelayThatCannotReadItsRecordWaitsAndSendsNothingAgain) {
   TestOutbox db;
   const std::string topic = db.topic("t");
@@ -185,12 +205,17 @@ TEST(HiddenProgress, ARelayThatCannotReadItsRecordWaitsAndSendsNothingAgain) {
     test::write(db, topic, 20);
     ASSERT_EQ(doomed.wait(), -SIGKILL) << doomed.output();
   }
-  const auto sent = [&] { return test::read_log(db.kafka().brokers(), {topic}, test::Isolation::read_uncommitted).records.size(); };
+  const auto sent = [&] {
+    return test::read_log(db.kafka().brokers(), {topic}, test::Isolation::read_uncommitted)
+        .records.size();
+  };
   const auto once = sent();
   auto relay = db.relay();
   relay.says("to=stalled");
-  EXPECT_NE(relay.output().find("the end was not reached in time"), std::string::npos) << relay.output();
-  test::eventually("the relay asks again", [&] { return db.value("select epoch > 2 from outbox.lease") == "t"; });
+  EXPECT_NE(relay.output().find("the end was not reached in time"), std::string::npos)
+      << relay.output();
+  test::eventually("the relay asks again",
+                   [&] { return db.value("select epoch > 2 from outbox.lease") == "t"; });
   EXPECT_EQ(sent(), once);
   EXPECT_EQ(db.value("select count(*) from outbox.batch where delivered_at is not null"), "0");
   stranger.abort();

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// SmtpProvider against a mail server that fails in every way: doubt exists between the dot and its answer, and nowhere else.
+// SmtpProvider against a mail server that fails in every way: doubt exists between the dot and its
+// answer, and nowhere else.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -20,17 +21,32 @@ class ProvidersMailTest : public test::FakeProvidersTest {
  protected:
   ProvidersMailTest() : FakeProvidersTest("mail") {}
 
-  static outbox::SmtpOptions options() { return {.url = fakes->mail(), .require_tls = false, .from = "shop@example.com"}; }
+  static outbox::SmtpOptions options() {
+    return {.url = fakes->mail(), .require_tls = false, .from = "shop@example.com"};
+  }
   static outbox::SmtpOptions with_tls() {
-    return {.url = fakes->mail_tls(), .username = "shop", .password = "secret", .from = "shop@example.com", .ca_file = fakes->ca_file()};
+    return {.url = fakes->mail_tls(),
+            .username = "shop",
+            .password = "secret",
+            .from = "shop@example.com",
+            .ca_file = fakes->ca_file()};
   }
   outbox::Request letter(const std::string& text = "Thank you.\n") {
     const std::string name = new_name();
-    return {.effect_key = name, .provider_key = name, .target = {{"to", name + "@example.org"}}, .body = "Subject: Your order\n\n" + text};
+    return {.effect_key = name,
+            .provider_key = name,
+            .target = {{"to", name + "@example.org"}},
+            .body = "Subject: Your order\n\n" + text};
   }
-  static outbox::Outcome call(const outbox::Request& request, std::chrono::milliseconds time = 5s) { return outbox::SmtpProvider(options()).call(request, in(time)); }
-  static std::vector<Json> texts(const outbox::Request& request) { return fakes->log("mail", "request", request.target.at("to")); }
-  static std::size_t sent(const outbox::Request& request) { return fakes->effects("mail", request.target.at("to")); }
+  static outbox::Outcome call(const outbox::Request& request, std::chrono::milliseconds time = 5s) {
+    return outbox::SmtpProvider(options()).call(request, in(time));
+  }
+  static std::vector<Json> texts(const outbox::Request& request) {
+    return fakes->log("mail", "request", request.target.at("to"));
+  }
+  static std::size_t sent(const outbox::Request& request) {
+    return fakes->effects("mail", request.target.at("to"));
+  }
 };
 
 TEST_F(ProvidersMailTest, ARepeatCarriesTheSameMessageId) {
@@ -49,14 +65,17 @@ TEST_F(ProvidersMailTest, ARepeatCarriesTheSameMessageId) {
   const auto seen = texts(request);
   ASSERT_EQ(seen.size(), 3U);
   for (const Json& text : seen) {
-    EXPECT_EQ(text["content"], "Message-ID: " + first.object + "\r\nSubject: Your order\r\n\r\nThank you.\r\n");
+    EXPECT_EQ(text["content"],
+              "Message-ID: " + first.object + "\r\nSubject: Your order\r\n\r\nThank you.\r\n");
     EXPECT_EQ(text["sender"], "shop@example.com");
   }
-  EXPECT_EQ(first.object.size(), std::string("<").size() + 32 + std::string("@example.com>").size());
+  EXPECT_EQ(first.object.size(),
+            std::string("<").size() + 32 + std::string("@example.com>").size());
 
   outbox::SmtpOptions elsewhere = options();
   elsewhere.message_id_domain = "mail.example.net";
-  EXPECT_EQ(outbox::SmtpProvider(elsewhere).call(request, in(5s)).object, first.object.substr(0, 34) + "mail.example.net>");
+  EXPECT_EQ(outbox::SmtpProvider(elsewhere).call(request, in(5s)).object,
+            first.object.substr(0, 34) + "mail.example.net>");
   outbox::Request other = request;
   other.provider_key += "#2";
   EXPECT_NE(provider.call(other, in(5s)).object, first.object);
@@ -83,7 +102,8 @@ TEST_F(ProvidersMailTest, LinesArriveAsTheyAre) {
 
 TEST_F(ProvidersMailTest, DotsInALongTextNeitherCutNorLengthenIt) {
   std::string text;
-  while (text.size() < 1'500'000) text += text.size() % 3 == 0 ? ".\r\n" : "..dots at the begin of a line\r\n";
+  while (text.size() < 1'500'000)
+    text += text.size() % 3 == 0 ? ".\r\n" : "..dots at the begin of a line\r\n";
   const outbox::Request request = letter(text);
   EXPECT_EQ(said(call(request, 20s)), "answered done 250");
   const auto seen = texts(request);
@@ -93,8 +113,9 @@ TEST_F(ProvidersMailTest, DotsInALongTextNeitherCutNorLengthenIt) {
 }
 
 TEST_F(ProvidersMailTest, DoubledDotsDoNotStandInForTheEndOfTheText) {
-  // libcurl reads this much at a time. Had it been told the size of the text, it would take that many bytes written for the whole
-  // text, and the dots that it doubled in the first part are as many as the bytes of the rest.
+  // libcurl reads this much at a time. Had it been told the size of the text, it would take that
+  // many bytes written for the whole text, and the dots that it doubled in the first part are as
+  // many as the bytes of the rest.
   constexpr std::size_t part = 16'384;
   outbox::Request request = letter(".\r\n");
   const std::size_t head = [&] {
@@ -127,9 +148,11 @@ TEST_F(ProvidersMailTest, WhatBreaksOffBeforeTheDotIsNothing) {
     EXPECT_EQ(said(call(request)), "answered done 250");
   }
   // More than the sockets between can hold, so that the dot is not written when the server dies.
-  for (const std::size_t bytes : {std::size_t{0}, std::size_t{1}, std::size_t{100}, std::size_t{1'000'000}}) {
+  for (const std::size_t bytes :
+       {std::size_t{0}, std::size_t{1}, std::size_t{100}, std::size_t{1'000'000}}) {
     std::string text;
-    while (text.size() < 32'000'000) text += "A line of a long letter, and then one more of the same kind.\n";
+    while (text.size() < 32'000'000)
+      text += "A line of a long letter, and then one more of the same kind.\n";
     const outbox::Request request = letter(text);
     fault(request, {{"fault", "close"}, {"stage", "text"}, {"bytes", bytes}, {"match", ""}});
     EXPECT_EQ(said(call(request)).substr(0, 13), "nothing none ") << bytes;
@@ -155,7 +178,8 @@ TEST_F(ProvidersMailTest, WhatBreaksOffBetweenTheDotAndItsAnswerIsInDoubt) {
   EXPECT_LT(std::chrono::steady_clock::now() - begin, 1500ms);
   EXPECT_EQ(sent(slow), 1U);
 
-  // A short text and its dot go out together: that the server read only the text cannot be known here.
+  // A short text and its dot go out together: that the server read only the text cannot be known
+  // here.
   const outbox::Request cut = letter();
   fakes->fault({{"at", "mail"}, {"fault", "close"}, {"stage", "text"}, {"bytes", 10}});
   EXPECT_EQ(said(call(cut)), "sent none 0");
@@ -163,13 +187,14 @@ TEST_F(ProvidersMailTest, WhatBreaksOffBetweenTheDotAndItsAnswerIsInDoubt) {
 }
 
 TEST_F(ProvidersMailTest, TheServersReplyDecidesAtEachStage) {
-  const std::pair<const char*, const char*> lines[] = {{"451 4.3.0 try later", "answered not_now 451"},
-                                                       {"452 4.2.2 full", "answered not_now 452"},
-                                                       {"421 4.3.2 closing", "answered not_now 421"},
-                                                       {"550 5.1.1 no such user", "answered refused 550"},
-                                                       {"552 5.2.2 too large", "answered refused 552"},
-                                                       {"530 5.7.0 authenticate first", "answered unauthorized 530"},
-                                                       {"535 5.7.8 bad credentials", "answered unauthorized 535"}};
+  const std::pair<const char*, const char*> lines[] = {
+      {"451 4.3.0 try later", "answered not_now 451"},
+      {"452 4.2.2 full", "answered not_now 452"},
+      {"421 4.3.2 closing", "answered not_now 421"},
+      {"550 5.1.1 no such user", "answered refused 550"},
+      {"552 5.2.2 too large", "answered refused 552"},
+      {"530 5.7.0 authenticate first", "answered unauthorized 530"},
+      {"535 5.7.8 bad credentials", "answered unauthorized 535"}};
   for (const char* stage : {"MAIL", "RCPT", "DATA", "dot"}) {
     for (const auto& [line, outcome] : lines) {
       const outbox::Request request = letter();
@@ -190,13 +215,15 @@ TEST_F(ProvidersMailTest, ARefusalOfUsIsNoRefusalOfTheMessage) {
   const outbox::Request request = letter();
   const auto refuse = [](const char* line) {
     // Who is refused with EHLO tries HELO.
-    for (const char* stage : {"EHLO", "HELO"}) fakes->fault({{"at", "mail"}, {"fault", "reply"}, {"stage", stage}, {"line", line}});
+    for (const char* stage : {"EHLO", "HELO"})
+      fakes->fault({{"at", "mail"}, {"fault", "reply"}, {"stage", stage}, {"line", line}});
   };
   refuse("550 5.7.1 your address is on a list");
   EXPECT_EQ(said(call(request)), "answered unauthorized 550");
   refuse("421 4.3.2 too busy");
   EXPECT_EQ(said(call(request)), "answered not_now 421");
-  fakes->fault({{"at", "mail"}, {"fault", "reply"}, {"stage", "EHLO"}, {"line", "502 5.5.1 what?"}});
+  fakes->fault(
+      {{"at", "mail"}, {"fault", "reply"}, {"stage", "EHLO"}, {"line", "502 5.5.1 what?"}});
   EXPECT_EQ(said(call(request)), "answered done 250");
   EXPECT_EQ(sent(request), 1U);
 }
@@ -226,7 +253,8 @@ TEST_F(ProvidersMailTest, AServerThatNeverAnswersQuitCostsNoTime) {
 TEST_F(ProvidersMailTest, AServerThatFallsSilentCostsTheDeadlineAndNoMore) {
   // More than sockets of any size can hold.
   std::string text;
-  while (text.size() < 32'000'000) text += "A line of a long letter, and then one more of the same kind.\n";
+  while (text.size() < 32'000'000)
+    text += "A line of a long letter, and then one more of the same kind.\n";
   const outbox::Request request = letter(text);
   fakes->fault({{"at", "mail"}, {"fault", "stall"}, {"stage", "text"}, {"bytes", 100}});
   auto begin = std::chrono::steady_clock::now();
@@ -288,9 +316,11 @@ TEST_F(ProvidersMailTest, WhatCouldNeverBeSentIsRefusedBefore) {
     outbox::Request request = letter();
     change(request);
     const outbox::Outcome outcome = call(request);
-    return said(outcome) == "nothing refused 0" && outcome.error.find("HINT: ") != std::string::npos;
+    return said(outcome) == "nothing refused 0" &&
+           outcome.error.find("HINT: ") != std::string::npos;
   };
-  for (const char* to : {"", "nobody", "a@b,", ",a@b", "a@b>\r\nRCPT TO:<c@d", "a b@c", "@b", "a@", "A <a@b>"}) {
+  for (const char* to :
+       {"", "nobody", "a@b,", ",a@b", "a@b>\r\nRCPT TO:<c@d", "a b@c", "@b", "a@", "A <a@b>"}) {
     EXPECT_TRUE(refuses([&](outbox::Request& r) { r.target["to"] = to; })) << to;
     if (*to != ',') {
       EXPECT_TRUE(refuses([&](outbox::Request& r) { r.target["from"] = to; })) << to;
@@ -298,7 +328,8 @@ TEST_F(ProvidersMailTest, WhatCouldNeverBeSentIsRefusedBefore) {
   }
   EXPECT_TRUE(refuses([](outbox::Request& r) { r.target.erase("to"); }));
   EXPECT_TRUE(refuses([](outbox::Request& r) { r.provider_key.clear(); }));
-  for (const char* field : {"Message-ID: <a@b>\n", "message-id:<a@b>\n", "Message-Id : <a@b>\r\n", " folded\n"}) {
+  for (const char* field :
+       {"Message-ID: <a@b>\n", "message-id:<a@b>\n", "Message-Id : <a@b>\r\n", " folded\n"}) {
     EXPECT_TRUE(refuses([&](outbox::Request& r) { r.body = field + r.body; })) << field;
   }
   EXPECT_TRUE(refuses([](outbox::Request& r) { r.body = "Subject: a\nMESSAGE-ID: <a@b>\n\n"; }));

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// HttpProvider against a provider that fails in every way: what it says of an attempt, and what the provider has seen of it.
+// HttpProvider against a provider that fails in every way: what it says of an attempt, and what the
+// provider has seen of it.
 #include <gtest/gtest.h>
 #include <stdlib.h>
 
@@ -7,8 +8,8 @@
 #include <string>
 
 #include "client/effects/digest.h"
-#include "outbox/http_provider.h"
 #include "common/hex.h"
+#include "outbox/http_provider.h"
 #include "tests/support/fake_providers_test.h"
 
 namespace relay {
@@ -22,7 +23,9 @@ class ProvidersTest : public test::FakeProvidersTest {
  protected:
   ProvidersTest() : FakeProvidersTest("payments") {}
 
-  static outbox::HttpOptions options() { return {.base_url = fakes->payments(), .lookup_path = "/charges?key={key}"}; }
+  static outbox::HttpOptions options() {
+    return {.base_url = fakes->payments(), .lookup_path = "/charges?key={key}"};
+  }
   static outbox::HttpOptions trusting() {
     outbox::HttpOptions with_tls = options();
     with_tls.base_url = fakes->payments_tls();
@@ -33,9 +36,15 @@ class ProvidersTest : public test::FakeProvidersTest {
     const std::string key = new_name();
     return {.effect_key = key, .provider_key = key, .target = {{"path", "/charges"}}, .body = body};
   }
-  static outbox::Outcome call(const outbox::Request& request, std::chrono::milliseconds time = 5s) { return outbox::HttpProvider(options()).call(request, in(time)); }
-  static std::size_t requests(const outbox::Request& request) { return fakes->requests("payments", request.provider_key); }
-  static std::size_t done(const outbox::Request& request) { return fakes->effects("payments", request.provider_key); }
+  static outbox::Outcome call(const outbox::Request& request, std::chrono::milliseconds time = 5s) {
+    return outbox::HttpProvider(options()).call(request, in(time));
+  }
+  static std::size_t requests(const outbox::Request& request) {
+    return fakes->requests("payments", request.provider_key);
+  }
+  static std::size_t done(const outbox::Request& request) {
+    return fakes->effects("payments", request.provider_key);
+  }
 };
 
 TEST_F(ProvidersTest, ARepeatIsAnsweredAsTheFirstWas) {
@@ -62,35 +71,43 @@ TEST_F(ProvidersTest, ARepeatIsAnsweredAsTheFirstWas) {
 }
 
 TEST_F(ProvidersTest, TheBytesArriveAsTheyAre) {
-  for (const std::size_t bytes : {std::size_t{0}, std::size_t{1}, std::size_t{16'384}, std::size_t{65'537}, std::size_t{3'000'000}}) {
+  for (const std::size_t bytes : {std::size_t{0}, std::size_t{1}, std::size_t{16'384},
+                                  std::size_t{65'537}, std::size_t{3'000'000}}) {
     for (const bool tls : {false, true}) {
       outbox::Request request = charge(std::string(bytes, '\0'));
       for (std::size_t i = 0; i < bytes; ++i) request.body[i] = static_cast<char>(i * i % 251);
       outbox::HttpOptions where = options();
       if (tls) where = trusting();
-      EXPECT_EQ(said(outbox::HttpProvider(where).call(request, in(10s))), "answered done 201") << bytes;
+      EXPECT_EQ(said(outbox::HttpProvider(where).call(request, in(10s))), "answered done 201")
+          << bytes;
       const auto effect = fakes->log("payments", "effect", request.provider_key);
       ASSERT_EQ(effect.size(), 1U) << bytes;
-      EXPECT_EQ(effect[0]["sha256"], outbox::common::hex(outbox::effects::sha256(request.body))) << bytes;
+      EXPECT_EQ(effect[0]["sha256"], outbox::common::hex(outbox::effects::sha256(request.body)))
+          << bytes;
     }
   }
 }
 
 TEST_F(ProvidersTest, EachStatusIsAnAnswer) {
   for (const auto& [status, answer] : std::map<int, std::string>{
-           {200, "done"},         {202, "done"},         {299, "done"},    {300, "refused"}, {304, "refused"},     {400, "refused"},
-           {401, "unauthorized"}, {403, "unauthorized"}, {404, "refused"}, {405, "refused"}, {407, "unauthorized"}, {408, "failing"},
-           {409, "in_progress"},  {410, "refused"},      {413, "refused"}, {417, "refused"}, {422, "refused"},     {425, "not_now"},
-           {429, "not_now"},      {451, "refused"},      {500, "failing"}, {501, "refused"}, {502, "failing"},     {503, "failing"},
-           {504, "failing"},      {599, "failing"}}) {
+           {200, "done"},        {202, "done"},    {299, "done"},         {300, "refused"},
+           {304, "refused"},     {400, "refused"}, {401, "unauthorized"}, {403, "unauthorized"},
+           {404, "refused"},     {405, "refused"}, {407, "unauthorized"}, {408, "failing"},
+           {409, "in_progress"}, {410, "refused"}, {413, "refused"},      {417, "refused"},
+           {422, "refused"},     {425, "not_now"}, {429, "not_now"},      {451, "refused"},
+           {500, "failing"},     {501, "refused"}, {502, "failing"},      {503, "failing"},
+           {504, "failing"},     {599, "failing"}}) {
     const outbox::Request request = charge();
     // An invitation to authenticate, which libcurl must not accept.
-    fault(request, {{"fault", "status"}, {"status", status}, {"headers", {{"WWW-Authenticate", "Basic"}, {"Connection", "keep-alive"}}}});
+    fault(request, {{"fault", "status"},
+                    {"status", status},
+                    {"headers", {{"WWW-Authenticate", "Basic"}, {"Connection", "keep-alive"}}}});
     const outbox::Outcome outcome = call(request);
     EXPECT_EQ(said(outcome), "answered " + answer + " " + std::to_string(status));
     EXPECT_EQ(outcome.error.find("HINT: ") != std::string::npos, answer != "done") << outcome.error;
     EXPECT_EQ(requests(request), 1U) << status;
-    EXPECT_EQ(outcome.request_id, fakes->log("payments", "request", request.provider_key).at(0)["request_id"]);
+    EXPECT_EQ(outcome.request_id,
+              fakes->log("payments", "request", request.provider_key).at(0)["request_id"]);
   }
 }
 
@@ -100,16 +117,21 @@ TEST_F(ProvidersTest, ARequestIsSentOnceHoweverItFails) {
     std::string outcome;
     std::size_t done;
   };
-  for (const Case& c : {Case{{{"fault", "close_before"}}, "sent none 0", 0}, Case{{{"fault", "close_after"}}, "sent none 0", 1},
-                        Case{{{"fault", "silent"}}, "sent none 0", 0}, Case{{{"fault", "slow_after"}, {"seconds", 30}}, "sent none 0", 1},
-                        Case{{{"fault", "status_after"}, {"status", 500}}, "answered failing 500", 1},
-                        Case{{{"fault", "status"}, {"status", 503}}, "answered failing 503", 0},
-                        Case{{{"fault", "truncated"}}, "sent none 201", 1}, Case{{{"fault", "cut_chunks"}}, "sent none 201", 1},
-                        Case{{{"fault", "huge"}}, "sent none 201", 1},
-                        Case{{{"fault", "endless"}}, "sent none 201", 1},
-                        Case{{{"fault", "bytewise"}, {"seconds", 1}}, "sent none 0", 1},
-                        Case{{{"fault", "bytewise"}, {"seconds", 0.001}}, "answered done 201", 1}}) {
-    // The first call leaves a connection that libcurl would use again, and repeat the second request when that is found dead.
+  for (const Case& c :
+       {Case{{{"fault", "close_before"}}, "sent none 0", 0},
+        Case{{{"fault", "close_after"}}, "sent none 0", 1},
+        Case{{{"fault", "silent"}}, "sent none 0", 0},
+        Case{{{"fault", "slow_after"}, {"seconds", 30}}, "sent none 0", 1},
+        Case{{{"fault", "status_after"}, {"status", 500}}, "answered failing 500", 1},
+        Case{{{"fault", "status"}, {"status", 503}}, "answered failing 503", 0},
+        Case{{{"fault", "truncated"}}, "sent none 201", 1},
+        Case{{{"fault", "cut_chunks"}}, "sent none 201", 1},
+        Case{{{"fault", "huge"}}, "sent none 201", 1},
+        Case{{{"fault", "endless"}}, "sent none 201", 1},
+        Case{{{"fault", "bytewise"}, {"seconds", 1}}, "sent none 0", 1},
+        Case{{{"fault", "bytewise"}, {"seconds", 0.001}}, "answered done 201", 1}}) {
+    // The first call leaves a connection that libcurl would use again, and repeat the second
+    // request when that is found dead.
     outbox::HttpProvider provider(options());
     const outbox::Request before = charge();
     EXPECT_EQ(said(provider.call(before, in(5s))), "answered done 201");
@@ -119,7 +141,9 @@ TEST_F(ProvidersTest, ARequestIsSentOnceHoweverItFails) {
     const outbox::Outcome outcome = provider.call(request, in(1s));
     EXPECT_LT(std::chrono::steady_clock::now() - begin, 1500ms) << c.fault;
     EXPECT_EQ(said(outcome), c.outcome) << c.fault << outcome.error;
-    EXPECT_EQ(outcome.error.find("HINT: ") != std::string::npos, outcome.answer != outbox::Answer::done) << outcome.error;
+    EXPECT_EQ(outcome.error.find("HINT: ") != std::string::npos,
+              outcome.answer != outbox::Answer::done)
+        << outcome.error;
     EXPECT_LE(outcome.response.size(), 4'096U) << c.fault;
     EXPECT_EQ(requests(request), 1U) << c.fault;
     EXPECT_EQ(done(request), c.done) << c.fault;
@@ -140,7 +164,8 @@ TEST_F(ProvidersTest, WhatAServerReadBeforeItDiedIsNeverNothing) {
         fakes->fault({{"at", "payments"}, {"fault", "read"}, {"bytes", bytes}});
         const outbox::Request request = charge(std::string(body, 'x'));
         const outbox::Outcome outcome = outbox::HttpProvider(where).call(request, in(5s));
-        EXPECT_TRUE(outcome.phase == outbox::Phase::partly || outcome.phase == outbox::Phase::sent) << body << " " << bytes << " " << said(outcome);
+        EXPECT_TRUE(outcome.phase == outbox::Phase::partly || outcome.phase == outbox::Phase::sent)
+            << body << " " << bytes << " " << said(outcome);
         // More than the sockets between can hold: what is not written yet must not count as sent.
         if (body == 32'000'000) {
           EXPECT_EQ(said(outcome), "partly none 0") << bytes << outcome.error;
@@ -158,7 +183,8 @@ TEST_F(ProvidersTest, AServerThatReadsNoFurtherCostsTheDeadlineAndNoMore) {
     const auto begin = std::chrono::steady_clock::now();
     // More than sockets of any size can hold.
     const outbox::Request request = charge(std::string(32'000'000, 'x'));
-    const outbox::Outcome outcome = outbox::HttpProvider(tls ? trusting() : options()).call(request, in(500ms));
+    const outbox::Outcome outcome =
+        outbox::HttpProvider(tls ? trusting() : options()).call(request, in(500ms));
     EXPECT_EQ(said(outcome), "partly none 0") << outcome.error;
     EXPECT_LT(std::chrono::steady_clock::now() - begin, 1500ms);
   }
@@ -202,10 +228,13 @@ TEST_F(ProvidersTest, NothingIsSentWhereNobodyListens) {
 TEST_F(ProvidersTest, RedirectsAreNotFollowed) {
   for (const int status : {301, 302, 303, 307, 308}) {
     const outbox::Request request = charge();
-    fault(request, {{"fault", "status"}, {"status", status}, {"headers", {{"Location", fakes->payments() + "/plain/charges"}}}});
+    fault(request, {{"fault", "status"},
+                    {"status", status},
+                    {"headers", {{"Location", fakes->payments() + "/plain/charges"}}}});
     const outbox::Outcome outcome = call(request);
     EXPECT_EQ(said(outcome), "answered refused " + std::to_string(status));
-    EXPECT_NE(outcome.error.find("redirects are not followed. HINT: "), std::string::npos) << outcome.error;
+    EXPECT_NE(outcome.error.find("redirects are not followed. HINT: "), std::string::npos)
+        << outcome.error;
     EXPECT_EQ(requests(request), 1U);
     EXPECT_EQ(done(request), 0U);
   }
@@ -222,7 +251,8 @@ TEST_F(ProvidersTest, TheEnvironmentDoesNotChooseTheWay) {
 TEST_F(ProvidersTest, APauseIsKeptAsToldUpToADay) {
   const auto pause = [&](const std::string& value, int status = 429) {
     const outbox::Request request = charge();
-    fault(request, {{"fault", "status"}, {"status", status}, {"headers", {{"Retry-After", value}}}});
+    fault(request,
+          {{"fault", "status"}, {"status", status}, {"headers", {{"Retry-After", value}}}});
     return call(request).retry_after;
   };
   EXPECT_EQ(pause("7"), 7s);
@@ -291,7 +321,8 @@ TEST_F(ProvidersTest, AskingTellsWhetherItWasDone) {
   EXPECT_EQ(done(request), 1U);
 
   for (const int status : {202, 301, 401, 500}) {
-    fakes->fault({{"at", "payments"}, {"match", "GET-ME"}, {"fault", "status"}, {"status", status}});
+    fakes->fault(
+        {{"at", "payments"}, {"match", "GET-ME"}, {"fault", "status"}, {"status", status}});
     request.provider_key = "GET-ME";
     const outbox::Outcome outcome = provider.lookup(request, in(5s));
     EXPECT_EQ(said(outcome), "answered none " + std::to_string(status));
@@ -328,12 +359,17 @@ TEST_F(ProvidersTest, SecretsReachTheProviderAndNobodyElse) {
     const outbox::Request request = charge();
     fault(request, {{"fault", fault_name}});
     outcomes.push_back(outbox::HttpProvider(with_secret).call(request, in(5s)));
-    EXPECT_EQ(fakes->log("payments", "request", request.provider_key).at(0)["headers"]["authorization"], "Bearer s3cr3t");
+    EXPECT_EQ(
+        fakes->log("payments", "request", request.provider_key).at(0)["headers"]["authorization"],
+        "Bearer s3cr3t");
   }
   with_secret.base_url = "http://" + test::dead_address();
   outcomes.push_back(outbox::HttpProvider(with_secret).call(charge(), in(5s)));
   for (const outbox::Outcome& outcome : outcomes) {
-    EXPECT_EQ((outcome.error + outcome.response + outcome.object + outcome.request_id).find("s3cr3t"), std::string::npos) << outcome.error;
+    EXPECT_EQ(
+        (outcome.error + outcome.response + outcome.object + outcome.request_id).find("s3cr3t"),
+        std::string::npos)
+        << outcome.error;
   }
   with_secret.headers = {{"Authorization", "Bearer s3cr3t\n"}};
   try {
@@ -347,9 +383,11 @@ TEST_F(ProvidersTest, SecretsReachTheProviderAndNobodyElse) {
 TEST_F(ProvidersTest, WhatCouldNeverBeSentIsRefusedBefore) {
   const auto before = fakes->log("payments", "connection").size();
   using Target = std::map<std::string, std::string>;
-  for (const Target& target : {Target{}, Target{{"path", "charges"}}, Target{{"path", "/a b"}}, Target{{"path", "/a\r\nX: y"}},
-                               Target{{"path", "/charges"}, {"method", "GET"}}, Target{{"path", "/charges"}, {"method", "CONNECT"}},
-                               Target{{"path", "/charges"}, {"content-type", "a\r\nX: y"}}}) {
+  for (const Target& target :
+       {Target{}, Target{{"path", "charges"}}, Target{{"path", "/a b"}},
+        Target{{"path", "/a\r\nX: y"}}, Target{{"path", "/charges"}, {"method", "GET"}},
+        Target{{"path", "/charges"}, {"method", "CONNECT"}},
+        Target{{"path", "/charges"}, {"content-type", "a\r\nX: y"}}}) {
     outbox::Request request = charge();
     request.target = target;
     const outbox::Outcome outcome = call(request);

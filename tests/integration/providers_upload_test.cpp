@@ -5,8 +5,8 @@
 #include <string>
 
 #include "client/effects/digest.h"
-#include "outbox/upload_provider.h"
 #include "common/hex.h"
+#include "outbox/upload_provider.h"
 #include "tests/support/fake_providers_test.h"
 
 namespace relay {
@@ -20,17 +20,27 @@ class ProvidersUploadTest : public test::FakeProvidersTest {
  protected:
   ProvidersUploadTest() : FakeProvidersTest("store") {}
 
-  // A place of its own. Below /md5 the store keeps no SHA-256, below /opaque the ETag is no MD5 either.
-  outbox::Request upload(const std::string& folder = "/bucket", const std::string& body = "some bytes") {
+  // A place of its own. Below /md5 the store keeps no SHA-256, below /opaque the ETag is no MD5
+  // either.
+  outbox::Request upload(const std::string& folder = "/bucket",
+                         const std::string& body = "some bytes") {
     const std::string path = folder + "/" + new_name();
     return {.effect_key = path,
             .provider_key = path,
-            .target = {{"url", fakes->store() + path + "?X-Signature=s3cr3t"}, {"content-type", "text/plain"}},
+            .target = {{"url", fakes->store() + path + "?X-Signature=s3cr3t"},
+                       {"content-type", "text/plain"}},
             .body = body};
   }
-  static outbox::Outcome call(const outbox::Request& request, const outbox::UploadOptions& options = {}) { return outbox::UploadProvider(options).call(request, in(5s)); }
-  static std::size_t stored(const outbox::Request& request) { return fakes->effects("store", request.effect_key); }
-  static std::vector<Json> seen(const outbox::Request& request) { return fakes->log("store", "request", request.effect_key); }
+  static outbox::Outcome call(const outbox::Request& request,
+                              const outbox::UploadOptions& options = {}) {
+    return outbox::UploadProvider(options).call(request, in(5s));
+  }
+  static std::size_t stored(const outbox::Request& request) {
+    return fakes->effects("store", request.effect_key);
+  }
+  static std::vector<Json> seen(const outbox::Request& request) {
+    return fakes->log("store", "request", request.effect_key);
+  }
 };
 
 TEST_F(ProvidersUploadTest, ARepeatIsRecognised) {
@@ -50,7 +60,8 @@ TEST_F(ProvidersUploadTest, ARepeatIsRecognised) {
     ASSERT_EQ(requests.size(), 3U);
     EXPECT_EQ(requests[0]["headers"]["if-none-match"], "*");
     EXPECT_EQ(requests[0]["headers"]["content-type"], "text/plain");
-    EXPECT_EQ(requests[0]["headers"]["x-amz-checksum-sha256"], outbox::effects::base64(outbox::effects::sha256(request.body)));
+    EXPECT_EQ(requests[0]["headers"]["x-amz-checksum-sha256"],
+              outbox::effects::base64(outbox::effects::sha256(request.body)));
     EXPECT_EQ(requests[0]["request_id"], first.request_id);
     EXPECT_EQ(requests[0]["sha256"], outbox::common::hex(outbox::effects::sha256(request.body)));
     EXPECT_EQ(requests[1]["method"], "PUT");
@@ -99,13 +110,22 @@ TEST_F(ProvidersUploadTest, EveryDoubtIsResolvedByTheNextAttempt) {
     std::size_t stored;
     std::string next;
   };
-  for (const Case& c : {Case{{{"fault", "close_before"}}, "sent none 0", 0, "answered done 200"},
-                        Case{{{"fault", "close_after"}}, "sent none 0", 1, "answered done 412"},
-                        Case{{{"fault", "status_after"}, {"status", 500}}, "answered failing 500", 1, "answered done 412"},
-                        Case{{{"fault", "status"}, {"status", 503}}, "answered failing 503", 0, "answered done 200"},
-                        Case{{{"fault", "status"}, {"status", 409}}, "answered in_progress 409", 0, "answered done 200"},
-                        Case{{{"fault", "status"}, {"status", 429}}, "answered not_now 429", 0, "answered done 200"},
-                        Case{{{"fault", "huge"}}, "sent none 201", 1, "answered done 412"}}) {
+  for (const Case& c :
+       {Case{{{"fault", "close_before"}}, "sent none 0", 0, "answered done 200"},
+        Case{{{"fault", "close_after"}}, "sent none 0", 1, "answered done 412"},
+        Case{{{"fault", "status_after"}, {"status", 500}},
+             "answered failing 500",
+             1,
+             "answered done 412"},
+        Case{
+            {{"fault", "status"}, {"status", 503}}, "answered failing 503", 0, "answered done 200"},
+        Case{{{"fault", "status"}, {"status", 409}},
+             "answered in_progress 409",
+             0,
+             "answered done 200"},
+        Case{
+            {{"fault", "status"}, {"status", 429}}, "answered not_now 429", 0, "answered done 200"},
+        Case{{{"fault", "huge"}}, "sent none 201", 1, "answered done 412"}}) {
     const outbox::Request request = upload("/bucket", std::string(300'000, 'x'));
     fault(request, c.fault);
     EXPECT_EQ(said(call(request)), c.outcome) << c.fault;
@@ -130,7 +150,9 @@ TEST_F(ProvidersUploadTest, AnExpiredUrlIsNamedWithoutItsSignature) {
   request.target["url"] += "&expired";
   const outbox::Outcome outcome = call(request);
   EXPECT_EQ(said(outcome), "answered unauthorized 403");
-  EXPECT_NE(outcome.error.find("HINT: check that the presigned URL has not expired"), std::string::npos) << outcome.error;
+  EXPECT_NE(outcome.error.find("HINT: check that the presigned URL has not expired"),
+            std::string::npos)
+      << outcome.error;
   EXPECT_EQ(outcome.error.find("s3cr3t"), std::string::npos);
   request.target["url"] = "http://" + test::dead_address() + "/a?X-Signature=s3cr3t";
   const outbox::Outcome dead = call(request);
@@ -140,13 +162,16 @@ TEST_F(ProvidersUploadTest, AnExpiredUrlIsNamedWithoutItsSignature) {
 
 TEST_F(ProvidersUploadTest, TheStoreChecksTheBytesIfAsked) {
   const outbox::Request request = upload();
-  EXPECT_EQ(said(call(request, {.checksum_header = false, .content_md5 = true})), "answered done 200");
+  EXPECT_EQ(said(call(request, {.checksum_header = false, .content_md5 = true})),
+            "answered done 200");
   const auto headers = seen(request).at(0)["headers"];
   EXPECT_FALSE(headers.contains("x-amz-checksum-sha256"));
   EXPECT_EQ(headers["content-md5"], outbox::effects::base64(outbox::effects::md5(request.body)));
   // Another object's checksum in a success is no success.
   const outbox::Request mixed = upload();
-  fault(mixed, {{"fault", "status_after"}, {"status", 200}, {"headers", {{"x-amz-checksum-sha256", "AAAA"}}}});
+  fault(mixed, {{"fault", "status_after"},
+                {"status", 200},
+                {"headers", {{"x-amz-checksum-sha256", "AAAA"}}}});
   const outbox::Outcome outcome = call(mixed);
   EXPECT_EQ(said(outcome), "answered failing 200");
   EXPECT_NE(outcome.error.find("answers another request"), std::string::npos);
@@ -174,14 +199,15 @@ TEST_F(ProvidersUploadTest, AskingTellsWhoseObjectIsThere) {
 
 TEST_F(ProvidersUploadTest, WhatCouldNeverBeSentIsRefusedBefore) {
   const auto before = fakes->log("store", "connection").size();
-  for (const auto& [name, value] : std::multimap<std::string, std::string>{{"url", ""},
-                                                                           {"url", "/bucket/a"},
-                                                                           {"url", "ftp://a/b"},
-                                                                           {"url", "file:///etc/passwd"},
-                                                                           {"url", "http://a/b c"},
-                                                                           {"url", "http://a/\r\nX: y"},
-                                                                           {"head_url", "a"},
-                                                                           {"content-type", "a\r\nX: y"}}) {
+  for (const auto& [name, value] :
+       std::multimap<std::string, std::string>{{"url", ""},
+                                               {"url", "/bucket/a"},
+                                               {"url", "ftp://a/b"},
+                                               {"url", "file:///etc/passwd"},
+                                               {"url", "http://a/b c"},
+                                               {"url", "http://a/\r\nX: y"},
+                                               {"head_url", "a"},
+                                               {"content-type", "a\r\nX: y"}}) {
     outbox::Request request = upload();
     request.target[name] = value;
     const outbox::Outcome outcome = call(request);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// How the reader finds its rows: by transaction id where they are few, along the primary key where they are many, and never by
-// walking what it need not, whatever the planner believes about the table.
+// How the reader finds its rows: by transaction id where they are few, along the primary key where
+// they are many, and never by walking what it need not, whatever the planner believes about the
+// table.
 #include <nlohmann/json.hpp>
 #include <random>
 #include <set>
@@ -22,8 +23,9 @@ using Names = std::set<std::string>;
 
 // One transaction with this many rows.
 std::string rows(std::int64_t n, const std::string& size = "1") {
-  return "insert into outbox.message (topic, key, payload) select 't', 'k', convert_to(repeat('x', (" + size +
-         ")::integer), 'UTF8') from generate_series(1, " + std::to_string(n) + ") g";
+  return "insert into outbox.message (topic, key, payload) select 't', 'k', convert_to(repeat('x', "
+         "(" +
+         size + ")::integer), 'UTF8') from generate_series(1, " + std::to_string(n) + ") g";
 }
 
 class ReaderAccess : public test::ReaderTest {
@@ -58,11 +60,13 @@ TEST_F(ReaderAccess, FewFreshRowsAreFoundByTransactionIdAndManyAlongThePrimaryKe
 }
 
 // Late rows beside many fresh ones, with and without a bound that cuts pages by their bytes.
-class ReaderMerge : public ReaderAccess, public ::testing::WithParamInterface<std::pair<std::int64_t, std::int64_t>> {
+class ReaderMerge : public ReaderAccess,
+                    public ::testing::WithParamInterface<std::pair<std::int64_t, std::int64_t>> {
  protected:
   ReaderMerge() { std::tie(options.batch_messages_max, options.batch_bytes_max) = GetParam(); }
 
-  // Two late transactions, 20 fresh ones and one that stays open write by turns, so that their rows interleave in seq.
+  // Two late transactions, 20 fresh ones and one that stays open write by turns, so that their rows
+  // interleave in seq.
   void write_by_turns(pqxx::work& late1, pqxx::work& late2, pqxx::work& open) {
     std::mt19937 random(7);
     for (int i = 0; i < 20; ++i) {
@@ -75,13 +79,17 @@ class ReaderMerge : public ReaderAccess, public ::testing::WithParamInterface<st
     late2.commit();
     db.sql(rows(200, "random() * 900"));
   }
-  // Parks the first row of the page, the last and one between, as rows of the batch; returns what is left.
+  // Parks the first row of the page, the last and one between, as rows of the batch; returns what
+  // is left.
   std::vector<std::int64_t> park_three(const Page& page, std::int64_t number) {
     std::vector<std::int64_t> kept = test::seqs_of(page);
     for (const auto seq : std::set{kept.front(), kept[kept.size() / 2], kept.back()}) {
-      db.sql("insert into outbox.parked (parked_for, seq, txid, id, topic, created_at, error_class, error_text) select " +
-                std::to_string(number) + ", seq, txid, id, topic, created_at, 'refused', '' from outbox.message where seq = " +
-                std::to_string(seq));
+      db.sql(
+          "insert into outbox.parked (parked_for, seq, txid, id, topic, created_at, error_class, "
+          "error_text) select " +
+          std::to_string(number) +
+          ", seq, txid, id, topic, created_at, 'refused', '' from outbox.message where seq = " +
+          std::to_string(seq));
       std::erase(kept, seq);
     }
     return kept;
@@ -123,10 +131,14 @@ TEST_P(ReaderMerge, IsInOrderAcrossPagesAndReReadsAgreeAlsoWhenRowsAreParked) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(PagesCut, ReaderMerge, ::testing::Values(std::pair{37, 8'000'000}, std::pair{500, 20'000}),
-                         [](const auto& cut) { return std::string(cut.param.first < 100 ? "by_rows" : "by_bytes"); });
+INSTANTIATE_TEST_SUITE_P(PagesCut, ReaderMerge,
+                         ::testing::Values(std::pair{37, 8'000'000}, std::pair{500, 20'000}),
+                         [](const auto& cut) {
+                           return std::string(cut.param.first < 100 ? "by_rows" : "by_bytes");
+                         });
 
-// Plans ----------------------------------------------------------------------------------------------------------------
+// Plans
+// ----------------------------------------------------------------------------------------------------------------
 
 struct Plan {
   Names indexes;      // of outbox.message
@@ -140,7 +152,8 @@ void collect(const Json& node, Plan& plan) {
   plan.nodes.insert(type);
   const bool index = type == "Index Scan" || type == "Index Only Scan";
   if (index && node.at("Relation Name") == "message") plan.indexes.insert(node.at("Index Name"));
-  if (!index && node.contains("Relation Name") && node.at("Relation Name") == "message") plan.other_scans.insert(type);
+  if (!index && node.contains("Relation Name") && node.at("Relation Name") == "message")
+    plan.other_scans.insert(type);
   if (type.starts_with("Bitmap")) plan.other_scans.insert(type);
   if (node.contains("Plans")) {
     for (const Json& child : node.at("Plans")) collect(child, plan);
@@ -176,13 +189,15 @@ class ReaderPlans : public ::testing::TestWithParam<bool> {
       if (!result) throw std::runtime_error(result.error().text());
       return std::move(*result);
     };
-    sql.erase(0, sql.find("; ") == std::string::npos ? 0 : sql.find("; ") + 2);  // the LOCK before it
+    sql.erase(0,
+              sql.find("; ") == std::string::npos ? 0 : sql.find("; ") + 2);  // the LOCK before it
     if (sql.starts_with("copy (")) sql = sql.substr(6, sql.rfind(") to stdout") - 6);
     const auto answer = query("explain (analyze, buffers, timing off, format json) " + sql);
     const Json top = Json::parse(PQgetvalue(answer.get(), 0, 0))[0].at("Plan");
     Plan plan;
     collect(top, plan);
-    plan.buffers = top.at("Shared Hit Blocks").get<std::int64_t>() + top.at("Shared Read Blocks").get<std::int64_t>();
+    plan.buffers = top.at("Shared Hit Blocks").get<std::int64_t>() +
+                   top.at("Shared Read Blocks").get<std::int64_t>();
     return plan;
   }
   static PageQuery query(const Snapshot& base, const Snapshot& upto) {
@@ -272,21 +287,25 @@ TEST_P(ReaderPlans, ManyRowsAreReadAlongThePrimaryKeyFromWhereTheyBegin) {
   EXPECT_EQ(seek.other_scans, Names{});
   EXPECT_TRUE(seek.nodes.contains("Index Only Scan"));
 
-  q.bounds.fresh_from = std::stoll(db.value("select min(seq) - 1 from outbox.message where txid >= pg_snapshot_xmax('" + base.text() + "')"));
+  q.bounds.fresh_from = std::stoll(
+      db.value("select min(seq) - 1 from outbox.message where txid >= pg_snapshot_xmax('" +
+               base.text() + "')"));
   for (const std::int64_t into : {0, 30'000}) {
     q.bounds.after_seq = into == 0 ? 0 : *q.bounds.fresh_from + into;
     for (const bool metered : {false, true}) {
       q.bytes_max = metered ? std::optional<std::int64_t>(1 << 20) : std::nullopt;
       const Plan many = plan(page_sql(q));
-      EXPECT_EQ(many.indexes, (Names{"message_pkey", "message_txid_seq"}));  // the latter for the late rows
+      EXPECT_EQ(many.indexes,
+                (Names{"message_pkey", "message_txid_seq"}));  // the latter for the late rows
       EXPECT_EQ(many.other_scans, Names{});
       EXPECT_LT(many.buffers, 200);
     }
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(WithStatistics, ReaderPlans, ::testing::Bool(),
-                         [](const auto& analyzed) { return std::string(analyzed.param ? "analyzed" : "never_analyzed"); });
+INSTANTIATE_TEST_SUITE_P(WithStatistics, ReaderPlans, ::testing::Bool(), [](const auto& analyzed) {
+  return std::string(analyzed.param ? "analyzed" : "never_analyzed");
+});
 
 }  // namespace
 }  // namespace relay

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Writers of every kind at once, read while they write. Each difference is compared with its definition, each page with a second
-// reading of it, and the rows of a key, whose lock is held to commit, with the order in which they were enqueued.
+// Writers of every kind at once, read while they write. Each difference is compared with its
+// definition, each page with a second reading of it, and the rows of a key, whose lock is held to
+// commit, with the order in which they were enqueued.
 #include <atomic>
 #include <functional>
 #include <map>
@@ -29,7 +30,8 @@ class ReaderAmongWriters : public test::ReaderTest, public ::testing::WithParamI
     std::printf("seed %u\n", seed);
   }
 
-  // One transaction: early transaction ids, savepoints, waits, many rows, rollback, two-phase commit, each now and then.
+  // One transaction: early transaction ids, savepoints, waits, many rows, rollback, two-phase
+  // commit, each now and then.
   void transaction(pqxx::connection& c, std::mt19937& random, const std::string& gid) {
     pqxx::nontransaction tx(c);
     tx.exec("begin");
@@ -38,9 +40,13 @@ class ReaderAmongWriters : public test::ReaderTest, public ::testing::WithParamI
     const std::string key = "k" + std::to_string(1 + random() % 12);
     const auto rows = random() % 40 == 0 ? 40 + random() % 80 : 1 + random() % 4;
     tx.exec("select from counter where key = '" + key + "' for update");
-    tx.exec("with c as (update counter set n = n + " + std::to_string(rows) + " where key = '" + key + "' returning key, n) "
-            "insert into outbox.message (topic, key, payload) select 't', convert_to(c.key, 'UTF8'), convert_to((c.n - " +
-            std::to_string(rows) + " + g) || repeat(' ', (random() * 500)::integer), 'UTF8') from c, generate_series(1, " +
+    tx.exec("with c as (update counter set n = n + " + std::to_string(rows) + " where key = '" +
+            key +
+            "' returning key, n) "
+            "insert into outbox.message (topic, key, payload) select 't', convert_to(c.key, "
+            "'UTF8'), convert_to((c.n - " +
+            std::to_string(rows) +
+            " + g) || repeat(' ', (random() * 500)::integer), 'UTF8') from c, generate_series(1, " +
             std::to_string(rows) + ") g order by g");
     if (random() % 4 == 0) {
       tx.exec("savepoint s");
@@ -96,22 +102,27 @@ TEST_P(ReaderAmongWriters, GivesEachDifferenceAsItIsDefined) {
   }
   test::Differences d(db.dsn());
   const auto every_way_was_used = [&] {
-    return HasFailure() || (d.count() >= 60 && d.with_late_rows() >= 30 && d.pages_by_txid() >= 30 && d.pages_along_seq() >= 30);
+    return HasFailure() || (d.count() >= 60 && d.with_late_rows() >= 30 &&
+                            d.pages_by_txid() >= 30 && d.pages_along_seq() >= 30);
   };
-  test::eventually("every way of reading has been used", [&] {
-    read(d, every_way_was_used);
-    return every_way_was_used();
-  }, Millis{60'000});
+  test::eventually(
+      "every way of reading has been used",
+      [&] {
+        read(d, every_way_was_used);
+        return every_way_was_used();
+      },
+      Millis{60'000});
   writing = false;
   for (auto& w : writers) w.join();
   read(d, [] { return false; });
   EXPECT_EQ(std::to_string(d.rows()), db.value("select count(*) from outbox.message"));
-  std::printf("%zu rows in %d differences, %d with late rows; %d pages by txid, %d along seq\n", d.rows(), d.count(), d.with_late_rows(),
-              d.pages_by_txid(), d.pages_along_seq());
+  std::printf("%zu rows in %d differences, %d with late rows; %d pages by txid, %d along seq\n",
+              d.rows(), d.count(), d.with_late_rows(), d.pages_by_txid(), d.pages_along_seq());
 }
 
 INSTANTIATE_TEST_SUITE_P(PagesCut, ReaderAmongWriters,
-                         ::testing::Values(Cut{"ByRows", 37, 8 << 20}, Cut{"ByBytes", 200, 12'000}, Cut{"ByBoth", 41, 10'000}),
+                         ::testing::Values(Cut{"ByRows", 37, 8 << 20}, Cut{"ByBytes", 200, 12'000},
+                                           Cut{"ByBoth", 41, 10'000}),
                          [](const auto& cut) { return std::string(cut.param.name); });
 
 }  // namespace

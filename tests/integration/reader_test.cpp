@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The reader against a real PostgreSQL: no committed message is missed, none is read twice, keys keep their order.
+// The reader against a real PostgreSQL: no committed message is missed, none is read twice, keys
+// keep their order.
 #include "tests/support/reader_fixture.h"
 
 namespace relay {
@@ -12,8 +13,10 @@ using Texts = std::vector<std::string>;
 TEST_F(ReaderTest, AnEmptyOutboxHasNothing) { EXPECT_FALSE(page()); }
 
 TEST_F(ReaderTest, EveryFieldArrivesAsItWasWritten) {
-  db.sql("insert into outbox.message (topic, key, payload, headers, dedup_key) values "
-            "('some.topic', '\\x006b', '\\xff00', '{\"a\": \"1\", \"b\": \"\u00e9\"}', 'once'), ('t', null, null, null, null)");
+  db.sql(
+      "insert into outbox.message (topic, key, payload, headers, dedup_key) values "
+      "('some.topic', '\\x006b', '\\xff00', '{\"a\": \"1\", \"b\": \"\u00e9\"}', 'once'), ('t', "
+      "null, null, null, null)");
   const auto p = page();
   ASSERT_TRUE(p);
   ASSERT_EQ(p->messages.size(), 2u);
@@ -120,21 +123,26 @@ TEST_F(ReaderTest, RowsHiddenByARewriteOfTheTableAreNotLost) {
 
 TEST_F(ReaderTest, APageEndsAtItsRowsAndTheNextOneGoesOn) {
   options.batch_messages_max = 100;
-  db.sql("insert into outbox.message (topic, payload) select 't', convert_to(g::text, 'UTF8') from generate_series(1, 1050) g");
+  db.sql(
+      "insert into outbox.message (topic, payload) select 't', convert_to(g::text, 'UTF8') from "
+      "generate_series(1, 1050) g");
   std::vector<std::size_t> sizes;
   std::vector<std::string> all;
   while (auto p = page()) {
     sizes.push_back(p->messages.size());
     for (const Message& m : p->messages) all.emplace_back(*m.payload);
   }
-  EXPECT_EQ(sizes, (std::vector<std::size_t>{100, 100, 100, 100, 100, 100, 100, 100, 100, 100, 50}));
+  EXPECT_EQ(sizes,
+            (std::vector<std::size_t>{100, 100, 100, 100, 100, 100, 100, 100, 100, 100, 50}));
   for (std::size_t i = 0; i < all.size(); ++i) EXPECT_EQ(all[i], std::to_string(i + 1));
 }
 
 TEST_F(ReaderTest, APageEndsAtItsBytesWhateverTheSizes) {
   options.batch_bytes_max = 1 << 20;
-  db.sql("insert into outbox.message (topic, payload) select 't', convert_to(repeat('x', case when g % 50 < 25 then 10 else 300000 end), "
-            "'UTF8') from generate_series(1, 400) g");
+  db.sql(
+      "insert into outbox.message (topic, payload) select 't', convert_to(repeat('x', case when g "
+      "% 50 < 25 then 10 else 300000 end), "
+      "'UTF8') from generate_series(1, 400) g");
   std::size_t all = 0;
   while (auto p = page()) {
     EXPECT_LE(p->bytes, (1 << 20) + 310'000);
@@ -145,7 +153,9 @@ TEST_F(ReaderTest, APageEndsAtItsBytesWhateverTheSizes) {
 
 TEST_F(ReaderTest, APayloadThatIsTooLargeStaysInTheDatabase) {
   options.message_bytes_max = 1000;
-  db.sql("insert into outbox.message (topic, payload) values ('t', convert_to(repeat('x', 1001), 'UTF8')), ('t', 'small')");
+  db.sql(
+      "insert into outbox.message (topic, payload) values ('t', convert_to(repeat('x', 1001), "
+      "'UTF8')), ('t', 'small')");
   const auto p = page();
   ASSERT_TRUE(p);
   ASSERT_EQ(p->messages.size(), 2u);
@@ -156,8 +166,10 @@ TEST_F(ReaderTest, APayloadThatIsTooLargeStaysInTheDatabase) {
 }
 
 TEST_F(ReaderTest, BadHeadersAreMarkedWithTheirReason) {
-  db.sql("insert into outbox.message (topic, headers) values ('t', '[]'), ('t', '{\"a\": 1}'), ('t', '{\"outbox-x\": \"1\"}'), "
-            "('t', '{\"dedup-key\": \"1\"}'), ('t', '\"text\"'), ('t', '{}')");
+  db.sql(
+      "insert into outbox.message (topic, headers) values ('t', '[]'), ('t', '{\"a\": 1}'), ('t', "
+      "'{\"outbox-x\": \"1\"}'), "
+      "('t', '{\"dedup-key\": \"1\"}'), ('t', '\"text\"'), ('t', '{}')");
   const auto p = page();
   ASSERT_TRUE(p);
   for (std::size_t i = 0; i < 5; ++i) EXPECT_NE(p->messages[i].bad_headers, nullptr) << i;
@@ -167,7 +179,9 @@ TEST_F(ReaderTest, BadHeadersAreMarkedWithTheirReason) {
 TEST_F(ReaderTest, AMillionRowTransactionIsReadInPagesAndInOrder) {
   pqxx::connection c(db.dsn());
   pqxx::work tx(c);
-  tx.exec("insert into outbox.message (topic, payload) select 't', convert_to(g::text, 'UTF8') from generate_series(1, 1000000) g");
+  tx.exec(
+      "insert into outbox.message (topic, payload) select 't', convert_to(g::text, 'UTF8') from "
+      "generate_series(1, 1000000) g");
   db.sql(insert("small"));
   EXPECT_EQ(drain(), Texts{"small"});
   tx.commit();
@@ -189,9 +203,13 @@ TEST_F(ReaderTest, ARereadGivesTheSameRowsAndStopsWhenOneIsGone) {
   pqxx::connection c(db.dsn());
   pqxx::work late(c);
   late.exec(insert("late"));
-  db.sql("insert into outbox.message (topic, payload) select 't', convert_to(g::text, 'UTF8') from generate_series(1, 120) g");
+  db.sql(
+      "insert into outbox.message (topic, payload) select 't', convert_to(g::text, 'UTF8') from "
+      "generate_series(1, 120) g");
   drain();
-  db.sql("insert into outbox.message (topic, payload) select 't', convert_to(g::text, 'UTF8') from generate_series(1, 120) g");
+  db.sql(
+      "insert into outbox.message (topic, payload) select 't', convert_to(g::text, 'UTF8') from "
+      "generate_series(1, 120) g");
   late.commit();
   std::vector<Page> pages;
   while (auto p = page()) pages.push_back(std::move(*p));
@@ -200,7 +218,8 @@ TEST_F(ReaderTest, ARereadGivesTheSameRowsAndStopsWhenOneIsGone) {
     const auto again = reader.reread(test::batch_of(p, 1));
     ASSERT_TRUE(again) << again.error().text();
     ASSERT_EQ(again->messages.size(), p.messages.size());
-    for (std::size_t i = 0; i < p.messages.size(); ++i) EXPECT_EQ(again->messages[i].seq, p.messages[i].seq);
+    for (std::size_t i = 0; i < p.messages.size(); ++i)
+      EXPECT_EQ(again->messages[i].seq, p.messages[i].seq);
   }
   db.sql("delete from outbox.message where seq = " + std::to_string(pages[1].messages[7].seq));
   const auto gone = reader.reread(test::batch_of(pages[1], 1));
@@ -208,13 +227,16 @@ TEST_F(ReaderTest, ARereadGivesTheSameRowsAndStopsWhenOneIsGone) {
   EXPECT_EQ(gone.error().fault, Fault::refused);
 }
 
-// Whatever the connection string says: the relay compares sizes with those that the server has counted.
+// Whatever the connection string says: the relay compares sizes with those that the server has
+// counted.
 TEST_F(ReaderTest, AnEncodingInTheConnectionStringIsNotTaken) {
   options.batch_bytes_max = 64 << 10;
   connect(db.dsn() + " client_encoding=LATIN1");
   reader.reset({.base = Snapshot::nothing()});
-  const std::string write = "insert into outbox.message (topic, headers) select 't', jsonb_build_object('a', repeat('\u00e9', 1500)) "
-                            "from generate_series(1, ";
+  const std::string write =
+      "insert into outbox.message (topic, headers) select 't', jsonb_build_object('a', "
+      "repeat('\u00e9', 1500)) "
+      "from generate_series(1, ";
   db.sql(write + "10) g");
   ASSERT_TRUE(page());  // from now on the average is known
   db.sql(write + "1000) g");
@@ -231,16 +253,18 @@ struct Columns {
   const char* values;  // of topic, key, payload, headers, dedup_key
 };
 
-// The server cuts a page by the sizes that the relay counts. Did it count more, a page would look exhausted, and its rest be lost; did it
-// count less, the relay would read again and again what it has no room for.
+// The server cuts a page by the sizes that the relay counts. Did it count more, a page would look
+// exhausted, and its rest be lost; did it count less, the relay would read again and again what it
+// has no room for.
 class BytesOf : public ReaderTest, public ::testing::WithParamInterface<Columns> {};
 
 TEST_P(BytesOf, APageEndsAtItsBytes) {
   options.batch_bytes_max = 64 << 10;
   options.message_bytes_max = 20'000;
   const auto write = [&](int messages) {
-    db.sql(std::string("insert into outbox.message (topic, key, payload, headers, dedup_key) select ") + GetParam().values +
-              " from generate_series(1, " + std::to_string(messages) + ") g");
+    db.sql(std::string(
+               "insert into outbox.message (topic, key, payload, headers, dedup_key) select ") +
+           GetParam().values + " from generate_series(1, " + std::to_string(messages) + ") g");
   };
   write(30);
   ASSERT_TRUE(page());  // from now on the average is known
@@ -267,16 +291,20 @@ TEST_P(BytesOf, APageEndsAtItsBytes) {
 INSTANTIATE_TEST_SUITE_P(
     Each, BytesOf,
     ::testing::Values(
-        Columns{"Headers", "'t', null, null, jsonb_build_object('a', repeat('\u00e9\n', 1500)), null"},
+        Columns{"Headers",
+                "'t', null, null, jsonb_build_object('a', repeat('\u00e9\n', 1500)), null"},
         Columns{"Topics", "repeat('t', 1000), null, null, null, null"},
         Columns{"DedupKeys", "'t', null, null, null, repeat('d', 1000)"},
         Columns{"Keys", "'t', convert_to(repeat('k', 10000), 'UTF8'), null, null, null"},
         Columns{"Nothing", "'t', null, null, null, null"},
-        Columns{"PayloadsThatStay", "'t', null, convert_to(repeat('x', 30000), 'UTF8'), null, null"},
-        Columns{"All", "repeat('t', (g * 7) % 50 + 1), convert_to(repeat('k', (g * 11) % 3000), 'UTF8'), "
-                       "convert_to(repeat('x', (g * 13) % 25000), 'UTF8'), "
-                       "case when g % 3 = 0 then jsonb_build_object('a', repeat('\u00e9', (g * 17) % 900)) end, "
-                       "case when g % 5 = 0 then 'd' || g end"}),
+        Columns{"PayloadsThatStay",
+                "'t', null, convert_to(repeat('x', 30000), 'UTF8'), null, null"},
+        Columns{"All",
+                "repeat('t', (g * 7) % 50 + 1), convert_to(repeat('k', (g * 11) % 3000), 'UTF8'), "
+                "convert_to(repeat('x', (g * 13) % 25000), 'UTF8'), "
+                "case when g % 3 = 0 then jsonb_build_object('a', repeat('\u00e9', (g * 17) % "
+                "900)) end, "
+                "case when g % 5 = 0 then 'd' || g end"}),
     [](const auto& columns) { return std::string(columns.param.name); });
 
 }  // namespace

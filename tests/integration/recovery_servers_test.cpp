@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The rows of recovery's table that need other servers than the usual ones: a promoted standby, another cluster, a database that
-// went back, a progress topic that is gone.
+// The rows of recovery's table that need other servers than the usual ones: a promoted standby,
+// another cluster, a database that went back, a progress topic that is gone.
 #include <gtest/gtest.h>
 #include <librdkafka/rdkafka.h>
 #include <signal.h>
@@ -29,10 +29,11 @@ void append_progress(TestOutbox& db, const Progress& progress) {
   auto client = kafka::make_client(RD_KAFKA_PRODUCER, std::move(*kafka::make_conf(options, {})));
   ASSERT_TRUE(client);
   const std::string value = kafka::progress_json(progress);
-  rd_kafka_producev(client->get(), RD_KAFKA_V_TOPIC(options.progress_topic.c_str()), RD_KAFKA_V_PARTITION(0),
+  rd_kafka_producev(client->get(), RD_KAFKA_V_TOPIC(options.progress_topic.c_str()),
+                    RD_KAFKA_V_PARTITION(0),
                     RD_KAFKA_V_KEY(options.relay.data(), options.relay.size()),
-                    RD_KAFKA_V_VALUE(const_cast<char*>(value.data()), value.size()), RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
-                    RD_KAFKA_V_END);
+                    RD_KAFKA_V_VALUE(const_cast<char*>(value.data()), value.size()),
+                    RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_END);
   ASSERT_EQ(rd_kafka_flush(client->get(), 10'000), RD_KAFKA_RESP_ERR_NO_ERROR);
 }
 
@@ -60,7 +61,8 @@ void refuses(TestOutbox& db, const std::string& why) {
 class RecoveryServersTest : public ::testing::Test {
  protected:
   RecoveryServersTest() : topic(db.topic("t")) { test::create_counters(db); }
-  // The progress topic is deleted, which the relay refuses, and created again, empty: nobody can know what became of a batch in doubt.
+  // The progress topic is deleted, which the relay refuses, and created again, empty: nobody can
+  // know what became of a batch in doubt.
   void lose_progress() {
     db.kafka().delete_topic("outbox-progress." + db.name());
     // The broker forgets the topic a moment after it has answered.
@@ -135,14 +137,15 @@ TEST_F(RecoveryServersTest, ADeletedProgressTopicIsRefusedWithItsRemedyAndAnEmpt
 
 // Whoever finds it must send it as it is, whatever the bounds of a batch are by then.
 TEST_F(RecoveryServersTest, ABatchInDoubtIsLargerThanBatchesAreNow) {
-  db.sql("insert into outbox.message (topic, key, payload) select '" + topic + "', 'k', convert_to('k ' || g, 'UTF8') "
-            "from generate_series(1, 5000) g");
+  db.sql("insert into outbox.message (topic, key, payload) select '" + topic +
+         "', 'k', convert_to('k ' || g, 'UTF8') "
+         "from generate_series(1, 5000) g");
   auto doomed = db.relay({{"OUTBOX_CRASH_AT", "opened"}}, "relay-with-crash-points");
   EXPECT_EQ(doomed.wait(), -SIGKILL);
   EXPECT_EQ(db.value("select messages from outbox.batch"), "5000");
   db.deliver({{"OUTBOX_RELAY_DELIVERY_BATCH_MESSAGES_MAX", "10"},
-                 {"OUTBOX_RELAY_DELIVERY_BATCH_BYTES_MAX", "64KiB"},
-                 {"OUTBOX_RELAY_DELIVERY_MESSAGE_BYTES_MAX", "1KiB"}});
+              {"OUTBOX_RELAY_DELIVERY_BATCH_BYTES_MAX", "64KiB"},
+              {"OUTBOX_RELAY_DELIVERY_MESSAGE_BYTES_MAX", "1KiB"}});
   const auto verdict = test::check_delivery(db, {topic});
   EXPECT_TRUE(verdict.exactly_once()) << verdict;
   EXPECT_EQ(verdict.arrived, 5000) << verdict;
@@ -178,11 +181,13 @@ TEST(Promotion, ThePromotedServerGoesOnAndTheOldPrimaryIsRefused) {
   auto standby = ScratchPostgres::standby_of(primary);
   standby.promote();
   TestOutbox moved = db.moved_to(standby);
-  moved.sql("insert into outbox.message (topic, key, payload) values ('" + topic + "', 'p', 'p 1')");
+  moved.sql("insert into outbox.message (topic, key, payload) values ('" + topic +
+            "', 'p', 'p 1')");
   auto promoted = moved.relay();
   promoted.says("to=streaming");
   test::eventually("the promoted server's message is delivered", [&] {
-    for (const auto& r : test::read_log(db.kafka().brokers(), {topic}, test::Isolation::read_committed).records) {
+    for (const auto& r :
+         test::read_log(db.kafka().brokers(), {topic}, test::Isolation::read_committed).records) {
       if (r.payload == "p 1") return true;
     }
     return false;
@@ -192,7 +197,8 @@ TEST(Promotion, ThePromotedServerGoesOnAndTheOldPrimaryIsRefused) {
   EXPECT_EQ(promoted.wait(), 0) << promoted.output();
 }
 
-// At-least-once Kafka fences nobody: that its place is taken, the old relay sees by a record that is not its own among its own.
+// At-least-once Kafka fences nobody: that its place is taken, the old relay sees by a record that
+// is not its own among its own.
 TEST(Promotion, AtLeastOnceTheRelayOfTheOldPrimaryEndsThoughItGoesOnToHaveMessages) {
   ScratchPostgres primary({"wal_level=replica", "max_wal_senders=4"});
   TestOutbox db(primary);
@@ -207,9 +213,11 @@ TEST(Promotion, AtLeastOnceTheRelayOfTheOldPrimaryEndsThoughItGoesOnToHaveMessag
   TestOutbox moved = db.moved_to(standby);
   auto promoted = moved.relay();
   promoted.says("to=streaming");
-  moved.sql("insert into outbox.message (topic, key, payload) values ('" + topic + "', 'p', 'p 1')");
+  moved.sql("insert into outbox.message (topic, key, payload) values ('" + topic +
+            "', 'p', 'p 1')");
   EXPECT_EQ(abandoned.wait(), 5) << abandoned.output();
-  EXPECT_NE(abandoned.output().find("no longer the primary"), std::string::npos) << abandoned.output();
+  EXPECT_NE(abandoned.output().find("no longer the primary"), std::string::npos)
+      << abandoned.output();
   unaware.end();
   moved.wait_until_idle();
   promoted.signal(SIGTERM);

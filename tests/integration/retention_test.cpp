@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Retention deletes what is delivered and old, and nothing else, whatever the clock says; and scheduled messages fall due.
+// Retention deletes what is delivered and old, and nothing else, whatever the clock says; and
+// scheduled messages fall due.
 //
 // Time passes by changing opened_at, so that no test waits for it.
 #include <gtest/gtest.h>
@@ -22,7 +23,10 @@ class Retention : public ::testing::Test {
  protected:
   Retention() : topic(db.topic("t", 1)) {}
 
-  void enqueue(const std::string& payload) { db.sql("insert into outbox.message (topic, payload) values ('" + topic + "', '" + payload + "')"); }
+  void enqueue(const std::string& payload) {
+    db.sql("insert into outbox.message (topic, payload) values ('" + topic + "', '" + payload +
+           "')");
+  }
   // One batch per message, after one for what is there already.
   void deliver(const Texts& payloads) {
     auto relay = db.relay();
@@ -44,7 +48,8 @@ class Retention : public ::testing::Test {
   }
   // The batches up to this number were opened `by` earlier than they were.
   void age(const std::string& by = "2 hours", const std::string& up_to = "9999") {
-    db.sql("update outbox.batch set opened_at = opened_at - '" + by + "'::interval where number <= " + up_to);
+    db.sql("update outbox.batch set opened_at = opened_at - '" + by +
+           "'::interval where number <= " + up_to);
   }
   // With the lease in hand, by a function of control, options and epoch.
   template <typename Work>
@@ -67,33 +72,40 @@ class Retention : public ::testing::Test {
   }
   // All that retention would.
   void prune() {
-    as_holder([](postgres::PqxxSession& control, const postgres::Options& options, std::int64_t epoch) {
-      constexpr std::int64_t rows = 2;
-      for (bool more = true; more;) {
-        const auto page = postgres::prune_page(control, options, Millis{60'000}, epoch, rows);
-        ASSERT_TRUE(page) << page.error().text();
-        EXPECT_LE(page->batches, rows);
-        more = page->more;
-      }
-    });
+    as_holder(
+        [](postgres::PqxxSession& control, const postgres::Options& options, std::int64_t epoch) {
+          constexpr std::int64_t rows = 2;
+          for (bool more = true; more;) {
+            const auto page = postgres::prune_page(control, options, Millis{60'000}, epoch, rows);
+            ASSERT_TRUE(page) << page.error().text();
+            EXPECT_LE(page->batches, rows);
+            more = page->more;
+          }
+        });
   }
   Texts column(const std::string& statement) {
     Texts out;
     for (const auto& row : db.sql(statement)) out.push_back(row[0].as<std::string>());
     return out;
   }
-  Texts kept() { return column("select convert_from(payload, 'UTF8') from outbox.message order by seq"); }
+  Texts kept() {
+    return column("select convert_from(payload, 'UTF8') from outbox.message order by seq");
+  }
   Texts batches() { return column("select number from outbox.batch order by number"); }
   Texts arrived() {
     Texts out;
-    for (const auto& r : test::read_log(db.kafka().brokers(), {topic}, test::Isolation::read_committed).records) {
+    for (const auto& r :
+         test::read_log(db.kafka().brokers(), {topic}, test::Isolation::read_committed).records) {
       out.push_back(r.payload.value_or("(null)"));
     }
     return out;
   }
   std::string state(const std::string& payload) {
-    return db.value("select s.state || ' in ' || coalesce(s.batch::text, 'none') from outbox.message m, outbox.status_of(m.id) s "
-                       "where m.payload = '" + payload + "'");
+    return db.value(
+        "select s.state || ' in ' || coalesce(s.batch::text, 'none') from outbox.message m, "
+        "outbox.status_of(m.id) s "
+        "where m.payload = '" +
+        payload + "'");
   }
 
   TestOutbox db;
@@ -120,7 +132,8 @@ TEST_F(Retention, WhatIsDeliveredAndOldGoesAndTheRestCanStillBeAskedFor) {
   EXPECT_EQ(arrived(), (Texts{"1", "2", "3", "4", "5", "6"}));
 }
 
-// The message of the oldest transaction is the last to be delivered, so the journal cannot be cut by transaction id.
+// The message of the oldest transaction is the last to be delivered, so the journal cannot be cut
+// by transaction id.
 TEST_F(Retention, TheJournalIsKeptForMessagesBesideALateOne) {
   deliver({"1", "2"});
   pqxx::connection c(db.dsn());
@@ -140,7 +153,8 @@ TEST_F(Retention, TheJournalIsKeptForMessagesBesideALateOne) {
 
 TEST_F(Retention, TheJournalOfADifferenceIsKeptWhole) {
   deliver({"0"});
-  db.sql("insert into outbox.message (topic, payload) select '" + topic + "', convert_to(g::text, 'UTF8') from generate_series(1, 6) g");
+  db.sql("insert into outbox.message (topic, payload) select '" + topic +
+         "', convert_to(g::text, 'UTF8') from generate_series(1, 6) g");
   db.environment["OUTBOX_RELAY_DELIVERY_BATCH_MESSAGES_MAX"] = "2";
   deliver_the_rest();
   ASSERT_EQ(state("1"), "delivered in 2");
@@ -171,51 +185,71 @@ TEST_P(RetentionByAnyClock, KeepsAnOpenTransaction) {
 TEST_P(RetentionByAnyClock, KeepsABatchInDoubtAndWhatIsLeftOfItsDifference) {
   deliver({"1", "2"});
   Texts all = {"1", "2"};
-  db.sql("insert into outbox.message (topic, payload) select '" + topic + "', convert_to(g::text, 'UTF8') from generate_series(3, 37) g");
+  db.sql("insert into outbox.message (topic, payload) select '" + topic +
+         "', convert_to(g::text, 'UTF8') from generate_series(3, 37) g");
   for (int i = 3; i <= 37; ++i) all.push_back(std::to_string(i));
   {
-    auto doomed = db.relay({{"OUTBOX_CRASH_AT", "opened:2"}, {"OUTBOX_RELAY_DELIVERY_BATCH_MESSAGES_MAX", "10"}}, "relay-with-crash-points");
+    auto doomed = db.relay(
+        {{"OUTBOX_CRASH_AT", "opened:2"}, {"OUTBOX_RELAY_DELIVERY_BATCH_MESSAGES_MAX", "10"}},
+        "relay-with-crash-points");
     EXPECT_EQ(doomed.wait(), -SIGKILL) << doomed.output();
   }
-  ASSERT_EQ(db.value("select exhausted or delivered_at is not null from outbox.batch order by number desc limit 1"), "f");
+  ASSERT_EQ(db.value("select exhausted or delivered_at is not null from outbox.batch order by "
+                     "number desc limit 1"),
+            "f");
   age(GetParam());
   prune();
   EXPECT_GE(std::stoi(db.value("select count(*) from outbox.message")), 35);
-  db.sql("update outbox.batch set opened_at = clock_timestamp()");  // Kafka refuses records from the future
+  db.sql("update outbox.batch set opened_at = clock_timestamp()");  // Kafka refuses records from
+                                                                    // the future
   deliver_the_rest();
   EXPECT_EQ(arrived(), all);
 }
 
 INSTANTIATE_TEST_SUITE_P(Opened, RetentionByAnyClock, ::testing::Values("10 years", "-10 years"),
-                         [](const auto& by) { return std::string(by.param[0] == '-' ? "in_the_future" : "long_ago"); });
+                         [](const auto& by) {
+                           return std::string(by.param[0] == '-' ? "in_the_future" : "long_ago");
+                         });
 
 TEST_F(Retention, AParkedMessageAndItsReasonOutliveItsRow) {
-  db.sql("insert into outbox.message (topic, key, payload, dedup_key) values ('no topic', 'k', 'bad', 'bad-1')");
+  db.sql(
+      "insert into outbox.message (topic, key, payload, dedup_key) values ('no topic', 'k', 'bad', "
+      "'bad-1')");
   const std::string id = db.value("select id from outbox.message");
   deliver({"1", "2", "3"});
   age();
   prune();
   EXPECT_EQ(kept(), Texts{"3"});
   EXPECT_EQ(batches(), (Texts{"1", "3", "4"}));  // the first is what the parked message belongs to
-  for (const auto& by : Texts{"status_of('" + id + "')", "status_of_key('bad-1')", "status_of_seq(1)"}) {
-    EXPECT_EQ(column("select concat_ws(' ', s.id, s.seq, s.topic, s.dedup_key, s.state, s.batch, split_part(s.reason, ':', 1)) from outbox." +
-                     by + " s"), Texts{id + " 1 no topic bad-1 parked 1 topic_invalid"}) << by;
+  for (const auto& by :
+       Texts{"status_of('" + id + "')", "status_of_key('bad-1')", "status_of_seq(1)"}) {
+    EXPECT_EQ(column("select concat_ws(' ', s.id, s.seq, s.topic, s.dedup_key, s.state, s.batch, "
+                     "split_part(s.reason, ':', 1)) from outbox." +
+                     by + " s"),
+              Texts{id + " 1 no topic bad-1 parked 1 topic_invalid"})
+        << by;
   }
 }
 
 TEST_F(Retention, AReleasedMessageGoesWhenItsReleaseIsOld) {
   db.sql("insert into outbox.message (topic, payload) values ('no topic', 'bad')");
   deliver({"1"});
-  ASSERT_EQ(db.command({"parked", "edit", db.value("select id from outbox.parked"), "--topic", topic, "--why", "a test"}).code, 0);
+  ASSERT_EQ(db.command({"parked", "edit", db.value("select id from outbox.parked"), "--topic",
+                        topic, "--why", "a test"})
+                .code,
+            0);
   db.deliver();
-  EXPECT_EQ(db.value("select state || ' in ' || batch from outbox.status_of_seq(1)"), "delivered in 3");
+  EXPECT_EQ(db.value("select state || ' in ' || batch from outbox.status_of_seq(1)"),
+            "delivered in 3");
   deliver({"2", "3"});
   age("2 hours", "2");
   prune();
   // The release is young: its message can be asked for, though its row is gone.
   EXPECT_EQ(kept(), (Texts{"2", "3"}));
-  EXPECT_EQ(db.value("select state || ' in ' || batch from outbox.status_of_seq(1)"), "delivered in 3");
-  const auto traced = db.command({"trace", "--seq", "1"}, {{"OUTBOX_RELAY_POSTGRES_DSN", db.login("outbox_observer")}});
+  EXPECT_EQ(db.value("select state || ' in ' || batch from outbox.status_of_seq(1)"),
+            "delivered in 3");
+  const auto traced = db.command({"trace", "--seq", "1"},
+                                 {{"OUTBOX_RELAY_POSTGRES_DSN", db.login("outbox_observer")}});
   EXPECT_EQ(traced.code, 0) << traced.output;
   EXPECT_NE(traced.output.find("read back from Kafka"), std::string::npos) << traced.output;
   age();
@@ -236,37 +270,51 @@ TEST_F(Retention, ADiscardedMessageCanBeAskedForWhenItsRowIsGone) {
   db.deliver();
   const auto traced = db.command({"trace", id});
   EXPECT_EQ(traced.code, 0) << traced.output;
-  EXPECT_NE(traced.output.find("decided to discard it: a test"), std::string::npos) << traced.output;
+  EXPECT_NE(traced.output.find("decided to discard it: a test"), std::string::npos)
+      << traced.output;
 }
 
 // It is bisected, among batches of both kinds, with gaps in their numbers.
 TEST_F(Retention, TheHorizonIsTheOldestYoungStreamBatch) {
-  db.sql("insert into outbox.batch (number, epoch, token, kind, mode, base, upto, after_seq, upto_seq, exhausted, messages, bytes, opened_at) "
-            "select g * 3 + g % 2, 1, gen_random_uuid(), case when g % 5 = 0 then 'release' else 'stream' end, 'exactly-once', "
-            "(g || ':' || g || ':')::pg_snapshot, (g + 1 || ':' || g + 1 || ':')::pg_snapshot, 0, 0, true, 1, 1, "
-            "clock_timestamp() - make_interval(mins => 1000 - g) from generate_series(1, 1000) g");
+  db.sql(
+      "insert into outbox.batch (number, epoch, token, kind, mode, base, upto, after_seq, "
+      "upto_seq, exhausted, messages, bytes, opened_at) "
+      "select g * 3 + g % 2, 1, gen_random_uuid(), case when g % 5 = 0 then 'release' else "
+      "'stream' end, 'exactly-once', "
+      "(g || ':' || g || ':')::pg_snapshot, (g + 1 || ':' || g + 1 || ':')::pg_snapshot, 0, 0, "
+      "true, 1, 1, "
+      "clock_timestamp() - make_interval(mins => 1000 - g) from generate_series(1, 1000) g");
   for (const int minutes : {0, 1, 2, 3, 400, 500, 501, 502, 503, 504, 505, 998, 999, 1000, 5000}) {
     const std::string keep = "'" + std::to_string(minutes * 60 + 30) + " s'";
-    const std::string searched = db.value("with recursive cutoff as materialized (select clock_timestamp() - " + keep + "::interval as until), " +
-                                             std::string(postgres::sql::horizon) + " select h.base from horizon h");
+    const std::string searched =
+        db.value("with recursive cutoff as materialized (select clock_timestamp() - " + keep +
+                 "::interval as until), " + std::string(postgres::sql::horizon) +
+                 " select h.base from horizon h");
     const std::string linear = db.value(
-        "select coalesce((select b.base from outbox.batch b where b.kind = 'stream' and b.opened_at > clock_timestamp() - " + keep +
-        "::interval order by b.number limit 1), (select b.base from outbox.batch b where b.kind = 'stream' order by b.number desc limit 1))");
+        "select coalesce((select b.base from outbox.batch b where b.kind = 'stream' and "
+        "b.opened_at > clock_timestamp() - " +
+        keep +
+        "::interval order by b.number limit 1), (select b.base from outbox.batch b where b.kind = "
+        "'stream' order by b.number desc limit 1))");
     EXPECT_EQ(searched, linear) << keep;
   }
 }
 
 TEST_F(Retention, MessagesThatAreDueLaterAreNotLookedAt) {
-  db.sql("insert into outbox.scheduled (deliver_at, topic) select now() + interval '1 day', '" + topic + "' from generate_series(1, 20000)");
+  db.sql("insert into outbox.scheduled (deliver_at, topic) select now() + interval '1 day', '" +
+         topic + "' from generate_series(1, 20000)");
   db.sql("insert into outbox.scheduled (deliver_at, topic) values (now(), '" + topic + "')");
   db.sql("analyze outbox.scheduled");
   db.sql("select pg_stat_reset()");
-  as_holder([](postgres::PqxxSession& control, const postgres::Options& options, std::int64_t epoch) {
-    const auto moved = postgres::move_due(control, options, epoch, 10'000);
-    ASSERT_TRUE(moved) << moved.error().text();
-    EXPECT_EQ(*moved, 1);
-  });
-  const std::string counted = "select coalesce(sum(s.idx_tup_read), 0) from pg_stat_user_indexes s where s.relname = 'scheduled'";
+  as_holder(
+      [](postgres::PqxxSession& control, const postgres::Options& options, std::int64_t epoch) {
+        const auto moved = postgres::move_due(control, options, epoch, 10'000);
+        ASSERT_TRUE(moved) << moved.error().text();
+        EXPECT_EQ(*moved, 1);
+      });
+  const std::string counted =
+      "select coalesce(sum(s.idx_tup_read), 0) from pg_stat_user_indexes s where s.relname = "
+      "'scheduled'";
   test::eventually("the server has counted", [&] { return db.value(counted) != "0"; });
   EXPECT_LT(std::stoll(db.value(counted)), 100);
 }
@@ -278,7 +326,9 @@ TEST_F(Retention, NothingIsPrunedWithoutTheLease) {
   options.holder = "nobody";
   auto control = postgres::PqxxSession::connect(db.dsn());
   ASSERT_TRUE(control);
-  const auto pruned = postgres::prune_page(**control, options, Millis{60'000}, std::stoll(db.value("select epoch from outbox.lease")), 1000);
+  const auto pruned =
+      postgres::prune_page(**control, options, Millis{60'000},
+                           std::stoll(db.value("select epoch from outbox.lease")), 1000);
   ASSERT_FALSE(pruned);
   EXPECT_EQ(pruned.error().fault, Fault::fenced);
   EXPECT_EQ(kept(), (Texts{"1", "2", "3"}));
@@ -295,8 +345,9 @@ TEST_F(Retention, TheRunningRelayPrunesByItself) {
 
 TEST_F(Retention, ScheduledMessagesAreDeliveredWhenTheyAreDueByTheirTimeAndKeepTheirIdentity) {
   const auto schedule = [&](const std::string& payload, const std::string& at) {
-    return db.value("select outbox.enqueue('" + topic + "', 'k', '" + payload + "', '{\"h\": \"" + payload + "\"}', 'dedup-" + payload + "', " +
-                       "date_trunc('day', now()) - interval '1 day' + interval '" + at + "')");
+    return db.value("select outbox.enqueue('" + topic + "', 'k', '" + payload + "', '{\"h\": \"" +
+                    payload + "\"}', 'dedup-" + payload + "', " +
+                    "date_trunc('day', now()) - interval '1 day' + interval '" + at + "')");
   };
   schedule("third", "3 hours");
   schedule("first", "1 hour");
@@ -304,16 +355,20 @@ TEST_F(Retention, ScheduledMessagesAreDeliveredWhenTheyAreDueByTheirTimeAndKeepT
   schedule("also third", "3 hours");
   const std::string later = schedule("later", "9 days");
   auto relay = db.relay();
-  test::eventually("what is due is moved", [&] { return db.value("select count(*) from outbox.scheduled") == "1"; });
+  test::eventually("what is due is moved",
+                   [&] { return db.value("select count(*) from outbox.scheduled") == "1"; });
   db.wait_until_idle();
   EXPECT_EQ(arrived(), (Texts{"first", "second", "third", "also third"}));
-  for (const auto& r : test::read_log(db.kafka().brokers(), {topic}, test::Isolation::read_committed).records) {
+  for (const auto& r :
+       test::read_log(db.kafka().brokers(), {topic}, test::Isolation::read_committed).records) {
     EXPECT_EQ(r.header("dedup-key"), "dedup-" + *r.payload);
     EXPECT_EQ(r.header("h"), r.payload);
     EXPECT_EQ(r.key, "k");
   }
-  EXPECT_EQ(db.value("select dedup_key || ' ' || state from outbox.status_of('" + second + "')"), "dedup-second delivered");
-  EXPECT_EQ(db.value("select dedup_key || ' ' || state from outbox.status_of('" + later + "')"), "dedup-later scheduled");
+  EXPECT_EQ(db.value("select dedup_key || ' ' || state from outbox.status_of('" + second + "')"),
+            "dedup-second delivered");
+  EXPECT_EQ(db.value("select dedup_key || ' ' || state from outbox.status_of('" + later + "')"),
+            "dedup-later scheduled");
   EXPECT_EQ(column("select state from outbox.status_of_key('dedup-later')"), Texts{"scheduled"});
   stop(relay);
 }

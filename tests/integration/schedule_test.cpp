@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Scheduled messages fall due while the relay or the server is killed, and while the clock of the database steps. Each arrives once, in
-// the order in which they fall due, and not before its time by that clock.
+// Scheduled messages fall due while the relay or the server is killed, and while the clock of the
+// database steps. Each arrives once, in the order in which they fall due, and not before its time
+// by that clock.
 #include <gtest/gtest.h>
 #include <signal.h>
 
@@ -18,22 +19,32 @@ using test::TestOutbox;
 
 class ScheduleTest : public ::testing::Test {
  protected:
-  // Kafka takes times that differ from its own clock; two partitions, so that one key's order is that of one partition.
-  ScheduleTest() : db(postgres), topic(db.topic("t", 2, {"message.timestamp.after.max.ms=" + std::to_string(1LL << 40)})) {}
+  // Kafka takes times that differ from its own clock; two partitions, so that one key's order is
+  // that of one partition.
+  ScheduleTest()
+      : db(postgres),
+        topic(db.topic("t", 2, {"message.timestamp.after.max.ms=" + std::to_string(1LL << 40)})) {}
 
-  // Schedules messages "KEY N" in any order; they fall due in the order of N, evenly over `within` from `after` on.
+  // Schedules messages "KEY N" in any order; they fall due in the order of N, evenly over `within`
+  // from `after` on.
   void schedule(const std::string& key, int messages, seconds after, seconds within) {
-    const auto scheduled = db.sql("insert into outbox.scheduled (deliver_at, topic, key, payload) select now() + make_interval(secs => " +
-              std::to_string(after.count()) + " + g * " + std::to_string(within.count()) + "::float8 / " + std::to_string(messages) + "), '" + topic +
-              "', convert_to('" + key + "', 'UTF8'), convert_to('" + key + " ' || g, 'UTF8') from generate_series(1, " +
-              std::to_string(messages) + ") g order by md5(g::text) returning id::text, ceil(1000 * extract(epoch from deliver_at))::bigint");
+    const auto scheduled = db.sql(
+        "insert into outbox.scheduled (deliver_at, topic, key, payload) select now() + "
+        "make_interval(secs => " +
+        std::to_string(after.count()) + " + g * " + std::to_string(within.count()) + "::float8 / " +
+        std::to_string(messages) + "), '" + topic + "', convert_to('" + key +
+        "', 'UTF8'), convert_to('" + key + " ' || g, 'UTF8') from generate_series(1, " +
+        std::to_string(messages) +
+        ") g order by md5(g::text) returning id::text, ceil(1000 * extract(epoch from "
+        "deliver_at))::bigint");
     for (const auto& row : scheduled) {
       due_ms[row[0].as<std::string>()] = row[1].as<std::int64_t>();
     }
   }
   int waiting() { return std::stoi(db.value("select count(*) from outbox.scheduled")); }
   void until_all_moved() {
-    test::eventually("all are due", [&] { return waiting() == 0; }, Millis{60'000});
+    test::eventually(
+        "all are due", [&] { return waiting() == 0; }, Millis{60'000});
   }
   void end(test::Process& relay) {
     db.wait_until_idle();
@@ -47,7 +58,8 @@ class ScheduleTest : public ::testing::Test {
     EXPECT_TRUE(verdict.exactly_once()) << verdict;
     EXPECT_EQ(verdict.arrived, static_cast<std::int64_t>(due_ms.size()) + others) << verdict;
     int early = 0;
-    for (const auto& r : test::read_log(db.kafka().brokers(), {topic}, test::Isolation::read_committed).records) {
+    for (const auto& r :
+         test::read_log(db.kafka().brokers(), {topic}, test::Isolation::read_committed).records) {
       const auto due = due_ms.find(r.header("dedup-key").value_or(""));
       if (due != due_ms.end() && r.timestamp_ms + 1 < due->second) ++early;
     }
@@ -62,7 +74,9 @@ class ScheduleTest : public ::testing::Test {
 
 TEST_F(ScheduleTest, TheRelayAndTheServerAreKilledWhileManyFallDue) {
   int wave = 0;
-  const auto schedule_more = [&] { schedule("wave" + std::to_string(++wave), 5'000, seconds{0}, seconds{2}); };
+  const auto schedule_more = [&] {
+    schedule("wave" + std::to_string(++wave), 5'000, seconds{0}, seconds{2});
+  };
   for (const char* point : {"opened", "confirmed", "sent"}) {
     schedule_more();
     auto doomed = db.relay({{"OUTBOX_CRASH_AT", point}}, "relay-with-crash-points");
@@ -93,7 +107,8 @@ TEST_F(ScheduleTest, WhoeverCancelsAndKeepsTheTransactionOpenHoldsUpNothingElse)
   // It is renewed every third of a second while the stream is idle.
   for (int renewals = 0; renewals < 6; ++renewals) {
     const std::string expires = db.value("select expires_at from outbox.lease");
-    test::eventually("the lease is renewed", [&] { return db.value("select expires_at from outbox.lease") != expires; });
+    test::eventually("the lease is renewed",
+                     [&] { return db.value("select expires_at from outbox.lease") != expires; });
   }
   EXPECT_EQ(waiting(), 1);
   EXPECT_EQ(db.value("select epoch from outbox.lease"), epoch);
@@ -121,7 +136,8 @@ TEST_F(ScheduleTest, AClockThatStepsForwardMakesThemDueAtOnceAndDisturbsNothingE
   load.end();
   end(relay);
   EXPECT_EQ(relay.output().find("to=stalled"), std::string::npos) << relay.output();
-  expect_each_once_and_not_early(std::stoll(db.value("select count(*) from outbox.message m where m.key not in ('a', 'b')")));
+  expect_each_once_and_not_early(
+      std::stoll(db.value("select count(*) from outbox.message m where m.key not in ('a', 'b')")));
 }
 
 TEST_F(ScheduleTest, AClockThatStepsBackHoldsThemUntilTheirTime) {
@@ -132,7 +148,9 @@ TEST_F(ScheduleTest, AClockThatStepsBackHoldsThemUntilTheirTime) {
   postgres.set_clock(seconds{-3'600});
   // Not one more falls due, but what is written now flows.
   test::eventually("the step is seen", [&] {
-    return db.value("select not exists (select from outbox.scheduled s where s.deliver_at < clock_timestamp() + interval '50 minutes')") == "t";
+    return db.value(
+               "select not exists (select from outbox.scheduled s where s.deliver_at < "
+               "clock_timestamp() + interval '50 minutes')") == "t";
   });
   const int held = waiting();
   EXPECT_GT(held, 0);
@@ -144,10 +162,12 @@ TEST_F(ScheduleTest, AClockThatStepsBackHoldsThemUntilTheirTime) {
   load.end();
   end(relay);
   EXPECT_EQ(relay.output().find("to=stalled"), std::string::npos) << relay.output();
-  expect_each_once_and_not_early(std::stoll(db.value("select count(*) from outbox.message m where m.key <> 'a'")));
+  expect_each_once_and_not_early(
+      std::stoll(db.value("select count(*) from outbox.message m where m.key <> 'a'")));
 }
 
-// The lease of the dead relay runs out an hour from now by the clock of the database, and after its ttl by that of the successor.
+// The lease of the dead relay runs out an hour from now by the clock of the database, and after its
+// ttl by that of the successor.
 TEST_F(ScheduleTest, AClockThatStepsBackDoesNotKeepASuccessorWaiting) {
   test::create_counters(db);
   schedule("a", 1'000, seconds{0}, seconds{3});
@@ -170,7 +190,8 @@ TEST_F(ScheduleTest, AClockThatStepsBackDoesNotKeepASuccessorWaiting) {
   relay.says("fenced");
   test::write(db, topic, 20);
   end(successor);
-  expect_each_once_and_not_early(std::stoll(db.value("select count(*) from outbox.message m where m.key <> 'a'")));
+  expect_each_once_and_not_early(
+      std::stoll(db.value("select count(*) from outbox.message m where m.key <> 'a'")));
 }
 
 }  // namespace

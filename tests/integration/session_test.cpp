@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A cancelled wait for the synchronous standby shows only as a warning, so both kinds of session must hear warnings.
+// A cancelled wait for the synchronous standby shows only as a warning, so both kinds of session
+// must hear warnings.
 #include <gtest/gtest.h>
 
 #include "relay/postgres/pqxx_session.h"

@@ -19,7 +19,8 @@ namespace {
 constexpr int timeout_ms = 15'000;
 
 void require(rd_kafka_error_t* error) {
-  const std::unique_ptr<rd_kafka_error_t, decltype(&rd_kafka_error_destroy)> owned(error, rd_kafka_error_destroy);
+  const std::unique_ptr<rd_kafka_error_t, decltype(&rd_kafka_error_destroy)> owned(
+      error, rd_kafka_error_destroy);
   if (error != nullptr) throw std::runtime_error(rd_kafka_error_string(error));
 }
 
@@ -38,11 +39,14 @@ class Sender {
   void begin() { require(rd_kafka_begin_transaction(client_.get())); }
   void commit() { require(rd_kafka_commit_transaction(client_.get(), timeout_ms)); }
   void abort() { require(rd_kafka_abort_transaction(client_.get(), timeout_ms)); }
-  void send(const std::string& id, const std::string& topic = "shop.emails", const std::string& key = "anna") {
-    const auto code = rd_kafka_producev(client_.get(), RD_KAFKA_V_TOPIC(topic.c_str()), RD_KAFKA_V_PARTITION(0),
-                                        RD_KAFKA_V_KEY(key.data(), key.size()),
-                                        RD_KAFKA_V_HEADER("dedup-key", id.data(), id.size()), RD_KAFKA_V_END);
-    if (code != RD_KAFKA_RESP_ERR_NO_ERROR || rd_kafka_flush(client_.get(), timeout_ms) != RD_KAFKA_RESP_ERR_NO_ERROR) {
+  void send(const std::string& id, const std::string& topic = "shop.emails",
+            const std::string& key = "anna") {
+    const auto code =
+        rd_kafka_producev(client_.get(), RD_KAFKA_V_TOPIC(topic.c_str()), RD_KAFKA_V_PARTITION(0),
+                          RD_KAFKA_V_KEY(key.data(), key.size()),
+                          RD_KAFKA_V_HEADER("dedup-key", id.data(), id.size()), RD_KAFKA_V_END);
+    if (code != RD_KAFKA_RESP_ERR_NO_ERROR ||
+        rd_kafka_flush(client_.get(), timeout_ms) != RD_KAFKA_RESP_ERR_NO_ERROR) {
       throw std::runtime_error("cannot send " + id);
     }
   }
@@ -57,7 +61,8 @@ class ShopVerdictTest : public testing::Test {
   ShopVerdictTest() : sender_(kafka_.brokers()) {}
 
   void SetUp() override {
-    for (const char* topic : {"shop.emails", "shop.charges", "shop.uploads"}) kafka_.create_topic(topic, 1);
+    for (const char* topic : {"shop.emails", "shop.charges", "shop.uploads"})
+      kafka_.create_topic(topic, 1);
     dsn_ = shared_postgres().dsn(shared_postgres().create_database());
     pqxx::connection connection(dsn_);
     pqxx::nontransaction(connection).exec(R"(
@@ -74,7 +79,9 @@ class ShopVerdictTest : public testing::Test {
     for (const std::string& id : ids) sender_.send(id);
     sender_.commit();
   }
-  ShopVerdict verdict(std::chrono::milliseconds timeout = std::chrono::seconds(30)) const { return check_shop(dsn_, kafka_.brokers(), timeout); }
+  ShopVerdict verdict(std::chrono::milliseconds timeout = std::chrono::seconds(30)) const {
+    return check_shop(dsn_, kafka_.brokers(), timeout);
+  }
 
   ScratchKafka kafka_;
   Sender sender_;
@@ -98,7 +105,8 @@ TEST_F(ShopVerdictTest, FindsNothingWrongWithARightRunWhateverWasAborted) {
 TEST_F(ShopVerdictTest, CountsEachKindOfWrong) {
   deliver({"b", "a", "b", "x"});
   sender_.begin();
-  sender_.send("c", "shop.charges");  // committed, but for another topic: a ghost here, and lost there
+  sender_.send("c",
+               "shop.charges");  // committed, but for another topic: a ghost here, and lost there
   sender_.commit();
   const ShopVerdict v = verdict();
   EXPECT_FALSE(v.good());
@@ -117,7 +125,8 @@ TEST_F(ShopVerdictTest, SaysUnknownInPlaceOfLostWhileATransactionIsOpen) {
   const ShopVerdict hidden = verdict(std::chrono::seconds(2));
   EXPECT_FALSE(hidden.good());
   EXPECT_EQ(hidden.unread.size(), 1U);
-  EXPECT_EQ(read_log(kafka_.brokers(), {"shop.emails"}, Isolation::read_uncommitted).records.size(), 3U);
+  EXPECT_EQ(read_log(kafka_.brokers(), {"shop.emails"}, Isolation::read_uncommitted).records.size(),
+            3U);
   sender_.commit();
   EXPECT_TRUE(verdict().good());
 }

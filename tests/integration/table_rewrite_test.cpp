@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The table of messages is rewritten or emptied under the relay: while it reads, while it waits for the lock, and before and while
-// it reads a batch in doubt again.
+// The table of messages is rewritten or emptied under the relay: while it reads, while it waits for
+// the lock, and before and while it reads a batch in doubt again.
 #include <gtest/gtest.h>
 #include <signal.h>
 
@@ -26,11 +26,14 @@ class TableRewrite : public ::testing::Test {
     auto doomed = db.relay({{"OUTBOX_CRASH_AT", "opened"}}, "relay-with-crash-points");
     EXPECT_EQ(doomed.wait(), -SIGKILL) << doomed.output();
   }
-  // Runs `statement`, which needs the table for itself, so that a reader that let_go() sets free waits for it.
+  // Runs `statement`, which needs the table for itself, so that a reader that let_go() sets free
+  // waits for it.
   void while_the_reader_waits(const std::string& statement, const std::function<void()>& let_go) {
     const auto waiting = [&](const std::string& how_many) {
-      return db.value("select count(*) >= " + how_many + " from pg_locks l where l.relation = 'outbox.message'::regclass "
-                         "and not l.granted and l.database = (select d.oid from pg_database d where d.datname = current_database())") == "t";
+      return db.value("select count(*) >= " + how_many +
+                      " from pg_locks l where l.relation = 'outbox.message'::regclass "
+                      "and not l.granted and l.database = (select d.oid from pg_database d where "
+                      "d.datname = current_database())") == "t";
     };
     std::future<pqxx::result> running;  // ends after `holder`, also when something below throws
     pqxx::connection c(db.dsn());
@@ -65,7 +68,8 @@ class Rewritten : public TableRewrite, public ::testing::WithParamInterface<Rewr
   void rewrite() {
     const std::string before = db.value("select pg_relation_filenode('outbox.message')");
     db.sql(GetParam().statement);
-    ASSERT_NE(db.value("select pg_relation_filenode('outbox.message')"), before) << "the table was not rewritten";
+    ASSERT_NE(db.value("select pg_relation_filenode('outbox.message')"), before)
+        << "the table was not rewritten";
   }
 };
 
@@ -108,16 +112,19 @@ TEST_P(Rewritten, ABatchInDoubtIsReadAgainUnchangedBehindTheLock) {
   finish(*relay);
 }
 
-INSTANTIATE_TEST_SUITE_P(By, Rewritten,
-                         ::testing::Values(Rewrite{"AlterColumnType", "alter table outbox.message alter column topic type text using topic || ''"},
-                                           Rewrite{"AddColumnWithVolatileDefault",
-                                                   "alter table outbox.message add column extra text default md5(random()::text)"},
-                                           Rewrite{"VacuumFull", "vacuum full outbox.message"},
-                                           Rewrite{"Cluster", "cluster outbox.message using message_pkey"}),
-                         [](const auto& rewrite) { return std::string(rewrite.param.name); });
+INSTANTIATE_TEST_SUITE_P(
+    By, Rewritten,
+    ::testing::Values(
+        Rewrite{"AlterColumnType",
+                "alter table outbox.message alter column topic type text using topic || ''"},
+        Rewrite{"AddColumnWithVolatileDefault",
+                "alter table outbox.message add column extra text default md5(random()::text)"},
+        Rewrite{"VacuumFull", "vacuum full outbox.message"},
+        Rewrite{"Cluster", "cluster outbox.message using message_pkey"}),
+    [](const auto& rewrite) { return std::string(rewrite.param.name); });
 
-// Emptied, the outbox has lost what was not delivered: the operator's doing. The relay goes on with what comes later, unless a
-// batch is in doubt.
+// Emptied, the outbox has lost what was not delivered: the operator's doing. The relay goes on with
+// what comes later, unless a batch is in doubt.
 class Truncated : public TableRewrite, public ::testing::WithParamInterface<const char*> {
  protected:
   void refuses(Process& relay) {
@@ -125,7 +132,8 @@ class Truncated : public TableRewrite, public ::testing::WithParamInterface<cons
     for (const char* text : {"deleted or hid rows", "HINT: ", "TRUNCATE"}) {
       EXPECT_NE(relay.output().find(text), std::string::npos) << relay.output();
     }
-    EXPECT_TRUE(test::read_log(db.kafka().brokers(), {topic}, test::Isolation::read_uncommitted).records.empty());
+    EXPECT_TRUE(test::read_log(db.kafka().brokers(), {topic}, test::Isolation::read_uncommitted)
+                    .records.empty());
   }
 };
 
@@ -141,7 +149,8 @@ TEST_P(Truncated, WhileTheReaderWaitsDoesNotConfuseIt) {
   db.wait_until_idle();
   relay.signal(SIGTERM);
   EXPECT_EQ(relay.wait(), 0) << relay.output();
-  const auto records = test::read_log(db.kafka().brokers(), {topic}, test::Isolation::read_committed).records;
+  const auto records =
+      test::read_log(db.kafka().brokers(), {topic}, test::Isolation::read_committed).records;
   ASSERT_EQ(records.size(), 31u);  // 10 transactions of 1 to 5, and the last
   EXPECT_EQ(records.back().payload, "after");
 }
@@ -162,8 +171,12 @@ TEST_P(Truncated, ABatchInDoubtIsRefusedBehindTheLock) {
   refuses(*relay);
 }
 
-INSTANTIATE_TEST_SUITE_P(Sequence, Truncated, ::testing::Values("truncate outbox.message", "truncate outbox.message restart identity"),
-                         [](const auto& statement) { return std::string(statement.param).size() > 24 ? "restarted" : "kept"; });
+INSTANTIATE_TEST_SUITE_P(Sequence, Truncated,
+                         ::testing::Values("truncate outbox.message",
+                                           "truncate outbox.message restart identity"),
+                         [](const auto& statement) {
+                           return std::string(statement.param).size() > 24 ? "restarted" : "kept";
+                         });
 
 }  // namespace
 }  // namespace relay

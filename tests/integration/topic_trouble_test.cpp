@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A topic that changes under load: it takes only small messages for a while, may not be written to for a while, is deleted and created
-// again. What it does not take meanwhile is parked, other topics flow, and in the end every message is there, in order.
+// A topic that changes under load: it takes only small messages for a while, may not be written to
+// for a while, is deleted and created again. What it does not take meanwhile is parked, other
+// topics flow, and in the end every message is there, in order.
 #include <gtest/gtest.h>
 #include <signal.h>
 
@@ -18,7 +19,9 @@ using test::TestOutbox;
 class TopicTroubleTest : public ::testing::TestWithParam<const char*> {
  protected:
   TopicTroubleTest()
-      : db(test::shared_postgres(), &test::shared_kafka_with_rights()), topic(db.topic("troubled", 2)), other(db.topic("other", 2)) {
+      : db(test::shared_postgres(), &test::shared_kafka_with_rights()),
+        topic(db.topic("troubled", 2)),
+        other(db.topic("other", 2)) {
     test::create_counters(db);
     db.environment["OUTBOX_RELAY_RELAY_MODE"] = GetParam();
     db.environment["OUTBOX_RELAY_LEASE_TTL"] = "5s";
@@ -32,22 +35,28 @@ class TopicTroubleTest : public ::testing::TestWithParam<const char*> {
       for (int i = 0; !done; ++i) {
         pqxx::work tx(connection);
         const std::string key = "k" + std::to_string(i % 7);
-        tx.exec_params("with c as (insert into counter values ($3, 1) on conflict (key) do update set n = counter.n + 1 returning n) "
-                       "insert into outbox.message (topic, key, payload) select t.name, convert_to($3, 'UTF8'), "
-                       "convert_to($3 || ' ' || c.n || repeat('x', $4), 'UTF8') from c cross join (values ($1), ($2)) as t(name)",
-                       topic, other, key, i % 10 == 0 ? 20'000 : 100);
+        tx.exec_params(
+            "with c as (insert into counter values ($3, 1) on conflict (key) do update set n = "
+            "counter.n + 1 returning n) "
+            "insert into outbox.message (topic, key, payload) select t.name, convert_to($3, "
+            "'UTF8'), "
+            "convert_to($3 || ' ' || c.n || repeat('x', $4), 'UTF8') from c cross join (values "
+            "($1), ($2)) as t(name)",
+            topic, other, key, i % 10 == 0 ? 20'000 : 100);
         tx.commit();
       }
     });
   }
   void until_parked(const std::string& error_class) {
     test::eventually(error_class + " messages are parked", [&] {
-      return std::stoi(db.value("select count(*) from outbox.parked where error_class = '" + error_class + "'")) >= 5;
+      return std::stoi(db.value("select count(*) from outbox.parked where error_class = '" +
+                                error_class + "'")) >= 5;
     });
   }
   void until_delivered(int more) {
     const auto delivered = [&] {
-      return std::stoi(db.value("select coalesce(sum(messages), 0) from outbox.batch where delivered_at is not null"));
+      return std::stoi(db.value(
+          "select coalesce(sum(messages), 0) from outbox.batch where delivered_at is not null"));
     };
     const int before = delivered();
     test::eventually("messages are delivered", [&] { return delivered() >= before + more; });
@@ -68,10 +77,13 @@ class TopicTroubleTest : public ::testing::TestWithParam<const char*> {
     return test::check_delivery(db, {topic, other});
   }
   void expect_promised(const test::CheckerReport& verdict) {
-    EXPECT_TRUE(GetParam() == std::string("exactly-once") ? verdict.exactly_once() : verdict.at_least_once()) << verdict;
+    EXPECT_TRUE(GetParam() == std::string("exactly-once") ? verdict.exactly_once()
+                                                          : verdict.at_least_once())
+        << verdict;
   }
   void release() {
-    const auto released = db.command({"parked", "release", "--topic", topic, "--why", "it is well again"});
+    const auto released =
+        db.command({"parked", "release", "--topic", topic, "--why", "it is well again"});
     EXPECT_EQ(released.code, 0) << released.output;
   }
 
@@ -120,8 +132,10 @@ TEST_P(TopicTroubleTest, ItIsDeletedAndCreatedAgain) {
   until_delivered(200);
   const auto verdict = settle(relay);
   // What was delivered before it was deleted went with it.
-  const auto before = std::stoi(db.value("select coalesce(sum(b.messages), 0) from outbox.batch b where b.delivered_at is not null and "
-                                            "b.opened_at < (select min(p.parked_at) from outbox.parked p)"));
+  const auto before =
+      std::stoi(db.value("select coalesce(sum(b.messages), 0) from outbox.batch b where "
+                         "b.delivered_at is not null and "
+                         "b.opened_at < (select min(p.parked_at) from outbox.parked p)"));
   EXPECT_LE(verdict.lost, before) << verdict;
   EXPECT_GT(verdict.arrived, 0) << verdict;
   EXPECT_EQ(verdict.ghosts + verdict.reordered + verdict.both, 0) << verdict;
@@ -130,8 +144,11 @@ TEST_P(TopicTroubleTest, ItIsDeletedAndCreatedAgain) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(EachMode, TopicTroubleTest, ::testing::Values("exactly-once", "at-least-once"),
-                         [](const auto& p) { return p.param == std::string("exactly-once") ? "exactly_once" : "at_least_once"; });
+INSTANTIATE_TEST_SUITE_P(EachMode, TopicTroubleTest,
+                         ::testing::Values("exactly-once", "at-least-once"), [](const auto& p) {
+                           return p.param == std::string("exactly-once") ? "exactly_once"
+                                                                         : "at_least_once";
+                         });
 
 }  // namespace
 }  // namespace relay

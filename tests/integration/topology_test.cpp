@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// More than one of everything: relays on one Kafka, brokers that die in turn, a primary with a standby.
+// More than one of everything: relays on one Kafka, brokers that die in turn, a primary with a
+// standby.
 #include <gtest/gtest.h>
 #include <signal.h>
 
@@ -22,8 +23,8 @@ void expect_ended_well(test::Process& relay) {
   EXPECT_EQ(relay.wait(), 0) << relay.output();
 }
 
-// Several outboxes, each with a relay, that write to a topic of their own and to one that all share. One relay dies again and again,
-// each time with something under way.
+// Several outboxes, each with a relay, that write to a topic of their own and to one that all
+// share. One relay dies again and again, each time with something under way.
 TEST(SeveralRelays, OneThatIsKilledDisturbsNoOther) {
   std::array<TestOutbox, 4> dbs;
   const std::string shared = dbs[0].topic("shared", 4);
@@ -65,7 +66,8 @@ TEST(SeveralRelays, OneThatIsKilledDisturbsNoOther) {
     std::vector<TestOutbox*> neighbours;
     for (TestOutbox& w : dbs) neighbours.push_back(&w);
     std::erase(neighbours, &dbs[i]);
-    const auto verdict = test::check_delivery(dbs[i], {shared, own[i]}, test::Isolation::read_committed, neighbours);
+    const auto verdict =
+        test::check_delivery(dbs[i], {shared, own[i]}, test::Isolation::read_committed, neighbours);
     EXPECT_TRUE(verdict.exactly_once()) << verdict;
     EXPECT_GT(verdict.arrived, 500) << verdict;
     if (i > 0) {
@@ -84,7 +86,8 @@ class ThreeBrokersTest : public ::testing::Test {
     EXPECT_EQ(checked.code, 0) << checked.output;
   }
   void until_in_sync() {
-    test::eventually("all replicas are in sync", [&] { return kafka.in_sync(); }, Millis{60'000});
+    test::eventually(
+        "all replicas are in sync", [&] { return kafka.in_sync(); }, Millis{60'000});
   }
   void expect_exactly_once(test::Process& relay, Load& load) {
     load.end();
@@ -150,8 +153,10 @@ TEST_P(FailoverTest, TheRelayFollowsThePromotedStandby) {
   auto standby = ScratchPostgres::standby_of(primary);
   primary.replicate_synchronously();
   std::string ports = std::to_string(primary.port());
-  ports = GetParam() ? ports + "," + std::to_string(standby.port()) : std::to_string(standby.port()) + "," + ports;
-  const std::string list = "host=127.0.0.1,127.0.0.1 port=" + ports + " user=postgres dbname=" + db.database() +
+  ports = GetParam() ? ports + "," + std::to_string(standby.port())
+                     : std::to_string(standby.port()) + "," + ports;
+  const std::string list = "host=127.0.0.1,127.0.0.1 port=" + ports +
+                           " user=postgres dbname=" + db.database() +
                            " target_session_attrs=read-write";
   auto relay = db.relay({{"OUTBOX_RELAY_POSTGRES_DSN", list}});
   Load load([&] {

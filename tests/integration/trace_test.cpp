@@ -20,15 +20,17 @@ class TraceTest : public ::testing::Test {
 
   // Inserts one message and returns its id; more columns and their values as SQL.
   std::string put(const std::string& columns = "", const std::string& values = "") {
-    return db.value("insert into outbox.message (topic, key, payload" + columns + ") values ('" + topic + "', 'k', 'x'" + values +
-                       ") returning id");
+    return db.value("insert into outbox.message (topic, key, payload" + columns + ") values ('" +
+                    topic + "', 'k', 'x'" + values + ") returning id");
   }
   void crash(const std::string& at) {
     auto doomed = db.relay({{"OUTBOX_CRASH_AT", at}}, "relay-with-crash-points");
     ASSERT_EQ(doomed.wait(), -SIGKILL) << doomed.output();
   }
   void lease_expires() {
-    test::eventually("the lease expires", [this] { return db.value("select expires_at < clock_timestamp() from outbox.lease") == "t"; });
+    test::eventually("the lease expires", [this] {
+      return db.value("select expires_at < clock_timestamp() from outbox.lease") == "t";
+    });
   }
   // The messages that trace finds.
   json trace(std::vector<std::string> arguments, int code = 0) {
@@ -70,7 +72,9 @@ class TraceTest : public ::testing::Test {
   std::string topic;
 };
 
-bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
 
 TEST_F(TraceTest, AMessageIsPendingUntilItIsDeliveredAndThenReadBack) {
   const std::string id = put();
@@ -81,7 +85,8 @@ TEST_F(TraceTest, AMessageIsPendingUntilItIsDeliveredAndThenReadBack) {
   EXPECT_EQ(found["topic"], topic);
   EXPECT_EQ(found["dedup_key"], id);
   EXPECT_TRUE(contains(trace_text(id), "No relay is running")) << trace_text(id);
-  db.sql("insert into outbox.message (topic, key, payload) select '" + topic + "', convert_to(g::text, 'UTF8'), 'x' from generate_series(1, 6) g");
+  db.sql("insert into outbox.message (topic, key, payload) select '" + topic +
+         "', convert_to(g::text, 'UTF8'), 'x' from generate_series(1, 6) g");
   db.deliver();
   expect_every_message_where_it_is();
   found = trace_one(id);
@@ -102,7 +107,10 @@ TEST_F(TraceTest, WhatRecoveryFoundDeliveredIsFoundBetweenTheNeighbours) {
   db.deliver();
   put();
   db.deliver();
-  EXPECT_EQ(db.value("select count(*) from outbox.batch where delivered_at is not null and offsets is null"), "1");
+  EXPECT_EQ(
+      db.value(
+          "select count(*) from outbox.batch where delivered_at is not null and offsets is null"),
+      "1");
   expect_every_message_where_it_is();
 }
 
@@ -110,7 +118,10 @@ TEST_F(TraceTest, TheVeryFirstBatchIsFoundAlsoIfRecoveryFoundItDelivered) {
   put();
   crash("confirmed");
   db.deliver();
-  EXPECT_EQ(db.value("select count(*) from outbox.batch where delivered_at is not null and offsets is null"), "1");
+  EXPECT_EQ(
+      db.value(
+          "select count(*) from outbox.batch where delivered_at is not null and offsets is null"),
+      "1");
   expect_every_message_where_it_is();
 }
 
@@ -121,7 +132,9 @@ TEST_F(TraceTest, ABatchInDoubtIsExplainedAndLookedForInKafka) {
   json found = trace_one(lost);
   EXPECT_EQ(found["state"], "in_doubt");
   EXPECT_EQ(found["kafka"]["verdict"], "absent") << found;
-  EXPECT_TRUE(contains(found["explanation"], "sends the batch again only if Kafka does not have it")) << found;
+  EXPECT_TRUE(
+      contains(found["explanation"], "sends the batch again only if Kafka does not have it"))
+      << found;
   db.deliver();
   const std::string kept = put();
   crash("confirmed");
@@ -148,7 +161,8 @@ TEST_F(TraceTest, ABatchThatIsBeingSentIsNotInDoubt) {
   db.environment["OUTBOX_RELAY_LEASE_TTL"] = "60s";
   const std::string id = put();
   auto relay = db.relay({{"OUTBOX_STOP_AT", "opened"}}, "relay-with-crash-points");
-  test::eventually("the batch is open", [this] { return db.value("select count(*) from outbox.batch") == "1"; });
+  test::eventually("the batch is open",
+                   [this] { return db.value("select count(*) from outbox.batch") == "1"; });
   const json found = trace_one(id);
   EXPECT_EQ(found["state"], "sending") << found;
   EXPECT_TRUE(contains(found["explanation"], "being sent")) << found;
@@ -171,7 +185,8 @@ TEST_F(TraceTest, AParkedMessageComesWithItsReasonAlsoWhenRetentionTookTheRow) {
 
 TEST_F(TraceTest, AScheduledMessageSaysWhenItIsDue) {
   const auto enqueue = [this](const std::string& when) {
-    return db.value("select outbox.enqueue('" + topic + "', 'k'::text, 'x'::text, deliver_at => " + when + ")");
+    return db.value("select outbox.enqueue('" + topic + "', 'k'::text, 'x'::text, deliver_at => " +
+                    when + ")");
   };
   const json later = trace_one(enqueue("'2100-01-01 00:00:00+00'"));
   EXPECT_EQ(later["state"], "scheduled");
@@ -180,7 +195,8 @@ TEST_F(TraceTest, AScheduledMessageSaysWhenItIsDue) {
   const std::string id = enqueue("clock_timestamp() - interval '1 s'");
   EXPECT_TRUE(contains(trace_one(id)["explanation"], "It is due")) << trace_one(id);
   auto relay = db.relay();
-  test::eventually("the due message is moved", [&] { return trace_one(id)["state"] != "scheduled"; });
+  test::eventually("the due message is moved",
+                   [&] { return trace_one(id)["state"] != "scheduled"; });
   db.wait_until_idle();
   EXPECT_EQ(trace_one(id)["kafka"]["verdict"], "found");
 }
@@ -202,15 +218,22 @@ TEST_F(TraceTest, EveryMessageOfADeduplicationKeyIsShown) {
 }
 
 TEST_F(TraceTest, WhatIsNotThereIsNotFound) {
-  db.sql("begin; insert into outbox.message (id, topic, payload) values ('00000000-0000-7000-8000-000000000001', 't', 'x'); rollback");
-  for (const std::vector<std::string>& which : std::vector<std::vector<std::string>>{
-           {"00000000-0000-7000-8000-000000000001"}, {"--key", "nobody"}, {"--key", "o'brien\"; --"}, {"--seq", "1"}, {"--seq", "-5"}}) {
+  db.sql(
+      "begin; insert into outbox.message (id, topic, payload) values "
+      "('00000000-0000-7000-8000-000000000001', 't', 'x'); rollback");
+  for (const std::vector<std::string>& which :
+       std::vector<std::vector<std::string>>{{"00000000-0000-7000-8000-000000000001"},
+                                             {"--key", "nobody"},
+                                             {"--key", "o'brien\"; --"},
+                                             {"--seq", "1"},
+                                             {"--seq", "-5"}}) {
     EXPECT_TRUE(trace(which, 1).empty());
     std::vector<std::string> words = which;
     words.insert(words.begin(), "trace");
     const auto done = db.command(words);
     EXPECT_EQ(done.code, 1) << done.output;
-    EXPECT_TRUE(contains(done.output, "no committed message") && contains(done.output, "HINT: ")) << done.output;
+    EXPECT_TRUE(contains(done.output, "no committed message") && contains(done.output, "HINT: "))
+        << done.output;
   }
 }
 
@@ -221,11 +244,15 @@ TEST_F(TraceTest, RecordsThatTheTopicHasRemovedAreExpired) {
   EXPECT_EQ(trace_one(id)["kafka"]["verdict"], "expired");
   EXPECT_TRUE(contains(trace_text(id), "expired from the topic")) << trace_text(id);
   db.kafka().delete_topic(topic);
-  test::eventually("the topic is gone", [&] { return contains(db.command({"trace", id, "--json"}).output, "\"no_topic\""); });
+  test::eventually("the topic is gone", [&] {
+    return contains(db.command({"trace", id, "--json"}).output, "\"no_topic\"");
+  });
   EXPECT_EQ(trace_one(id, 1)["kafka"]["verdict"], "no_topic");
   // Another topic of that name has fewer records than the journal says, and none was removed.
   db.topic("t");
-  test::eventually("the new topic is served", [&] { return contains(db.command({"trace", id, "--json"}).output, "\"absent\""); });
+  test::eventually("the new topic is served", [&] {
+    return contains(db.command({"trace", id, "--json"}).output, "\"absent\"");
+  });
   EXPECT_EQ(trace_one(id, 1)["kafka"]["verdict"], "absent");
 }
 
@@ -240,9 +267,11 @@ TEST_F(TraceTest, SuchATopicIsReadWhereTheRelayCouldNotKnow) {
   TestOutbox closed(test::shared_postgres(), &test::shared_kafka_with_rights());
   const std::string append = closed.topic("append", 1, {"message.timestamp.type=LogAppendTime"});
   test::deny(closed.kafka().brokers(), append, test::Denied::describe_configs);
-  const std::string id = closed.value("insert into outbox.message (topic, key, payload) values ('" + append + "', 'k', 'x') returning id");
+  const std::string id = closed.value("insert into outbox.message (topic, key, payload) values ('" +
+                                      append + "', 'k', 'x') returning id");
   closed.deliver();
-  const auto log = test::read_log(closed.kafka().brokers(), {append}, test::Isolation::read_committed);
+  const auto log =
+      test::read_log(closed.kafka().brokers(), {append}, test::Isolation::read_committed);
   ASSERT_EQ(log.records.size(), 1U);
   ASSERT_FALSE(log.records[0].header("sent-at"));
   const auto traced = closed.command({"trace", id});

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A topic that the relay may see, or not even see, and not write to: its messages are parked, and the others flow.
+// A topic that the relay may see, or not even see, and not write to: its messages are parked, and
+// the others flow.
 #include <gtest/gtest.h>
 #include <signal.h>
 
@@ -32,11 +33,13 @@ TEST_P(UnauthorizedTest, MessagesOfTheTopicAreParkedAndTheOthersFlow) {
   db.wait_until_idle();
   relay.signal(SIGTERM);
   EXPECT_EQ(relay.wait(), 0) << relay.output();
-  EXPECT_EQ(db.value("select string_agg(p.topic || ' ' || p.error_class, ',' order by p.seq) from outbox.parked p"),
+  EXPECT_EQ(db.value("select string_agg(p.topic || ' ' || p.error_class, ',' order by p.seq) from "
+                     "outbox.parked p"),
             closed + " topic_unauthorized," + closed + " topic_unauthorized")
       << relay.output();
   std::set<std::string> arrived;
-  const auto log = test::read_log(db.kafka().brokers(), {open, other}, test::Isolation::read_committed);
+  const auto log =
+      test::read_log(db.kafka().brokers(), {open, other}, test::Isolation::read_committed);
   for (const auto& record : log.records) arrived.insert(*record.header("dedup-key"));
   EXPECT_EQ(arrived.size(), 3U);
   if (exactly_once) {
@@ -57,16 +60,20 @@ TEST(UnauthorizedTopics, OneIsFoundAmongMany) {
   test::deny(db.kafka().brokers(), closed, test::Denied::write);
   db.sql("insert into outbox.message (topic, key, payload) values " + values);
   db.deliver();
-  EXPECT_EQ(db.value("select string_agg(p.topic || ' ' || p.error_class, ',') from outbox.parked p"), closed + " topic_unauthorized");
+  EXPECT_EQ(
+      db.value("select string_agg(p.topic || ' ' || p.error_class, ',') from outbox.parked p"),
+      closed + " topic_unauthorized");
 }
 
-INSTANTIATE_TEST_SUITE_P(Denied, UnauthorizedTest,
-                         ::testing::Combine(::testing::Values("exactly-once", "at-least-once"),
-                                            ::testing::Values(test::Denied::describe, test::Denied::write)),
-                         [](const auto& p) {
-                           return std::string(std::get<0>(p.param) == std::string("exactly-once") ? "exactly_once" : "at_least_once") +
-                                  (std::get<1>(p.param) == test::Denied::write ? "_write" : "_describe");
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    Denied, UnauthorizedTest,
+    ::testing::Combine(::testing::Values("exactly-once", "at-least-once"),
+                       ::testing::Values(test::Denied::describe, test::Denied::write)),
+    [](const auto& p) {
+      return std::string(std::get<0>(p.param) == std::string("exactly-once") ? "exactly_once"
+                                                                             : "at_least_once") +
+             (std::get<1>(p.param) == test::Denied::write ? "_write" : "_describe");
+    });
 
 }  // namespace
 }  // namespace relay

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A broker that takes messages and can begin no transaction, because its log of transactions wants more copies than there are
-// brokers. That is what becomes of many a default on a cluster of one.
+// A broker that takes messages and can begin no transaction, because its log of transactions wants
+// more copies than there are brokers. That is what becomes of many a default on a cluster of one.
 #include <gtest/gtest.h>
 #include <signal.h>
 
@@ -12,7 +12,9 @@ namespace {
 using test::ScratchKafka;
 using test::TestOutbox;
 
-constexpr const char* cause = "no transaction can begin: the brokers have transaction.state.log.replication.factor = 3, and there are 1 of them";
+constexpr const char* cause =
+    "no transaction can begin: the brokers have transaction.state.log.replication.factor = 3, and "
+    "there are 1 of them";
 
 class WithoutTransactionsTest : public ::testing::Test {
  protected:

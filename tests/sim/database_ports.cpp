@@ -231,7 +231,8 @@ Result<bool> SimJournal::knows(const Uuid& token) {
 
 Result<void> SimJournal::open(Batch& next, std::span<const Rejection> parked,
                               const std::optional<Confirmed>& confirmed, bool renew_lease) {
-  next.opened_at = std::chrono::duration_cast<Timestamp>(session_.schedule.now().time_since_epoch());
+  next.opened_at =
+      std::chrono::duration_cast<Timestamp>(session_.schedule.now().time_since_epoch());
   const auto early = looked_early(session_, next.epoch);
   return session_.writes([&database = session_.database, holder = session_.options.holder, early,
                           next, rejections = std::vector(parked.begin(), parked.end()), confirmed,

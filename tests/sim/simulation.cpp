@@ -200,7 +200,8 @@ std::string Simulation::run() {
   if (failed_over_) broker_.time_out();  // of a batch that no database knows any more
   const bool may_repeat =
       std::count(options_.modes.begin(), options_.modes.end(), Mode::at_least_once) != 0;
-  wrong = check_delivery(database_, broker_, {options_.order, may_repeat || failed_over_, failed_over_});
+  wrong = check_delivery(database_, broker_,
+                         {options_.order, may_repeat || failed_over_, failed_over_});
   return wrong.empty() ? wrong : wrong + "\n" + describe(database_, broker_);
 }
 
@@ -284,7 +285,8 @@ std::string describe(const PostgresModel& database, const Broker& broker) {
   return out;
 }
 
-std::string check_delivery(const PostgresModel& database, const Broker& broker, const Demands& demands) {
+std::string check_delivery(const PostgresModel& database, const Broker& broker,
+                           const Demands& demands) {
   if (auto wrong = judge_journal(database); !wrong.empty()) return wrong;
   std::vector<Row> committed = database.now.pruned;
   for (const Row& r : database.now.messages) {

@@ -128,7 +128,8 @@ struct Demands {
 };
 
 // What is wrong with what Kafka holds, compared with what was committed; empty: nothing.
-std::string check_delivery(const PostgresModel& database, const Broker& broker, const Demands& demands);
+std::string check_delivery(const PostgresModel& database, const Broker& broker,
+                           const Demands& demands);
 
 // What both hold, for the developer who looks for the reason.
 std::string describe(const PostgresModel& database, const Broker& broker);

@@ -9,13 +9,15 @@
 namespace relay::test {
 
 std::ostream& operator<<(std::ostream& out, const CheckerReport& j) {
-  out << "committed " << j.committed << ", parked " << j.parked << ", arrived " << j.arrived << ", lost " << j.lost << ", ghosts " << j.ghosts
-      << ", repeated " << j.repeated << ", reordered " << j.reordered << ", parked and arrived " << j.both;
+  out << "committed " << j.committed << ", parked " << j.parked << ", arrived " << j.arrived
+      << ", lost " << j.lost << ", ghosts " << j.ghosts << ", repeated " << j.repeated
+      << ", reordered " << j.reordered << ", parked and arrived " << j.both;
   for (const auto& partition : j.unread) out << ", unread " << partition;
   return out;
 }
 
-CheckerReport check_delivery(TestOutbox& db, const std::vector<std::string>& topics, Isolation isolation, const std::vector<TestOutbox*>& neighbours) {
+CheckerReport check_delivery(TestOutbox& db, const std::vector<std::string>& topics,
+                             Isolation isolation, const std::vector<TestOutbox*>& neighbours) {
   struct Truth {
     std::string topic, key, payload;
     bool parked;
@@ -33,12 +35,15 @@ CheckerReport check_delivery(TestOutbox& db, const std::vector<std::string>& top
                   case when k.resolution = 'edit' then k.edited_key else k.key end as sent_key,
                   case when k.resolution = 'edit' then k.edited_payload else k.payload end as sent_payload
            from outbox.parked k where k.seq = m.seq order by k.parked_for desc limit 1) p on true)")) {
-    truth[row[0].as<std::string>()] = {row[1].as<std::string>(), row[2].as<std::string>(), row[3].as<std::string>(), row[4].as<bool>()};
+    truth[row[0].as<std::string>()] = {row[1].as<std::string>(), row[2].as<std::string>(),
+                                       row[3].as<std::string>(), row[4].as<bool>()};
   }
   j.committed = static_cast<std::int64_t>(truth.size());
   std::set<std::string> foreign;
   for (TestOutbox* const neighbour : neighbours) {
-    for (const auto& row : neighbour->sql("select coalesce(m.dedup_key, m.id::text) from outbox.message m")) foreign.insert(row[0].as<std::string>());
+    for (const auto& row :
+         neighbour->sql("select coalesce(m.dedup_key, m.id::text) from outbox.message m"))
+      foreign.insert(row[0].as<std::string>());
   }
   const KafkaLog log = read_log(db.kafka().brokers(), topics, isolation);
   j.unread = log.unread;
@@ -46,7 +51,8 @@ CheckerReport check_delivery(TestOutbox& db, const std::vector<std::string>& top
   for (const KafkaRecord& r : log.records) {
     const auto found = truth.find(r.header("dedup-key").value_or(""));
     if (found == truth.end() && foreign.contains(r.header("dedup-key").value_or(""))) continue;
-    if (found == truth.end() || found->second.topic != r.topic || found->second.key != r.key.value_or("") ||
+    if (found == truth.end() || found->second.topic != r.topic ||
+        found->second.key != r.key.value_or("") ||
         found->second.payload != outbox::common::hex(r.payload.value_or(""))) {
       ++j.ghosts;
       continue;
@@ -71,9 +77,13 @@ CheckerReport check_delivery(TestOutbox& db, const std::vector<std::string>& top
   return j;
 }
 
-void create_counters(TestOutbox& db) { db.sql("create table counter (key text primary key, n bigint not null)"); }
+void create_counters(TestOutbox& db) {
+  db.sql("create table counter (key text primary key, n bigint not null)");
+}
 
-void write(TestOutbox& db, const std::string& topic, int transactions, int keys) { write(db.dsn(), topic, transactions, keys); }
+void write(TestOutbox& db, const std::string& topic, int transactions, int keys) {
+  write(db.dsn(), topic, transactions, keys);
+}
 
 void write(const std::string& dsn, const std::string& topic, int transactions, int keys) {
   pqxx::connection connection(dsn);
@@ -81,10 +91,12 @@ void write(const std::string& dsn, const std::string& topic, int transactions, i
     pqxx::work tx(connection);
     const std::string key = "k" + std::to_string(i % keys);
     for (int m = 0; m <= i % 5; ++m) {
-      tx.exec_params("with c as (insert into counter values ($2, 1) on conflict (key) do update set n = counter.n + 1 returning n) "
-                     "insert into outbox.message (topic, key, payload) select $1, convert_to($2, 'UTF8'), "
-                     "convert_to($2 || ' ' || n, 'UTF8') from c",
-                     topic, key);
+      tx.exec_params(
+          "with c as (insert into counter values ($2, 1) on conflict (key) do update set n = "
+          "counter.n + 1 returning n) "
+          "insert into outbox.message (topic, key, payload) select $1, convert_to($2, 'UTF8'), "
+          "convert_to($2 || ' ' || n, 'UTF8') from c",
+          topic, key);
     }
     tx.commit();
   }
@@ -97,12 +109,18 @@ std::int64_t delivered(TestOutbox& db) {
 
 std::int64_t delivered(pqxx::connection& connection) {
   pqxx::nontransaction tx(connection);
-  return tx.exec("select coalesce(sum(b.messages), 0) from outbox.batch b where b.delivered_at is not null")[0][0].as<std::int64_t>();
+  return tx
+      .exec(
+          "select coalesce(sum(b.messages), 0) from outbox.batch b where b.delivered_at is not "
+          "null")[0][0]
+      .as<std::int64_t>();
 }
 
 void until_delivered(TestOutbox& db, std::int64_t more, Millis within) {
   const auto before = delivered(db);
-  eventually(std::to_string(more) + " messages more are delivered", [&] { return delivered(db) >= before + more; }, within);
+  eventually(
+      std::to_string(more) + " messages more are delivered",
+      [&] { return delivered(db) >= before + more; }, within);
 }
 
 }  // namespace relay::test

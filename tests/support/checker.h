@@ -11,7 +11,8 @@
 
 namespace relay::test {
 
-// Applications in tests write payloads "KEY N", where N counts up per key under a row lock: the order of a key is its order by N.
+// Applications in tests write payloads "KEY N", where N counts up per key under a row lock: the
+// order of a key is its order by N.
 struct CheckerReport {
   std::int64_t committed = 0;
   std::int64_t parked = 0;     // parked or discarded
@@ -24,22 +25,27 @@ struct CheckerReport {
   std::vector<std::string> unread;
 
   bool exactly_once() const { return at_least_once() && repeated == 0; }
-  bool at_least_once() const { return lost == 0 && ghosts == 0 && reordered == 0 && both == 0 && unread.empty(); }
+  bool at_least_once() const {
+    return lost == 0 && ghosts == 0 && reordered == 0 && both == 0 && unread.empty();
+  }
   friend std::ostream& operator<<(std::ostream& out, const CheckerReport& j);
 };
 
 // Messages that `neighbours` committed may be in the topics as well; they are passed over.
-CheckerReport check_delivery(TestOutbox& db, const std::vector<std::string>& topics, Isolation isolation = Isolation::read_committed,
-                const std::vector<TestOutbox*>& neighbours = {});
+CheckerReport check_delivery(TestOutbox& db, const std::vector<std::string>& topics,
+                             Isolation isolation = Isolation::read_committed,
+                             const std::vector<TestOutbox*>& neighbours = {});
 
 // Creates the table of counters that write() uses.
 void create_counters(TestOutbox& db);
-// Commits `transactions` transactions of 1 to 5 messages each over `keys` keys to `topic`, each key locked before.
+// Commits `transactions` transactions of 1 to 5 messages each over `keys` keys to `topic`, each key
+// locked before.
 void write(TestOutbox& db, const std::string& topic, int transactions, int keys = 5);
 // The same by a connection string; throws pqxx::failure when the server goes away.
 void write(const std::string& dsn, const std::string& topic, int transactions, int keys = 5);
 
-// Messages in delivered batches; by a connection that is there already, where it is asked again and again.
+// Messages in delivered batches; by a connection that is there already, where it is asked again and
+// again.
 std::int64_t delivered(TestOutbox& db);
 std::int64_t delivered(pqxx::connection& connection);
 // Waits until so many more messages are delivered than at the time of the call.

@@ -29,11 +29,13 @@ struct NewRecord {
 };
 
 // Produces them in this order; returns when the broker has all. Throws std::runtime_error.
-void produce(const std::string& brokers, const std::string& topic, const std::vector<NewRecord>& records);
+void produce(const std::string& brokers, const std::string& topic,
+             const std::vector<NewRecord>& records);
 
-// `count` records numbered from `first`: dedup-key and payload are the number, the key is one of `keys`; the payload is filled up to
-// `bytes`.
-void produce_numbers(const std::string& brokers, const std::string& topic, int first, int count, int keys = 20, std::size_t bytes = 0);
+// `count` records numbered from `first`: dedup-key and payload are the number, the key is one of
+// `keys`; the payload is filled up to `bytes`.
+void produce_numbers(const std::string& brokers, const std::string& topic, int first, int count,
+                     int keys = 20, std::size_t bytes = 0);
 
 // The table `effect`, which takes repeats, and the right of consumers to write it.
 void create_effect_table(const TestOutbox& db);

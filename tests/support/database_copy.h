@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// How people bring a database to another server, with PostgreSQL's own programs. What fails throws std::runtime_error.
+// How people bring a database to another server, with PostgreSQL's own programs. What fails throws
+// std::runtime_error.
 #pragma once
 
 #include <string>
@@ -12,10 +13,11 @@ namespace relay::test {
 std::string postgres_program(const std::string& name);
 
 // The roles and this database. REQUIRES: both servers run, and `to` has no database of this name.
-void dump_and_restore(const ScratchPostgres& from, ScratchPostgres& to, const std::string& database);
+void dump_and_restore(const ScratchPostgres& from, ScratchPostgres& to,
+                      const std::string& database);
 
-// pg_upgrade: `to` is a new server, and has everything that `from` has. Both run afterwards. `old_programs`: the folder of those of
-// `from`, if it is of another version.
+// pg_upgrade: `to` is a new server, and has everything that `from` has. Both run afterwards.
+// `old_programs`: the folder of those of `from`, if it is of another version.
 void upgrade(ScratchPostgres& from, ScratchPostgres& to, const std::string& old_programs = {});
 
 // Moves the server's transaction ids on.

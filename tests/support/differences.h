@@ -12,14 +12,16 @@
 
 namespace relay::test {
 
-// The rows of each difference must be those visible in upto and not in base, by seq; what lies between two differences, where
-// the reader went on without a page, must be nothing; each row belongs to one difference.
+// The rows of each difference must be those visible in upto and not in base, by seq; what lies
+// between two differences, where the reader went on without a page, must be nothing; each row
+// belongs to one difference.
 class Differences {
  public:
   explicit Differences(const std::string& dsn) : connection_(dsn) {}
 
   // The difference by its definition.
-  static std::vector<std::int64_t> defined(const std::string& dsn, const Snapshot& base, const Snapshot& upto) {
+  static std::vector<std::int64_t> defined(const std::string& dsn, const Snapshot& base,
+                                           const Snapshot& upto) {
     return Differences(dsn).defined(base, upto);
   }
 
@@ -66,8 +68,10 @@ class Differences {
   Seqs defined(const Snapshot& base, const Snapshot& upto) {
     pqxx::nontransaction tx(connection_);
     Seqs seqs;
-    for (const auto& row : tx.exec("select m.seq from outbox.message m where pg_visible_in_snapshot(m.txid, '" + upto.text() +
-                                   "') and not pg_visible_in_snapshot(m.txid, '" + base.text() + "') order by m.seq")) {
+    for (const auto& row :
+         tx.exec("select m.seq from outbox.message m where pg_visible_in_snapshot(m.txid, '" +
+                 upto.text() + "') and not pg_visible_in_snapshot(m.txid, '" + base.text() +
+                 "') order by m.seq")) {
       seqs.push_back(row[0].as<std::int64_t>());
     }
     return seqs;

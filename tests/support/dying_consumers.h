@@ -15,15 +15,18 @@ namespace relay::test {
 class DyingConsumers {
  public:
   enum class Company {
-    none,    // the next one comes back under the name of the one that died, and gets its partitions at once
-    steady,  // another consumer lives all the time, and takes the partitions over when the group has missed the dead one
+    none,    // the next one comes back under the name of the one that died, and gets its partitions
+             // at once
+    steady,  // another consumer lives all the time, and takes the partitions over when the group
+             // has missed the dead one
   };
   // REQUIRES: in company, a broker that allows sessions of 2 s.
   DyingConsumers(ScratchPostgres& postgres, ScratchKafka& kafka, Company company);
 
   // A consumer lives while records arrive, some of them twice, and dies.
   void one_dies(std::uint64_t lot, const Process::Environment& environment = {});
-  // Returns when each record has its effect, or it is too late. `asked` and `carried_out` count from the last call on.
+  // Returns when each record has its effect, or it is too late. `asked` and `carried_out` count
+  // from the last call on.
   EffectReport check_delivery(Millis within = Millis{60'000});
   TestOutbox& db() { return db_; }
 

@@ -3,9 +3,9 @@
 
 #include <string>
 
-#include "tests/support/test_ledger.h"
 #include "tests/support/effect_report.h"
 #include "tests/support/providers.h"
+#include "tests/support/test_ledger.h"
 
 namespace relay::test {
 
@@ -29,18 +29,24 @@ inline void plan(TestLedger& db, const std::vector<PlannedEffect>& plans) {
   tx.commit();
 }
 
-// Adds one effect, by the log of its provider and the state in the ledger. REQUIRES: nothing is under way.
-inline void check_effect(EffectReport& found, TestLedger& db, const FakeProviders& providers, const PlannedEffect& planned, const EffectPromise& promise) {
-  const std::string state = db.value("select state from effect.effect where effect_key = '" + planned.effect.effect_key + "'");
+// Adds one effect, by the log of its provider and the state in the ledger. REQUIRES: nothing is
+// under way.
+inline void check_effect(EffectReport& found, TestLedger& db, const FakeProviders& providers,
+                         const PlannedEffect& planned, const EffectPromise& promise) {
+  const std::string state = db.value("select state from effect.effect where effect_key = '" +
+                                     planned.effect.effect_key + "'");
   const auto times = static_cast<std::int64_t>(providers.effects(planned.at, planned.key));
-  const std::string what = planned.key + " is " + state + ", and was carried out " + std::to_string(times) + " times";
+  const std::string what =
+      planned.key + " is " + state + ", and was carried out " + std::to_string(times) + " times";
   ++found.asked;
   found.carried_out += times > 0;
   found.persons += state == "needs_review";
   if (times > 1 && !promise.resends) found.wrong(&EffectReport::repeated, what, times - 1);
   if (state == "done" && times == 0) found.wrong(&EffectReport::lost, what);
-  if (state == "failed" && (times > 0 || !promise.may_fail)) found.wrong(times > 0 ? &EffectReport::journal : &EffectReport::lost, what);
-  if (state == "needs_review" ? promise.once : state != "done" && state != "failed") found.wrong(&EffectReport::stuck, what);
+  if (state == "failed" && (times > 0 || !promise.may_fail))
+    found.wrong(times > 0 ? &EffectReport::journal : &EffectReport::lost, what);
+  if (state == "needs_review" ? promise.once : state != "done" && state != "failed")
+    found.wrong(&EffectReport::stuck, what);
 }
 
 }  // namespace relay::test

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The rules of the effect ledger once more, in C++ and without a database; and a random run that compares the two.
+// The rules of the effect ledger once more, in C++ and without a database; and a random run that
+// compares the two.
 #pragma once
 
 #include <cstdint>
@@ -13,8 +14,8 @@
 namespace relay::test {
 
 struct ModelRules {
-  bool hold = true;      // in_doubt_policy
-  bool window = true;    // the provider tells a repeat by its key
+  bool hold = true;    // in_doubt_policy
+  bool window = true;  // the provider tells a repeat by its key
   bool supports_lookup = false;
   int in_doubt_attempts_max = 3;
 };
@@ -40,12 +41,14 @@ class ModelEffect {
   std::string evidence{};
   std::map<std::int64_t, ModelAttempt> attempts{};
 
-  // What claim() makes of it when it is its turn: the kind of the attempt, or nothing if no attempt is made.
+  // What claim() makes of it when it is its turn: the kind of the attempt, or nothing if no attempt
+  // is made.
   std::optional<std::string> take(const ModelRules& rules);
   // What claim() makes of it when its claim has expired.
   void expire(const ModelRules& rules);
   // Returns what settle() must return.
-  std::string settle(const ModelRules& rules, std::int64_t of, const std::string& phase, const std::string& answer, bool breaker_open);
+  std::string settle(const ModelRules& rules, std::int64_t of, const std::string& phase,
+                     const std::string& answer, bool breaker_open);
   // Returns the new state, or nothing if the decision must be refused.
   std::optional<std::string> resolve(const ModelRules& rules, const std::string& resolution);
 
@@ -56,7 +59,8 @@ class ModelEffect {
   std::string doubt(const ModelRules& rules, bool counts);
 };
 
-// Random operations against a ledger and the model. Returns what the model objects to first, or nothing.
+// Random operations against a ledger and the model. Returns what the model objects to first, or
+// nothing.
 std::optional<std::string> compare_with_model(TestLedger& db, std::uint64_t seed, int rounds);
 
 }  // namespace relay::test

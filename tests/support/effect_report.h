@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What became of effects that were asked for, of messages or of providers. All but the first three are zero if all is well.
+// What became of effects that were asked for, of messages or of providers. All but the first three
+// are zero if all is well.
 #pragma once
 
 #include <cstdint>
@@ -16,23 +17,28 @@ struct EffectReport {
   std::int64_t repeated = 0;     // further times
   std::int64_t lost = 0;         // never carried out, and nobody was told
   std::int64_t reordered = 0;
-  std::int64_t stuck = 0;        // not settled in time, or a doubt that is nobody's
-  std::int64_t journal = 0;      // the inbox or the ledger says what is not so
-  std::int64_t exits = 0;        // processes that ended otherwise than they should, and errors that were told
+  std::int64_t stuck = 0;    // not settled in time, or a doubt that is nobody's
+  std::int64_t journal = 0;  // the inbox or the ledger says what is not so
+  std::int64_t exits =
+      0;  // processes that ended otherwise than they should, and errors that were told
   std::vector<std::string> examples{};  // of what is wrong, the first few
 
-  bool good() const { return asked > 0 && repeated + lost + reordered + stuck + journal + exits == 0; }
+  bool good() const {
+    return asked > 0 && repeated + lost + reordered + stuck + journal + exits == 0;
+  }
 
   // Adds `how_many` to what is wrong.
-  void wrong(std::int64_t EffectReport::* what, const std::string& example, std::int64_t how_many = 1) {
+  void wrong(std::int64_t EffectReport::*what, const std::string& example,
+             std::int64_t how_many = 1) {
     this->*what += how_many;
     if (how_many > 0 && examples.size() < 5) examples.push_back(example);
   }
 };
 
 inline std::ostream& operator<<(std::ostream& out, const EffectReport& f) {
-  out << "asked " << f.asked << ", carried out " << f.carried_out << ", left to a person " << f.persons << ", repeated " << f.repeated << ", lost "
-      << f.lost << ", reordered " << f.reordered << ", stuck " << f.stuck << ", journal " << f.journal << ", exits " << f.exits;
+  out << "asked " << f.asked << ", carried out " << f.carried_out << ", left to a person "
+      << f.persons << ", repeated " << f.repeated << ", lost " << f.lost << ", reordered "
+      << f.reordered << ", stuck " << f.stuck << ", journal " << f.journal << ", exits " << f.exits;
   for (const std::string& example : f.examples) out << "; " << example;
   return out;
 }

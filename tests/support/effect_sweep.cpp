@@ -12,8 +12,11 @@ namespace relay::test {
 using namespace std::chrono_literals;
 
 EffectSweep::EffectSweep(ScratchPostgres& postgres, const SweptProvider& provider)
-    : db_(postgres), provider_(provider), kind_(provider.name),
-      count_file_(std::filesystem::temp_directory_path() / ("socket-calls-" + std::to_string(getpid()))) {
+    : db_(postgres),
+      provider_(provider),
+      kind_(provider.name),
+      count_file_(std::filesystem::temp_directory_path() /
+                  ("socket-calls-" + std::to_string(getpid()))) {
   outbox::ProviderSettings settings{.in_doubt_policy = outbox::InDoubtPolicy::hold};
   if (provider.tells_repeats) settings.idempotency_window = 1h;
   settings.supports_lookup = kind_ == "store";
@@ -52,7 +55,9 @@ PlannedEffect EffectSweep::effect(int n) const {
 Process EffectSweep::worker(const Process::Environment& more) {
   Process::Environment environment = more;
   environment["LD_PRELOAD"] = std::string(OUTBOX_BUILD_DIR) + "/libfault_at_socket_call.so";
-  const std::string url = kind_ == "mail" ? providers_.mail() : kind_ == "store" ? providers_.store() : providers_.payments();
+  const std::string url = kind_ == "mail"    ? providers_.mail()
+                          : kind_ == "store" ? providers_.store()
+                                             : providers_.payments();
   return Process({program_path("worker-that-dies"), db_.dsn(), kind_, url}, environment);
 }
 
@@ -60,7 +65,8 @@ void EffectSweep::count_calls() {
   planned_.push_back(effect(0));
   plan(db_, {planned_.back()});
   auto whole = worker({{"OUTBOX_SOCKET_CALLS", count_file_}});
-  if (whole.wait() != 0) throw std::runtime_error("a worker that nobody kills does not end well: " + whole.output());
+  if (whole.wait() != 0)
+    throw std::runtime_error("a worker that nobody kills does not end well: " + whole.output());
   std::ifstream(count_file_) >> calls_;
   if (calls_ <= 10) throw std::runtime_error("the library that kills was not loaded");
 }
@@ -74,18 +80,25 @@ void EffectSweep::kill_at_each_call(EffectReport& found) {
       // A run can take a call less than the first one did, and then ends by itself.
       const int code = doomed.wait();
       killed_ += code == -SIGKILL;
-      if (code != -SIGKILL && code != 0) found.wrong(&EffectReport::exits, "a worker ended with " + std::to_string(code) + ": " + doomed.output());
+      if (code != -SIGKILL && code != 0)
+        found.wrong(&EffectReport::exits,
+                    "a worker ended with " + std::to_string(code) + ": " + doomed.output());
     }
   }
-  if (killed_ <= calls_) throw std::runtime_error("only " + std::to_string(killed_) + " workers were killed");
+  if (killed_ <= calls_)
+    throw std::runtime_error("only " + std::to_string(killed_) + " workers were killed");
 }
 
 void EffectSweep::settle_the_rest(EffectReport& found) {
-  const auto left = [&] { return db_.value("select count(*) from effect.effect where state in ('planned', 'claimed', 'in_doubt')"); };
+  const auto left = [&] {
+    return db_.value(
+        "select count(*) from effect.effect where state in ('planned', 'claimed', 'in_doubt')");
+  };
   try {
     while (left() != "0") {
       auto healthy = worker({});
-      eventually("the worker has settled one, or rules have nothing left", [&] { return !healthy.running() || left() == "0"; });
+      eventually("the worker has settled one, or rules have nothing left",
+                 [&] { return !healthy.running() || left() == "0"; });
     }
   } catch (const std::runtime_error& e) {
     found.wrong(&EffectReport::stuck, e.what());
@@ -97,9 +110,11 @@ EffectReport EffectSweep::run() {
   count_calls();
   kill_at_each_call(found);
   settle_the_rest(found);
-  for (const PlannedEffect& p : planned_) check_effect(found, db_, providers_, p, {.once = provider_.tells_repeats});
+  for (const PlannedEffect& p : planned_)
+    check_effect(found, db_, providers_, p, {.once = provider_.tells_repeats});
   const std::string listed = db_.value("select count(*) from effect.needs_review");
-  if (listed != std::to_string(found.persons)) found.wrong(&EffectReport::journal, "effect.needs_review lists " + listed + " doubts");
+  if (listed != std::to_string(found.persons))
+    found.wrong(&EffectReport::journal, "effect.needs_review lists " + listed + " doubts");
   return found;
 }
 

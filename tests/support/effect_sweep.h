@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A worker is killed before and after each of its socket calls, from its first connection to the database to its end: at the
-// database, at the provider, and in between.
+// A worker is killed before and after each of its socket calls, from its first connection to the
+// database to its end: at the database, at the provider, and in between.
 #pragma once
 
 #include <array>
@@ -14,7 +14,8 @@ struct SweptProvider {
   const char* name;
   bool tells_repeats;
 };
-inline constexpr std::array<SweptProvider, 4> swept_providers{{{"bank", true}, {"store", true}, {"plain", false}, {"mail", false}}};
+inline constexpr std::array<SweptProvider, 4> swept_providers{
+    {{"bank", true}, {"store", true}, {"plain", false}, {"mail", false}}};
 
 // All kills at one kind of provider, and then what became of the effects.
 class EffectSweep {

@@ -18,48 +18,56 @@ using namespace std::chrono_literals;
 constexpr int effects_per_round = 18;
 constexpr int workers = 6;
 
-// Faults of HTTP after which nobody can tell from the answer whether it was carried out, and those that say so.
-const std::vector<Json> http_faults = {{{"fault", "close_before"}},
-                                       {{"fault", "close_after"}},
-                                       {{"fault", "slow_after"}, {"seconds", 4}},
-                                       {{"fault", "silent"}},
-                                       {{"fault", "status"}, {"status", 500}},
-                                       {{"fault", "status_after"}, {"status", 500}},
-                                       {{"fault", "status"}, {"status", 503}, {"headers", {{"Retry-After", "1"}}}},
-                                       {{"fault", "status"}, {"status", 429}, {"headers", {{"Retry-After", "1"}}}},
-                                       {{"fault", "status"}, {"status", 409}},
-                                       {{"fault", "status_after"}, {"status", 409}},
-                                       {{"fault", "working"}, {"seconds", 4}},
-                                       {{"fault", "truncated"}},
-                                       {{"fault", "another"}},
-                                       {{"fault", "huge"}},
-                                       {{"fault", "endless"}},
-                                       {{"fault", "bytewise"}, {"seconds", 0.01}}};
-const std::vector<Json> mail_faults = {{{"fault", "reply"}, {"stage", "RCPT"}, {"line", "451 later"}},
-                                       {{"fault", "reply"}, {"stage", "RCPT"}, {"line", "550 nobody of that name"}},
-                                       {{"fault", "reply"}, {"stage", "DATA"}, {"line", "421 closing"}},
-                                       {{"fault", "reply"}, {"stage", "dot"}, {"line", "452 no room"}},
-                                       {{"fault", "close"}, {"stage", "RCPT"}},
-                                       {{"fault", "close"}, {"stage", "text"}, {"bytes", 20}},
-                                       {{"fault", "close"}, {"stage", "dot"}},
-                                       {{"fault", "close_after"}, {"stage", "dot"}},
-                                       {{"fault", "slow"}, {"stage", "dot"}, {"seconds", 4}}};
+// Faults of HTTP after which nobody can tell from the answer whether it was carried out, and those
+// that say so.
+const std::vector<Json> http_faults = {
+    {{"fault", "close_before"}},
+    {{"fault", "close_after"}},
+    {{"fault", "slow_after"}, {"seconds", 4}},
+    {{"fault", "silent"}},
+    {{"fault", "status"}, {"status", 500}},
+    {{"fault", "status_after"}, {"status", 500}},
+    {{"fault", "status"}, {"status", 503}, {"headers", {{"Retry-After", "1"}}}},
+    {{"fault", "status"}, {"status", 429}, {"headers", {{"Retry-After", "1"}}}},
+    {{"fault", "status"}, {"status", 409}},
+    {{"fault", "status_after"}, {"status", 409}},
+    {{"fault", "working"}, {"seconds", 4}},
+    {{"fault", "truncated"}},
+    {{"fault", "another"}},
+    {{"fault", "huge"}},
+    {{"fault", "endless"}},
+    {{"fault", "bytewise"}, {"seconds", 0.01}}};
+const std::vector<Json> mail_faults = {
+    {{"fault", "reply"}, {"stage", "RCPT"}, {"line", "451 later"}},
+    {{"fault", "reply"}, {"stage", "RCPT"}, {"line", "550 nobody of that name"}},
+    {{"fault", "reply"}, {"stage", "DATA"}, {"line", "421 closing"}},
+    {{"fault", "reply"}, {"stage", "dot"}, {"line", "452 no room"}},
+    {{"fault", "close"}, {"stage", "RCPT"}},
+    {{"fault", "close"}, {"stage", "text"}, {"bytes", 20}},
+    {{"fault", "close"}, {"stage", "dot"}},
+    {{"fault", "close_after"}, {"stage", "dot"}},
+    {{"fault", "slow"}, {"stage", "dot"}, {"seconds", 4}}};
 
-bool is_mail(EffectTrials::Kind kind) { return kind == EffectTrials::Kind::mail_held || kind == EffectTrials::Kind::mail_resent; }
+bool is_mail(EffectTrials::Kind kind) {
+  return kind == EffectTrials::Kind::mail_held || kind == EffectTrials::Kind::mail_resent;
+}
 
 std::vector<Json> faults_of(EffectTrials::Kind kind) {
   if (is_mail(kind)) return mail_faults;
   std::vector<Json> faults = http_faults;
   // At a store, another's body in an answer says nothing, and a 409 would be the store's own.
   if (kind == EffectTrials::Kind::uploads) {
-    std::erase_if(faults, [](const Json& f) { return f["fault"] == "another" || f["fault"] == "working"; });
+    std::erase_if(faults,
+                  [](const Json& f) { return f["fault"] == "another" || f["fault"] == "working"; });
   }
   return faults;
 }
 
 // So that a round takes seconds: a call may take 1.5 s, and retries are not what is looked at here.
 outbox::ProviderSettings settings_of(EffectTrials::Kind kind) {
-  outbox::ProviderSettings s{.in_doubt_policy = kind == EffectTrials::Kind::mail_resent ? outbox::InDoubtPolicy::resend : outbox::InDoubtPolicy::hold};
+  outbox::ProviderSettings s{.in_doubt_policy = kind == EffectTrials::Kind::mail_resent
+                                                    ? outbox::InDoubtPolicy::resend
+                                                    : outbox::InDoubtPolicy::hold};
   s.claim_ttl = 3s;
   s.window_margin = 1s;
   s.lookup_delay = 200ms;
@@ -70,7 +78,8 @@ outbox::ProviderSettings settings_of(EffectTrials::Kind kind) {
   s.breaker_failures = 10'000;
   s.probe_first = 20ms;
   s.probe_max = 200ms;
-  if (kind == EffectTrials::Kind::charges || kind == EffectTrials::Kind::uploads) s.idempotency_window = 1h;
+  if (kind == EffectTrials::Kind::charges || kind == EffectTrials::Kind::uploads)
+    s.idempotency_window = 1h;
   s.supports_lookup = kind == EffectTrials::Kind::uploads;
   return s;
 }
@@ -96,7 +105,8 @@ const char* EffectTrials::name(Kind kind) {
 std::vector<PlannedEffect> EffectTrials::plans(Kind kind, int number) const {
   std::vector<PlannedEffect> out;
   for (int n = 0; n < effects_per_round; ++n) {
-    const std::string id = std::to_string(static_cast<int>(kind)) + "-" + std::to_string(number) + "-" + std::to_string(n) + "-";
+    const std::string id = std::to_string(static_cast<int>(kind)) + "-" + std::to_string(number) +
+                           "-" + std::to_string(n) + "-";
     PlannedEffect p;
     if (is_mail(kind)) {
       p = {"mail", "mail-" + id + "@customers.example", {}};
@@ -121,9 +131,13 @@ std::vector<PlannedEffect> EffectTrials::plans(Kind kind, int number) const {
 }
 
 std::unique_ptr<outbox::Provider> EffectTrials::adapter(Kind kind) const {
-  if (is_mail(kind)) return std::make_unique<outbox::SmtpProvider>(outbox::SmtpOptions{.url = providers_.mail(), .require_tls = false, .from = "shop@example.com"});
-  if (kind == Kind::uploads) return std::make_unique<outbox::UploadProvider>(outbox::UploadOptions{});
-  return std::make_unique<outbox::HttpProvider>(outbox::HttpOptions{.base_url = providers_.payments(), .key_pointer = "/idempotency_key"});
+  if (is_mail(kind))
+    return std::make_unique<outbox::SmtpProvider>(outbox::SmtpOptions{
+        .url = providers_.mail(), .require_tls = false, .from = "shop@example.com"});
+  if (kind == Kind::uploads)
+    return std::make_unique<outbox::UploadProvider>(outbox::UploadOptions{});
+  return std::make_unique<outbox::HttpProvider>(
+      outbox::HttpOptions{.base_url = providers_.payments(), .key_pointer = "/idempotency_key"});
 }
 
 void EffectTrials::carry_out(Kind kind, const std::string& provider, EffectReport& found) {
@@ -140,11 +154,17 @@ void EffectTrials::carry_out(Kind kind, const std::string& provider, EffectRepor
     made.push_back(std::make_unique<outbox::EffectWorker>(std::move(options)));
   }
   std::vector<std::jthread> threads;
-  for (const auto& worker : made) threads.emplace_back([&worker](std::stop_token stop) { worker->run(stop); });
+  for (const auto& worker : made)
+    threads.emplace_back([&worker](std::stop_token stop) { worker->run(stop); });
   try {
-    eventually("every effect is settled, or a person's", [&] {
-      return db_.value("select count(*) from effect.effect where state in ('planned', 'claimed', 'in_doubt')") == "0";
-    }, Millis{90'000});
+    eventually(
+        "every effect is settled, or a person's",
+        [&] {
+          return db_.value(
+                     "select count(*) from effect.effect where state in ('planned', 'claimed', "
+                     "'in_doubt')") == "0";
+        },
+        Millis{90'000});
   } catch (const std::runtime_error&) {
     // Those effects are found to be stuck.
   }
@@ -168,10 +188,14 @@ EffectReport EffectTrials::round(Kind kind, int number, std::mt19937_64& random)
   for (const PlannedEffect& p : all) {
     check_effect(found, db_, providers_, p, promise_of(kind));
     // Nobody has repeated a request behind the ledger's back. (A HEAD only looks.)
-    const auto attempts = std::stol(db_.value("select attempts from effect.effect where effect_key = '" + p.effect.effect_key + "'"));
+    const auto attempts = std::stol(db_.value(
+        "select attempts from effect.effect where effect_key = '" + p.effect.effect_key + "'"));
     const auto requests = providers_.log(p.at, "request", p.key);
-    const auto made = std::count_if(requests.begin(), requests.end(), [](const Json& r) { return r.value("method", "") != "HEAD"; });
-    if (made > attempts) found.wrong(&EffectReport::journal, p.key + " has more requests than attempts", made - attempts);
+    const auto made = std::count_if(requests.begin(), requests.end(),
+                                    [](const Json& r) { return r.value("method", "") != "HEAD"; });
+    if (made > attempts)
+      found.wrong(&EffectReport::journal, p.key + " has more requests than attempts",
+                  made - attempts);
   }
   return found;
 }

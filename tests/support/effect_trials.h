@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Effects at providers that fail: carried out by workers with the real adapters, and judged by the providers' own log.
+// Effects at providers that fail: carried out by workers with the real adapters, and judged by the
+// providers' own log.
 #pragma once
 
 #include <array>
@@ -16,12 +17,14 @@ namespace relay::test {
 class EffectTrials {
  public:
   enum class Kind { charges, charges_without_keys, uploads, mail_held, mail_resent };
-  static constexpr std::array<Kind, 5> kinds{Kind::charges, Kind::charges_without_keys, Kind::uploads, Kind::mail_held, Kind::mail_resent};
+  static constexpr std::array<Kind, 5> kinds{Kind::charges, Kind::charges_without_keys,
+                                             Kind::uploads, Kind::mail_held, Kind::mail_resent};
   static const char* name(Kind kind);
 
   explicit EffectTrials(ScratchPostgres& postgres) : db_(postgres) {}
 
-  // 18 effects of this kind with one or two faults each: returns when none is left that a rule resolves, or it is too late.
+  // 18 effects of this kind with one or two faults each: returns when none is left that a rule
+  // resolves, or it is too late.
   EffectReport round(Kind kind, int number, std::mt19937_64& random);
   TestOutbox& db() { return db_; }
 

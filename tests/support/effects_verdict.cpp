@@ -44,9 +44,11 @@ std::map<std::string, Effect> committed(const std::string& dsn) {
   pqxx::connection connection(dsn);
   pqxx::transaction<pqxx::repeatable_read> tx(connection);
   std::map<std::string, Effect> effects;
-  for (const auto& row : tx.exec("select s.id, s.kind, coalesce(e.state, 'never planned'), e.in_doubt_since is not null "
-                                 "from shop.effect s left join effect.effect e on e.dedup_key = s.id")) {
-    effects[row[0].as<std::string>()] = {row[1].as<std::string>(), row[2].as<std::string>(), row[3].as<bool>()};
+  for (const auto& row : tx.exec(
+           "select s.id, s.kind, coalesce(e.state, 'never planned'), e.in_doubt_since is not null "
+           "from shop.effect s left join effect.effect e on e.dedup_key = s.id")) {
+    effects[row[0].as<std::string>()] = {row[1].as<std::string>(), row[2].as<std::string>(),
+                                         row[3].as<bool>()};
   }
   return effects;
 }
@@ -55,8 +57,8 @@ std::map<std::string, Effect> committed(const std::string& dsn) {
 
 bool EffectsVerdict::good() const {
   return std::all_of(kinds.begin(), kinds.end(), [](const EffectsOfKind& k) {
-    return k.asked > 0 && k.carried_out == k.asked && k.repeated == 0 && k.lost == 0 && k.ghosts == 0 && k.resolved == k.in_doubt &&
-           k.contradicted == 0;
+    return k.asked > 0 && k.carried_out == k.asked && k.repeated == 0 && k.lost == 0 &&
+           k.ghosts == 0 && k.resolved == k.in_doubt && k.contradicted == 0;
   });
 }
 
@@ -68,8 +70,10 @@ EffectsVerdict check_effects(const std::string& dsn, const std::string& log) {
     if (verdict.examples.size() < examples_max) verdict.examples.push_back(what + ": " + id);
   };
   const auto of_kind = [&](const std::string& kind) -> EffectsOfKind& {
-    const auto found = std::find_if(verdict.kinds.begin(), verdict.kinds.end(), [&](const EffectsOfKind& k) { return k.kind == kind; });
-    if (found == verdict.kinds.end()) throw std::runtime_error("the shop knows no effects of the kind " + kind);
+    const auto found = std::find_if(verdict.kinds.begin(), verdict.kinds.end(),
+                                    [&](const EffectsOfKind& k) { return k.kind == kind; });
+    if (found == verdict.kinds.end())
+      throw std::runtime_error("the shop knows no effects of the kind " + kind);
     return *found;
   };
   for (const auto& [id, effect] : effects) {
@@ -101,8 +105,9 @@ std::ostream& operator<<(std::ostream& out, const EffectsVerdict& verdict) {
   for (const EffectsOfKind& k : verdict.kinds) out << std::setw(10) << k.kind;
   out << '\n';
   const std::pair<const char*, std::int64_t EffectsOfKind::*> lines[] = {
-      {"asked", &EffectsOfKind::asked},       {"carried out", &EffectsOfKind::carried_out}, {"repeated", &EffectsOfKind::repeated},
-      {"lost", &EffectsOfKind::lost},         {"ghosts", &EffectsOfKind::ghosts},           {"in doubt", &EffectsOfKind::in_doubt},
+      {"asked", &EffectsOfKind::asked},       {"carried out", &EffectsOfKind::carried_out},
+      {"repeated", &EffectsOfKind::repeated}, {"lost", &EffectsOfKind::lost},
+      {"ghosts", &EffectsOfKind::ghosts},     {"in doubt", &EffectsOfKind::in_doubt},
       {"resolved", &EffectsOfKind::resolved}, {"contradicted", &EffectsOfKind::contradicted}};
   for (const auto& [name, member] : lines) {
     out << std::left << std::setw(14) << name << std::right;

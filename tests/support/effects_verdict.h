@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Compares what the shop committed with what providers carried out, by the providers' own log. The ledger is asked only for what it
-// was in doubt about.
+// Compares what the shop committed with what providers carried out, by the providers' own log. The
+// ledger is asked only for what it was in doubt about.
 #pragma once
 
 #include <array>
@@ -25,14 +25,15 @@ struct EffectsOfKind {
 };
 
 struct EffectsVerdict {
-  std::array<EffectsOfKind, 3> kinds{{{.kind = "emails"}, {.kind = "charges"}, {.kind = "uploads"}}};
+  std::array<EffectsOfKind, 3> kinds{
+      {{.kind = "emails"}, {.kind = "charges"}, {.kind = "uploads"}}};
   std::vector<std::string> examples{};  // of what is wrong, the first few
 
   bool good() const;
 };
 
-// `log` is a file of JSON lines as tests/support/providers.py writes them. Throws when a server does not answer, or the log cannot be
-// read.
+// `log` is a file of JSON lines as tests/support/providers.py writes them. Throws when a server
+// does not answer, or the log cannot be read.
 EffectsVerdict check_effects(const std::string& dsn, const std::string& log);
 
 // Prints the closing table.

@@ -6,7 +6,8 @@
 
 namespace relay::test {
 
-// Written by a producer when reports have come; who uses this polls the producer, and does not listen.
+// Written by a producer when reports have come; who uses this polls the producer, and does not
+// listen.
 class EventFd {
  public:
   EventFd() : fd(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {}

@@ -21,9 +21,14 @@ class FakeProvidersTest : public ::testing::Test {
   static void SetUpTestSuite() { fakes = std::make_unique<FakeProviders>(); }
   static void TearDownTestSuite() { fakes.reset(); }
 
-  static outbox::Provider::Deadline in(std::chrono::milliseconds time) { return std::chrono::steady_clock::now() + time; }
+  static outbox::Provider::Deadline in(std::chrono::milliseconds time) {
+    return std::chrono::steady_clock::now() + time;
+  }
   // So that the log of one test is not the log of another.
-  std::string new_name() { return std::string(::testing::UnitTest::GetInstance()->current_test_info()->name()) + "-" + std::to_string(++count_); }
+  std::string new_name() {
+    return std::string(::testing::UnitTest::GetInstance()->current_test_info()->name()) + "-" +
+           std::to_string(++count_);
+  }
   void fault(const outbox::Request& request, Json fault) const {
     fault["at"] = at_;
     fault["match"] = request.provider_key;

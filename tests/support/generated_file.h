@@ -11,8 +11,8 @@
 
 namespace relay::test {
 
-// Fails if `file`, a path within the repository, is stale. With OUTBOX_REGENERATE in the environment,
-// writes it instead.
+// Fails if `file`, a path within the repository, is stale. With OUTBOX_REGENERATE in the
+// environment, writes it instead.
 inline void expect_current(const std::string& file, const std::string& wanted) {
   const std::string path = std::string(OUTBOX_SOURCE_DIR) + "/" + file;
   if (std::getenv("OUTBOX_REGENERATE") != nullptr) std::ofstream(path, std::ios::binary) << wanted;

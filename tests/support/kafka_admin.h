@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What tests change in a Kafka cluster beside creating topics. Each throws std::runtime_error when the cluster does not do it.
+// What tests change in a Kafka cluster beside creating topics. Each throws std::runtime_error when
+// the cluster does not do it.
 #pragma once
 
 #include <string>

@@ -15,9 +15,11 @@ constexpr std::int32_t frame_bytes_max = 64 << 20;
 // Big-endian, as everything in the protocol.
 template <class Int>
 Int number_at(const std::string& bytes, std::size_t at) {
-  if (at + sizeof(Int) > bytes.size()) throw std::runtime_error("a frame of Kafka's protocol is too short");
+  if (at + sizeof(Int) > bytes.size())
+    throw std::runtime_error("a frame of Kafka's protocol is too short");
   std::uint64_t value = 0;
-  for (std::size_t i = 0; i < sizeof(Int); ++i) value = value << 8 | static_cast<unsigned char>(bytes[at + i]);
+  for (std::size_t i = 0; i < sizeof(Int); ++i)
+    value = value << 8 | static_cast<unsigned char>(bytes[at + i]);
   return static_cast<Int>(value);
 }
 
@@ -38,11 +40,13 @@ std::string with_length(const std::string& frame) {
   return bytes + frame;
 }
 
-// Reads an answer from its first byte on. Since the versions that Kafka calls flexible, lengths are varints of the length plus one,
-// and tagged fields end each structure.
+// Reads an answer from its first byte on. Since the versions that Kafka calls flexible, lengths are
+// varints of the length plus one, and tagged fields end each structure.
 class AnswerReader {
  public:
-  AnswerReader(const std::string& bytes, bool flexible) : bytes_(bytes), flexible_(flexible) { skip(4); }
+  AnswerReader(const std::string& bytes, bool flexible) : bytes_(bytes), flexible_(flexible) {
+    skip(4);
+  }
 
   template <class Int>
   Int number() {
@@ -52,7 +56,10 @@ class AnswerReader {
   }
   void skip(std::size_t n) { at_ += n; }
   std::int64_t array() { return flexible_ ? varint() - 1 : number<std::int32_t>(); }
-  void skip_string() { skip(static_cast<std::size_t>(std::max<std::int64_t>(0, flexible_ ? varint() - 1 : number<std::int16_t>()))); }
+  void skip_string() {
+    skip(static_cast<std::size_t>(
+        std::max<std::int64_t>(0, flexible_ ? varint() - 1 : number<std::int16_t>())));
+  }
   void skip_tags() {
     for (std::int64_t n = flexible_ ? varint() : 0; n > 0; --n) {
       varint();
@@ -75,15 +82,17 @@ class AnswerReader {
   std::size_t at_ = 0;
 };
 
-// The first error of an answer to a request of this version, as librdkafka 2.0 to 2.16 sends them: Produce 3 to 10, InitProducerId 0
-// to 4, AddPartitionsToTxn 0, EndTxn 1.
+// The first error of an answer to a request of this version, as librdkafka 2.0 to 2.16 sends them:
+// Produce 3 to 10, InitProducerId 0 to 4, AddPartitionsToTxn 0, EndTxn 1.
 int error_in(KafkaApi api, int version, const std::string& answer) {
   constexpr std::size_t throttle = 4;
   const bool produce = api == KafkaApi::produce;
-  AnswerReader in(answer, (produce && version >= 9) || (api == KafkaApi::init_producer_id && version >= 2));
+  AnswerReader in(answer,
+                  (produce && version >= 9) || (api == KafkaApi::init_producer_id && version >= 2));
   in.skip_tags();
   if (!produce) in.skip(throttle);
-  if (api == KafkaApi::init_producer_id || api == KafkaApi::end_txn) return in.number<std::int16_t>();
+  if (api == KafkaApi::init_producer_id || api == KafkaApi::end_txn)
+    return in.number<std::int16_t>();
   for (auto topics = in.array(); topics > 0; --topics) {
     in.skip_string();
     for (auto partitions = in.array(); partitions > 0; --partitions) {
@@ -105,14 +114,17 @@ int error_in(KafkaApi api, int version, const std::string& answer) {
 
 }  // namespace
 
-KafkaApi KafkaRequest::api() const { return static_cast<KafkaApi>(number_at<std::int16_t>(bytes, 0)); }
+KafkaApi KafkaRequest::api() const {
+  return static_cast<KafkaApi>(number_at<std::int16_t>(bytes, 0));
+}
 
 int KafkaRequest::version() const { return number_at<std::int16_t>(bytes, 2); }
 
 std::int32_t KafkaRequest::id() const { return number_at<std::int32_t>(bytes, 4); }
 
 struct KafkaProxy::Link : Proxy::Link {
-  Link(KafkaProxy& owner, Socket client, Socket broker) : Proxy::Link(std::move(client), std::move(broker)), proxy(owner) {}
+  Link(KafkaProxy& owner, Socket client, Socket broker)
+      : Proxy::Link(std::move(client), std::move(broker)), proxy(owner) {}
   void pass_requests() override;
   void pass_answers() override;
   bool pass_request(KafkaRequest request);
@@ -130,13 +142,17 @@ KafkaProxy::KafkaProxy() { begin(); }
 
 KafkaProxy::~KafkaProxy() { end(); }
 
-void KafkaProxy::forward_to(const std::string& broker) { Proxy::forward_to(std::stoi(broker.substr(broker.rfind(':') + 1))); }
+void KafkaProxy::forward_to(const std::string& broker) {
+  Proxy::forward_to(std::stoi(broker.substr(broker.rfind(':') + 1)));
+}
 
 std::shared_ptr<Proxy::Link> KafkaProxy::link(Socket client, Socket broker) {
   return std::make_shared<Link>(*this, std::move(client), std::move(broker));
 }
 
-bool KafkaProxy::forgettable(const Proxy::Link& link) const { return !static_cast<const Link&>(link).keeps_broker; }
+bool KafkaProxy::forgettable(const Proxy::Link& link) const {
+  return !static_cast<const Link&>(link).keeps_broker;
+}
 
 void KafkaProxy::Link::pass_requests() {
   while (auto frame = receive_frame(client_)) {
@@ -151,7 +167,8 @@ void KafkaProxy::Link::pass_requests() {
 bool KafkaProxy::Link::pass_request(KafkaRequest request) {
   std::unique_lock lock(proxy.mutex_);
   ++proxy.counts_[request.api()];
-  const auto order = std::find_if(proxy.waiting_.begin(), proxy.waiting_.end(), [&](const auto& h) { return h->wanted_(request); });
+  const auto order = std::find_if(proxy.waiting_.begin(), proxy.waiting_.end(),
+                                  [&](const auto& h) { return h->wanted_(request); });
   if (order != proxy.waiting_.end()) {
     const auto caught = *order;
     proxy.waiting_.erase(order);
@@ -212,8 +229,11 @@ bool KafkaProxy::Link::pass_answer(const std::string& answer) {
   return !lost;
 }
 
-std::shared_ptr<KafkaProxy::Held> KafkaProxy::hold(KafkaApi api, Then then, std::function<bool(const KafkaRequest&)> filter) {
-  const auto wanted = [api, filter = std::move(filter)](const KafkaRequest& r) { return r.api() == api && (!filter || filter(r)); };
+std::shared_ptr<KafkaProxy::Held> KafkaProxy::hold(
+    KafkaApi api, Then then, std::function<bool(const KafkaRequest&)> filter) {
+  const auto wanted = [api, filter = std::move(filter)](const KafkaRequest& r) {
+    return r.api() == api && (!filter || filter(r));
+  };
   const std::shared_ptr<Held> held(new Held(*this, wanted, then));
   const std::lock_guard lock(mutex_);
   waiting_.push_back(held);
@@ -251,10 +271,12 @@ int KafkaProxy::Held::release(KafkaRequest altered) {
   caught();
   std::unique_lock lock(proxy_.mutex_);
   ++link_->unanswered;
-  if (!link_->requests.send(with_length(altered.bytes))) throw std::runtime_error("the broker has closed the connection of a held request");
+  if (!link_->requests.send(with_length(altered.bytes)))
+    throw std::runtime_error("the broker has closed the connection of a held request");
   done_ = true;
   proxy_.changed_.notify_all();
-  proxy_.wait(lock, "the broker's answer to a held request", [this] { return answer_.has_value(); });
+  proxy_.wait(lock, "the broker's answer to a held request",
+              [this] { return answer_.has_value(); });
   const int error = error_in(request_->api(), request_->version(), *answer_);
   if (then_ == Then::cut_client) link_->cut();
   return error;

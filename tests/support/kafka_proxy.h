@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The network between a client and a Kafka broker, with its delays and cuts placed at chosen requests.
+// The network between a client and a Kafka broker, with its delays and cuts placed at chosen
+// requests.
 #pragma once
 
 #include <cstdint>
@@ -40,17 +41,21 @@ struct KafkaRequest {
   bool contains(const std::string& text) const { return bytes.find(text) != std::string::npos; }
 };
 
-// Requests pass in their order, connection by connection; one that is held stops those behind it on its connection and no others.
+// Requests pass in their order, connection by connection; one that is held stops those behind it on
+// its connection and no others.
 //
-// Used by one test; every wait ends with std::runtime_error when its deadline passes. The destructor cuts all connections.
+// Used by one test; every wait ends with std::runtime_error when its deadline passes. The
+// destructor cuts all connections.
 class KafkaProxy : public Proxy {
  public:
   // What becomes of the connection of a request that is held.
   enum class Then {
-    cut_client,    // the client's side is closed, so that it repeats the request on a new connection; the broker's side stays open
-    stall,         // both sides stay, the client waits
+    cut_client,  // the client's side is closed, so that it repeats the request on a new connection;
+                 // the broker's side stays open
+    stall,       // both sides stay, the client waits
     lose_request,  // both sides are cut, and the broker has not seen it
-    lose_answer    // the request is passed on; when the broker has answered, both sides are cut in place of the answer
+    lose_answer    // the request is passed on; when the broker has answered, both sides are cut in
+                   // place of the answer
   };
 
  private:
@@ -60,14 +65,14 @@ class KafkaProxy : public Proxy {
   // A request on its way, or that is waited for.
   class Held {
    public:
-    // Waits until a request was caught and everything before it on its connection is answered; with lose_answer, until it
-    // was answered itself; with lose_request, until it was caught.
+    // Waits until a request was caught and everything before it on its connection is answered; with
+    // lose_answer, until it was answered itself; with lose_request, until it was caught.
     void caught();
     // What was caught. REQUIRES: caught().
     const KafkaRequest& request() const { return *request_; }
-    // Lets the broker have the bytes, by the connection on which they came, and waits for its answer: the first error code in
-    // it, or 0: of those apis only that a producer writes with. A client that still waits gets the answer as well.
-    // REQUIRES: cut_client or stall.
+    // Lets the broker have the bytes, by the connection on which they came, and waits for its
+    // answer: the first error code in it, or 0: of those apis only that a producer writes with. A
+    // client that still waits gets the answer as well. REQUIRES: cut_client or stall.
     int release();
     // The same with other bytes in place of what was caught, of the same api and id.
     int release(KafkaRequest altered);
@@ -93,12 +98,14 @@ class KafkaProxy : public Proxy {
   KafkaProxy(const KafkaProxy&) = delete;
   KafkaProxy& operator=(const KafkaProxy&) = delete;
 
-  // Where connections are passed on to, HOST:PORT; address() is what that broker has to advertise. REQUIRES: no client has
-  // connected yet.
+  // Where connections are passed on to, HOST:PORT; address() is what that broker has to advertise.
+  // REQUIRES: no client has connected yet.
   void forward_to(const std::string& broker);
 
-  // Holds the next request of `api` for which `filter` holds; of several such orders the oldest catches first.
-  std::shared_ptr<Held> hold(KafkaApi api, Then then, std::function<bool(const KafkaRequest&)> filter = {});
+  // Holds the next request of `api` for which `filter` holds; of several such orders the oldest
+  // catches first.
+  std::shared_ptr<Held> hold(KafkaApi api, Then then,
+                             std::function<bool(const KafkaRequest&)> filter = {});
   // Ends an order to hold that has caught nothing.
   void forget(const std::shared_ptr<Held>& held);
   // Requests of this api that came from clients.

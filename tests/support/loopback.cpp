@@ -18,7 +18,9 @@ namespace {
 constexpr timeval connect_max{5, 0};
 constexpr timeval send_max{0, 100'000};  // of one attempt; send_all() makes another
 
-void set_send_timeout(const Socket& socket, const timeval& limit) { setsockopt(socket.fd(), SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit); }
+void set_send_timeout(const Socket& socket, const timeval& limit) {
+  setsockopt(socket.fd(), SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+}
 
 void make_ready(const Socket& connection) {
   const int on = 1;
@@ -39,7 +41,8 @@ sockaddr_in loopback(int port) {
 int Socket::port() const {
   sockaddr_in address{};
   socklen_t size = sizeof address;
-  if (getsockname(fd_, reinterpret_cast<sockaddr*>(&address), &size) != 0) throw std::runtime_error("a socket without a port");
+  if (getsockname(fd_, reinterpret_cast<sockaddr*>(&address), &size) != 0)
+    throw std::runtime_error("a socket without a port");
   return ntohs(address.sin_port);
 }
 
@@ -66,7 +69,8 @@ Socket bound_to_loopback() {
 
 Socket listening_on_loopback() {
   Socket listener = bound_to_loopback();
-  if (listen(listener.fd(), 64) != 0) throw std::runtime_error(std::string("cannot listen: ") + std::strerror(errno));
+  if (listen(listener.fd(), 64) != 0)
+    throw std::runtime_error(std::string("cannot listen: ") + std::strerror(errno));
   return listener;
 }
 
@@ -80,7 +84,8 @@ Socket connect_to_loopback(int port) {
   Socket connection(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
   set_send_timeout(connection, connect_max);
   const sockaddr_in address = loopback(port);
-  if (connect(connection.fd(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) return {};
+  if (connect(connection.fd(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
+    return {};
   make_ready(connection);
   return connection;
 }

@@ -9,7 +9,8 @@
 
 namespace relay::test {
 
-// Owns a descriptor. What does not change which one may be called from any thread, also while another is in a call on it.
+// Owns a descriptor. What does not change which one may be called from any thread, also while
+// another is in a call on it.
 class Socket {
  public:
   Socket() = default;  // none: every call on it fails
@@ -27,7 +28,8 @@ class Socket {
 
   // Ends both directions in good order; whoever is blocked in a call on it comes back.
   void shut() const;
-  // Whoever reads comes back, and close() will be a reset, which the peer cannot take for a good end.
+  // Whoever reads comes back, and close() will be a reset, which the peer cannot take for a good
+  // end.
   void doom() const;
   // REQUIRES: nobody is in a call on it.
   void close();
@@ -42,14 +44,16 @@ Socket bound_to_loopback();
 Socket listening_on_loopback();
 // None: the listener was shut.
 Socket accept_from(const Socket& listener);
-// None: refused, or not answered in a few seconds. Small packets are not kept back, on either kind of connection.
+// None: refused, or not answered in a few seconds. Small packets are not kept back, on either kind
+// of connection.
 Socket connect_to_loopback(int port);
 
 // Reads exactly so much. False: the connection has ended.
 bool receive(const Socket& from, char* to, std::size_t size);
 // Reads what has come, at least one byte. 0: the connection has ended.
 std::size_t receive_some(const Socket& from, char* to, std::size_t size);
-// False: the connection has ended, or `given_up` has become true, which is looked at several times a second.
+// False: the connection has ended, or `given_up` has become true, which is looked at several times
+// a second.
 bool send_all(const Socket& to, const std::string& bytes, const std::atomic<bool>& given_up);
 
 }  // namespace relay::test

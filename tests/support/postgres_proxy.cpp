@@ -37,7 +37,8 @@ constexpr char ready = 'Z';
 // Big-endian, as everything in the protocol. REQUIRES: at + 4 <= bytes.size().
 std::uint32_t number_at(const std::string& bytes, std::size_t at) {
   std::uint32_t value = 0;
-  for (std::size_t i = 0; i < 4; ++i) value = value << 8 | static_cast<unsigned char>(bytes[at + i]);
+  for (std::size_t i = 0; i < 4; ++i)
+    value = value << 8 | static_cast<unsigned char>(bytes[at + i]);
   return value;
 }
 
@@ -54,7 +55,8 @@ class MessageReader {
  public:
   explicit MessageReader(const Socket& from) : from_(from) {}
 
-  // The next message, from its type (1 byte; a first packet has none) and length on. None: the connection has ended.
+  // The next message, from its type (1 byte; a first packet has none) and length on. None: the
+  // connection has ended.
   std::optional<std::string> next(std::size_t type_bytes = 1) {
     while (!whole(type_bytes)) {
       if (!valid(type_bytes) || !read()) return std::nullopt;
@@ -68,14 +70,17 @@ class MessageReader {
   bool more() const { return whole(1); }
 
  private:
-  bool has_length(std::size_t type_bytes) const { return bytes_.size() - at_ >= type_bytes + length_bytes; }
+  bool has_length(std::size_t type_bytes) const {
+    return bytes_.size() - at_ >= type_bytes + length_bytes;
+  }
   bool valid(std::size_t type_bytes) const {
     if (!has_length(type_bytes)) return true;
     const std::size_t size = number_at(bytes_, at_ + type_bytes);
     return size >= length_bytes && size <= message_bytes_max;
   }
   bool whole(std::size_t type_bytes) const {
-    return has_length(type_bytes) && valid(type_bytes) && bytes_.size() - at_ >= type_bytes + number_at(bytes_, at_ + type_bytes);
+    return has_length(type_bytes) && valid(type_bytes) &&
+           bytes_.size() - at_ >= type_bytes + number_at(bytes_, at_ + type_bytes);
   }
   bool read() {
     bytes_.erase(0, at_);
@@ -116,7 +121,8 @@ class StatementReader {
       text_ += (text_.empty() ? "" : "; ") + portals_[text_at(message, at)];
       executes_ = true;
     }
-    if (type == parse || type == bind || type == execute || type == describe || type == close_one) return std::nullopt;
+    if (type == parse || type == bind || type == execute || type == describe || type == close_one)
+      return std::nullopt;
     Part part{std::exchange(bytes_, {}), std::nullopt};
     if (type == sync && executes_) part.statement = std::exchange(text_, {});
     text_.clear();
@@ -135,7 +141,8 @@ class StatementReader {
 }  // namespace
 
 struct PostgresProxy::Link : Proxy::Link {
-  Link(PostgresProxy& owner, Socket client, Socket server) : Proxy::Link(std::move(client), std::move(server)), proxy(owner) {}
+  Link(PostgresProxy& owner, Socket client, Socket server)
+      : Proxy::Link(std::move(client), std::move(server)), proxy(owner) {}
   void pass_requests() override;
   void pass_answers() override;
   bool pass_start(MessageReader& from_client);
@@ -184,7 +191,8 @@ void PostgresProxy::Link::pass_requests() {
 // False: the connection is of no use.
 bool PostgresProxy::Link::pass_start(MessageReader& from_client) {
   while (const auto packet = from_client.next(0)) {
-    const std::uint32_t code = packet->size() >= 2 * length_bytes ? number_at(*packet, length_bytes) : 0;
+    const std::uint32_t code =
+        packet->size() >= 2 * length_bytes ? number_at(*packet, length_bytes) : 0;
     if (!requests.send(*packet)) return false;
     if (code != tls_wanted && code != gss_wanted) return true;
     char answer = 0;
@@ -201,7 +209,8 @@ bool PostgresProxy::Link::pass_start(MessageReader& from_client) {
 bool PostgresProxy::Link::pass(StatementReader::Part part) {
   std::unique_lock lock(proxy.mutex_);
   if (part.statement) {
-    const auto order = std::find_if(proxy.waiting_.begin(), proxy.waiting_.end(), [&](const auto& h) { return h->wanted_(*part.statement); });
+    const auto order = std::find_if(proxy.waiting_.begin(), proxy.waiting_.end(),
+                                    [&](const auto& h) { return h->wanted_(*part.statement); });
     if (order != proxy.waiting_.end()) {
       const auto held = *order;
       proxy.waiting_.erase(order);
@@ -262,7 +271,8 @@ void PostgresProxy::Link::pass_answers() {
 // False: it is lost.
 bool PostgresProxy::Link::pass_answer(const std::string& message) {
   const std::lock_guard lock(proxy.mutex_);
-  if (message[0] == backend_key && message.size() >= 1 + 2 * length_bytes) backend = static_cast<int>(number_at(message, 1 + length_bytes));
+  if (message[0] == backend_key && message.size() >= 1 + 2 * length_bytes)
+    backend = static_cast<int>(number_at(message, 1 + length_bytes));
   if (!losing) return true;
   if (message[0] == failed) losing->refused_ = true;
   if (message[0] == ready) end_held(std::exchange(losing, nullptr));

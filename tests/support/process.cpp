@@ -49,7 +49,8 @@ Process::Process(std::vector<std::string> command, const Environment& environmen
   _exit(127);
 }
 
-Process::Process(Process&& other) noexcept : pid_(std::exchange(other.pid_, -1)), file_(std::move(other.file_)), status_(other.status_) {}
+Process::Process(Process&& other) noexcept
+    : pid_(std::exchange(other.pid_, -1)), file_(std::move(other.file_)), status_(other.status_) {}
 
 Process::~Process() {
   if (pid_ > 0 && running()) {
@@ -74,7 +75,8 @@ bool Process::running() {
 
 int Process::wait(Millis within) {
   try {
-    eventually("the end of process " + std::to_string(pid_), [this] { return !running(); }, within);
+    eventually(
+        "the end of process " + std::to_string(pid_), [this] { return !running(); }, within);
   } catch (const std::runtime_error& e) {
     throw std::runtime_error(std::string(e.what()) + "; it said:\n" + output());
   }
@@ -89,19 +91,24 @@ std::string Process::output() const {
 
 void Process::stops() const {
   eventually("process " + std::to_string(pid_) + " stops", [&] {
-    return run_command({"/bin/grep", "-q", "^State:.T", "/proc/" + std::to_string(pid_) + "/status"}, {}).code == 0;
+    return run_command(
+               {"/bin/grep", "-q", "^State:.T", "/proc/" + std::to_string(pid_) + "/status"}, {})
+               .code == 0;
   });
 }
 
 void Process::says(const std::string& text, Millis within) const {
   try {
-    eventually(text, [&] { return output().find(text) != std::string::npos; }, within);
+    eventually(
+        text, [&] { return output().find(text) != std::string::npos; }, within);
   } catch (const std::runtime_error& e) {
-    throw std::runtime_error(std::string(e.what()) + "; process " + std::to_string(pid_) + " said:\n" + output());
+    throw std::runtime_error(std::string(e.what()) + "; process " + std::to_string(pid_) +
+                             " said:\n" + output());
   }
 }
 
-Finished run_command(std::vector<std::string> command, const Process::Environment& environment, Millis within) {
+Finished run_command(std::vector<std::string> command, const Process::Environment& environment,
+                     Millis within) {
   Process process(std::move(command), environment);
   const int code = process.wait(within);
   return {code, process.output()};

@@ -14,9 +14,11 @@
 namespace relay::test {
 
 // Polls `condition` until it holds; throws with `what` when it has not in time.
-void eventually(const std::string& what, const std::function<bool()>& condition, Millis within = Millis{30'000});
+void eventually(const std::string& what, const std::function<bool()>& condition,
+                Millis within = Millis{30'000});
 
-// A child process that dies with the test. Its output goes to a file that is kept until the object is gone.
+// A child process that dies with the test. Its output goes to a file that is kept until the object
+// is gone.
 class Process {
  public:
   using Environment = std::map<std::string, std::string>;
@@ -47,6 +49,7 @@ struct Finished {
   int code;
   std::string output;
 };
-Finished run_command(std::vector<std::string> command, const Process::Environment& environment, Millis within = Millis{60'000});
+Finished run_command(std::vector<std::string> command, const Process::Environment& environment,
+                     Millis within = Millis{60'000});
 
 }  // namespace relay::test

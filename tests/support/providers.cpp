@@ -17,12 +17,15 @@ FakeProviders::FakeProviders() {
   folder_ = folder;
   const std::string key = folder_ + "/key.pem";
   const auto made =
-      run_command({"/usr/bin/openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-                   "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", ca_file()},
+      run_command({"/usr/bin/openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
+                   "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1",
+                   "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", ca_file()},
                   {});
   if (made.code != 0) throw std::runtime_error("openssl: " + made.output);
-  process_.emplace(std::vector<std::string>{"/usr/bin/python3", OUTBOX_SOURCE_DIR "/tests/support/providers.py", folder_ + "/log", ca_file(), key},
-                   Process::Environment{});
+  process_.emplace(
+      std::vector<std::string>{"/usr/bin/python3", OUTBOX_SOURCE_DIR "/tests/support/providers.py",
+                               folder_ + "/log", ca_file(), key},
+      Process::Environment{});
   process_->says("READY\n");
   ports_ = process_->output();
 }
@@ -41,29 +44,37 @@ std::string FakeProviders::port(const std::string& name) const {
 
 void FakeProviders::fault(const Json& fault) const {
   const std::string body = Json::array({fault}).dump();
-  const std::string request = "POST /faults HTTP/1.1\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
+  const std::string request =
+      "POST /faults HTTP/1.1\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
   const Socket control = connect_to_loopback(std::stoi(port("CONTROL")));
   char answer[256] = "";
-  const bool told = ::write(control.fd(), request.data(), request.size()) == static_cast<ssize_t>(request.size()) &&
-                    ::read(control.fd(), answer, sizeof(answer) - 1) > 0 && std::string(answer).starts_with("HTTP/1.1 204");
-  if (!told) throw std::runtime_error("the stand-ins did not take a fault; they said:\n" + process_->output());
+  const bool told = ::write(control.fd(), request.data(), request.size()) ==
+                        static_cast<ssize_t>(request.size()) &&
+                    ::read(control.fd(), answer, sizeof(answer) - 1) > 0 &&
+                    std::string(answer).starts_with("HTTP/1.1 204");
+  if (!told)
+    throw std::runtime_error("the stand-ins did not take a fault; they said:\n" +
+                             process_->output());
 }
 
-std::vector<FakeProviders::Json> FakeProviders::log(const std::string& at, const std::string& event, const std::optional<std::string>& key) const {
+std::vector<FakeProviders::Json> FakeProviders::log(const std::string& at, const std::string& event,
+                                                    const std::optional<std::string>& key) const {
   std::vector<Json> found;
   std::ifstream file(folder_ + "/log");
   for (std::string line; std::getline(file, line) && !file.eof();) {
     Json entry = Json::parse(line);
-    if (entry["at"] == at && entry["event"] == event && (!key || entry["key"] == *key)) found.push_back(std::move(entry));
+    if (entry["at"] == at && entry["event"] == event && (!key || entry["key"] == *key))
+      found.push_back(std::move(entry));
   }
   return found;
 }
 
 std::string said(const outbox::Outcome& outcome) {
   static constexpr const char* phases[] = {"nothing", "partly", "sent", "answered"};
-  static constexpr const char* answers[] = {"none", "done", "refused", "not_now", "in_progress", "unauthorized", "failing", "absent"};
-  return std::string(phases[static_cast<std::size_t>(outcome.phase)]) + " " + answers[static_cast<std::size_t>(outcome.answer)] + " " +
-         std::to_string(outcome.status);
+  static constexpr const char* answers[] = {"none",        "done",         "refused", "not_now",
+                                            "in_progress", "unauthorized", "failing", "absent"};
+  return std::string(phases[static_cast<std::size_t>(outcome.phase)]) + " " +
+         answers[static_cast<std::size_t>(outcome.answer)] + " " + std::to_string(outcome.status);
 }
 
 std::string dead_address() {

@@ -11,8 +11,9 @@
 
 namespace relay::test {
 
-// Providers to carry effects out at: payments, an object store and a mail server on ports of their own, in one process that dies
-// with the test. What they can do, and which faults they know, stands at the top of tests/support/providers.py.
+// Providers to carry effects out at: payments, an object store and a mail server on ports of their
+// own, in one process that dies with the test. What they can do, and which faults they know, stands
+// at the top of tests/support/providers.py.
 //
 // They keep a log of each request before they answer it, and that log is the judge.
 class FakeProviders {
@@ -39,9 +40,14 @@ class FakeProviders {
   void fault(const Json& fault) const;
 
   // Lines of the log: of this server and event, and with this key if one is given.
-  std::vector<Json> log(const std::string& at, const std::string& event, const std::optional<std::string>& key = {}) const;
-  std::size_t requests(const std::string& at, const std::string& key) const { return log(at, "request", key).size(); }
-  std::size_t effects(const std::string& at, const std::string& key) const { return log(at, "effect", key).size(); }
+  std::vector<Json> log(const std::string& at, const std::string& event,
+                        const std::optional<std::string>& key = {}) const;
+  std::size_t requests(const std::string& at, const std::string& key) const {
+    return log(at, "request", key).size();
+  }
+  std::size_t effects(const std::string& at, const std::string& key) const {
+    return log(at, "effect", key).size();
+  }
   // Ends them, as if their machines had died.
   void kill() { process_->signal(9); }
 

@@ -12,11 +12,14 @@ constexpr Millis latency_max{60'000};
 
 }  // namespace
 
-Proxy::Link::Link(Socket to_client, Socket to_server) : client_(std::move(to_client)), server_(std::move(to_server)) {}
+Proxy::Link::Link(Socket to_client, Socket to_server)
+    : client_(std::move(to_client)), server_(std::move(to_server)) {}
 
 void Proxy::Link::begin() {
-  threads_ = {std::thread([this] { work([this] { pass_requests(); }); }), std::thread([this] { work([this] { pass_answers(); }); }),
-              std::thread([this] { work([this] { requests.run(); }); }), std::thread([this] { work([this] { answers.run(); }); })};
+  threads_ = {std::thread([this] { work([this] { pass_requests(); }); }),
+              std::thread([this] { work([this] { pass_answers(); }); }),
+              std::thread([this] { work([this] { requests.run(); }); }),
+              std::thread([this] { work([this] { answers.run(); }); })};
 }
 
 void Proxy::Link::work(const std::function<void()>& work) {
@@ -51,7 +54,10 @@ void Proxy::Link::swallow() {
   answers.lose();
 }
 
-Proxy::Proxy() : listener_(listening_on_loopback()), port_(listener_.port()), address_("127.0.0.1:" + std::to_string(port_)) {}
+Proxy::Proxy()
+    : listener_(listening_on_loopback()),
+      port_(listener_.port()),
+      address_("127.0.0.1:" + std::to_string(port_)) {}
 
 void Proxy::begin() {
   acceptor_ = std::thread([this] { accept_clients(); });
@@ -129,7 +135,9 @@ void Proxy::refuse(bool on) {
 }
 
 void Proxy::schedule(FaultSchedule schedule) {
-  if (schedule.latency < Millis{0} || schedule.latency > latency_max || schedule.bytes_per_second < 0) throw std::invalid_argument("schedule");
+  if (schedule.latency < Millis{0} || schedule.latency > latency_max ||
+      schedule.bytes_per_second < 0)
+    throw std::invalid_argument("schedule");
   const std::lock_guard lock(mutex_);
   for (const auto& link : links_) {
     link->requests.schedule(schedule);
@@ -138,8 +146,10 @@ void Proxy::schedule(FaultSchedule schedule) {
   schedule_ = schedule;
 }
 
-void Proxy::wait(std::unique_lock<std::mutex>& lock, const std::string& what, const std::function<bool()>& condition) {
-  if (!changed_.wait_for(lock, wait_max, condition)) throw std::runtime_error("the proxy gave up waiting: " + what);
+void Proxy::wait(std::unique_lock<std::mutex>& lock, const std::string& what,
+                 const std::function<bool()>& condition) {
+  if (!changed_.wait_for(lock, wait_max, condition))
+    throw std::runtime_error("the proxy gave up waiting: " + what);
 }
 
 }  // namespace relay::test

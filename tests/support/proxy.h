@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the proxies of both protocols have in common: connections, their schedule, and faults that need no protocol.
+// What the proxies of both protocols have in common: connections, their schedule, and faults that
+// need no protocol.
 #pragma once
 
 #include <array>
@@ -31,19 +32,20 @@ class Proxy {
 
   // Resets every connection there is, on both sides. What was on its way is lost.
   void cut();
-  // Half-open: the bytes of both directions are taken and thrown away, on the connections there are and on those to come, which
-  // no server hears of. Both ends see a peer that acknowledges and says nothing, and neither sees the other end. Turned off,
-  // every connection that lost something is cut, and new ones work.
+  // Half-open: the bytes of both directions are taken and thrown away, on the connections there are
+  // and on those to come, which no server hears of. Both ends see a peer that acknowledges and says
+  // nothing, and neither sees the other end. Turned off, every connection that lost something is
+  // cut, and new ones work.
   void swallow(bool on);
   // New connections are reset at once. Those there are stay.
   void refuse(bool on);
-  // Of all connections, in each direction, what is on its way included. Throws std::invalid_argument for a latency of more than a
-  // minute, and for anything negative.
+  // Of all connections, in each direction, what is on its way included. Throws
+  // std::invalid_argument for a latency of more than a minute, and for anything negative.
   void schedule(FaultSchedule schedule);
 
  protected:
-  // A client's connection and its counterpart to the server. A protocol reads from both sockets, each on a thread, and gives to
-  // the wires what is to be passed on.
+  // A client's connection and its counterpart to the server. A protocol reads from both sockets,
+  // each on a thread, and gives to the wires what is to be passed on.
   class Link : public std::enable_shared_from_this<Link> {
    public:
     Link(Socket to_client, Socket to_server);
@@ -87,8 +89,9 @@ class Proxy {
 
   Proxy();
   ~Proxy() = default;
-  // Between these two, connections are passed on. REQUIRES: the derived constructor and destructor call them, the first and the
-  // last of what they do with connections. end() cuts all and returns when no thread is left.
+  // Between these two, connections are passed on. REQUIRES: the derived constructor and destructor
+  // call them, the first and the last of what they do with connections. end() cuts all and returns
+  // when no thread is left.
   void begin();
   void end();
   void forward_to(int port) { server_port_ = port; }
@@ -96,7 +99,8 @@ class Proxy {
   // Whether it can be forgotten when its connections are over; called with mutex_ held.
   virtual bool forgettable(const Link&) const { return true; }
   // Waits for changed_; throws std::runtime_error when the condition does not hold in time.
-  void wait(std::unique_lock<std::mutex>& lock, const std::string& what, const std::function<bool()>& condition);
+  void wait(std::unique_lock<std::mutex>& lock, const std::string& what,
+            const std::function<bool()>& condition);
 
   std::mutex mutex_;  // of everything below, and of what derived classes have
   std::condition_variable changed_;

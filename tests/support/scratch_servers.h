@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Real servers for tests: a PostgreSQL cluster or a Kafka broker of their own, on free loopback ports, made by scripts/scratch.
+// Real servers for tests: a PostgreSQL cluster or a Kafka broker of their own, on free loopback
+// ports, made by scripts/scratch.
 //
-// A server that does not start, stop or answer throws std::runtime_error with the end of its log: the test fails, it never
-// skips. Destructors stop the server and remove its folder; if the test process is killed, a watchdog does.
+// A server that does not start, stop or answer throws std::runtime_error with the end of its log:
+// the test fails, it never skips. Destructors stop the server and remove its folder; if the test
+// process is killed, a watchdog does.
 #pragma once
 
 #include <chrono>
@@ -32,14 +34,21 @@ class ScratchFolder {
 
 class ScratchPostgres {
  public:
-  enum class Stop { fast, immediate };  // immediate: as in a crash, without a checkpoint, WAL in buffers is lost
+  enum class Stop {
+    fast,
+    immediate
+  };  // immediate: as in a crash, without a checkpoint, WAL in buffers is lost
 
   // Each setting is name=value, as in postgresql.conf.
   explicit ScratchPostgres(const std::vector<std::string>& settings = {});
-  // A standby to which `primary` streams. It follows nobody else, and has the users and databases of the primary.
-  static ScratchPostgres standby_of(const ScratchPostgres& primary) { return ScratchPostgres(Standby{}, primary); }
+  // A standby to which `primary` streams. It follows nobody else, and has the users and databases
+  // of the primary.
+  static ScratchPostgres standby_of(const ScratchPostgres& primary) {
+    return ScratchPostgres(Standby{}, primary);
+  }
 
-  std::string dsn(const std::string& database = "postgres", const std::string& user = "postgres") const;
+  std::string dsn(const std::string& database = "postgres",
+                  const std::string& user = "postgres") const;
   // Creates a database and returns its name: `name`, or one that is new on this server.
   std::string create_database(const std::string& name = {});
 
@@ -52,10 +61,12 @@ class ScratchPostgres {
   // Ends the standby's recovery; returns when it can be written to.
   void promote() const { folder_.scratch("promote"); }
 
-  // By how much the clock that the server sees differs from the true one, from now on. REQUIRES: the setting clock=steered.
+  // By how much the clock that the server sees differs from the true one, from now on. REQUIRES:
+  // the setting clock=steered.
   void set_clock(std::chrono::seconds ahead) const;
 
-  void pause() const;   // SIGSTOP to every process of the server: connections stay open, and nothing answers
+  void pause()
+      const;  // SIGSTOP to every process of the server: connections stay open, and nothing answers
   void resume() const;  // SIGCONT
 
   int port() const { return std::stoi(folder_.value("PGPORT")); }
@@ -70,13 +81,16 @@ class ScratchPostgres {
   int databases_ = 0;
 };
 
-// A pooler in transaction mode before a server, shared by all who connect as one user to one database.
+// A pooler in transaction mode before a server, shared by all who connect as one user to one
+// database.
 class ScratchPgbouncer {
  public:
   // Each setting is name=value, as in pgbouncer.ini.
-  explicit ScratchPgbouncer(const ScratchPostgres& server, const std::vector<std::string>& settings = {});
+  explicit ScratchPgbouncer(const ScratchPostgres& server,
+                            const std::vector<std::string>& settings = {});
 
-  std::string dsn(const std::string& database = "postgres", const std::string& user = "postgres") const;
+  std::string dsn(const std::string& database = "postgres",
+                  const std::string& user = "postgres") const;
   void kill() const { folder_.scratch("stop-pgbouncer", {"KILL"}); }
   void stop() const { folder_.scratch("stop-pgbouncer", {"TERM"}); }
   // Starts it again when it has ended: same port.
@@ -90,16 +104,18 @@ class ScratchPgbouncer {
 // A cluster of one broker, or of several, which are numbered from 1.
 class ScratchKafka {
  public:
-  // Each property is name=value, as in a broker's configuration; advertised=HOST:PORT adds a listener that sends clients to
-  // that address, where a proxy is expected that forwards to proxied(); brokers=N makes a cluster of N, by default with three
-  // replicas, two of them in sync.
+  // Each property is name=value, as in a broker's configuration; advertised=HOST:PORT adds a
+  // listener that sends clients to that address, where a proxy is expected that forwards to
+  // proxied(); brokers=N makes a cluster of N, by default with three replicas, two of them in sync.
   explicit ScratchKafka(const std::vector<std::string>& properties = {});
 
   std::string brokers() const { return folder_.value("KAFKA_BROKERS"); }
   std::string proxied() const { return folder_.value("KAFKA_PROXIED"); }
 
-  // Creates a topic with the default replication and returns when each partition has a leader. Each config is name=value.
-  void create_topic(const std::string& name, int partitions, const std::vector<std::string>& config = {}) const;
+  // Creates a topic with the default replication and returns when each partition has a leader. Each
+  // config is name=value.
+  void create_topic(const std::string& name, int partitions,
+                    const std::vector<std::string>& config = {}) const;
 
   // Returns when the broker has agreed; it forgets the topic a moment later.
   void delete_topic(const std::string& name) const;

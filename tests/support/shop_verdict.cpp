@@ -28,7 +28,8 @@ using Effects = std::unordered_map<std::string, Effect>;
 Effects committed_effects(pqxx::dbtransaction& tx) {
   Effects effects;
   for (const auto& row : tx.exec("select id, 'shop.' || kind, key, nth from shop.effect")) {
-    effects[row[0].as<std::string>()] = {row[1].as<std::string>(), row[2].as<std::string>(), row[3].as<std::int64_t>()};
+    effects[row[0].as<std::string>()] = {row[1].as<std::string>(), row[2].as<std::string>(),
+                                         row[3].as<std::int64_t>()};
   }
   return effects;
 }
@@ -40,7 +41,8 @@ class ShopChecker {
   void see(const KafkaRecord& record) {
     const std::string id = record.header("dedup-key").value_or("(no dedup-key)");
     const auto found = effects_.find(id);
-    if (found == effects_.end() || found->second.topic != record.topic || found->second.key != record.key) {
+    if (found == effects_.end() || found->second.topic != record.topic ||
+        found->second.key != record.key) {
       return count(verdict_.ghosts, "ghost", id, record);
     }
     Effect& effect = found->second;
@@ -60,10 +62,12 @@ class ShopChecker {
   }
 
  private:
-  void count(std::int64_t& counter, const char* what, const std::string& id, const KafkaRecord& record) {
+  void count(std::int64_t& counter, const char* what, const std::string& id,
+             const KafkaRecord& record) {
     ++counter;
-    example(std::string(what) + ": " + id + " in " + record.topic + "[" + std::to_string(record.partition) + "] at " +
-            std::to_string(record.offset) + ", key " + record.key.value_or("(none)"));
+    example(std::string(what) + ": " + id + " in " + record.topic + "[" +
+            std::to_string(record.partition) + "] at " + std::to_string(record.offset) + ", key " +
+            record.key.value_or("(none)"));
   }
   void example(std::string text) {
     if (verdict_.examples.size() < examples_max) verdict_.examples.push_back(std::move(text));
@@ -71,19 +75,23 @@ class ShopChecker {
 
   Effects& effects_;
   ShopVerdict& verdict_;
-  std::map<std::tuple<std::string, std::int32_t, std::string>, std::int64_t> last_;  // the highest nth seen
+  std::map<std::tuple<std::string, std::int32_t, std::string>, std::int64_t>
+      last_;  // the highest nth seen
 };
 
 }  // namespace
 
-ShopVerdict check_shop(const std::string& dsn, const std::string& brokers, std::chrono::milliseconds timeout) {
+ShopVerdict check_shop(const std::string& dsn, const std::string& brokers,
+                       std::chrono::milliseconds timeout) {
   ShopVerdict verdict;
   pqxx::connection connection(dsn);
   pqxx::transaction<pqxx::repeatable_read> tx(connection);
   tx.exec("set transaction read only");
   Effects effects = committed_effects(tx);
   verdict.committed = static_cast<std::int64_t>(effects.size());
-  verdict.rolled_back = tx.exec("select coalesce(sum(planned), 0) from shop.attempt")[0][0].as<std::int64_t>() - verdict.committed;
+  verdict.rolled_back =
+      tx.exec("select coalesce(sum(planned), 0) from shop.attempt")[0][0].as<std::int64_t>() -
+      verdict.committed;
 
   const KafkaLog log = read_log(brokers, topics, Isolation::read_committed, timeout);
   verdict.unread = log.unread;
@@ -94,13 +102,16 @@ ShopVerdict check_shop(const std::string& dsn, const std::string& brokers, std::
 }
 
 std::ostream& operator<<(std::ostream& out, const ShopVerdict& verdict) {
-  const std::pair<const char*, std::int64_t> lines[] = {{"committed", verdict.committed}, {"rolled back", verdict.rolled_back},
-                                                        {"arrived", verdict.arrived},     {"repeated", verdict.repeated},
-                                                        {"lost", verdict.lost},           {"ghosts", verdict.ghosts},
-                                                        {"reordered", verdict.reordered}};
-  for (const auto& [name, number] : lines) out << std::left << std::setw(12) << name << std::right << std::setw(10) << number << '\n';
+  const std::pair<const char*, std::int64_t> lines[] = {
+      {"committed", verdict.committed}, {"rolled back", verdict.rolled_back},
+      {"arrived", verdict.arrived},     {"repeated", verdict.repeated},
+      {"lost", verdict.lost},           {"ghosts", verdict.ghosts},
+      {"reordered", verdict.reordered}};
+  for (const auto& [name, number] : lines)
+    out << std::left << std::setw(12) << name << std::right << std::setw(10) << number << '\n';
   for (const std::string& example : verdict.examples) out << "  " << example << '\n';
-  for (const std::string& partition : verdict.unread) out << "  unknown: an open transaction hides the rest of " << partition << '\n';
+  for (const std::string& partition : verdict.unread)
+    out << "  unknown: an open transaction hides the rest of " << partition << '\n';
   return out;
 }
 

@@ -6,8 +6,8 @@
 
 namespace relay::test {
 
-// A file system of its own, in memory, that can be full. Processes started later by the thread that made it see it, and nobody else; it is
-// gone when the last of them has ended.
+// A file system of its own, in memory, that can be full. Processes started later by the thread that
+// made it see it, and nobody else; it is gone when the last of them has ended.
 class SmallDisk {
  public:
   // Throws std::system_error, as for anybody but root.

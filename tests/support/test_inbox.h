@@ -8,7 +8,8 @@ namespace relay::test {
 // A consumer's database: with the schema inbox, and nothing else, in it.
 class TestInbox : public TestOutbox {
  public:
-  explicit TestInbox(ScratchPostgres& postgres = shared_postgres()) : TestOutbox(postgres, nullptr, "inbox") {}
+  explicit TestInbox(ScratchPostgres& postgres = shared_postgres())
+      : TestOutbox(postgres, nullptr, "inbox") {}
 };
 
 }  // namespace relay::test

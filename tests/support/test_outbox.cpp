@@ -10,19 +10,27 @@
 namespace relay::test {
 
 TestOutbox::TestOutbox(const TestOutbox& original, ScratchPostgres& other)
-    : environment(original.environment), postgres_(&other), kafka_(original.kafka_), name_(original.name_), database_(original.database_) {}
+    : environment(original.environment),
+      postgres_(&other),
+      kafka_(original.kafka_),
+      name_(original.name_),
+      database_(original.database_) {}
 
-std::string program_path(const std::string& name) { return std::string(OUTBOX_BUILD_DIR) + "/" + name; }
+std::string program_path(const std::string& name) {
+  return std::string(OUTBOX_BUILD_DIR) + "/" + name;
+}
 
-TestOutbox::TestOutbox(ScratchPostgres& postgres, ScratchKafka* kafka, const std::string& schemas) : postgres_(&postgres), kafka_(kafka) {
+TestOutbox::TestOutbox(ScratchPostgres& postgres, ScratchKafka* kafka, const std::string& schemas)
+    : postgres_(&postgres), kafka_(kafka) {
   static std::atomic<int> count{0};
   name_ = "r" + std::to_string(getpid()) + "-" + std::to_string(++count);
   database_ = postgres_->create_database();
-  environment = {{"OUTBOX_RELAY_RELAY_NAME", name_},
-                 {"OUTBOX_RELAY_POSTGRES_DSN", dsn()},
-                 {"OUTBOX_RELAY_KAFKA_BROKERS", kafka_ != nullptr ? kafka_->brokers() : "127.0.0.1:1"},
-                 {"OUTBOX_RELAY_TOPICS_ALLOW", "*"},
-                 {"OUTBOX_RELAY_LEASE_TTL", "1s"}};
+  environment = {
+      {"OUTBOX_RELAY_RELAY_NAME", name_},
+      {"OUTBOX_RELAY_POSTGRES_DSN", dsn()},
+      {"OUTBOX_RELAY_KAFKA_BROKERS", kafka_ != nullptr ? kafka_->brokers() : "127.0.0.1:1"},
+      {"OUTBOX_RELAY_TOPICS_ALLOW", "*"},
+      {"OUTBOX_RELAY_LEASE_TTL", "1s"}};
   std::vector<std::string> init = {"init", "--schema", schemas};
   if (kafka_ != nullptr) init.push_back("--kafka");
   const auto done = command(init);
@@ -37,11 +45,13 @@ TestOutbox TestOutbox::moved_to(ScratchPostgres& other) const {
 
 std::string TestOutbox::login(const std::string& roles) {
   const std::string user = roles.substr(0, roles.find(',')) + "-" + name_;
-  if (value("select count(*) from pg_roles where rolname = '" + user + "'") == "0") sql("create role \"" + user + "\" login in role " + roles);
+  if (value("select count(*) from pg_roles where rolname = '" + user + "'") == "0")
+    sql("create role \"" + user + "\" login in role " + roles);
   return postgres_->dsn(database_, user);
 }
 
-std::string TestOutbox::topic(const std::string& suffix, int partitions, const std::vector<std::string>& config) {
+std::string TestOutbox::topic(const std::string& suffix, int partitions,
+                              const std::vector<std::string>& config) {
   const std::string topic = name_ + "." + suffix;
   kafka_->create_topic(topic, partitions, config);
   return topic;
@@ -73,20 +83,35 @@ std::string TestOutbox::value(const std::string& statement) const {
 
 void TestOutbox::wait_until_idle(Millis within) {
   pqxx::connection connection(dsn());
-  eventually("every committed message is delivered or parked; batches: " + value("select count(*) from outbox.batch"), [&] {
-    pqxx::nontransaction tx(connection);
-    return tx.exec("select not exists (select from outbox.batch b where b.delivered_at is null) and not exists (select from outbox.message "
-                   "m where outbox.batch_of(m.txid, m.seq) is null)")[0][0].as<bool>();
-  }, within);
+  eventually(
+      "every committed message is delivered or parked; batches: " +
+          value("select count(*) from outbox.batch"),
+      [&] {
+        pqxx::nontransaction tx(connection);
+        return tx
+            .exec(
+                "select not exists (select from outbox.batch b where b.delivered_at is null) and "
+                "not exists (select from outbox.message "
+                "m where outbox.batch_of(m.txid, m.seq) is null)")[0][0]
+            .as<bool>();
+      },
+      within);
 }
 
 void TestOutbox::wait_until_released(Millis within) {
   pqxx::connection connection(dsn());
-  eventually("every decision is carried out", [&] {
-    pqxx::nontransaction tx(connection);
-    return tx.exec("select not exists (select from outbox.batch b where b.delivered_at is null) and not exists "
-                   "(select from outbox.releasable(true, 1, 1))")[0][0].as<bool>();
-  }, within);
+  eventually(
+      "every decision is carried out",
+      [&] {
+        pqxx::nontransaction tx(connection);
+        return tx
+            .exec(
+                "select not exists (select from outbox.batch b where b.delivered_at is null) and "
+                "not exists "
+                "(select from outbox.releasable(true, 1, 1))")[0][0]
+            .as<bool>();
+      },
+      within);
 }
 
 std::string TestOutbox::deliver(const Process::Environment& more) {
@@ -95,7 +120,8 @@ std::string TestOutbox::deliver(const Process::Environment& more) {
   wait_until_idle();
   wait_until_released();
   running.signal(SIGTERM);
-  if (running.wait() != 0) throw std::runtime_error("the relay did not end well: " + running.output());
+  if (running.wait() != 0)
+    throw std::runtime_error("the relay did not end well: " + running.output());
   return running.output();
 }
 

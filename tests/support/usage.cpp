@@ -15,8 +15,8 @@ namespace {
 
 struct Stat {
   pid_t parent = 0;
-  double own = 0;      // seconds
-  double reaped = 0;   // of children that have ended and were waited for
+  double own = 0;     // seconds
+  double reaped = 0;  // of children that have ended and were waited for
 };
 
 Stat read_stat(const std::filesystem::path& process) {
@@ -28,8 +28,11 @@ Stat read_stat(const std::filesystem::path& process) {
   std::istringstream fields(line.substr(name_end + 2));  // field 3, the state, comes first
   std::vector<std::string> f;
   for (std::string field; fields >> field;) f.push_back(field);
-  const auto seconds = [&](std::size_t number) { return std::stod(f.at(number - 3)) / static_cast<double>(sysconf(_SC_CLK_TCK)); };
-  return {static_cast<pid_t>(std::stoi(f.at(1))), seconds(14) + seconds(15), seconds(16) + seconds(17)};
+  const auto seconds = [&](std::size_t number) {
+    return std::stod(f.at(number - 3)) / static_cast<double>(sysconf(_SC_CLK_TCK));
+  };
+  return {static_cast<pid_t>(std::stoi(f.at(1))), seconds(14) + seconds(15),
+          seconds(16) + seconds(17)};
 }
 
 }  // namespace

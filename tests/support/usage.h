@@ -13,7 +13,8 @@ namespace relay::test {
 // The processes whose parent this is.
 std::vector<pid_t> children_of(pid_t parent);
 
-// User and system time of one process, all its threads included, in seconds. Throws when the process is gone.
+// User and system time of one process, all its threads included, in seconds. Throws when the
+// process is gone.
 double cpu_seconds(pid_t pid);
 
 // The same of a server and its children, those that have ended included.
@@ -22,7 +23,8 @@ double cpu_seconds_with_children(pid_t server);
 // The most memory that the process has had resident, in kB.
 std::int64_t peak_memory_kb(pid_t pid);
 
-// A number of /proc/PID/status, such as "VmRSS" in kB or "Threads". Throws when the process is gone.
+// A number of /proc/PID/status, such as "VmRSS" in kB or "Threads". Throws when the process is
+// gone.
 std::int64_t status_number(pid_t pid, const std::string& name);
 
 // File descriptors that the process has open.

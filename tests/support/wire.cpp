@@ -20,7 +20,9 @@ void Wire::schedule(FaultSchedule schedule) {
 
 bool Wire::send(std::string bytes) {
   std::unique_lock lock(mutex_);
-  changed_.wait(lock, [&] { return broken_ || losing_ || bytes_ == 0 || bytes_ + bytes.size() <= bytes_on_their_way_max; });
+  changed_.wait(lock, [&] {
+    return broken_ || losing_ || bytes_ == 0 || bytes_ + bytes.size() <= bytes_on_their_way_max;
+  });
   if (broken_) return false;
   if (losing_ || bytes.empty()) return true;
   bytes_ += bytes.size();
@@ -31,7 +33,8 @@ bool Wire::send(std::string bytes) {
 
 bool Wire::drained(Millis within) {
   std::unique_lock lock(mutex_);
-  return changed_.wait_for(lock, within, [this] { return broken_ || losing_ || bytes_ == 0; }) && !broken_ && !losing_;
+  return changed_.wait_for(lock, within, [this] { return broken_ || losing_ || bytes_ == 0; }) &&
+         !broken_ && !losing_;
 }
 
 void Wire::finish() {
@@ -72,8 +75,10 @@ void Wire::pay_out(std::unique_lock<std::mutex>& lock) {
   auto due = next.sent + schedule_.latency;
   std::size_t size = next.bytes.size() - next.at;
   if (const auto rate = schedule_.bytes_per_second; rate > 0) {
-    size = std::min(size, static_cast<std::size_t>(std::max<std::int64_t>(1, rate / pieces_per_second)));
-    const std::chrono::duration<double> takes(static_cast<double>(size) / static_cast<double>(rate));
+    size = std::min(size,
+                    static_cast<std::size_t>(std::max<std::int64_t>(1, rate / pieces_per_second)));
+    const std::chrono::duration<double> takes(static_cast<double>(size) /
+                                              static_cast<double>(rate));
     due = std::max(due, busy_until_) + std::chrono::duration_cast<Clock::duration>(takes);
   }
   if (now < due) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One direction of a proxied connection: what is given to it arrives as late as the schedule makes it.
+// One direction of a proxied connection: what is given to it arrives as late as the schedule makes
+// it.
 #pragma once
 
 #include <atomic>
@@ -29,9 +30,11 @@ class Wire {
 
   // What is on its way as well gets it from now on.
   void schedule(FaultSchedule schedule);
-  // Waits while too many bytes are on their way. False: the receiver is gone, or cut(). True says nothing of its arrival.
+  // Waits while too many bytes are on their way. False: the receiver is gone, or cut(). True says
+  // nothing of its arrival.
   bool send(std::string bytes);
-  // Waits until everything sent has been handed to the receiver's socket. False: it will not be, or not in time.
+  // Waits until everything sent has been handed to the receiver's socket. False: it will not be, or
+  // not in time.
   bool drained(Millis within);
   // Nothing more comes: when all has arrived, the receiver's socket is shut.
   void finish();

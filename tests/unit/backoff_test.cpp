@@ -30,7 +30,8 @@ TEST(BackoffTest, AFirstWaitAboveTheLimitIsTakenOnce) {
 }
 
 TEST(BackoffTest, JitterStaysInTheUpperHalfOfEachWait) {
-  outbox::common::Backoff backoff = outbox::common::Backoff::with_jitter(milliseconds(100), milliseconds(800), milliseconds(0), 7);
+  outbox::common::Backoff backoff = outbox::common::Backoff::with_jitter(
+      milliseconds(100), milliseconds(800), milliseconds(0), 7);
   for (milliseconds full{100}; full < milliseconds(800); full *= 2) {
     const auto wait = backoff.next();
     EXPECT_GE(wait, full / 2);
@@ -43,7 +44,8 @@ TEST(BackoffTest, JitterStaysInTheUpperHalfOfEachWait) {
 }
 
 TEST(BackoffTest, JitterNeverGoesBelowTheShortestWait) {
-  outbox::common::Backoff backoff = outbox::common::Backoff::with_jitter(milliseconds(50), milliseconds(80), milliseconds(50), 7);
+  outbox::common::Backoff backoff =
+      outbox::common::Backoff::with_jitter(milliseconds(50), milliseconds(80), milliseconds(50), 7);
   for (int i = 0; i < 100; ++i) EXPECT_GE(backoff.next(), milliseconds(50));
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A client for which the machine has no thread at the moment: nothing is wrong with the configuration, and the next attempt may go well.
+// A client for which the machine has no thread at the moment: nothing is wrong with the
+// configuration, and the next attempt may go well.
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -13,7 +14,8 @@
 namespace relay::kafka {
 namespace {
 
-constexpr rlim_t room_without_a_stack = 4 << 20;  // for what a client allocates; the stack of a thread has 8 MB
+constexpr rlim_t room_without_a_stack =
+    4 << 20;  // for what a client allocates; the stack of a thread has 8 MB
 
 rlim_t bytes_mapped() {
   rlim_t pages = 0;
@@ -37,13 +39,15 @@ TEST(ClientStart, WithoutAThreadIsATroubleOfTheMoment) {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
   GTEST_SKIP() << "a sanitizer reserves terabytes, so that address space cannot be bounded";
 #endif
-  EXPECT_EXIT(start_without_threads(), testing::ExitedWithCode(0), "librdkafka does not start: .*thread");
+  EXPECT_EXIT(start_without_threads(), testing::ExitedWithCode(0),
+              "librdkafka does not start: .*thread");
 }
 
 TEST(ClientStart, WithABadValueIsAnErrorOfTheConfiguration) {
   Options options;
   options.brokers = "127.0.0.1:1";
-  options.properties = {{"security.protocol", "sasl_plaintext"}, {"sasl.mechanisms", "SCRAM-SHA-256"}};
+  options.properties = {{"security.protocol", "sasl_plaintext"},
+                        {"sasl.mechanisms", "SCRAM-SHA-256"}};
   const auto client = make_admin_client(options);
   ASSERT_FALSE(client);
   EXPECT_EQ(client.error().fault, Fault::usage) << client.error().what;

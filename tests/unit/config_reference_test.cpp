@@ -22,7 +22,9 @@ namespace {
 
 using namespace std::chrono_literals;
 
-bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
 
 TEST(Units, DurationsAndSizesAreReadInEveryUnit) {
   EXPECT_EQ(*parse_duration("20ms"), 20ms);
@@ -41,14 +43,15 @@ TEST(Units, DurationsAndSizesAreReadInEveryUnit) {
 }
 
 TEST(Units, NothingIsGuessed) {
-  for (const char* text : {"", "20", "ms", "20 ms", " 20ms", "20ms ", "1.5s", "-1s", "+1s", "1h30m", "5S", "5sec",
-                           "1e3s", "0x1s", "99999999999999999999s", "9223372036854775807d", "8MiB"}) {
+  for (const char* text :
+       {"", "20", "ms", "20 ms", " 20ms", "20ms ", "1.5s", "-1s", "+1s", "1h30m", "5S", "5sec",
+        "1e3s", "0x1s", "99999999999999999999s", "9223372036854775807d", "8MiB"}) {
     const auto parsed = parse_duration(text);
     ASSERT_FALSE(parsed) << text;
     EXPECT_FALSE(parsed.error().hint.empty());
   }
-  for (const char* text :
-       {"", "8", "8M", "8mb", "8Mib", "8 MiB", "1.5MiB", "-1B", "8MiB8", "9223372036854775807GiB", "5s"}) {
+  for (const char* text : {"", "8", "8M", "8mb", "8Mib", "8 MiB", "1.5MiB", "-1B", "8MiB8",
+                           "9223372036854775807GiB", "5s"}) {
     EXPECT_FALSE(parse_size(text)) << text;
   }
 }
@@ -62,7 +65,8 @@ TEST(Units, WhatIsFormattedIsReadBackAsTheSameValue) {
     const auto bits = random() >> (1 + random() % 63);
     const std::int64_t factors[] = {1, 1'000, 60'000, 3'600'000, 1'024, 1'048'576};
     const std::int64_t factor = factors[random() % 6];
-    const auto value = static_cast<std::int64_t>(bits / static_cast<std::uint64_t>(factor)) * factor;
+    const auto value =
+        static_cast<std::int64_t>(bits / static_cast<std::uint64_t>(factor)) * factor;
     const auto duration = parse_duration(format_duration(Millis{value}));
     ASSERT_TRUE(duration) << value;
     ASSERT_EQ(duration->count(), value);
@@ -90,12 +94,15 @@ TEST(Lists, AreSplitAtCommasThatAreNotEscaped) {
 }
 
 TEST(Names, OfRelaysTopicsAndBrokersAreChecked) {
-  for (const char* good : {"main", "a", "shop-1.eu_west"}) EXPECT_TRUE(check_relay_name(good)) << good;
+  for (const char* good : {"main", "a", "shop-1.eu_west"})
+    EXPECT_TRUE(check_relay_name(good)) << good;
   EXPECT_TRUE(check_relay_name(std::string(64, 'a')));
   EXPECT_FALSE(check_relay_name(std::string(65, 'a')));
-  for (const char* bad : {"", "Main", "a b", "a/b", "ä"}) EXPECT_FALSE(check_relay_name(bad)) << bad;
+  for (const char* bad : {"", "Main", "a b", "a/b", "ä"})
+    EXPECT_FALSE(check_relay_name(bad)) << bad;
 
-  for (const char* good : {"*", "shop.*", "orders", "A_b-c.1"}) EXPECT_TRUE(check_topic_pattern(good)) << good;
+  for (const char* good : {"*", "shop.*", "orders", "A_b-c.1"})
+    EXPECT_TRUE(check_topic_pattern(good)) << good;
   for (const char* bad : {"", ".", "..", "a*b", "*a", "a**", "a b", "a/b"})
     EXPECT_FALSE(check_topic_pattern(bad)) << bad;
   EXPECT_TRUE(check_topic_name(std::string(249, 'a')));
@@ -105,7 +112,8 @@ TEST(Names, OfRelaysTopicsAndBrokersAreChecked) {
   for (const char* good : {"k1", "k1:9092", "SSL://k1:9093", "[::1]", "[::1]:9092", "10.0.0.1:1"}) {
     EXPECT_TRUE(check_broker(good)) << good;
   }
-  for (const char* bad : {"", ":9092", "k1:", "k1:0", "k1:65536", "k1:http", "k1 :9092", "SSL://"}) {
+  for (const char* bad :
+       {"", ":9092", "k1:", "k1:0", "k1:65536", "k1:http", "k1 :9092", "SSL://"}) {
     EXPECT_FALSE(check_broker(bad)) << bad;
   }
 }
@@ -165,7 +173,8 @@ TEST(Options, ChoicesAndEnumsAgree) {
     EXPECT_EQ(config.delivery.on_lost_progress, answer);
     EXPECT_EQ(parse_on_lost_progress(to_string(answer)), answer);
   }
-  const log::Level levels[] = {log::Level::debug, log::Level::info, log::Level::warn, log::Level::error};
+  const log::Level levels[] = {log::Level::debug, log::Level::info, log::Level::warn,
+                               log::Level::error};
   const char* const level_names[] = {"debug", "info", "warn", "error"};
   for (std::size_t i = 0; i < 4; ++i) {
     ASSERT_TRUE(assign(*find("log", "level"), level_names[i], config));
@@ -201,7 +210,8 @@ TEST(AnnotatedFile, SaysTheDefaultsAndNamesWhatIsMissing) {
 
   const auto unset = load(path, {});
   ASSERT_FALSE(unset);
-  for (const char* name : {"postgres.dsn is missing", "kafka.brokers is missing", "topics.allow is missing"}) {
+  for (const char* name :
+       {"postgres.dsn is missing", "kafka.brokers is missing", "topics.allow is missing"}) {
     EXPECT_TRUE(contains(unset.error().text(), name)) << unset.error().text();
   }
 }
@@ -220,8 +230,12 @@ TEST(Reference, HelpFitsATerminal) {
   for (std::string line; std::getline(lines, line);) EXPECT_LE(line.size(), 100U) << line;
 }
 
-TEST(GeneratedFiles, RelayTomlIsCurrent) { test::expect_current("config/relay.toml", annotated_toml()); }
-TEST(GeneratedFiles, ConfigurationMdIsCurrent) { test::expect_current("docs/configuration.md", reference_markdown()); }
+TEST(GeneratedFiles, RelayTomlIsCurrent) {
+  test::expect_current("config/relay.toml", annotated_toml());
+}
+TEST(GeneratedFiles, ConfigurationMdIsCurrent) {
+  test::expect_current("docs/configuration.md", reference_markdown());
+}
 
 }  // namespace
 }  // namespace relay::config

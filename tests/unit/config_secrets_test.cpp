@@ -14,7 +14,9 @@
 namespace relay::config {
 namespace {
 
-bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
 
 class ConfigSecretsTest : public testing::Test {
  protected:
@@ -50,22 +52,26 @@ class ConfigSecretsTest : public testing::Test {
 };
 
 TEST_F(ConfigSecretsTest, PasswordsAreReadFromTheirFilesWithoutTheNewlineAtTheEnd) {
-  const auto config = load_with({{"OUTBOX_RELAY_POSTGRES_PASSWORD_FILE", write("pg", "hunter2\n")},
-                                 {"OUTBOX_RELAY_KAFKA_PASSWORD_FILE", write("kafka", " two words\r\n", 0440)}});
+  const auto config =
+      load_with({{"OUTBOX_RELAY_POSTGRES_PASSWORD_FILE", write("pg", "hunter2\n")},
+                 {"OUTBOX_RELAY_KAFKA_PASSWORD_FILE", write("kafka", " two words\r\n", 0440)}});
   ASSERT_TRUE(config) << config.error().text();
   EXPECT_EQ(config->postgres.password.reveal(), "hunter2");
   EXPECT_EQ(config->kafka.password.reveal(), " two words");
 }
 
 TEST_F(ConfigSecretsTest, PasswordFileThatEverybodyMayReadIsRefused) {
-  const std::string text = mistakes({{"OUTBOX_RELAY_POSTGRES_PASSWORD_FILE", write("pg", "hunter2", 0644)}});
+  const std::string text =
+      mistakes({{"OUTBOX_RELAY_POSTGRES_PASSWORD_FILE", write("pg", "hunter2", 0644)}});
   EXPECT_TRUE(contains(text, "can be read or written by every user")) << text;
   EXPECT_TRUE(contains(text, "HINT: chmod o-rw")) << text;
   EXPECT_FALSE(contains(text, "hunter2")) << text;
 }
 
 TEST_F(ConfigSecretsTest, PasswordFileThatIsAbsentEmptyHugeOrNoFileIsRefused) {
-  const auto with = [&](const std::string& file) { return mistakes({{"OUTBOX_RELAY_KAFKA_PASSWORD_FILE", file}}); };
+  const auto with = [&](const std::string& file) {
+    return mistakes({{"OUTBOX_RELAY_KAFKA_PASSWORD_FILE", file}});
+  };
   EXPECT_TRUE(contains(with(path("absent")), "cannot be opened: No such file"));
   EXPECT_TRUE(contains(with(write("empty", "\n")), "is empty"));
   EXPECT_TRUE(contains(with(write("huge", std::string(70'000, 'x'))), "is longer than 64 KiB"));
@@ -75,14 +81,16 @@ TEST_F(ConfigSecretsTest, PasswordFileThatIsAbsentEmptyHugeOrNoFileIsRefused) {
 }
 
 TEST_F(ConfigSecretsTest, PasswordInTheDsnIsTakenFromTheEnvironmentButNotFromTheFile) {
-  for (const std::string dsn : {"host=db1 password=hunter2", "postgresql://relay:hunter2@db1/shop",
-                                "postgresql://db1/shop?password=hunter2", "host=db1 sslpassword=hunter2"}) {
+  for (const std::string dsn :
+       {"host=db1 password=hunter2", "postgresql://relay:hunter2@db1/shop",
+        "postgresql://db1/shop?password=hunter2", "host=db1 sslpassword=hunter2"}) {
     const auto config = load_with({{"OUTBOX_RELAY_POSTGRES_DSN", dsn}});
     ASSERT_TRUE(config) << config.error().text();
     EXPECT_EQ(config->postgres.dsn.reveal(), dsn);
 
     const std::string text = mistakes({}, "[postgres]\ndsn = \"" + dsn + "\"\n");
-    EXPECT_TRUE(contains(text, "relay.toml:2:7: postgres.dsn: the value contains a password")) << text;
+    EXPECT_TRUE(contains(text, "relay.toml:2:7: postgres.dsn: the value contains a password"))
+        << text;
     EXPECT_TRUE(contains(text, "postgres.password_file")) << text;
     EXPECT_FALSE(contains(text, "hunter2")) << text;
   }
@@ -90,7 +98,8 @@ TEST_F(ConfigSecretsTest, PasswordInTheDsnIsTakenFromTheEnvironmentButNotFromThe
 
 TEST_F(ConfigSecretsTest, SecretPropertyInTheFileIsRefused) {
   const std::string sasl = mistakes({}, "[kafka.properties]\nsasl.password = \"hunter2\"\n");
-  EXPECT_TRUE(contains(sasl, "relay.toml:2:17: kafka.properties: \"sasl.password\" is a secret")) << sasl;
+  EXPECT_TRUE(contains(sasl, "relay.toml:2:17: kafka.properties: \"sasl.password\" is a secret"))
+      << sasl;
   EXPECT_TRUE(contains(sasl, "kafka.password_file")) << sasl;
   EXPECT_FALSE(contains(sasl, "hunter2")) << sasl;
   const std::string key = mistakes({}, "[kafka.properties]\n\"ssl.key.password\" = \"hunter2\"\n");
@@ -109,8 +118,10 @@ TEST_F(ConfigSecretsTest, PasswordGivenTwiceIsAMistake) {
 }
 
 TEST_F(ConfigSecretsTest, APasswordOfConsumersWhoseDatabaseIsNotNamedIsAMistake) {
-  const Environment environment = {{"OUTBOX_RELAY_CONSUMER_PASSWORD_FILE", write("secret", "hunter2")}};
-  EXPECT_TRUE(contains(mistakes(environment), "consumer.password_file is set, and consumer.dsn is not"));
+  const Environment environment = {
+      {"OUTBOX_RELAY_CONSUMER_PASSWORD_FILE", write("secret", "hunter2")}};
+  EXPECT_TRUE(
+      contains(mistakes(environment), "consumer.password_file is set, and consumer.dsn is not"));
 }
 
 // Every way to get a value wrong that holds a secret, or stands where one was meant.
@@ -135,8 +146,9 @@ TEST_F(ConfigSecretsTest, NoErrorShowsASecret) {
     EXPECT_FALSE(contains(text, "hunter2")) << text;
   }
   for (const char* content :
-       {"[postgres]\ndsn = [\"hunter2\"]\n", "[postgres]\npassword = \"hunter2\"\n", "[postgres]\ndsn = \"hunter2\"\n",
-        "[postgres]\ndsn = hunter2\n", "[postgres]\ndsn = \"hunter2\n", "[postgres]\ndsn = \"a\"\ndsn = \"hunter2\"\n",
+       {"[postgres]\ndsn = [\"hunter2\"]\n", "[postgres]\npassword = \"hunter2\"\n",
+        "[postgres]\ndsn = \"hunter2\"\n", "[postgres]\ndsn = hunter2\n",
+        "[postgres]\ndsn = \"hunter2\n", "[postgres]\ndsn = \"a\"\ndsn = \"hunter2\"\n",
         "[kafka.properties]\nsasl.password = [\"hunter2\"]\n", "password = \"hunter2\"\n",
         "[kafka]\nproperties = \"sasl.password=hunter2\"\n"}) {
     const std::string text = mistakes({}, content);
@@ -145,17 +157,19 @@ TEST_F(ConfigSecretsTest, NoErrorShowsASecret) {
 }
 
 TEST_F(ConfigSecretsTest, EffectiveConfigurationShowsEveryValueButNoSecret) {
-  const auto config = load_with({{"OUTBOX_RELAY_POSTGRES_DSN", "host=db1 dbname=hunter1"},
-                                 {"OUTBOX_RELAY_POSTGRES_PASSWORD_FILE", write("pg", "hunter2")},
-                                 {"OUTBOX_RELAY_KAFKA_PROPERTIES", "client.id=a\"b,sasl.password=hunter3"},
-                                 {"OUTBOX_RELAY_RETENTION_KEEP", "90m"}});
+  const auto config =
+      load_with({{"OUTBOX_RELAY_POSTGRES_DSN", "host=db1 dbname=hunter1"},
+                 {"OUTBOX_RELAY_POSTGRES_PASSWORD_FILE", write("pg", "hunter2")},
+                 {"OUTBOX_RELAY_KAFKA_PROPERTIES", "client.id=a\"b,sasl.password=hunter3"},
+                 {"OUTBOX_RELAY_RETENTION_KEEP", "90m"}});
   ASSERT_TRUE(config) << config.error().text();
   const std::string text = effective_toml(*config);
   EXPECT_FALSE(contains(text, "hunter")) << text;
-  for (const char* line : {"dsn = \"***\"\n", "password_file = \"***\"\n", "name = \"main\"\n", "keep = \"90m\"\n",
-                           "batch_bytes_max = \"8MiB\"\n", "prune_rows_per_second = 20000\n", "allow = [\"*\"]\n",
-                           "allow_unverified_server = false\n", "progress_topic = \"outbox-progress.main\"\n",
-                           "\"client.id\" = \"a\\\"b\"\n", "\"sasl.password\" = \"***\"\n"}) {
+  for (const char* line :
+       {"dsn = \"***\"\n", "password_file = \"***\"\n", "name = \"main\"\n", "keep = \"90m\"\n",
+        "batch_bytes_max = \"8MiB\"\n", "prune_rows_per_second = 20000\n", "allow = [\"*\"]\n",
+        "allow_unverified_server = false\n", "progress_topic = \"outbox-progress.main\"\n",
+        "\"client.id\" = \"a\\\"b\"\n", "\"sasl.password\" = \"***\"\n"}) {
     EXPECT_TRUE(contains(text, line)) << line << text;
   }
 }

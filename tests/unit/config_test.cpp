@@ -20,13 +20,17 @@ namespace {
 using namespace std::chrono_literals;
 
 const std::string kRequired =
-    "[postgres]\ndsn = \"host=db1 dbname=shop\"\n[kafka]\nbrokers = [\"k1:9092\"]\n[topics]\nallow = [\"shop.*\"]\n";
+    "[postgres]\ndsn = \"host=db1 dbname=shop\"\n[kafka]\nbrokers = [\"k1:9092\"]\n[topics]\nallow "
+    "= [\"shop.*\"]\n";
 
-const Environment kRequiredEnvironment = {{"OUTBOX_RELAY_POSTGRES_DSN", "postgresql://relay:hunter2@db1/shop"},
-                                          {"OUTBOX_RELAY_KAFKA_BROKERS", "k1:9092, k2:9092"},
-                                          {"OUTBOX_RELAY_TOPICS_ALLOW", "orders,shop.*"}};
+const Environment kRequiredEnvironment = {
+    {"OUTBOX_RELAY_POSTGRES_DSN", "postgresql://relay:hunter2@db1/shop"},
+    {"OUTBOX_RELAY_KAFKA_BROKERS", "k1:9092, k2:9092"},
+    {"OUTBOX_RELAY_TOPICS_ALLOW", "orders,shop.*"}};
 
-bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
 
 // Each test works in an empty directory of its own, so that no relay.toml lies about.
 class ConfigTest : public testing::Test {
@@ -96,7 +100,8 @@ TEST_F(ConfigTest, FileWithOnlyTheRequiredOptionsHasTheDefaultsOfTheOthers) {
 }
 
 TEST_F(ConfigTest, EnvironmentAloneWorks) {
-  if (std::filesystem::exists("/etc/outbox-relay/relay.toml")) GTEST_SKIP() << "this machine runs a relay";
+  if (std::filesystem::exists("/etc/outbox-relay/relay.toml"))
+    GTEST_SKIP() << "this machine runs a relay";
   const auto config = load(std::nullopt, kRequiredEnvironment);
   ASSERT_TRUE(config) << config.error().text();
   EXPECT_EQ(config->file, "");
@@ -106,7 +111,8 @@ TEST_F(ConfigTest, EnvironmentAloneWorks) {
 }
 
 TEST_F(ConfigTest, FileInTheWorkingDirectoryIsReadWithoutBeingNamed) {
-  if (std::filesystem::exists("/etc/outbox-relay/relay.toml")) GTEST_SKIP() << "this machine runs a relay";
+  if (std::filesystem::exists("/etc/outbox-relay/relay.toml"))
+    GTEST_SKIP() << "this machine runs a relay";
   write("relay.toml", kRequired + "[relay]\nname = \"shop\"\n");
   const auto config = load(std::nullopt, {});
   ASSERT_TRUE(config) << config.error().text();
@@ -129,7 +135,8 @@ TEST_F(ConfigTest, EnvironmentWinsOverTheFile) {
 }
 
 TEST_F(ConfigTest, VariableThatIsEmptyCountsAsNotSet) {
-  const auto config = load_text(kRequired + "[poll]\nidle = \"30ms\"\n", {{"OUTBOX_RELAY_POLL_IDLE", ""}});
+  const auto config =
+      load_text(kRequired + "[poll]\nidle = \"30ms\"\n", {{"OUTBOX_RELAY_POLL_IDLE", ""}});
   ASSERT_TRUE(config) << config.error().text();
   EXPECT_EQ(config->poll.idle, 30ms);
 }
@@ -156,19 +163,26 @@ TEST_F(ConfigTest, AllMistakesAreReportedAtOnceWithTheirPlaces) {
       {{"OUTBOX_RELAY_LOG_LEVEL", "loud"}, {"OUTBOX_RELAY_KAFKA_BROKER", "k1"}});
   const std::vector<std::string> expected = {
       "relay.toml:2:8: relay.name: \"Shop One\" is not a name for a relay\nHINT: use 1 to 64",
-      "relay.toml:3:8: relay.mode: \"exactly_once\" is not one of the choices\nHINT: did you mean \"exactly-once\"?",
+      "relay.toml:3:8: relay.mode: \"exactly_once\" is not one of the choices\nHINT: did you mean "
+      "\"exactly-once\"?",
       "relay.toml:4:2: postgres.dsn is missing; it is required\nHINT: write dsn = \"host=",
       "relay.toml:5:1: there is no option \"postgres.dns\"\nHINT: did you mean postgres.dsn?",
       "relay.toml:8:10: topics.allow: \"a*b\" is not a name for a topic\nHINT: ",
-      "relay.toml:10:8: poll.idle: a number without quotes where a duration belongs\nHINT: write it in quotes and with "
+      "relay.toml:10:8: poll.idle: a number without quotes where a duration belongs\nHINT: write "
+      "it in quotes and with "
       "its unit: idle = \"20ms\"",
-      "relay.toml:12:22: delivery.batch_messages_max: 0 is out of range\nHINT: the range is 1 to 1000000.",
-      "relay.toml:13:19: delivery.batch_bytes_max: \"8 MiB\" has the unit \" MiB\", which does not exist\nHINT: ",
+      "relay.toml:12:22: delivery.batch_messages_max: 0 is out of range\nHINT: the range is 1 to "
+      "1000000.",
+      "relay.toml:13:19: delivery.batch_bytes_max: \"8 MiB\" has the unit \" MiB\", which does not "
+      "exist\nHINT: ",
       "relay.toml:14:2: kafka.brokers is missing; it is required\nHINT: ",
-      "relay.toml:15:8: kafka.properties: \"acks\" is set by the relay: a message counts as delivered",
+      "relay.toml:15:8: kafka.properties: \"acks\" is set by the relay: a message counts as "
+      "delivered",
       "relay.toml:16:2: there is no section \"leese\"\nHINT: did you mean [lease]?",
-      "OUTBOX_RELAY_LOG_LEVEL: log.level: \"loud\" is not one of the choices\nHINT: the choices are debug, info",
-      "OUTBOX_RELAY_KAFKA_BROKER: no option has this name\nHINT: did you mean OUTBOX_RELAY_KAFKA_BROKERS?"};
+      "OUTBOX_RELAY_LOG_LEVEL: log.level: \"loud\" is not one of the choices\nHINT: the choices "
+      "are debug, info",
+      "OUTBOX_RELAY_KAFKA_BROKER: no option has this name\nHINT: did you mean "
+      "OUTBOX_RELAY_KAFKA_BROKERS?"};
   std::size_t from = 0;
   for (const std::string& mistake : expected) {
     const auto at = text.find(mistake, from);
@@ -176,17 +190,21 @@ TEST_F(ConfigTest, AllMistakesAreReportedAtOnceWithTheirPlaces) {
     if (at != std::string::npos) from = at + 1;
   }
   std::size_t hints = 0;
-  for (auto at = text.find("\nHINT: "); at != std::string::npos; at = text.find("\nHINT: ", at + 1)) ++hints;
+  for (auto at = text.find("\nHINT: "); at != std::string::npos; at = text.find("\nHINT: ", at + 1))
+    ++hints;
   EXPECT_EQ(hints, expected.size()) << text;
 }
 
 TEST_F(ConfigTest, DatabaseWithoutAnOutboxNeedsNoKafka) {
-  const auto config = load(std::nullopt, {{"OUTBOX_RELAY_POSTGRES_DSN", "dbname=billing"}}, Required::postgres);
+  const auto config =
+      load(std::nullopt, {{"OUTBOX_RELAY_POSTGRES_DSN", "dbname=billing"}}, Required::postgres);
   ASSERT_TRUE(config) << config.error().text();
   EXPECT_TRUE(config->kafka.brokers.empty());
-  const auto without = load(std::nullopt, {{"OUTBOX_RELAY_TOPICS_ALLOW", "a*b"}}, Required::postgres);
+  const auto without =
+      load(std::nullopt, {{"OUTBOX_RELAY_TOPICS_ALLOW", "a*b"}}, Required::postgres);
   ASSERT_FALSE(without);
-  EXPECT_TRUE(contains(without.error().text(), "postgres.dsn is missing")) << without.error().text();
+  EXPECT_TRUE(contains(without.error().text(), "postgres.dsn is missing"))
+      << without.error().text();
   EXPECT_TRUE(contains(without.error().text(), "\"a*b\" is not a name")) << without.error().text();
   EXPECT_FALSE(contains(without.error().text(), "kafka.brokers")) << without.error().text();
 }
@@ -202,7 +220,8 @@ TEST_F(ConfigTest, FileThatIsNotTomlIsReportedWithItsPlaceBesideTheEnvironmentsM
 TEST_F(ConfigTest, FileThatCannotBeReadIsAMistake) {
   const auto absent = load("absent.toml", kRequiredEnvironment);
   ASSERT_FALSE(absent);
-  EXPECT_TRUE(contains(absent.error().text(), "absent.toml: the configuration file cannot be opened: No such file"));
+  EXPECT_TRUE(contains(absent.error().text(),
+                       "absent.toml: the configuration file cannot be opened: No such file"));
   const auto directory = load(".", kRequiredEnvironment);
   ASSERT_FALSE(directory);
   EXPECT_TRUE(contains(directory.error().text(), "is a directory"));
@@ -210,29 +229,38 @@ TEST_F(ConfigTest, FileThatCannotBeReadIsAMistake) {
 
 TEST_F(ConfigTest, WrongTypesAreMistakesAndNeverBecomeDefaults) {
   EXPECT_TRUE(contains(mistakes(kRequired + "[delivery]\nbatch_messages_max = \"20000\"\n"),
-                       "relay.toml:8:22: delivery.batch_messages_max: a text in quotes where a whole number belongs\n"
+                       "relay.toml:8:22: delivery.batch_messages_max: a text in quotes where a "
+                       "whole number belongs\n"
                        "HINT: write it without quotes: batch_messages_max = 20000"));
-  EXPECT_TRUE(contains(mistakes(kRequired + "[retention]\nkeep = 1.5\n"), "a number with a fraction where a duration"));
+  EXPECT_TRUE(contains(mistakes(kRequired + "[retention]\nkeep = 1.5\n"),
+                       "a number with a fraction where a duration"));
+  EXPECT_TRUE(contains(mistakes(kRequired + "[log]\nlevel = true\n"),
+                       "relay.toml:8:9: log.level: true or false where"));
   EXPECT_TRUE(
-      contains(mistakes(kRequired + "[log]\nlevel = true\n"), "relay.toml:8:9: log.level: true or false where"));
-  EXPECT_TRUE(contains(mistakes(kRequired + "[relay]\nname = [\"a\"]\n"), "a list where a text belongs"));
-  EXPECT_TRUE(contains(mistakes("[topics]\nallow = [\"a\", 3]\n"), "relay.toml:2:15: topics.allow: a number"));
-  EXPECT_TRUE(contains(mistakes(kRequired + "[delivery]\nbatch_messages_max = 2.0\n"), "a number with a fraction"));
-  EXPECT_TRUE(contains(mistakes("poll = 3\n"), "relay.toml:1:1: a number without quotes where the section [poll]"));
-  EXPECT_TRUE(contains(mistakes("[[poll]]\nidle = \"1s\"\n"), "a list where the section [poll] belongs"));
+      contains(mistakes(kRequired + "[relay]\nname = [\"a\"]\n"), "a list where a text belongs"));
+  EXPECT_TRUE(contains(mistakes("[topics]\nallow = [\"a\", 3]\n"),
+                       "relay.toml:2:15: topics.allow: a number"));
+  EXPECT_TRUE(contains(mistakes(kRequired + "[delivery]\nbatch_messages_max = 2.0\n"),
+                       "a number with a fraction"));
+  EXPECT_TRUE(contains(mistakes("poll = 3\n"),
+                       "relay.toml:1:1: a number without quotes where the section [poll]"));
+  EXPECT_TRUE(
+      contains(mistakes("[[poll]]\nidle = \"1s\"\n"), "a list where the section [poll] belongs"));
 }
 
 TEST_F(ConfigTest, OptionInTheWrongPlaceIsSentToItsSection) {
   EXPECT_TRUE(contains(mistakes("mode = \"exactly-once\"\n"), "HINT: write it below [relay]."));
-  EXPECT_TRUE(contains(mistakes(kRequired + "[relay]\nttl = \"5s\"\n"), "HINT: did you mean lease.ttl?"));
+  EXPECT_TRUE(
+      contains(mistakes(kRequired + "[relay]\nttl = \"5s\"\n"), "HINT: did you mean lease.ttl?"));
 }
 
 TEST_F(ConfigTest, ListMayBeOneTextWithCommas) {
-  const auto config =
-      load_text("[postgres]\ndsn=\"host=a\"\n[kafka]\nbrokers = \"k1, k2:9093\"\n[topics]\nallow=\"*\"\n");
+  const auto config = load_text(
+      "[postgres]\ndsn=\"host=a\"\n[kafka]\nbrokers = \"k1, k2:9093\"\n[topics]\nallow=\"*\"\n");
   ASSERT_TRUE(config) << config.error().text();
   EXPECT_EQ(config->kafka.brokers, (std::vector<std::string>{"k1", "k2:9093"}));
-  EXPECT_TRUE(contains(mistakes("[topics]\nallow = []\n"), "relay.toml:2:9: topics.allow: the list is empty"));
+  EXPECT_TRUE(contains(mistakes("[topics]\nallow = []\n"),
+                       "relay.toml:2:9: topics.allow: the list is empty"));
 }
 
 TEST_F(ConfigTest, PropertiesMayBeWrittenWithAndWithoutQuotesAndTheEnvironmentIsMerged) {
@@ -240,13 +268,15 @@ TEST_F(ConfigTest, PropertiesMayBeWrittenWithAndWithoutQuotesAndTheEnvironmentIs
       load_text(kRequired +
                     "[kafka.properties]\ncompression.type = \"lz4\"\n\"client.id\" = \"a\"\n"
                     "socket.keepalive.enable = true\nbatch.num.messages = 500\n",
-                {{"OUTBOX_RELAY_KAFKA_PROPERTIES", R"(client.id=b, debug = broker\,eos,sasl.password=x\,y=z)"}});
+                {{"OUTBOX_RELAY_KAFKA_PROPERTIES",
+                  R"(client.id=b, debug = broker\,eos,sasl.password=x\,y=z)"}});
   ASSERT_TRUE(config) << config.error().text();
-  const std::vector<std::pair<std::string, std::string>> expected = {{"batch.num.messages", "500"},
-                                                                     {"client.id", "b"},
-                                                                     {"compression.type", "lz4"},
-                                                                     {"debug", "broker,eos"},
-                                                                     {"socket.keepalive.enable", "true"}};
+  const std::vector<std::pair<std::string, std::string>> expected = {
+      {"batch.num.messages", "500"},
+      {"client.id", "b"},
+      {"compression.type", "lz4"},
+      {"debug", "broker,eos"},
+      {"socket.keepalive.enable", "true"}};
   EXPECT_EQ(config->kafka.properties, expected);
   ASSERT_EQ(config->kafka.secret_properties.size(), 1U);
   EXPECT_EQ(config->kafka.secret_properties[0].first, "sasl.password");
@@ -283,24 +313,28 @@ TEST_F(ConfigTest, PropertiesOfTheProtocolAreRefusedWithTheReason) {
     const std::string text = mistakes_in_properties(std::string("\"") + name + "\" = 1");
     EXPECT_TRUE(contains(text, std::string("\"") + name + "\" is set by the relay: ")) << text;
   }
-  EXPECT_TRUE(contains(mistakes_in_properties("bootstrap.servers = \"k\""), "HINT: remove it, and set kafka.brokers."));
+  EXPECT_TRUE(contains(mistakes_in_properties("bootstrap.servers = \"k\""),
+                       "HINT: remove it, and set kafka.brokers."));
 }
 
 TEST_F(ConfigTest, PropertiesThatLibrdkafkaRefusesAreMistakes) {
+  EXPECT_TRUE(contains(mistakes_in_properties("compresion.type = \"lz4\""),
+                       "\"compresion.type\" is unknown to librdkafka"));
+  EXPECT_TRUE(contains(mistakes_in_properties("compression.type = \"lz5\""),
+                       "is not accepted by librdkafka: Invalid value"));
+  EXPECT_TRUE(contains(mistakes_in_properties("debug = [\"all\"]"),
+                       "\"debug\" is a list where a single value belongs"));
   EXPECT_TRUE(
-      contains(mistakes_in_properties("compresion.type = \"lz4\""), "\"compresion.type\" is unknown to librdkafka"));
-  EXPECT_TRUE(
-      contains(mistakes_in_properties("compression.type = \"lz5\""), "is not accepted by librdkafka: Invalid value"));
-  EXPECT_TRUE(
-      contains(mistakes_in_properties("debug = [\"all\"]"), "\"debug\" is a list where a single value belongs"));
-  EXPECT_TRUE(contains(mistakes_in_properties("debug = \"all\"\n\"debug\" = \"eos\""), "relay.toml:9:1"));
-  EXPECT_TRUE(
-      contains(mistakes_in_properties("client.id = \"a\"\n\"client.id\" = \"b\""), "\"client.id\" is set twice"));
+      contains(mistakes_in_properties("debug = \"all\"\n\"debug\" = \"eos\""), "relay.toml:9:1"));
+  EXPECT_TRUE(contains(mistakes_in_properties("client.id = \"a\"\n\"client.id\" = \"b\""),
+                       "\"client.id\" is set twice"));
 }
 
 TEST_F(ConfigTest, KeysAndPassphrasesAreSecretsUnderWhateverName) {
-  for (const char* name : {"sasl.password", "ssl.keystore.password", "ssl.key.pem", "sasl.oauthbearer.client.secret",
-                           "sasl.oauthbearer.assertion.private.key.pem", "sasl.oauthbearer.assertion.private.key.passphrase"}) {
+  for (const char* name :
+       {"sasl.password", "ssl.keystore.password", "ssl.key.pem", "sasl.oauthbearer.client.secret",
+        "sasl.oauthbearer.assertion.private.key.pem",
+        "sasl.oauthbearer.assertion.private.key.passphrase"}) {
     EXPECT_TRUE(config::is_secret_property(name)) << name;
   }
   for (const char* name : {"ssl.key.location", "ssl.certificate.pem", "ssl.ca.pem", "client.id"}) {
@@ -309,13 +343,17 @@ TEST_F(ConfigTest, KeysAndPassphrasesAreSecretsUnderWhateverName) {
 }
 
 TEST_F(ConfigTest, APoolerIsInTransactionModeOrNeedNotBeNamed) {
-  EXPECT_EQ(load_text(kRequired, {{"OUTBOX_RELAY_POSTGRES_POOLER", "transaction"}})->postgres.pooler, "transaction");
-  EXPECT_TRUE(contains(mistakes("[postgres]\npooler = \"session\"\n"), "is not one of the choices"));
+  EXPECT_EQ(
+      load_text(kRequired, {{"OUTBOX_RELAY_POSTGRES_POOLER", "transaction"}})->postgres.pooler,
+      "transaction");
+  EXPECT_TRUE(
+      contains(mistakes("[postgres]\npooler = \"session\"\n"), "is not one of the choices"));
 }
 
 TEST_F(ConfigTest, LargestMessageMustFitABatch) {
   const std::string text = mistakes(kRequired + "[delivery]\nmessage_bytes_max = \"16MiB\"\n");
-  EXPECT_TRUE(contains(text, "relay.toml:8:21: delivery.message_bytes_max (16MiB) is larger than")) << text;
+  EXPECT_TRUE(contains(text, "relay.toml:8:21: delivery.message_bytes_max (16MiB) is larger than"))
+      << text;
 }
 
 TEST_F(ConfigTest, ProgressTopicIsNotForMessages) {

@@ -72,7 +72,9 @@ TEST_F(LogTest, TextLineHasTimeLevelEventAndFields) {
   const std::string line = captured([] {
     event(Level::info, "state_changed", {{"from", "standby"}, {"to", std::string("recovering")}});
   });
-  EXPECT_TRUE(has_form(line, "9999-99-99T99:99:99.999Z info  state_changed from=standby to=recovering\n")) << line;
+  EXPECT_TRUE(
+      has_form(line, "9999-99-99T99:99:99.999Z info  state_changed from=standby to=recovering\n"))
+      << line;
 }
 
 TEST_F(LogTest, WhatAFullPipeDoesNotTakeIsLeftOutAndCounted) {
@@ -82,7 +84,8 @@ TEST_F(LogTest, WhatAFullPipeDoesNotTakeIsLeftOutAndCounted) {
   event(Level::info, "taken", {{"long", std::string(10'000, 'x')}});
   const std::string told = pipe.read_all();
   EXPECT_NE(told.find("error log_lines_left_out lines=3\n"), std::string::npos) << told;
-  EXPECT_NE(told.find("info  taken long=" + std::string(10'000, 'x') + "\n"), std::string::npos) << told.size();
+  EXPECT_NE(told.find("info  taken long=" + std::string(10'000, 'x') + "\n"), std::string::npos)
+      << told.size();
   EXPECT_EQ(told.find("not_taken"), std::string::npos) << told;
 }
 
@@ -119,7 +122,8 @@ TEST_F(LogTest, ValuesThatCouldBeMisreadAreQuoted) {
 }
 
 TEST_F(LogTest, ValuesCannotForgeALineOrDriveATerminal) {
-  EXPECT_EQ(written_value("a\n2026-01-01T00:00:00.000Z error forged"), R"("a\n2026-01-01T00:00:00.000Z error forged")");
+  EXPECT_EQ(written_value("a\n2026-01-01T00:00:00.000Z error forged"),
+            R"("a\n2026-01-01T00:00:00.000Z error forged")");
   EXPECT_EQ(written_value("\r\t"), R"("\r\t")");
   EXPECT_EQ(written_value("\x1b[31mred"), R"("\x1b[31mred")");
   EXPECT_EQ(written_value("\x7f"), R"("\x7f")");
@@ -156,8 +160,12 @@ TEST_F(LogTest, JsonLineIsOneObjectWithTypedFields) {
 
 TEST_F(LogTest, JsonTakesAnyBytesAndStaysAscii) {
   start(Format::json, Level::info);
-  const std::string line = captured([] { event(Level::info, "probe", {{"v", "a\xff\x1b\x7f\xc2\x9b"}}); });
-  EXPECT_TRUE(std::all_of(line.begin(), line.end() - 1, [](char c) { return c >= 0x20 && c < 0x7f; })) << line;
+  const std::string line = captured([] {
+    event(Level::info, "probe", {{"v", "a\xff\x1b\x7f\xc2\x9b"}});
+  });
+  EXPECT_TRUE(std::all_of(line.begin(), line.end() - 1, [](char c) {
+    return c >= 0x20 && c < 0x7f;
+  })) << line;
   EXPECT_EQ(nlohmann::json::parse(line).at("v"), "a\xef\xbf\xbd\x1b\x7f\xc2\x9b");
 }
 

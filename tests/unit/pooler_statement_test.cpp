@@ -17,17 +17,20 @@ TEST(WithLiterals, EachPlaceholderBecomesItsOwnParameter) {
 }
 
 TEST(WithLiterals, WhatIsNoPlaceholderStaysAsItIs) {
-  for (const std::string sql : {"select '$1', '''$1', \"$1\"", "select e'\\'$1', E'$1\\\\' /* $1 /* $1 */ $1 */", "select a$1, \u00e4$1",
-                                "do $$ $1 $$", "do $x$ $1 $$ $1 $x$", "a $ b"}) {
+  for (const std::string sql :
+       {"select '$1', '''$1', \"$1\"", "select e'\\'$1', E'$1\\\\' /* $1 /* $1 */ $1 */",
+        "select a$1, \u00e4$1", "do $$ $1 $$", "do $x$ $1 $$ $1 $x$", "a $ b"}) {
     EXPECT_EQ(with_literals(sql, {}), sql);
     EXPECT_EQ(with_literals(sql + ", $1", {"x"}), sql + ", 'x'");
   }
   EXPECT_EQ(with_literals("-- $1\n$1", {"x"}), "-- $1\n'x'");
-  EXPECT_EQ(with_literals("'a' || $1 || 'b' || e'\\\\' || $1", {"x"}), "'a' || 'x' || 'b' || e'\\\\' || 'x'");
+  EXPECT_EQ(with_literals("'a' || $1 || 'b' || e'\\\\' || $1", {"x"}),
+            "'a' || 'x' || 'b' || e'\\\\' || 'x'");
 }
 
 TEST(WithLiterals, WhatIsNotClosedReachesToTheEnd) {
-  for (const std::string sql : {"select '$1", "select e'$1\\", "select $$ $1", "/* $1", "-- $1", "\"$1", "e'", "$"}) {
+  for (const std::string sql :
+       {"select '$1", "select e'$1\\", "select $$ $1", "/* $1", "-- $1", "\"$1", "e'", "$"}) {
     EXPECT_EQ(with_literals(sql, {}), sql);
   }
 }

@@ -13,7 +13,8 @@ namespace {
 
 TEST(ProviderOptionsTest, HttpOptionsThatCannotWorkAreRefused) {
   const auto refuses = [](const std::function<void(outbox::HttpOptions&)>& change) {
-    outbox::HttpOptions changed{.base_url = "https://api.example.com", .headers = {{"Authorization", "Bearer x"}}};
+    outbox::HttpOptions changed{.base_url = "https://api.example.com",
+                                .headers = {{"Authorization", "Bearer x"}}};
     change(changed);
     try {
       outbox::HttpProvider provider(changed);
@@ -22,10 +23,12 @@ TEST(ProviderOptionsTest, HttpOptionsThatCannotWorkAreRefused) {
     }
     return false;
   };
-  for (const char* url : {"", "api.example.com", "ftp://a", "http://user:pw@a", "http://a?x=1", "http://a#x", "file:///etc/passwd", "http://a\n"}) {
+  for (const char* url : {"", "api.example.com", "ftp://a", "http://user:pw@a", "http://a?x=1",
+                          "http://a#x", "file:///etc/passwd", "http://a\n"}) {
     EXPECT_TRUE(refuses([&](outbox::HttpOptions& o) { o.base_url = url; })) << url;
   }
-  for (const char* name : {"", "A B", "Transfer-Encoding", "content-length", "Expect", "Host", "Content-Type", "idempotency-key", "A:"}) {
+  for (const char* name : {"", "A B", "Transfer-Encoding", "content-length", "Expect", "Host",
+                           "Content-Type", "idempotency-key", "A:"}) {
     EXPECT_TRUE(refuses([&](outbox::HttpOptions& o) { o.headers[name] = "x"; })) << name;
   }
   EXPECT_TRUE(refuses([](outbox::HttpOptions& o) { o.headers["A"] = ""; }));
@@ -38,7 +41,10 @@ TEST(ProviderOptionsTest, HttpOptionsThatCannotWorkAreRefused) {
 
 TEST(ProviderOptionsTest, SmtpOptionsThatCannotWorkAreRefused) {
   const auto refuses = [](const std::function<void(outbox::SmtpOptions&)>& change) {
-    outbox::SmtpOptions changed{.url = "smtp://mail.example.com", .username = "shop", .password = "secret", .from = "shop@example.com"};
+    outbox::SmtpOptions changed{.url = "smtp://mail.example.com",
+                                .username = "shop",
+                                .password = "secret",
+                                .from = "shop@example.com"};
     change(changed);
     try {
       outbox::SmtpProvider provider(changed);
@@ -47,7 +53,8 @@ TEST(ProviderOptionsTest, SmtpOptionsThatCannotWorkAreRefused) {
     }
     return false;
   };
-  for (const char* url : {"", "mail.example.com", "http://a", "smtp://user:pw@a", "smtp://a?x", "smtp://a;AUTH=PLAIN"}) {
+  for (const char* url : {"", "mail.example.com", "http://a", "smtp://user:pw@a", "smtp://a?x",
+                          "smtp://a;AUTH=PLAIN"}) {
     EXPECT_TRUE(refuses([&](outbox::SmtpOptions& o) { o.url = url; })) << url;
   }
   EXPECT_TRUE(refuses([](outbox::SmtpOptions& o) { o.require_tls = false; }));

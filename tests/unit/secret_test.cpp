@@ -37,7 +37,9 @@ TEST(Secret, PrintsStarsHoweverItIsPrinted) {
   EXPECT_EQ(testing::PrintToString(secret), "***");
 }
 
-TEST(Secret, PrintsStarsAlsoWhenEmptySoThatItsLengthStaysHidden) { EXPECT_EQ(to_string(Secret{}), "***"); }
+TEST(Secret, PrintsStarsAlsoWhenEmptySoThatItsLengthStaysHidden) {
+  EXPECT_EQ(to_string(Secret{}), "***");
+}
 
 TEST(Secret, GivesItsValueOnRequest) {
   EXPECT_EQ(Secret("hunter2").reveal(), "hunter2");

@@ -20,15 +20,17 @@ TEST(SnapshotTest, ReadsWhatTheServerPrints) {
 }
 
 TEST(SnapshotTest, RefusesWhatNoServerPrints) {
-  for (const char* bad : {"", "10", "10:20", "20:10:", "10:20:9", "10:20:20", "10:20:14,", "10:20:15,14", "10:20:14,14", "a:b:", "10:20:x",
-                          "10:20:1 ", "-1:20:", "10:20::", "99999999999999999999:99999999999999999999:"}) {
+  for (const char* bad : {"", "10", "10:20", "20:10:", "10:20:9", "10:20:20", "10:20:14,",
+                          "10:20:15,14", "10:20:14,14", "a:b:", "10:20:x", "10:20:1 ",
+                          "-1:20:", "10:20::", "99999999999999999999:99999999999999999999:"}) {
     EXPECT_FALSE(Snapshot::parse(bad)) << bad;
   }
 }
 
 TEST(SnapshotTest, ATransactionIsFinishedWhenItIsBelowXmaxAndNotRunning) {
   const auto s = *Snapshot::parse("10:20:10,14");
-  for (const Xid finished : {1u, 9u, 11u, 13u, 15u, 19u}) EXPECT_TRUE(s.finished(finished)) << finished;
+  for (const Xid finished : {1u, 9u, 11u, 13u, 15u, 19u})
+    EXPECT_TRUE(s.finished(finished)) << finished;
   for (const Xid not_yet : {10u, 14u, 20u, 21u}) EXPECT_FALSE(s.finished(not_yet)) << not_yet;
 }
 
@@ -57,7 +59,8 @@ TEST(SnapshotTest, ADifferenceIsExactlyWhatFinishedInBetween) {
     for (Xid x = 3; x < xmax + 2; ++x) {
       int found = static_cast<int>(std::count(d.late.begin(), d.late.end(), x));
       for (const XidRange r : d.fresh) found += x >= r.from && x < r.to ? 1 : 0;
-      EXPECT_EQ(found, !base.finished(x) && upto.finished(x) ? 1 : 0) << texts[0] << " → " << texts[1] << " at " << x;
+      EXPECT_EQ(found, !base.finished(x) && upto.finished(x) ? 1 : 0)
+          << texts[0] << " → " << texts[1] << " at " << x;
     }
   }
 }

@@ -16,7 +16,8 @@ TEST(Utf8, TellsCharactersFromOtherBytes) {
     EXPECT_TRUE(outbox::common::is_utf8(outbox::common::unhex(good))) << good;
   }
   // A stray byte, overlong forms, surrogates, above U+10FFFF, cut off.
-  for (const char* bad : {"80", "ff", "c080", "c1bf", "e08080", "f0808080", "eda080", "f4908080", "f5808080", "c3", "e282", "61c3"}) {
+  for (const char* bad : {"80", "ff", "c080", "c1bf", "e08080", "f0808080", "eda080", "f4908080",
+                          "f5808080", "c3", "e282", "61c3"}) {
     EXPECT_FALSE(outbox::common::is_utf8(outbox::common::unhex(bad))) << bad;
   }
 }
@@ -24,8 +25,10 @@ TEST(Utf8, TellsCharactersFromOtherBytes) {
 TEST(Utf8, AZeroByteIsNoTextForPostgreSQL) {
   EXPECT_TRUE(outbox::common::is_utf8(std::string_view("a\0b", 3)));
   EXPECT_FALSE(outbox::common::is_text(std::string_view("a\0b", 3)));
-  EXPECT_EQ(outbox::consumer::sanitize_utf8(std::string_view("a\0b\xff\xc3\xa4", 6)), "a?b?\xc3\xa4");
-  EXPECT_EQ(outbox::consumer::sanitize_utf8("abc\xc3\xa4", 4), "abc") << "no half character at the end";
+  EXPECT_EQ(outbox::consumer::sanitize_utf8(std::string_view("a\0b\xff\xc3\xa4", 6)),
+            "a?b?\xc3\xa4");
+  EXPECT_EQ(outbox::consumer::sanitize_utf8("abc\xc3\xa4", 4), "abc")
+      << "no half character at the end";
 }
 
 TEST(Hex, ThereAndBack) {
