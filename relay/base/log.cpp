@@ -40,7 +40,7 @@ const char* name_of(Level level) {
 // bytes without waiting.
 class Sink final : public spdlog::sinks::base_sink<std::mutex> {
  public:
-  std::atomic<std::int64_t> left_out = 0;  // lines, since that was told
+  std::atomic<std::int64_t> suppressed = 0;  // lines, since that was told
 
  private:
   void sink_it_(const spdlog::details::log_msg& message) override {
@@ -48,7 +48,7 @@ class Sink final : public spdlog::sinks::base_sink<std::mutex> {
     line.append(message.payload.data(), message.payload.size()).append("\n");
     const std::size_t written = write_what_is_taken(line);
     if (written > 0) torn_ = written < line.size();
-    if (written < line.size()) ++left_out;
+    if (written < line.size()) ++suppressed;
   }
   void flush_() override {}
 
@@ -146,9 +146,9 @@ void set_level(Level level) { output().level = level; }
 void event(Level level, std::string_view name, std::initializer_list<Field> fields) {
   Output& out = output();
   if (level < out.level) return;
-  if (const auto lines = out.sink->left_out.exchange(0); lines > 0) {
-    log::event(Level::error, "log_lines_left_out", {{"lines", lines}});
-    if (out.sink->left_out > 0) out.sink->left_out += lines - 1;  // nor was that line taken
+  if (const auto lines = out.sink->suppressed.exchange(0); lines > 0) {
+    log::event(Level::error, "log_lines_dropped", {{"lines", lines}});
+    if (out.sink->suppressed > 0) out.sink->suppressed += lines - 1;  // nor was that line taken
   }
   // Through spdlog's highest level: what is dropped was decided above, once.
   out.lines.log(spdlog::level::critical, out.format == Format::json ? as_json(level, name, fields)

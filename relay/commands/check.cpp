@@ -9,9 +9,9 @@
 #include "relay/commands/context.h"
 #include "relay/commands/output.h"
 #include "relay/core/recovery.h"
-#include "relay/kafka/inspect.h"
+#include "relay/kafka/cluster_check.h"
 #include "relay/kafka/progress.h"
-#include "relay/postgres/inspect.h"
+#include "relay/postgres/database_check.h"
 #include "relay/postgres/startup_checks.h"
 
 namespace relay {
@@ -20,23 +20,26 @@ namespace {
 constexpr Millis kafka_deadline{30'000};
 
 struct Examination {
-  std::vector<Finding> results;
+  std::vector<CheckResult> results;
   bool postgres_reached = true;
   bool kafka_reached = true;
 
   void add(Severity severity, const std::string& about, const Error& e) {
     results.push_back({severity, about, e.what, e.hint});
   }
-  void add(std::vector<Finding> more) { results.insert(results.end(), more.begin(), more.end()); }
+  void add(std::vector<CheckResult> more) {
+    results.insert(results.end(), more.begin(), more.end());
+  }
   int count(Severity severity) const {
-    return static_cast<int>(std::count_if(
-        results.begin(), results.end(), [&](const Finding& f) { return f.severity == severity; }));
+    return static_cast<int>(
+        std::count_if(results.begin(), results.end(),
+                      [&](const CheckResult& f) { return f.severity == severity; }));
   }
 };
 
-bool any_unreachable(const std::vector<Finding>& results) {
+bool any_unreachable(const std::vector<CheckResult>& results) {
   return std::any_of(results.begin(), results.end(),
-                     [](const Finding& f) { return f.severity == Severity::unreachable; });
+                     [](const CheckResult& f) { return f.severity == Severity::unreachable; });
 }
 
 void add_postgres(Error e, Examination& out) {
@@ -99,7 +102,7 @@ int exit_code_of(const Examination& e) {
 }
 
 void print_lines(const Examination& e) {
-  for (const Finding& f : e.results) {
+  for (const CheckResult& f : e.results) {
     std::printf("%-12s%s: %s\n", to_string(f.severity), escape(f.about).c_str(),
                 escape(f.what, Escape::lines).c_str());
     if (!f.hint.empty()) std::printf("%-12sHINT: %s\n", "", f.hint.c_str());
@@ -120,7 +123,7 @@ void print_answer(const Examination& e) {
   j["postgres_reached"] = e.postgres_reached;
   j["kafka_reached"] = e.kafka_reached;
   j["findings"] = Json::array();
-  for (const Finding& f : e.results) {
+  for (const CheckResult& f : e.results) {
     j["findings"].push_back(Json::object({{"severity", to_string(f.severity)},
                                           {"about", f.about},
                                           {"what", f.what},
@@ -133,8 +136,9 @@ int check(const Config& config, bool json) {
   Examination examination;
   const Identity here = examine_postgres(config, examination);
   examine_kafka(config, here, examination);
-  std::stable_sort(examination.results.begin(), examination.results.end(),
-                   [](const Finding& a, const Finding& b) { return a.severity > b.severity; });
+  std::stable_sort(
+      examination.results.begin(), examination.results.end(),
+      [](const CheckResult& a, const CheckResult& b) { return a.severity > b.severity; });
   if (json) print_answer(examination);
   else print_lines(examination);
   return exit_code_of(examination);

@@ -5,7 +5,7 @@
 #include "relay/base/log.h"
 #include "relay/commands/commands.h"
 #include "relay/commands/context.h"
-#include "relay/commands/wakeup.h"
+#include "relay/commands/system_poller.h"
 #include "relay/config/reload.h"
 #include "relay/core/loop.h"
 #include "relay/kafka/admin.h"
@@ -20,7 +20,7 @@ namespace relay {
 namespace {
 
 // One run of the loop, with everything that it needs.
-Result<void> run_once(const Config& config, const std::string& holder, PollWakeup& wakeup,
+Result<void> run_once(const Config& config, const std::string& holder, SystemPoller& poller,
                       const std::function<void(Phase)>& at_phase) {
   postgres::Options in_postgres = postgres_options(config);
   in_postgres.holder = holder;
@@ -34,8 +34,8 @@ Result<void> run_once(const Config& config, const std::string& holder, PollWakeu
       [&](const auto& topics) {
         return kafka::topics_that_exist(in_kafka, topics, Deadline(Millis{5'000}));
       });
-  kafka::KafkaProducer producer(in_kafka, wakeup.kafka_fd());
-  wakeup.watch_postgres([&] { return database.fd(); });
+  kafka::KafkaProducer producer(in_kafka, poller.kafka_fd());
+  poller.watch_postgres([&] { return database.fd(); });
 
   LoopOptions options;
   options.relay = config.relay.name;
@@ -45,9 +45,9 @@ Result<void> run_once(const Config& config, const std::string& holder, PollWakeu
   options.stop_on_lost_progress = config.delivery.on_lost_progress == OnLostProgress::stop;
   options.at_phase = at_phase;
   auto ended =
-      Loop({database, reader, journal, lease, producer, maintenance, wakeup}, std::move(options))
+      Loop({database, reader, journal, lease, producer, maintenance, poller}, std::move(options))
           .run();
-  wakeup.watch_postgres([] { return -1; });
+  poller.watch_postgres([] { return -1; });
   return ended;
 }
 
@@ -71,7 +71,7 @@ int run(const Invocation& invocation, const std::function<void(Phase)>& at_phase
   auto loaded = invocation.load();
   if (!loaded) return report(loaded.error());
   Config config = std::move(*loaded);
-  PollWakeup wakeup;  // first: threads inherit its signal mask
+  SystemPoller poller;  // first: threads inherit its signal mask
   log::start(config.log.format, config.log.level);
   const std::string holder = holder_name();
   log::event(log::Level::info, "starting",
@@ -79,13 +79,13 @@ int run(const Invocation& invocation, const std::function<void(Phase)>& at_phase
               {"version", OUTBOX_VERSION},
               {"mode", to_string(config.relay.mode)},
               {"holder", holder}});
-  wakeup.on_reload([&] { return reload(config, invocation); });
+  poller.on_reload([&] { return reload(config, invocation); });
   while (true) {
     const Config running = config;  // reload() changes the other one meanwhile
-    const auto ended = run_once(running, holder, wakeup, at_phase);
+    const auto ended = run_once(running, holder, poller, at_phase);
     if (!ended) return report(ended.error());
-    if (!wakeup.restart_requested()) return 0;
-    wakeup.restarting();
+    if (!poller.restart_requested()) return 0;
+    poller.restarting();
   }
 }
 

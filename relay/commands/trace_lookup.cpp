@@ -11,8 +11,8 @@
 namespace relay {
 namespace {
 
-using kafka::RecordFinding;
-using Verdict = RecordFinding::Verdict;
+using kafka::RecordLookup;
+using Verdict = RecordLookup::Verdict;
 
 constexpr Millis search_deadline{30'000};
 
@@ -103,7 +103,7 @@ std::map<std::int32_t, OffsetRange> ranges_of(const pqxx::field& offsets) {
 // The offsets in the journal are only a hint: a delivery report can lack the offset, and a topic
 // can be created again. A record that is not at its offset is therefore searched for in the whole
 // topic.
-Result<RecordFinding> read_back(const kafka::Options& options, kafka::RecordQuery query) {
+Result<RecordLookup> read_back(const kafka::Options& options, kafka::RecordQuery query) {
   auto found = kafka::find_record(options, query, Deadline(search_deadline));
   if (!found || found->verdict != Verdict::absent || (!query.exact && query.within.empty()))
     return found;

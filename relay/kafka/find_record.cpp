@@ -10,7 +10,7 @@
 namespace relay::kafka {
 namespace {
 
-using Verdict = RecordFinding::Verdict;
+using Verdict = RecordLookup::Verdict;
 using Record = outbox::common::Owned<rd_kafka_message_t, rd_kafka_message_destroy>;
 
 // How long to wait for an open transaction that hides the rest of every partition.
@@ -19,7 +19,7 @@ constexpr Millis held_back_max{2'000};
 constexpr Millis first_answer_max{10'000};
 
 // What is to be read of one partition.
-struct Stretch {
+struct ReadRange {
   std::int64_t from;
   std::int64_t to;  // included
   bool done = false;
@@ -27,7 +27,7 @@ struct Stretch {
 };
 
 struct Plan {
-  std::map<std::int32_t, Stretch> stretches;
+  std::map<std::int32_t, ReadRange> ranges;
   bool removed = false;  // records were removed from where it can have been
 };
 
@@ -76,8 +76,8 @@ Result<Plan> plan_search(rd_kafka_t* client, const RecordQuery& query, int parti
                                       "asking for the offsets of " + query.topic, deadline);
     if (!has) return has.error();
     if (wanted.first < has->low) plan.removed = true;
-    const Stretch stretch{std::max(wanted.first, has->low), std::min(wanted.last, has->end - 1)};
-    if (stretch.from <= stretch.to) plan.stretches.emplace(p, stretch);
+    const ReadRange range{std::max(wanted.first, has->low), std::min(wanted.last, has->end - 1)};
+    if (range.from <= range.to) plan.ranges.emplace(p, range);
   }
   return plan;
 }
@@ -105,7 +105,7 @@ bool matches(const rd_kafka_message_t& m, const RecordQuery& query) {
   return sent_at == std::string_view(std::to_string(query.timestamp_ms));
 }
 
-// All stretches of a topic, consumed into one queue.
+// All ranges of a topic, consumed into one queue.
 class Consumption {
  public:
   Consumption(rd_kafka_t* client, const std::string& topic)
@@ -132,53 +132,53 @@ class Consumption {
 };
 
 // Takes note of an event that is no record.
-Result<void> take_event(const rd_kafka_message_t& m, Plan& plan, Stretch& stretch) {
+Result<void> take_event(const rd_kafka_message_t& m, Plan& plan, ReadRange& range) {
   switch (m.err) {
     case RD_KAFKA_RESP_ERR__PARTITION_EOF:
-      stretch.done = stretch.done || m.offset > stretch.to;
-      stretch.held_back = !stretch.done;
+      range.done = range.done || m.offset > range.to;
+      range.held_back = !range.done;
       return {};
     case RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET:
     case RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE:  // removed since we asked where the topic begins
-      plan.removed = stretch.done = true;
+      plan.removed = range.done = true;
       return {};
     default: return error_of("reading the topic", m.err, rd_kafka_message_errstr(&m));
   }
 }
 
-Result<RecordFinding> read_plan(rd_kafka_t* client, const RecordQuery& query, Plan& plan,
-                                Deadline deadline) {
+Result<RecordLookup> read_plan(rd_kafka_t* client, const RecordQuery& query, Plan& plan,
+                               Deadline deadline) {
   Consumption consumption(client, query.topic);
-  for (const auto& [partition, stretch] : plan.stretches) {
-    if (!consumption.start(partition, stretch.from))
+  for (const auto& [partition, range] : plan.ranges) {
+    if (!consumption.start(partition, range.from))
       return error_of("reading topic " + query.topic, rd_kafka_last_error());
   }
-  std::optional<Deadline> patience;  // set while every stretch that is not done is held back
-  while (std::any_of(plan.stretches.begin(), plan.stretches.end(),
+  std::optional<Deadline> patience;  // set while every range that is not done is held back
+  while (std::any_of(plan.ranges.begin(), plan.ranges.end(),
                      [](const auto& s) { return !s.second.done; })) {
-    const bool held_back =
-        std::all_of(plan.stretches.begin(), plan.stretches.end(),
-                    [](const auto& s) { return s.second.done || s.second.held_back; });
+    const bool held_back = std::all_of(plan.ranges.begin(), plan.ranges.end(), [](const auto& s) {
+      return s.second.done || s.second.held_back;
+    });
     if (!held_back) patience.reset();
     else if (!patience) patience.emplace(held_back_max);
     if (deadline.passed() || (patience && patience->passed()))
-      return RecordFinding{Verdict::undecided};
+      return RecordLookup{Verdict::undecided};
     const Record m = consumption.next(std::min(200, std::max(1, deadline.left_ms())));
     if (!m) continue;
-    const auto it = plan.stretches.find(m->partition);
-    if (it == plan.stretches.end())
+    const auto it = plan.ranges.find(m->partition);
+    if (it == plan.ranges.end())
       return error_of("reading the topic", m->err, rd_kafka_message_errstr(m.get()));
-    Stretch& stretch = it->second;
+    ReadRange& range = it->second;
     if (m->err != RD_KAFKA_RESP_ERR_NO_ERROR) {
-      if (auto r = take_event(*m, plan, stretch); !r) return r.error();
+      if (auto r = take_event(*m, plan, range); !r) return r.error();
       continue;
     }
-    stretch.held_back = false;
-    if (m->offset <= stretch.to && matches(*m, query))
-      return RecordFinding{Verdict::found, m->partition, m->offset};
-    stretch.done = stretch.done || m->offset >= stretch.to;
+    range.held_back = false;
+    if (m->offset <= range.to && matches(*m, query))
+      return RecordLookup{Verdict::found, m->partition, m->offset};
+    range.done = range.done || m->offset >= range.to;
   }
-  return RecordFinding{plan.removed ? Verdict::expired : Verdict::absent};
+  return RecordLookup{plan.removed ? Verdict::expired : Verdict::absent};
 }
 
 }  // namespace
@@ -194,15 +194,15 @@ const char* to_string(Verdict verdict) {
   return "unknown";
 }
 
-Result<RecordFinding> find_record(const Options& options, const RecordQuery& query,
-                                  Deadline deadline) {
+Result<RecordLookup> find_record(const Options& options, const RecordQuery& query,
+                                 Deadline deadline) {
   // The bounds of a partition with open transactions included: a read_committed handle stops before
   // them.
   auto all = make_reader(options, "read_uncommitted");
   if (!all) return all.error();
   auto partitions = count_partitions(all->get(), query.topic, deadline);
   if (!partitions) return partitions.error();
-  if (!*partitions) return RecordFinding{Verdict::no_topic};
+  if (!*partitions) return RecordLookup{Verdict::no_topic};
   auto plan = plan_search(all->get(), query, **partitions, deadline);
   if (!plan) return plan.error();
   auto committed = make_reader(options, "read_committed");

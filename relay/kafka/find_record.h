@@ -27,7 +27,7 @@ struct RecordQuery {
 };
 
 // What reading the topic back has shown.
-struct RecordFinding {
+struct RecordLookup {
   enum class Verdict {
     found,
     expired,    // not there, and the topic has removed records from where it can have been
@@ -40,12 +40,12 @@ struct RecordFinding {
   std::int32_t partition = -1;  // when found
   std::int64_t offset = -1;
 };
-const char* to_string(RecordFinding::Verdict verdict);
+const char* to_string(RecordLookup::Verdict verdict);
 
 // Reads the topic with read_committed until the record is found or cannot come any more. Uses no
 // consumer group and changes nothing in Kafka. Of several copies (at-least-once), one is found.
 //   kafka, topic, refused   unreachable, or not authorised to read the topic.
-Result<RecordFinding> find_record(const Options& options, const RecordQuery& query,
-                                  Deadline deadline);
+Result<RecordLookup> find_record(const Options& options, const RecordQuery& query,
+                                 Deadline deadline);
 
 }  // namespace relay::kafka

@@ -14,7 +14,7 @@ void on_log(const rd_kafka_t*, int, const char* facility, const char* text) {
   log::event(log::Level::debug, "librdkafka", {{"facility", facility}, {"text", text}});
 }
 
-Fault fault_of(rd_kafka_resp_err_t code) {
+Fault fault_for(rd_kafka_resp_err_t code) {
   switch (code) {
     case RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE:
     case RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE:
@@ -61,7 +61,7 @@ const char* hint_of(rd_kafka_resp_err_t code) {
 
 Error error_of(const std::string& doing, rd_kafka_resp_err_t code, const std::string& detail) {
   std::string what = "Kafka, " + doing + ": " + (detail.empty() ? rd_kafka_err2str(code) : detail);
-  return {fault_of(code), std::move(what), hint_of(code)};
+  return {fault_for(code), std::move(what), hint_of(code)};
 }
 
 Result<Conf> make_conf(const Options& options, const Properties& ours) {

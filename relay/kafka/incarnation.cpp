@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "relay/base/log.h"
-#include "relay/kafka/inspect.h"
+#include "relay/kafka/cluster_check.h"
 #include "relay/kafka/producer.h"
 #include "relay/kafka/progress.h"
 #include "relay/kafka/record.h"

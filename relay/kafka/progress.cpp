@@ -68,22 +68,22 @@ bool overtaken(const Progress& later, const Progress& earlier) {
          later.identity.timeline < earlier.identity.timeline;
 }
 
-struct Stretch {
+struct ReadRange {
   std::optional<Progress> newest;
   std::int64_t position = 0;
 };
 
 // Reads committed records from `from` until the position reaches `end`, or the last stable offset
 // if that will do.
-Result<Stretch> read_stretch(const Options& options, rd_kafka_topic_t* topic, std::int64_t from,
-                             std::int64_t end, bool to_the_end, Deadline deadline) {
+Result<ReadRange> read_stretch(const Options& options, rd_kafka_topic_t* topic, std::int64_t from,
+                               std::int64_t end, bool to_the_end, Deadline deadline) {
   if (rd_kafka_consume_start(topic, 0, from) != 0)
     return error_of("reading the progress topic", rd_kafka_last_error());
   struct Stop {
     rd_kafka_topic_t* topic;
     ~Stop() { rd_kafka_consume_stop(topic, 0); }
   } const stop{topic};
-  Stretch out;
+  ReadRange out;
   while (!deadline.passed()) {
     const outbox::common::Owned<rd_kafka_message_t, rd_kafka_message_destroy> m(
         rd_kafka_consume(topic, 0, std::min(500, deadline.left_ms())));
@@ -190,9 +190,9 @@ Result<std::optional<Progress>> read_progress(const Options& options, bool to_th
   TopicHandle topic(rd_kafka_topic_new(client.get(), options.progress_topic.c_str(), nullptr));
   for (std::int64_t step = first_step;; step *= step_growth) {
     const std::int64_t from = std::max(marks->low, marks->end - step);
-    auto stretch = read_stretch(options, topic.get(), from, marks->end, to_the_end, deadline);
-    if (!stretch) return stretch.error();
-    if (stretch->newest || from == marks->low) return stretch->newest;
+    auto range = read_stretch(options, topic.get(), from, marks->end, to_the_end, deadline);
+    if (!range) return range.error();
+    if (range->newest || from == marks->low) return range->newest;
   }
 }
 

@@ -41,8 +41,8 @@ void UnwritableTopicLog::add(const std::string& topic, const std::string& error_
   }
   ++logged_;
   log::event(
-      log::Level::warn, "topic_barred",
-      {{"topic", topic}, {"reason", error_class}, {"left_out", std::exchange(suppressed_, 0)}});
+      log::Level::warn, "topic_unwritable",
+      {{"topic", topic}, {"reason", error_class}, {"suppressed", std::exchange(suppressed_, 0)}});
 }
 
 Topic* TopicDirectory::find(std::string_view name) {

@@ -54,7 +54,7 @@ void PgMaintenance::work(std::int64_t epoch) {
     if (done.error().fault == Fault::fenced)
       return;  // the loop will notice, and start it again if the lease is ours again
     if (done.error().what != last_error)
-      log::event(log::Level::warn, "upkeep_failed", {{"reason", done.error().text()}});
+      log::event(log::Level::warn, "maintenance_failed", {{"reason", done.error().text()}});
     last_error = done.error().what;
     control.reset();
     wait = retry_interval;

@@ -211,8 +211,8 @@ TEST_F(BadInputTest, NamesMadeOfOtherThingsAreParkedWithoutAFloodOfLines) {
       db.value("select count(*) from outbox.parked p where p.error_class = 'topic_not_allowed'"),
       "25000");
   int lines = 0;
-  for (auto at = log.find("topic_barred"); at != std::string::npos;
-       at = log.find("topic_barred", at + 1))
+  for (auto at = log.find("topic_unwritable"); at != std::string::npos;
+       at = log.find("topic_unwritable", at + 1))
     ++lines;
   EXPECT_GE(lines, 1);
   EXPECT_LE(lines, 40);  // 20 a minute

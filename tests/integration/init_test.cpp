@@ -110,7 +110,7 @@ class InitTest : public ::testing::Test {
               1U);
     relay.signal(SIGTERM);
     EXPECT_EQ(relay.wait(), 0) << relay.output();
-    EXPECT_EQ(relay.output().find("upkeep_failed"), std::string::npos) << relay.output();
+    EXPECT_EQ(relay.output().find("maintenance_failed"), std::string::npos) << relay.output();
   }
 
   TestOutbox db;  // its database was made by init
@@ -233,7 +233,7 @@ TEST_F(InitTest, ARelayMovesScheduledMessagesWithAndWithoutTheRightToLockThem) {
   }
   relay.signal(SIGTERM);
   EXPECT_EQ(relay.wait(), 0) << relay.output();
-  EXPECT_EQ(relay.output().find("upkeep_failed"), std::string::npos) << relay.output();
+  EXPECT_EQ(relay.output().find("maintenance_failed"), std::string::npos) << relay.output();
 }
 
 // Databases without a relay and without Kafka, as a consumer has them.

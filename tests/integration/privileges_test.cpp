@@ -22,7 +22,7 @@ class Privileges : public ::testing::Test {
     db.sql("insert into outbox.message (topic, key, payload) values ('" + topic +
            "', 'k', 'k 2'), ('no topic', 'k', 'k 3')");
     const std::string log = db.deliver({{"OUTBOX_RELAY_RETENTION_KEEP", "1m"}});
-    EXPECT_EQ(log.find("upkeep_failed"), std::string::npos) << log;
+    EXPECT_EQ(log.find("maintenance_failed"), std::string::npos) << log;
   }
 
   TestOutbox db;

@@ -286,7 +286,7 @@ std::string describe(const PostgresModel& database, const Broker& broker) {
 }
 
 std::string check_delivery(const PostgresModel& database, const Broker& broker,
-                           const Demands& demands) {
+                           const Expectations& expectations) {
   if (auto wrong = judge_journal(database); !wrong.empty()) return wrong;
   std::vector<Row> committed = database.now.pruned;
   for (const Row& r : database.now.messages) {
@@ -299,11 +299,11 @@ std::string check_delivery(const PostgresModel& database, const Broker& broker,
       if (record.state == Record::State::aborted) continue;
       const auto by_id = [&](const Row& r) { return r.id == record.id; };
       const auto row = std::find_if(committed.begin(), committed.end(), by_id);
-      if (row == committed.end() && demands.went_back) continue;
+      if (row == committed.end() && expectations.went_back) continue;
       if (row == committed.end())
         return "message " + std::to_string(record.id) + " was never committed";
       const bool repeats = std::any_of(arrived.begin(), arrived.end(), by_id);
-      if (repeats && !demands.may_repeat) return of(*row) + " came twice";
+      if (repeats && !expectations.may_repeat) return of(*row) + " came twice";
       if (!repeats) arrived.push_back(*row);
     }
   }
@@ -316,9 +316,10 @@ std::string check_delivery(const PostgresModel& database, const Broker& broker,
     const bool has_arrived =
         std::any_of(arrived.begin(), arrived.end(), [&](const Row& a) { return a.id == r.id; });
     if (!is_parked && !has_arrived) return of(r) + " was lost";
-    if (is_parked && has_arrived && !demands.went_back) return of(r) + " came though it is parked";
+    if (is_parked && has_arrived && !expectations.went_back)
+      return of(r) + " came though it is parked";
   }
-  return judge_order(arrived, database, demands.order);
+  return judge_order(arrived, database, expectations.order);
 }
 
 }  // namespace relay::sim

@@ -120,7 +120,7 @@ class Simulation {
   Clock::time_point nothing_open_at_{};
 };
 
-struct Demands {
+struct Expectations {
   KeyOrder order = KeyOrder::key;
   bool may_repeat = false;  // a message may arrive more than once
   bool went_back = false;  // the database lost commits that Kafka knows: what is committed now must
@@ -129,7 +129,7 @@ struct Demands {
 
 // What is wrong with what Kafka holds, compared with what was committed; empty: nothing.
 std::string check_delivery(const PostgresModel& database, const Broker& broker,
-                           const Demands& demands);
+                           const Expectations& expectations);
 
 // What both hold, for the developer who looks for the reason.
 std::string describe(const PostgresModel& database, const Broker& broker);

@@ -83,7 +83,7 @@ TEST_F(LogTest, WhatAFullPipeDoesNotTakeIsLeftOutAndCounted) {
   EXPECT_EQ(pipe.read_all(), "");
   event(Level::info, "taken", {{"long", std::string(10'000, 'x')}});
   const std::string told = pipe.read_all();
-  EXPECT_NE(told.find("error log_lines_left_out lines=3\n"), std::string::npos) << told;
+  EXPECT_NE(told.find("error log_lines_dropped lines=3\n"), std::string::npos) << told;
   EXPECT_NE(told.find("info  taken long=" + std::string(10'000, 'x') + "\n"), std::string::npos)
       << told.size();
   EXPECT_EQ(told.find("not_taken"), std::string::npos) << told;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "relay/postgres/inspect.h"
+#include "relay/postgres/database_check.h"
 
 #include "relay/postgres/startup_checks.h"
 
@@ -31,7 +31,7 @@ Severity severity_of(const Error& error) {
 }
 
 // REQUIRES: postgres.allow_unverified_server, or the checks would have failed.
-void name_missing_checks(const Identity& here, std::vector<Finding>& out) {
+void name_missing_checks(const Identity& here, std::vector<CheckResult>& out) {
   const std::string hint =
       "postgres.allow_unverified_server = true accepts that; grant execute to the relay's user to "
       "enable the check";
@@ -49,9 +49,9 @@ void name_missing_checks(const Identity& here, std::vector<Finding>& out) {
 
 }  // namespace
 
-std::vector<Finding> inspect_database(PqxxSession& control, const Options& options,
-                                      Identity& here) {
-  std::vector<Finding> out;
+std::vector<CheckResult> inspect_database(PqxxSession& control, const Options& options,
+                                          Identity& here) {
+  std::vector<CheckResult> out;
   auto identity = check_database(control, options);
   if (identity) {
     here = *identity;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "relay/kafka/inspect.h"
+#include "relay/kafka/cluster_check.h"
 
 #include <algorithm>
 #include <span>
@@ -17,8 +17,9 @@ constexpr const char* transaction_log = "__transaction_state";
 constexpr std::size_t topics_max =
     500;  // that a pattern of topics.allow adds; each costs a request
 
-std::optional<Finding> look_at_transaction_log(rd_kafka_t* client, const rd_kafka_metadata_t& all,
-                                               Deadline deadline) {
+std::optional<CheckResult> look_at_transaction_log(rd_kafka_t* client,
+                                                   const rd_kafka_metadata_t& all,
+                                                   Deadline deadline) {
   TransactionLogFacts facts;
   facts.brokers = all.broker_cnt;
   for (const auto& topic : std::span(all.topics, static_cast<std::size_t>(all.topic_cnt))) {
@@ -44,8 +45,9 @@ std::optional<Finding> look_at_transaction_log(rd_kafka_t* client, const rd_kafk
 
 class Inspection {
  public:
-  Inspection(rd_kafka_t* client, const Options& options, const Demands& demands, Deadline deadline)
-      : client_(client), options_(options), demands_(demands), deadline_(deadline) {}
+  Inspection(rd_kafka_t* client, const Options& options, const Requirements& requirements,
+             Deadline deadline)
+      : client_(client), options_(options), demands_(requirements), deadline_(deadline) {}
 
   Result<void> fetch();
   void look_at_brokers();
@@ -53,13 +55,15 @@ class Inspection {
   void look_at_topics();
   void look_at_progress_topic();
 
-  std::vector<Finding> findings;
+  std::vector<CheckResult> findings;
 
  private:
   void add(Severity severity, const std::string& about, std::string what, std::string hint) {
     findings.push_back({severity, about, std::move(what), std::move(hint)});
   }
-  void add(std::vector<Finding> more) { findings.insert(findings.end(), more.begin(), more.end()); }
+  void add(std::vector<CheckResult> more) {
+    findings.insert(findings.end(), more.begin(), more.end());
+  }
   Deadline one_answer() const { return Deadline(std::min(deadline_.left(), answer_max)); }
   const rd_kafka_metadata_topic_t* known(const std::string& topic) const;
   std::vector<std::string> matching(std::string_view prefix) const;
@@ -69,7 +73,7 @@ class Inspection {
 
   rd_kafka_t* client_;
   const Options& options_;
-  const Demands& demands_;
+  const Requirements& demands_;
   Deadline deadline_;
   Metadata all_;
 };
@@ -223,11 +227,11 @@ void Inspection::look_at_progress_topic() {
 
 }  // namespace
 
-std::vector<Finding> inspect_cluster(const Options& options, const Demands& demands,
-                                     Deadline deadline) {
+std::vector<CheckResult> inspect_cluster(const Options& options, const Requirements& requirements,
+                                         Deadline deadline) {
   auto client = make_admin_client(options);
   if (!client) return {{Severity::refused, "Kafka", client.error().what, client.error().hint}};
-  Inspection inspection(client->get(), options, demands, deadline);
+  Inspection inspection(client->get(), options, requirements, deadline);
   if (auto r = inspection.fetch(); !r)
     return {{Severity::unreachable, "Kafka", r.error().what, r.error().hint}};
   inspection.look_at_brokers();
@@ -237,7 +241,7 @@ std::vector<Finding> inspect_cluster(const Options& options, const Demands& dema
   return std::move(inspection.findings);
 }
 
-std::optional<Finding> inspect_transaction_log(rd_kafka_t* client, Deadline deadline) {
+std::optional<CheckResult> inspect_transaction_log(rd_kafka_t* client, Deadline deadline) {
   const rd_kafka_metadata_t* raw = nullptr;
   const auto code = rd_kafka_metadata(client, 1, nullptr, &raw, std::max(1, deadline.left_ms()));
   const Metadata all(raw);

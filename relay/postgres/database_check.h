@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "relay/base/finding.h"
+#include "relay/base/check_result.h"
 #include "relay/core/ports.h"
 #include "relay/postgres/options.h"
 #include "relay/postgres/pqxx_session.h"
@@ -13,6 +13,7 @@ namespace relay::postgres {
 // What `check` says of the database: all that check_database() refuses, and settings that would
 // break a promise without being refused. Changes nothing. `here` is filled as far as the guards
 // found out.
-std::vector<Finding> inspect_database(PqxxSession& control, const Options& options, Identity& here);
+std::vector<CheckResult> inspect_database(PqxxSession& control, const Options& options,
+                                          Identity& here);
 
 }  // namespace relay::postgres

@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "relay/base/check_result.h"
 #include "relay/base/clock.h"
-#include "relay/base/finding.h"
 #include "relay/kafka/handle.h"
 
 namespace relay::kafka {
@@ -16,7 +16,7 @@ namespace relay::kafka {
 using Settings = std::map<std::string, std::string>;
 
 // What the relay asks of a topic and of the brokers.
-struct Demands {
+struct Requirements {
   Mode mode = Mode::exactly_once;
   Millis retention_keep{0};
   std::int64_t message_bytes_max = 0;
@@ -42,20 +42,21 @@ struct TransactionLogFacts {
 
 // Findings about one broker, one topic for messages, the progress topic: by their settings alone,
 // nothing is asked.
-std::vector<Finding> check_broker(const std::string& name, const Settings& settings,
-                                  const Demands& demands);
-std::vector<Finding> check_topic(const TopicFacts& topic, const Demands& demands);
-std::vector<Finding> check_progress_topic_settings(const Options& options, const TopicFacts& topic);
+std::vector<CheckResult> check_broker(const std::string& name, const Settings& settings,
+                                      const Requirements& requirements);
+std::vector<CheckResult> check_topic(const TopicFacts& topic, const Requirements& requirements);
+std::vector<CheckResult> check_progress_topic_settings(const Options& options,
+                                                       const TopicFacts& topic);
 // What keeps every transaction from beginning; nullopt: nothing that can be seen.
-std::optional<Finding> judge_transaction_log(const TransactionLogFacts& facts);
+std::optional<CheckResult> judge_transaction_log(const TransactionLogFacts& facts);
 
 // Asks the cluster for its brokers, the allowed topics and the progress topic, and judges them.
 // Changes nothing, creates no topic, fences nobody. What the user may not describe becomes a note.
-std::vector<Finding> inspect_cluster(const Options& options, const Demands& demands,
-                                     Deadline deadline);
+std::vector<CheckResult> inspect_cluster(const Options& options, const Requirements& requirements,
+                                         Deadline deadline);
 
 // Asks the cluster for what judge_transaction_log() needs, and judges it. nullopt also when there
 // is no answer.
-std::optional<Finding> inspect_transaction_log(rd_kafka_t* client, Deadline deadline);
+std::optional<CheckResult> inspect_transaction_log(rd_kafka_t* client, Deadline deadline);
 
 }  // namespace relay::kafka

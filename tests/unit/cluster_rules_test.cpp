@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // The rules of `check` about settings that one broker alone cannot show.
-#include "relay/kafka/inspect.h"
+#include "relay/kafka/cluster_check.h"
 
 #include <gtest/gtest.h>
 
 namespace relay::kafka {
 namespace {
 
-const Demands demands{Mode::exactly_once, std::chrono::hours(24), 1 << 20};
+const Requirements requirements{Mode::exactly_once, std::chrono::hours(24), 1 << 20};
 
-std::string text_of(const std::vector<Finding>& findings) {
+std::string text_of(const std::vector<CheckResult>& findings) {
   std::string out;
-  for (const Finding& f : findings) out += f.what + "\n";
+  for (const CheckResult& f : findings) out += f.what + "\n";
   return out;
 }
 bool contains(const std::string& text, const std::string& part) {
@@ -23,15 +23,15 @@ TopicFacts topic(int replicas, Settings settings) {
 }
 
 TEST(ClusterRules, CopiesOfATopic) {
-  EXPECT_TRUE(contains(text_of(check_topic(topic(3, {{"min.insync.replicas", "1"}}), demands)),
+  EXPECT_TRUE(contains(text_of(check_topic(topic(3, {{"min.insync.replicas", "1"}}), requirements)),
                        "min.insync.replicas = 1"));
-  EXPECT_TRUE(contains(text_of(check_topic(topic(1, {{"min.insync.replicas", "1"}}), demands)),
+  EXPECT_TRUE(contains(text_of(check_topic(topic(1, {{"min.insync.replicas", "1"}}), requirements)),
                        "one replica"));
-  EXPECT_TRUE(contains(text_of(check_topic(topic(2, {{"min.insync.replicas", "3"}}), demands)),
+  EXPECT_TRUE(contains(text_of(check_topic(topic(2, {{"min.insync.replicas", "3"}}), requirements)),
                        "nothing can be written"));
-  EXPECT_TRUE(check_topic(topic(3, {{"min.insync.replicas", "2"}}), demands).empty());
+  EXPECT_TRUE(check_topic(topic(3, {{"min.insync.replicas", "2"}}), requirements).empty());
   // In a cluster of one broker it is said of the cluster.
-  EXPECT_TRUE(check_topic({"t", 1, 1, {{"min.insync.replicas", "1"}}}, demands).empty());
+  EXPECT_TRUE(check_topic({"t", 1, 1, {{"min.insync.replicas", "1"}}}, requirements).empty());
   EXPECT_TRUE(
       contains(text_of(check_progress_topic_settings(
                    {}, topic(3, {{"cleanup.policy", "compact"}, {"min.insync.replicas", "1"}}))),
@@ -40,8 +40,8 @@ TEST(ClusterRules, CopiesOfATopic) {
 
 TEST(ClusterRules, RetentionOfATopic) {
   const auto found = [](const char* policy, const char* retention) {
-    return text_of(
-        check_topic(topic(3, {{"cleanup.policy", policy}, {"retention.ms", retention}}), demands));
+    return text_of(check_topic(topic(3, {{"cleanup.policy", policy}, {"retention.ms", retention}}),
+                               requirements));
   };
   EXPECT_TRUE(contains(found("delete", "86000000"),
                        "keeps records for 23.8 h, the outbox keeps its messages for 24.0 h"));
@@ -52,19 +52,21 @@ TEST(ClusterRules, RetentionOfATopic) {
 }
 
 TEST(ClusterRules, SizeOfMessages) {
-  EXPECT_TRUE(contains(text_of(check_topic(topic(3, {{"max.message.bytes", "1048575"}}), demands)),
-                       "larger messages are parked"));
-  EXPECT_TRUE(check_topic(topic(3, {{"max.message.bytes", "1048588"}}), demands).empty());
-  EXPECT_TRUE(check_topic(topic(3, {{"max.message.bytes", "garbage"}}), demands).empty());
+  EXPECT_TRUE(
+      contains(text_of(check_topic(topic(3, {{"max.message.bytes", "1048575"}}), requirements)),
+               "larger messages are parked"));
+  EXPECT_TRUE(check_topic(topic(3, {{"max.message.bytes", "1048588"}}), requirements).empty());
+  EXPECT_TRUE(check_topic(topic(3, {{"max.message.bytes", "garbage"}}), requirements).empty());
 }
 
 TEST(ClusterRules, AVerifyingBrokerIsAskedForInExactlyOnceOnly) {
-  const Demands at_least_once{Mode::at_least_once, demands.retention_keep,
-                              demands.message_bytes_max};
+  const Requirements at_least_once{Mode::at_least_once, requirements.retention_keep,
+                                   requirements.message_bytes_max};
   const char* const name = "transaction.partition.verification.enable";
-  EXPECT_TRUE(contains(text_of(check_broker("1", {}, demands)), "does not verify"));
-  EXPECT_TRUE(contains(text_of(check_broker("1", {{name, "false"}}, demands)), "enable = false"));
-  EXPECT_TRUE(check_broker("1", {{name, "true"}}, demands).empty());
+  EXPECT_TRUE(contains(text_of(check_broker("1", {}, requirements)), "does not verify"));
+  EXPECT_TRUE(
+      contains(text_of(check_broker("1", {{name, "false"}}, requirements)), "enable = false"));
+  EXPECT_TRUE(check_broker("1", {{name, "true"}}, requirements).empty());
   EXPECT_TRUE(check_broker("1", {{name, "false"}}, at_least_once).empty());
   EXPECT_TRUE(check_broker("1", {}, at_least_once).empty());
 }

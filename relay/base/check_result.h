@@ -13,7 +13,7 @@ enum class Severity {
   refused,      // `run` would refuse
 };
 
-struct Finding {
+struct CheckResult {
   Severity severity;
   std::string about;  // PostgreSQL, Kafka, or "topic NAME"
   std::string what;

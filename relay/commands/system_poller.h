@@ -11,12 +11,12 @@ namespace relay {
 // SIGHUP to reload.
 //
 // Must be made before any other thread starts: it blocks those signals, and threads inherit that.
-class PollWakeup : public Poller {
+class SystemPoller : public Poller {
  public:
-  PollWakeup();
-  ~PollWakeup() override;
-  PollWakeup(const PollWakeup&) = delete;
-  PollWakeup& operator=(const PollWakeup&) = delete;
+  SystemPoller();
+  ~SystemPoller() override;
+  SystemPoller(const SystemPoller&) = delete;
+  SystemPoller& operator=(const SystemPoller&) = delete;
 
   // Written by the Kafka client when it has something.
   int kafka_fd() const { return kafka_; }

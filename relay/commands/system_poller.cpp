@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "relay/commands/wakeup.h"
+#include "relay/commands/system_poller.h"
 
 #include <poll.h>
 #include <signal.h>
@@ -11,7 +11,7 @@
 
 namespace relay {
 
-PollWakeup::PollWakeup() {
+SystemPoller::SystemPoller() {
   sigset_t set;
   sigemptyset(&set);
   sigaddset(&set, SIGTERM);
@@ -24,12 +24,12 @@ PollWakeup::PollWakeup() {
   CHECK(signals_ >= 0 && kafka_ >= 0);
 }
 
-PollWakeup::~PollWakeup() {
+SystemPoller::~SystemPoller() {
   close(signals_);
   close(kafka_);
 }
 
-void PollWakeup::wait(std::chrono::microseconds at_most) {
+void SystemPoller::wait(std::chrono::microseconds at_most) {
   pollfd fds[] = {{signals_, POLLIN, 0}, {kafka_, POLLIN, 0}, {postgres_(), POLLIN, 0}};
   const auto ns = std::chrono::duration_cast<std::chrono::nanoseconds>(at_most).count();
   const timespec limit{ns / 1'000'000'000, ns % 1'000'000'000};

@@ -3,7 +3,7 @@
 #include <charconv>
 #include <optional>
 
-#include "relay/kafka/inspect.h"
+#include "relay/kafka/cluster_check.h"
 #include "relay/kafka/progress.h"
 
 namespace relay::kafka {
@@ -31,7 +31,7 @@ std::string hours(std::int64_t ms) {
 
 // What a single broker can lose after it has acknowledged it. With one broker in the cluster
 // nothing else is possible: that is said once, of the cluster.
-void judge_copies(const TopicFacts& topic, std::vector<Finding>& out) {
+void judge_copies(const TopicFacts& topic, std::vector<CheckResult>& out) {
   if (topic.brokers < 2) return;
   const std::string about = "topic " + topic.name;
   if (topic.replicas == 1) {
@@ -54,7 +54,7 @@ void judge_copies(const TopicFacts& topic, std::vector<Finding>& out) {
   }
 }
 
-void judge_election(const TopicFacts& topic, std::vector<Finding>& out) {
+void judge_election(const TopicFacts& topic, std::vector<CheckResult>& out) {
   if (!is(topic.settings, "unclean.leader.election.enable", "true")) return;
   out.push_back({Severity::finding, "topic " + topic.name,
                  "has unclean.leader.election.enable = true: a replica that lags can become "
@@ -64,9 +64,9 @@ void judge_election(const TopicFacts& topic, std::vector<Finding>& out) {
 
 }  // namespace
 
-std::vector<Finding> check_broker(const std::string& name, const Settings& settings,
-                                  const Demands& demands) {
-  std::vector<Finding> out;
+std::vector<CheckResult> check_broker(const std::string& name, const Settings& settings,
+                                      const Requirements& requirements) {
+  std::vector<CheckResult> out;
   const auto find = [&](std::string what, std::string hint) {
     out.push_back({Severity::finding, "broker " + name, std::move(what), std::move(hint)});
   };
@@ -82,7 +82,7 @@ std::vector<Finding> check_broker(const std::string& name, const Settings& setti
         "acknowledged messages are lost",
         "set unclean.leader.election.enable = false");
   }
-  if (demands.mode != Mode::exactly_once) return out;
+  if (requirements.mode != Mode::exactly_once) return out;
   const char* const verification = "transaction.partition.verification.enable";
   if (!settings.contains(verification)) {
     find(
@@ -98,10 +98,10 @@ std::vector<Finding> check_broker(const std::string& name, const Settings& setti
   return out;
 }
 
-std::optional<Finding> judge_transaction_log(const TransactionLogFacts& facts) {
+std::optional<CheckResult> judge_transaction_log(const TransactionLogFacts& facts) {
   const auto found = [](std::string what, std::string hint) {
-    return Finding{Severity::finding, "Kafka", "no transaction can begin: " + std::move(what),
-                   std::move(hint) + ", or set relay.mode = \"at-least-once\""};
+    return CheckResult{Severity::finding, "Kafka", "no transaction can begin: " + std::move(what),
+                       std::move(hint) + ", or set relay.mode = \"at-least-once\""};
   };
   if (facts.partitions == 0) {
     const auto replicas = number(facts.broker, "transaction.state.log.replication.factor");
@@ -136,8 +136,8 @@ std::optional<Finding> judge_transaction_log(const TransactionLogFacts& facts) {
   return std::nullopt;
 }
 
-std::vector<Finding> check_topic(const TopicFacts& topic, const Demands& demands) {
-  std::vector<Finding> out;
+std::vector<CheckResult> check_topic(const TopicFacts& topic, const Requirements& requirements) {
+  std::vector<CheckResult> out;
   const auto find = [&](Severity severity, std::string what, std::string hint) {
     out.push_back({severity, "topic " + topic.name, std::move(what), std::move(hint)});
   };
@@ -154,10 +154,11 @@ std::vector<Finding> check_topic(const TopicFacts& topic, const Demands& demands
   const bool deletes =
       policy != topic.settings.end() && policy->second.find("delete") != std::string::npos;
   const auto retention = number(topic.settings, "retention.ms");
-  if (deletes && retention && *retention >= 0 && *retention < demands.retention_keep.count()) {
+  if (deletes && retention && *retention >= 0 && *retention < requirements.retention_keep.count()) {
     find(Severity::finding,
          "keeps records for " + hours(*retention) + ", the outbox keeps its messages for " +
-             hours(demands.retention_keep.count()) + ": `trace` will find some of them expired",
+             hours(requirements.retention_keep.count()) +
+             ": `trace` will find some of them expired",
          "raise retention.ms, or lower retention.keep");
   }
   if (compacted) {
@@ -167,11 +168,11 @@ std::vector<Finding> check_topic(const TopicFacts& topic, const Demands& demands
          "give every message for it a key");
   }
   const auto bytes = number(topic.settings, "max.message.bytes");
-  if (bytes && *bytes < demands.message_bytes_max) {
+  if (bytes && *bytes < requirements.message_bytes_max) {
     find(Severity::finding,
          "has max.message.bytes = " + std::to_string(*bytes) +
              ", less than delivery.message_bytes_max (" +
-             std::to_string(demands.message_bytes_max) + "): larger messages are parked",
+             std::to_string(requirements.message_bytes_max) + "): larger messages are parked",
          "raise max.message.bytes, or lower delivery.message_bytes_max");
   }
   judge_copies(topic, out);
@@ -179,9 +180,9 @@ std::vector<Finding> check_topic(const TopicFacts& topic, const Demands& demands
   return out;
 }
 
-std::vector<Finding> check_progress_topic_settings(const Options& options,
-                                                   const TopicFacts& topic) {
-  std::vector<Finding> out;
+std::vector<CheckResult> check_progress_topic_settings(const Options& options,
+                                                       const TopicFacts& topic) {
+  std::vector<CheckResult> out;
   const auto compacted = require_compaction(options, topic.settings);
   if (!compacted) {
     out.push_back({Severity::refused, "Kafka", compacted.error().what, compacted.error().hint});
