@@ -9,6 +9,7 @@ python3-psycopg2, python3-confluent-kafka).
 
 It parks what it cannot accept. What its handler cannot handle stops it here; outbox::Consumer shows how to find the culprit.
 """
+
 import json
 import signal
 import sys
@@ -38,24 +39,45 @@ def sent_at(record):
 
 def park(cursor, group, record, error_class, error_text):
     headers = json.dumps([[name, value and value.hex()] for name, value in record.headers() or []])
-    cursor.execute("select inbox.park(%s, %s, %s, %s, to_timestamp(%s), %s, %s, %s, %s, %s, %s)",
-                   (group, record.topic(), record.partition(), record.offset(), sent_at(record), record.key(), record.value(), headers,
-                    header(record, "dedup-key"), error_class, error_text))
+    cursor.execute(
+        "select inbox.park(%s, %s, %s, %s, to_timestamp(%s), %s, %s, %s, %s, %s, %s)",
+        (
+            group,
+            record.topic(),
+            record.partition(),
+            record.offset(),
+            sent_at(record),
+            record.key(),
+            record.value(),
+            headers,
+            header(record, "dedup-key"),
+            error_class,
+            error_text,
+        ),
+    )
 
 
 def settle(connection, group, records):
     """One transaction: what is new is handled, what was handled before is passed over, nobody is left out."""
     with connection, connection.cursor() as cursor:
         usable = [r for r in records if header(r, "dedup-key")]
-        cursor.execute("select inbox.accept_all(%s, %s::text[], array(select to_timestamp(t) from unnest(%s::float8[]) t))",
-                       (group, [header(r, "dedup-key") for r in usable], [sent_at(r) for r in usable]))
+        cursor.execute(
+            "select inbox.accept_all(%s, %s::text[], array(select to_timestamp(t) from unnest(%s::float8[]) t))",
+            (group, [header(r, "dedup-key") for r in usable], [sent_at(r) for r in usable]),
+        )
         verdicts = dict(zip(map(id, usable), cursor.fetchone()[0]))
         for record in records:
             verdict = verdicts.get(id(record), "malformed")
             if verdict == "new":
                 handle(cursor, record)
             elif verdict != "duplicate":
-                park(cursor, group, record, verdict, "no dedup-key" if verdict == "malformed" else "older than the inbox remembers")
+                park(
+                    cursor,
+                    group,
+                    record,
+                    verdict,
+                    "no dedup-key" if verdict == "malformed" else "older than the inbox remembers",
+                )
 
 
 def main(brokers, group, dsn, topics):
@@ -66,9 +88,16 @@ def main(brokers, group, dsn, topics):
     with connection, connection.cursor() as cursor:
         cursor.execute("select inbox.register(%s)", (group,))
     # Offsets follow the commit of the transaction: what Kafka delivers again, the inbox knows.
-    consumer = confluent_kafka.Consumer({"bootstrap.servers": brokers, "group.id": group, "isolation.level": "read_committed",
-                                         "enable.auto.commit": False, "auto.offset.reset": "earliest",
-                                         "session.timeout.ms": 10000})
+    consumer = confluent_kafka.Consumer(
+        {
+            "bootstrap.servers": brokers,
+            "group.id": group,
+            "isolation.level": "read_committed",
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+            "session.timeout.ms": 10000,
+        }
+    )
     consumer.subscribe(topics)
     prune_at = time.monotonic() + PRUNE_SECONDS
     while not stopping:

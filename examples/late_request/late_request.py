@@ -11,6 +11,7 @@
 Exits with 0 if that was seen: messages lost or torn; with --rule neither, and the broker refused the late request. Else with 1.
 Needs confluent-kafka (Debian: python3-confluent-kafka), and a broker on this machine, alone in its cluster, without TLS.
 """
+
 import argparse
 import contextlib
 import queue
@@ -42,7 +43,10 @@ class Proxy:
 
     def __init__(self, host, port):
         self.broker = (host, port)
-        self.armed, self.held = False, None  # to hold the next EndTxn; (connection to the broker, request)
+        self.armed, self.held = (
+            False,
+            None,
+        )  # to hold the next EndTxn; (connection to the broker, request)
         self.late_answers = queue.Queue()
         self.listener = socket.create_server((host, 0))
         self.port = self.listener.getsockname()[1]
@@ -79,8 +83,12 @@ class Proxy:
         """Lets the request that was held go to the broker, and returns the broker's answer."""
         broker, request = self.held
         broker.sendall(request)
-        at = 12 if struct.unpack(">h", request[6:8])[0] < 3 else 13  # newer versions have tags before
-        return KafkaError(struct.unpack(">h", self.late_answers.get(timeout=SECONDS)[at:at + 2])[0]).name()
+        at = (
+            12 if struct.unpack(">h", request[6:8])[0] < 3 else 13
+        )  # newer versions have tags before
+        return KafkaError(
+            struct.unpack(">h", self.late_answers.get(timeout=SECONDS)[at : at + 2])[0]
+        ).name()
 
     def close(self):
         for connection in self.connections:
@@ -88,7 +96,13 @@ class Proxy:
 
 
 def new_producer(proxy, name):
-    producer = Producer({"bootstrap.servers": f"{proxy.broker[0]}:{proxy.port}", "transactional.id": name, "broker.address.family": "v4"})
+    producer = Producer(
+        {
+            "bootstrap.servers": f"{proxy.broker[0]}:{proxy.port}",
+            "transactional.id": name,
+            "broker.address.family": "v4",
+        }
+    )
     producer.init_transactions(SECONDS)
     return producer
 
@@ -96,7 +110,9 @@ def new_producer(proxy, name):
 def write(producer, topic, partition, values):
     errors = []
     for value in values:
-        producer.produce(topic, value, partition=partition, on_delivery=lambda error, _: errors.append(error))
+        producer.produce(
+            topic, value, partition=partition, on_delivery=lambda error, _: errors.append(error)
+        )
     if producer.flush(SECONDS) or any(errors):
         raise SystemExit(f"not delivered: {errors}")
 
@@ -108,7 +124,9 @@ def run(proxy, topic, late, rule):
     write(producer, topic, 1, ["n2", "n3"])
     proxy.armed = True
     getattr(producer, f"{late}_transaction")(SECONDS)
-    print(f"n     n0 to n3 written; {late} says OK: its connection broke, and the client repeated it on a new one")
+    print(
+        f"n     n0 to n3 written; {late} says OK: its connection broke, and the client repeated it on a new one"
+    )
     if rule:
         del producer
         producer = new_producer(proxy, topic)
@@ -129,7 +147,12 @@ def read_committed(bootstrap, topic):
     """What a reader sees. It comes to the marks at the end only when every transaction before them has ended."""
     for partition in (0, 1):
         write(Producer({"bootstrap.servers": bootstrap}), topic, partition, ["end"])
-    settings = {"bootstrap.servers": bootstrap, "group.id": topic, "enable.auto.commit": False, "isolation.level": "read_committed"}
+    settings = {
+        "bootstrap.servers": bootstrap,
+        "group.id": topic,
+        "enable.auto.commit": False,
+        "isolation.level": "read_committed",
+    }
     values = []
     with contextlib.closing(Consumer(settings)) as consumer:
         consumer.assign([TopicPartition(topic, partition, 0) for partition in (0, 1)])
@@ -142,7 +165,9 @@ def read_committed(bootstrap, topic):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--bootstrap", required=True)
     parser.add_argument("--late", choices=["abort", "commit"], default="abort")
     parser.add_argument("--rule", action="store_true")
@@ -161,8 +186,15 @@ def main():
         cluster.delete_topics([topic])[topic].result(SECONDS)
     print(f"read  read_committed sees {' '.join(seen)}")
     expected = {"m0", "m1", "m2", "m3"} if options.late == "abort" else set()
-    lost, torn = (" ".join(sorted(m)) for m in (expected - set(seen), {m for m in seen if m[0] == "m"} - expected))
-    print(f"LOST  {lost}, though commit said OK" if lost else f"TORN  {torn} visible, though n+1 was aborted" if torn else "INTACT")
+    lost, torn = (
+        " ".join(sorted(m))
+        for m in (expected - set(seen), {m for m in seen if m[0] == "m"} - expected)
+    )
+    print(
+        f"LOST  {lost}, though commit said OK"
+        if lost
+        else f"TORN  {torn} visible, though n+1 was aborted" if torn else "INTACT"
+    )
     return int(bool(lost or torn) == options.rule or (options.rule and answer == "NO_ERROR"))
 
 

@@ -12,6 +12,7 @@
 Exits with 0 if what was committed was seen and nothing else, with 1 if messages were lost, late, or seen though they were aborted.
 Needs confluent-kafka (Debian: python3-confluent-kafka), and a cluster of three brokers whose log of transactions survives without one.
 """
+
 import argparse
 import subprocess
 import sys
@@ -52,7 +53,14 @@ def leader_of(admin, topic):
 
 def seen(bootstrap, topic, isolation):
     """All that a consumer sees up to the end that it is told."""
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": topic, "isolation.level": isolation, "enable.partition.eof": True})
+    consumer = Consumer(
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": topic,
+            "isolation.level": isolation,
+            "enable.partition.eof": True,
+        }
+    )
     consumer.assign([TopicPartition(topic, 0, 0)])
     values, end = [], time.monotonic() + SECONDS
     while time.monotonic() < end:
@@ -72,7 +80,9 @@ def words(values):
 def run(options):
     topic = "lost-markers-" + uuid.uuid4().hex[:8]
     admin = AdminClient({"bootstrap.servers": options.bootstrap})
-    admin.create_topics([NewTopic(topic, num_partitions=1, replica_assignment=[[options.broker]])])[topic].result(SECONDS)
+    admin.create_topics([NewTopic(topic, num_partitions=1, replica_assignment=[[options.broker]])])[
+        topic
+    ].result(SECONDS)
     until("the topic has its leader", lambda: leader_of(admin, topic) == options.broker)
     producer = Producer({"bootstrap.servers": options.bootstrap, "transactional.id": topic})
     producer.init_transactions(SECONDS)
@@ -91,7 +101,9 @@ def run(options):
     subprocess.run(options.start, shell=True, check=True, stdout=subprocess.DEVNULL)
     until("all messages are there", lambda: seen(options.bootstrap, topic, "read_uncommitted") == n)
     end = time.monotonic() + 5  # a marker that is under way gets there
-    while (before := seen(options.bootstrap, topic, "read_committed")) != kept and time.monotonic() < end:
+    while (
+        before := seen(options.bootstrap, topic, "read_committed")
+    ) != kept and time.monotonic() < end:
         time.sleep(0.2)
     print(f"back  the broker runs; read_committed sees {words(before)}")
 
@@ -101,15 +113,24 @@ def run(options):
     print(f"n+1   m0 written; {options.then} says OK")
     expected = [*kept, "m0"] if options.then == "commit" else kept
     end = time.monotonic() + 5
-    while (after := seen(options.bootstrap, topic, "read_committed")) != expected and time.monotonic() < end:
+    while (
+        after := seen(options.bootstrap, topic, "read_committed")
+    ) != expected and time.monotonic() < end:
         time.sleep(0.2)
     print(f"read  read_committed sees {words(after)}")
     if before == kept and after == expected:
         print("INTACT")
         return 0
     lost, ghosts = [v for v in kept if v not in after], [v for v in after if v not in expected]
-    print(f"LOST  {words(lost)}, though commit said OK" if lost else
-          f"GHOST {words(ghosts)}: visible, though they were aborted" if ghosts else f"LATE  {words(n)}: visible only since n+1 was committed")
+    print(
+        f"LOST  {words(lost)}, though commit said OK"
+        if lost
+        else (
+            f"GHOST {words(ghosts)}: visible, though they were aborted"
+            if ghosts
+            else f"LATE  {words(n)}: visible only since n+1 was committed"
+        )
+    )
     return 1
 
 

@@ -4,6 +4,7 @@
 The plain files beside them hold the present version. A line that is about a round (`again`, and what explains or repairs a failed one)
 belongs to the version of that round. A line of no version, such as a baseline, stays in its plain file.
 """
+
 import json
 import lzma
 import os
@@ -45,7 +46,9 @@ def write(file, lines):
 
 def version_of(record, versions):
     """The version that a record belongs to, or nothing; `versions` has that of each round, by its id."""
-    return record.get("protocol") or versions.get(record.get("round") if isinstance(record.get("round"), str) else None)
+    return record.get("protocol") or versions.get(
+        record.get("round") if isinstance(record.get("round"), str) else None
+    )
 
 
 def archive(folder, present):
@@ -58,7 +61,10 @@ def archive(folder, present):
     plain = {file: [line for line in lines_of(file) if line] for file in plain_files(folder)}
     records = {line: json.loads(line) for lines in plain.values() for line in lines}
     archived = {file: [line for line in lines_of(file) if line] for file in archives(folder)}
-    rounds = [*records.values(), *(json.loads(line) for lines in archived.values() for line in lines)]
+    rounds = [
+        *records.values(),
+        *(json.loads(line) for lines in archived.values() for line in lines),
+    ]
     versions = {r["id"]: r["protocol"] for r in rounds if r["kind"] == "round"}
     moved = {}  # version -> lines
     for lines in plain.values():

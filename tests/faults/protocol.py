@@ -19,6 +19,7 @@ SQL (tokens_of_sql):
   * Keywords and names keep their case: `SELECT` and `select` differ.
 What a tokenizer does not recognize is an error, never skipped.
 """
+
 import bisect
 import hashlib
 import pathlib
@@ -39,7 +40,8 @@ class ProtocolError(Exception):
 SPLICE = re.compile(r"\\[ \t]*\r?\n")
 RAW_STRING = re.compile(r'(?:u8|[uUL])?R"([^()\\\s]{0,16})\(.*?\)\1"(?:[^\W\d]\w*)?', re.S)
 ESCAPE_AT_END = re.compile(r'(?<!\\)(?:\\\\)*\\(?:x[0-9a-fA-F]+|[0-7]{1,2})"$')
-CPP = re.compile(r"""
+CPP = re.compile(
+    r"""
     (?P<newline>   \n )
   | (?P<blank>     [ \t\r\f\v]+ | //[^\n]* | /\*.*?\*/ | \#[ \t]*include[ \t]*(?:<[^>\n]*>|"[^"\n]*") )
   | (?P<raw>       (?:u8|[uUL])?R" )
@@ -48,17 +50,23 @@ CPP = re.compile(r"""
   | (?P<number>    \.?\d(?:[eEpP][+-]|'\w|\w|\.)* )
   | (?P<name>      [^\W\d]\w* )
   | (?P<mark>      <=>|\.\.\.|->\*|<<=|>=|<=|==|!=|&&|\|\||<<|\+\+|--|\+=|-=|\*=|/=|%=|&=|\|=|\^=|->|\.\*|::|\#\# | [^\w\s"'\\@`$] )
-""", re.X | re.S)
+""",
+    re.X | re.S,
+)
 
 
 def cpp_lexemes(text):
     """Yields (kind, token, begin, end), with the place in `text`. Splices are removed first, but for those within raw strings."""
     start = 0
     while start < len(text):
-        rest, logical, original = [], [0], [start]  # original[i]: where the text at logical[i] comes from
+        rest, logical, original = (
+            [],
+            [0],
+            [start],
+        )  # original[i]: where the text at logical[i] comes from
         at = start
         for splice in SPLICE.finditer(text, start):
-            rest.append(text[at:splice.start()])
+            rest.append(text[at : splice.start()])
             at = splice.end()
             logical.append(logical[-1] + len(rest[-1]))
             original.append(at)
@@ -79,7 +87,9 @@ def cpp_lexemes(text):
                     start = match.end()
                     break  # the rest has splices of its own
             if not match:
-                raise ProtocolError(f"{text.count(chr(10), 0, begin) + 1}: no token of C++ begins with {rest[position:position + 20]!r}")
+                raise ProtocolError(
+                    f"{text.count(chr(10), 0, begin) + 1}: no token of C++ begins with {rest[position:position + 20]!r}"
+                )
             position = match.end()
             yield match.lastgroup, match.group(), begin, place(position, bisect.bisect_left)
 
@@ -105,7 +115,9 @@ def directives(lexemes):
             fresh = False
             if not is_directive:
                 yield kind, token, begin, end
-            elif token == "(" and len(line) == 3 and line[1][1] == "define" and line[-1][3] == begin:
+            elif (
+                token == "(" and len(line) == 3 and line[1][1] == "define" and line[-1][3] == begin
+            ):
                 line[-1] = ("name", line[-1][1] + token, line[-1][2], end)
             else:
                 line.append((kind, token, begin, end))
@@ -132,7 +144,8 @@ def tokens_of_cpp(text):
 
 # --- SQL --------------------------------------------------------------------------------------------------------------------------
 
-SQL = re.compile(r"""
+SQL = re.compile(
+    r"""
     (?P<blank>   \s+ | --[^\n]* )
   | (?P<comment> /\* )
   | (?P<string>  [eE]'(?:[^'\\]|\\.|'')*' | (?:[bBxXnN]|[uU]&)?'(?:[^']|'')*' | (?:[uU]&)?"(?:[^"]|"")*" )
@@ -141,7 +154,9 @@ SQL = re.compile(r"""
   | (?P<name>    [^\W\d][\w$]* )
   | (?P<mark>    \.\. | := | :: | [()\[\],;:.] )
   | (?P<operator> [-+*/<>=~!@\#%^&|`?]+ )
-""", re.X | re.S)
+""",
+    re.X | re.S,
+)
 COMMENT_PART = re.compile(r"/\*|\*/")
 
 
@@ -170,7 +185,9 @@ def tokens_of_sql(text, offset=0):
         match = SQL.match(text, position)
         if not match:
             line = text.count("\n", 0, position) + 1
-            raise ProtocolError(f"{line}: no token of SQL begins with {text[position:position + 20]!r}")
+            raise ProtocolError(
+                f"{line}: no token of SQL begins with {text[position:position + 20]!r}"
+            )
         kind, token, begin, end = match.lastgroup, match.group(), match.start(), match.end()
         if kind == "comment":
             end = end_of_comment(text, begin)
@@ -193,7 +210,11 @@ def tokens_of_sql(text, offset=0):
 
 # --- The version ------------------------------------------------------------------------------------------------------------------
 
-TOKENIZERS = {".cpp": tokens_of_cpp, ".h": tokens_of_cpp, ".sql": tokens_of_sql}  # no other file: not what an editor leaves beside them
+TOKENIZERS = {
+    ".cpp": tokens_of_cpp,
+    ".h": tokens_of_cpp,
+    ".sql": tokens_of_sql,
+}  # no other file: not what an editor leaves beside them
 
 
 def digest_of(suffix, text):
@@ -213,9 +234,13 @@ def protocol_files(root=ROOT):
         pattern = line.strip()
         if not pattern or pattern.startswith("#"):
             continue
-        matches = {p.relative_to(root).as_posix() for p in root.glob(pattern) if p.suffix in TOKENIZERS}
+        matches = {
+            p.relative_to(root).as_posix() for p in root.glob(pattern) if p.suffix in TOKENIZERS
+        }
         if not matches:
-            raise ProtocolError(f"{LIST}:{number}: {pattern} matches no file\nHINT: name the file that took its place")
+            raise ProtocolError(
+                f"{LIST}:{number}: {pattern} matches no file\nHINT: name the file that took its place"
+            )
         found |= matches
     return sorted(found)
 
@@ -229,9 +254,13 @@ def protocol_version(root=ROOT):
     digests = []
     for path in protocol_files(root):
         try:
-            digests.append(digest_of(pathlib.Path(path).suffix, (root / path).read_text(encoding="utf-8")))
+            digests.append(
+                digest_of(pathlib.Path(path).suffix, (root / path).read_text(encoding="utf-8"))
+            )
         except ProtocolError as e:
-            raise ProtocolError(f"{path}:{e}\nHINT: teach tests/faults/protocol.py this token") from None
+            raise ProtocolError(
+                f"{path}:{e}\nHINT: teach tests/faults/protocol.py this token"
+            ) from None
     return version_of(digests)
 
 

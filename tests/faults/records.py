@@ -3,6 +3,7 @@
 
 Lines of schema 1 have the names of an earlier time (row, sabotage, mends): they are accepted in archives only, and converted.
 """
+
 import json
 import lzma
 import re
@@ -10,9 +11,24 @@ import tomllib
 
 from archive import FOLDER, SUFFIX, archives, lines_of, plain_files
 
-COUNTS = ("committed", "rolled_back", "unknown_resolved", "arrived", "parked", "lost", "ghosts", "repeated", "reordered", "stuck", "journal",
-          "fencing", "exits")
-VIOLATIONS = COUNTS[COUNTS.index("lost"):]  # zero in a round that passed, unless the scenario allows it
+COUNTS = (
+    "committed",
+    "rolled_back",
+    "unknown_resolved",
+    "arrived",
+    "parked",
+    "lost",
+    "ghosts",
+    "repeated",
+    "reordered",
+    "stuck",
+    "journal",
+    "fencing",
+    "exits",
+)
+VIOLATIONS = COUNTS[
+    COUNTS.index("lost") :
+]  # zero in a round that passed, unless the scenario allows it
 BASELINE_COUNTS = ("committed", "arrived", "lost", "repeated", "reordered")
 MODES = ("exactly-once", "at-least-once")
 GROUPS = ("relay", "PostgreSQL", "Kafka", "together", "consumers and effects")
@@ -46,7 +62,11 @@ def whole(value):
 
 
 def number(value):
-    return "" if type(value) in (int, float) and value == value and abs(value) != float("inf") else "a number"
+    return (
+        ""
+        if type(value) in (int, float) and value == value and abs(value) != float("inf")
+        else "a number"
+    )
 
 
 def maybe(check):
@@ -54,7 +74,9 @@ def maybe(check):
 
 
 def one_of(*words):
-    return lambda value: "" if value in words else "one of " + ", ".join(json.dumps(w) for w in words)
+    return lambda value: (
+        "" if value in words else "one of " + ", ".join(json.dumps(w) for w in words)
+    )
 
 
 def matches(pattern, what):
@@ -62,17 +84,30 @@ def matches(pattern, what):
 
 
 def list_of(check):
-    return lambda value: "" if isinstance(value, list) and not any(check(v) for v in value) else f"a list, of which each is {check(None)}"
+    return lambda value: (
+        ""
+        if isinstance(value, list) and not any(check(v) for v in value)
+        else f"a list, of which each is {check(None)}"
+    )
 
 
 def map_of(check):
-    return lambda value: "" if isinstance(value, dict) and not any(check(v) for v in value.values()) else f"an object of values, each {check(None)}"
+    return lambda value: (
+        ""
+        if isinstance(value, dict) and not any(check(v) for v in value.values())
+        else f"an object of values, each {check(None)}"
+    )
 
 
 def counts_of(names):
     def check(value):
-        good = isinstance(value, dict) and set(value) == set(names) and not any(whole(v) for v in value.values())
+        good = (
+            isinstance(value, dict)
+            and set(value) == set(names)
+            and not any(whole(v) for v in value.values())
+        )
         return "" if good else "whole numbers under exactly " + ", ".join(names)
+
     return check
 
 
@@ -81,24 +116,88 @@ COMMIT = matches(r"[0-9a-f]{7,40}", "a commit, 7 to 40 hex digits")
 PROTOCOL = matches(r"[0-9a-f]{16}", "16 hex digits")
 COMMON = {"schema": one_of(1, 2), "kind": text, "at": TIME}
 FIELDS = {
-    "round": {**COMMON, "id": some_text, "commit": COMMIT, "dirty": flag, "protocol": PROTOCOL, "scenario": text, "mode": one_of("", *MODES),
-              "seed": whole, "round": whole, "verdict": one_of("passed", "failed", "unknown"), "why": text, "load_ms": maybe(number),
-              "fault_ms": maybe(number), "recovered_ms": maybe(number), "settled_ms": maybe(number), "detail": text,
-              "counts": counts_of(COUNTS), "measured": map_of(number), "servers": map_of(text)},
-    "mutant": {**COMMON, "commit": COMMIT, "protocol": PROTOCOL, "mutant": some_text, "scenario": text, "seed": whole, "rounds": whole,
-               "caught_by": list_of(some_text), "verdict": one_of("caught", "missed")},
-    "baseline": {**COMMON, "system": some_text, "scenario": text, "rounds": whole, "counts": counts_of(BASELINE_COUNTS), "detail": text},
-    "fixes": {**COMMON, "round": some_text, "cause": some_text, "commit": COMMIT, "kept_as": some_text},
+    "round": {
+        **COMMON,
+        "id": some_text,
+        "commit": COMMIT,
+        "dirty": flag,
+        "protocol": PROTOCOL,
+        "scenario": text,
+        "mode": one_of("", *MODES),
+        "seed": whole,
+        "round": whole,
+        "verdict": one_of("passed", "failed", "unknown"),
+        "why": text,
+        "load_ms": maybe(number),
+        "fault_ms": maybe(number),
+        "recovered_ms": maybe(number),
+        "settled_ms": maybe(number),
+        "detail": text,
+        "counts": counts_of(COUNTS),
+        "measured": map_of(number),
+        "servers": map_of(text),
+    },
+    "mutant": {
+        **COMMON,
+        "commit": COMMIT,
+        "protocol": PROTOCOL,
+        "mutant": some_text,
+        "scenario": text,
+        "seed": whole,
+        "rounds": whole,
+        "caught_by": list_of(some_text),
+        "verdict": one_of("caught", "missed"),
+    },
+    "baseline": {
+        **COMMON,
+        "system": some_text,
+        "scenario": text,
+        "rounds": whole,
+        "counts": counts_of(BASELINE_COUNTS),
+        "detail": text,
+    },
+    "fixes": {
+        **COMMON,
+        "round": some_text,
+        "cause": some_text,
+        "commit": COMMIT,
+        "kept_as": some_text,
+    },
     "explains": {**COMMON, "round": some_text, "cause": some_text, "kept_as": some_text},
     "again": {**COMMON, "round": some_text, "cause": some_text, "by": some_text},
 }
 OPTIONAL = {("round", "measured")}
-KINDS_OF_SCHEMA_1 = {"sabotage": "mutant", "mends": "fixes", "mutant": None, "fixes": None}  # None: there was no such kind
+KINDS_OF_SCHEMA_1 = {
+    "sabotage": "mutant",
+    "mends": "fixes",
+    "mutant": None,
+    "fixes": None,
+}  # None: there was no such kind
 NAMES_OF_SCHEMA_1 = {"row": "scenario", "defect": "mutant", "scenario": None}
-SCENARIO_FIELDS = {"id": matches(r"[A-Z]{2}\d\d", "two letters and two digits"), "was": text, "group": one_of(*GROUPS), "fault": some_text,
-                   "guarantees": list_of(one_of(*GUARANTEES)), "within": some_text, "wanted": whole, "unit": one_of(*UNITS), "points": flag,
-                   "each_mode": flag, "allows": list_of(one_of(*VIOLATIONS)), "differs": text, "later": text}
-SCENARIO_DEFAULTS = {"was": "", "unit": "rounds", "points": False, "each_mode": False, "allows": [], "differs": "", "later": ""}
+SCENARIO_FIELDS = {
+    "id": matches(r"[A-Z]{2}\d\d", "two letters and two digits"),
+    "was": text,
+    "group": one_of(*GROUPS),
+    "fault": some_text,
+    "guarantees": list_of(one_of(*GUARANTEES)),
+    "within": some_text,
+    "wanted": whole,
+    "unit": one_of(*UNITS),
+    "points": flag,
+    "each_mode": flag,
+    "allows": list_of(one_of(*VIOLATIONS)),
+    "differs": text,
+    "later": text,
+}
+SCENARIO_DEFAULTS = {
+    "was": "",
+    "unit": "rounds",
+    "points": False,
+    "each_mode": False,
+    "allows": [],
+    "differs": "",
+    "later": "",
+}
 
 
 def wrong_fields(value, fields, optional=()):
@@ -142,7 +241,9 @@ def converted(record, ids):
         name = NAMES_OF_SCHEMA_1.get(name, name) or f"{name} of schema 2"
         if name == "kind" and isinstance(value, str):
             value = KINDS_OF_SCHEMA_1.get(value, value) or f"{value} of schema 2"
-        out[name] = ids.get(value, value) if name == "scenario" and isinstance(value, str) else value
+        out[name] = (
+            ids.get(value, value) if name == "scenario" and isinstance(value, str) else value
+        )
     return out
 
 
@@ -176,7 +277,11 @@ class Records:
         except (lzma.LZMAError, EOFError) as e:
             return self.mistake(name, f"cannot be read: {e}", "restore it from git")
         if lines[-1]:
-            self.mistake(f"{name}:{len(lines)}", "the last line does not end", "its writer died; " + APPEND_ONLY)
+            self.mistake(
+                f"{name}:{len(lines)}",
+                "the last line does not end",
+                "its writer died; " + APPEND_ONLY,
+            )
         self.files[name] = len(lines) - 1
         for number, line in enumerate(lines[:-1], 1):
             self.take(f"{name}:{number}", line, version)
@@ -191,17 +296,31 @@ class Records:
             return self.mistake(place, f"no JSON: {e}", APPEND_ONLY)
         if isinstance(record, dict) and record.get("schema") == 1:
             if version is None:
-                return self.mistake(place, "is of schema 1", "only archives have such lines; write schema 2")
+                return self.mistake(
+                    place, "is of schema 1", "only archives have such lines; write schema 2"
+                )
             record = converted(record, self.ids)
         kind = record.get("kind") if isinstance(record, dict) else None
         if not isinstance(kind, str) or kind not in FIELDS:
-            return self.mistake(place, f"unknown kind {json.dumps(kind)}", "kinds are " + ", ".join(FIELDS))
+            return self.mistake(
+                place, f"unknown kind {json.dumps(kind)}", "kinds are " + ", ".join(FIELDS)
+            )
         optional = [name for k, name in OPTIONAL if k == kind]
         wrong = list(wrong_fields(record, FIELDS[kind], optional))
         if not wrong and "scenario" in record and record["scenario"] not in self.scenarios:
-            wrong.append((f"unknown scenario {record['scenario']}", "scenarios are those of tests/faults/scenarios.toml"))
+            wrong.append(
+                (
+                    f"unknown scenario {record['scenario']}",
+                    "scenarios are those of tests/faults/scenarios.toml",
+                )
+            )
         if not wrong and version and record.get("protocol", version) != version:
-            wrong.append((f"is of version {record['protocol']}", "an archive holds the lines of the version that it is named after"))
+            wrong.append(
+                (
+                    f"is of version {record['protocol']}",
+                    "an archive holds the lines of the version that it is named after",
+                )
+            )
         if not wrong and version is None:
             self.plain.add(record.get("protocol"))
         for what, hint in wrong:
@@ -211,21 +330,37 @@ class Records:
 
     def take_round(self, place, record):
         if record["id"] in self.rounds:
-            return self.mistake(place, f"round {record['id']} is there for the second time", "each round has its own id")
+            return self.mistake(
+                place,
+                f"round {record['id']} is there for the second time",
+                "each round has its own id",
+            )
         self.rounds[record["id"]] = record
-        allowed = self.scenarios[record["scenario"]]["allows"] + (["repeated"] if record["mode"] == "at-least-once" else [])
+        allowed = self.scenarios[record["scenario"]]["allows"] + (
+            ["repeated"] if record["mode"] == "at-least-once" else []
+        )
         broken = [name for name in VIOLATIONS if record["counts"][name] and name not in allowed]
         if record["verdict"] == "passed" and broken:
-            self.mistake(place, "passed, but counts " + ", ".join(broken),
-                         "it failed; or the scenario `allows` that, in scenarios.toml, and says why")
+            self.mistake(
+                place,
+                "passed, but counts " + ", ".join(broken),
+                "it failed; or the scenario `allows` that, in scenarios.toml, and says why",
+            )
         if record["verdict"] != "passed" and not record["why"]:
-            self.mistake(place, f"{record['verdict']}, and does not say why", 'a round that did not pass has a "why"')
+            self.mistake(
+                place,
+                f"{record['verdict']}, and does not say why",
+                'a round that did not pass has a "why"',
+            )
 
     def take_mutant(self, place, record):
         self.mutants.append(record)
         if (record["verdict"] == "caught") != bool(record["caught_by"]):
-            self.mistake(place, f"{record['verdict']}, with {len(record['caught_by'])} invariants in \"caught_by\"",
-                         "it names them if, and only if, the mutant was caught")
+            self.mistake(
+                place,
+                f"{record['verdict']}, with {len(record['caught_by'])} invariants in \"caught_by\"",
+                "it names them if, and only if, the mutant was caught",
+            )
 
     def take_baseline(self, _, record):
         self.baselines.append(record)
@@ -248,10 +383,29 @@ class Records:
         expected = "unknown" if record["kind"] == "again" else "failed"
         about, by = self.rounds.get(record["round"]), self.rounds.get(record.get("by"))
         if about is None:
-            self.mistake(place, f"there is no round {record['round']}", "name the id of a round in these files")
+            self.mistake(
+                place,
+                f"there is no round {record['round']}",
+                "name the id of a round in these files",
+            )
         elif about["verdict"] != expected:
-            self.mistake(place, f"round {record['round']} {about['verdict']}", f"{record['kind']} is about a round that was {expected}")
+            self.mistake(
+                place,
+                f"round {record['round']} {about['verdict']}",
+                f"{record['kind']} is about a round that was {expected}",
+            )
         elif record["kind"] == "again" and by is None:
-            self.mistake(place, f"there is no round {record['by']}", '"by" is the id of the round that was run instead')
-        elif record["kind"] == "again" and (by["scenario"], by["mode"]) != (about["scenario"], about["mode"]):
-            self.mistake(place, f"round {record['by']} is of another scenario or mode", "run the same scenario in the same mode")
+            self.mistake(
+                place,
+                f"there is no round {record['by']}",
+                '"by" is the id of the round that was run instead',
+            )
+        elif record["kind"] == "again" and (by["scenario"], by["mode"]) != (
+            about["scenario"],
+            about["mode"],
+        ):
+            self.mistake(
+                place,
+                f"round {record['by']} is of another scenario or mode",
+                "run the same scenario in the same mode",
+            )

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """The report is honest: a round that failed, is unknown or is of another version is not counted as passed, and an invalid line is refused."""
+
 import contextlib
 import io
 import json
@@ -28,27 +29,76 @@ def counts(**more):
 
 def round_(id_, version, **more):
     times = {"load_ms": 400, "fault_ms": 100, "recovered_ms": 230, "settled_ms": 410}
-    return {"schema": 2, "kind": "round", "id": id_, "at": AT, "commit": COMMIT, "dirty": False, "protocol": version, "scenario": "RE01",
-            "mode": "exactly-once", "seed": 17, "round": 3, "verdict": "passed", "why": "", **times, "detail": "", "counts": counts(),
-            "servers": {"postgres": "15.14"}, **more}
+    return {
+        "schema": 2,
+        "kind": "round",
+        "id": id_,
+        "at": AT,
+        "commit": COMMIT,
+        "dirty": False,
+        "protocol": version,
+        "scenario": "RE01",
+        "mode": "exactly-once",
+        "seed": 17,
+        "round": 3,
+        "verdict": "passed",
+        "why": "",
+        **times,
+        "detail": "",
+        "counts": counts(),
+        "servers": {"postgres": "15.14"},
+        **more,
+    }
 
 
 def bad(id_, version, verdict, **more):
-    return round_(id_, version, verdict=verdict, why="it did not come back",
-                  **{"counts": counts(stuck=2 * (verdict == "failed")), **more})
+    return round_(
+        id_,
+        version,
+        verdict=verdict,
+        why="it did not come back",
+        **{"counts": counts(stuck=2 * (verdict == "failed")), **more},
+    )
 
 
 def fixes(about):
-    return {"schema": 2, "kind": "fixes", "round": about, "at": AT, "cause": "a lost wakeup", "commit": COMMIT, "kept_as": "crash_test"}
+    return {
+        "schema": 2,
+        "kind": "fixes",
+        "round": about,
+        "at": AT,
+        "cause": "a lost wakeup",
+        "commit": COMMIT,
+        "kept_as": "crash_test",
+    }
 
 
 def again(about, by):
-    return {"schema": 2, "kind": "again", "round": about, "at": AT, "cause": "the broker did not start", "by": by}
+    return {
+        "schema": 2,
+        "kind": "again",
+        "round": about,
+        "at": AT,
+        "cause": "the broker did not start",
+        "by": by,
+    }
 
 
 def mutant(version, verdict="caught", **more):
-    return {"schema": 2, "kind": "mutant", "at": AT, "commit": COMMIT, "protocol": version, "mutant": "no_token_check", "scenario": "RE01", "seed": 5,
-            "rounds": 3, "caught_by": ["repeated"] if verdict == "caught" else [], "verdict": verdict, **more}
+    return {
+        "schema": 2,
+        "kind": "mutant",
+        "at": AT,
+        "commit": COMMIT,
+        "protocol": version,
+        "mutant": "no_token_check",
+        "scenario": "RE01",
+        "seed": 5,
+        "rounds": 3,
+        "caught_by": ["repeated"] if verdict == "caught" else [],
+        "verdict": verdict,
+        **more,
+    }
 
 
 class TreeTest(unittest.TestCase):
@@ -85,7 +135,10 @@ class TreeTest(unittest.TestCase):
         self.fail(f"no line {first} under {title}:\n{page}")
 
     def write_archive(self, version, *lines):
-        archive.write(self.root / report.RECORDS / archive.FOLDER / (version + archive.SUFFIX), [json.dumps(line) for line in lines])
+        archive.write(
+            self.root / report.RECORDS / archive.FOLDER / (version + archive.SUFFIX),
+            [json.dumps(line) for line in lines],
+        )
 
     def refused(self, place, what, *lines):
         self.write(*lines)
@@ -113,22 +166,41 @@ class ReportTest(TreeTest):
         self.assertIn("OPEN", self.cells(page, "Failed rounds", "a"))
         page = self.page(failed, fixes("a"))
         self.assertEqual(self.section(page, "OPEN"), "")
-        self.assertEqual(self.cells(page, "Failed rounds", "a")[5:], ["a lost wakeup", COMMIT, "crash_test"])
+        self.assertEqual(
+            self.cells(page, "Failed rounds", "a")[5:], ["a lost wakeup", COMMIT, "crash_test"]
+        )
 
     def test_a_failed_round_of_an_earlier_protocol_is_open_as_well(self):
         self.assertIn("earlier", self.cells(self.page(bad("a", "0" * 16, "failed")), "OPEN", "a"))
 
     def test_a_cause_outside_the_relay_is_no_fix(self):
-        explains = {"schema": 2, "kind": "explains", "round": "a", "at": AT, "cause": "Kafka forgets", "kept_as": "markers_test"}
+        explains = {
+            "schema": 2,
+            "kind": "explains",
+            "round": "a",
+            "at": AT,
+            "cause": "Kafka forgets",
+            "kept_as": "markers_test",
+        }
         page = self.page(bad("a", self.version, "failed"), explains)
         self.assertEqual(self.cells(page, "OPEN", "a")[6:], ["Kafka forgets", "markers_test"])
-        self.assertEqual(self.cells(page, "Failed rounds", "a")[5:], ["Kafka forgets", "OPEN", "markers_test"])
+        self.assertEqual(
+            self.cells(page, "Failed rounds", "a")[5:], ["Kafka forgets", "OPEN", "markers_test"]
+        )
         self.assertIn("and 1 are OPEN (1 with a known cause", self.section(page, "Summary"))
-        self.refused("rounds-a.jsonl:2", "is about a round that was failed", round_("b", self.version), {**explains, "round": "b"})
+        self.refused(
+            "rounds-a.jsonl:2",
+            "is about a round that was failed",
+            round_("b", self.version),
+            {**explains, "round": "b"},
+        )
 
     def test_a_fixed_round_has_still_failed(self):
         page = self.page(bad("a", self.version, "failed"), round_("b", self.version), fixes("a"))
-        self.assertEqual(self.cells(page, "Results of the present version", "RE01")[2:7], ["2", "1", "1", "0", "–"])
+        self.assertEqual(
+            self.cells(page, "Results of the present version", "RE01")[2:7],
+            ["2", "1", "1", "0", "–"],
+        )
 
     def test_the_bound_is_three_in_n(self):
         self.assertEqual(report.bound(1000, 0), "0.3 %")
@@ -138,33 +210,55 @@ class ReportTest(TreeTest):
         self.assertEqual(report.bound(40000, 0), "0.0075 %")
         self.assertEqual(report.bound(1000, 1), "–")
         self.assertEqual(report.bound(0, 0), "–")
-        page = self.page(*(round_(f"a{n}", self.version) for n in range(60)), bad("u", self.version, "unknown"))
-        self.assertEqual(self.cells(page, "Results of the present version", "RE01")[2:7], ["61", "60", "0", "1", "5 %"])
+        page = self.page(
+            *(round_(f"a{n}", self.version) for n in range(60)), bad("u", self.version, "unknown")
+        )
+        self.assertEqual(
+            self.cells(page, "Results of the present version", "RE01")[2:7],
+            ["61", "60", "0", "1", "5 %"],
+        )
 
     def test_unknown_is_never_passed(self):
         unknown = bad("u", self.version, "unknown", recovered_ms=99999)
         page = self.page(unknown)
-        self.assertEqual(self.cells(page, "Results of the present version", "RE01")[2:10], ["1", "0", "0", "1", "–", "–", "–", "–"])
+        self.assertEqual(
+            self.cells(page, "Results of the present version", "RE01")[2:10],
+            ["1", "0", "0", "1", "–", "–", "–", "–"],
+        )
         self.assertEqual(self.cells(page, "Scenarios", "RE01")[5], "0 of 1,000 rounds")
         self.assertIn("not yet", self.cells(page, "Unknown rounds", "u"))
         page = self.page(unknown, round_("b", self.version), again("u", "b"))
-        self.assertEqual(self.cells(page, "Unknown rounds", "u")[5:], ["the broker did not start", "b", "passed"])
-        self.assertEqual(self.cells(page, "Results of the present version", "RE01")[2:6], ["2", "1", "0", "1"])
+        self.assertEqual(
+            self.cells(page, "Unknown rounds", "u")[5:], ["the broker did not start", "b", "passed"]
+        )
+        self.assertEqual(
+            self.cells(page, "Results of the present version", "RE01")[2:6], ["2", "1", "0", "1"]
+        )
 
     def test_an_earlier_protocol_does_not_count(self):
         old = round_("a", self.version)
         (self.root / "relay/core/loop.cpp").write_text("int two;\n")
         page = self.page(old)
-        self.assertIn("No round of the present version", self.section(page, "Results of the present version"))
+        self.assertIn(
+            "No round of the present version", self.section(page, "Results of the present version")
+        )
         self.assertEqual(self.cells(page, "Scenarios", "RE01")[5], "0 of 1,000 rounds")
-        self.assertEqual(self.cells(page, "Versions of the protocol", f"`{self.version}`")[3:7], ["1", "1", "0", "0"])
+        self.assertEqual(
+            self.cells(page, "Versions of the protocol", f"`{self.version}`")[3:7],
+            ["1", "1", "0", "0"],
+        )
         self.assertEqual(self.cells(page, "Scenarios", "RE01")[6], "1")
 
     def test_sweeps_and_minutes_are_added_up(self):
-        points = [round_(f"a{n}", self.version, scenario="RE02", round=n, measured={"sweeps": 1 / 600}) for n in range(600)]
+        points = [
+            round_(f"a{n}", self.version, scenario="RE02", round=n, measured={"sweeps": 1 / 600})
+            for n in range(600)
+        ]
         minutes = round_("t", self.version, scenario="TI01", measured={"minutes": 12.5})
         page = self.page(*points, minutes)
-        self.assertEqual(self.cells(page, "Scenarios", "RE02")[5], "1 and 0 of 1 sweep in each mode")
+        self.assertEqual(
+            self.cells(page, "Scenarios", "RE02")[5], "1 and 0 of 1 sweep in each mode"
+        )
         self.assertEqual(self.cells(page, "Scenarios", "TI01")[5], "12.5 of 60 minutes")
         self.assertEqual(self.cells(page, "Scenarios", "RE08")[5], "not run")
 
@@ -176,13 +270,28 @@ class ReportTest(TreeTest):
         rounds = [round_(f"a{n}", self.version, round=n) for n in range(3)]
         self.assertEqual(self.missing("RE01"), [(1000, 0, "any")])
         self.assertEqual(self.missing("RE01", *rounds), [(997, 3, "any")])
-        self.assertEqual(self.missing("RE01", *rounds, bad("b", self.version, "unknown", round=3)), [(997, 4, "any")])
-        self.assertEqual(self.missing("RE01", *rounds, round_("c", self.version, round=7)), [(4, 3, "any")])
-        self.assertEqual(self.missing("RE01", *rounds, round_("c", self.version, round=3, seed=18)), [(996, 3, "any")])
-        self.assertEqual(self.missing("RE01", *[round_(f"a{n}", "0" * 16, round=n) for n in range(3)]), [(1000, 0, "any")])
+        self.assertEqual(
+            self.missing("RE01", *rounds, bad("b", self.version, "unknown", round=3)),
+            [(997, 4, "any")],
+        )
+        self.assertEqual(
+            self.missing("RE01", *rounds, round_("c", self.version, round=7)), [(4, 3, "any")]
+        )
+        self.assertEqual(
+            self.missing("RE01", *rounds, round_("c", self.version, round=3, seed=18)),
+            [(996, 3, "any")],
+        )
+        self.assertEqual(
+            self.missing("RE01", *[round_(f"a{n}", "0" * 16, round=n) for n in range(3)]),
+            [(1000, 0, "any")],
+        )
 
     def test_a_sweep_goes_back_to_the_point_that_did_not_pass(self):
-        points = [round_(f"a{n}", self.version, scenario="EF02", round=n, measured={"sweeps": 1 / 600}) for n in range(600) if n not in (100, 300)]
+        points = [
+            round_(f"a{n}", self.version, scenario="EF02", round=n, measured={"sweeps": 1 / 600})
+            for n in range(600)
+            if n not in (100, 300)
+        ]
         self.assertEqual(self.missing("EF02"), [(1, 0, "any")])
         self.assertEqual(self.missing("EF02", points[0])[0], (599, 1, "any"))
         lost = bad("b", self.version, "unknown", scenario="EF02", round=100)
@@ -191,11 +300,34 @@ class ReportTest(TreeTest):
         self.assertEqual(self.missing("EF02", *points, *again)[0], (1, 100, "any"))
 
     def test_a_sweep_of_points_goes_on_from_the_last_that_passed(self):
-        self.assertEqual(self.missing("RE02"), [("all", 0, "exactly-once", "0"), ("all", 0, "at-least-once", "0")])
-        points = [round_(f"a{n}", self.version, scenario="RE02", round=n, measured={"next_point": 1000 * n + 20}) for n in range(30)]
-        lost = bad("b", self.version, "unknown", scenario="RE02", round=30, measured={"next_point": 50_000})
-        self.assertEqual(self.missing("RE02", *points, lost), [("all", 31, "exactly-once", "29020"), ("all", 31, "at-least-once", "0")])
-        last = round_("z", self.version, scenario="RE02", round=31, measured={"next_point": 60_000, "sweeps": 1})
+        self.assertEqual(
+            self.missing("RE02"),
+            [("all", 0, "exactly-once", "0"), ("all", 0, "at-least-once", "0")],
+        )
+        points = [
+            round_(
+                f"a{n}",
+                self.version,
+                scenario="RE02",
+                round=n,
+                measured={"next_point": 1000 * n + 20},
+            )
+            for n in range(30)
+        ]
+        lost = bad(
+            "b", self.version, "unknown", scenario="RE02", round=30, measured={"next_point": 50_000}
+        )
+        self.assertEqual(
+            self.missing("RE02", *points, lost),
+            [("all", 31, "exactly-once", "29020"), ("all", 31, "at-least-once", "0")],
+        )
+        last = round_(
+            "z",
+            self.version,
+            scenario="RE02",
+            round=31,
+            measured={"next_point": 60_000, "sweeps": 1},
+        )
         self.assertEqual(self.missing("RE02", *points, last), [("all", 32, "at-least-once", "0")])
 
     def test_quantiles_are_values_that_occurred(self):
@@ -203,29 +335,58 @@ class ReportTest(TreeTest):
         self.assertEqual([report.quantile(hundred, q) for q in (0.5, 0.95, 1.0)], [50, 95, 100])
         self.assertEqual([report.quantile([7], q) for q in (0.5, 0.95, 1.0)], [7, 7, 7])
         self.assertEqual(report.quantile([1, 2, 3, 1000], 0.5), 2)
-        rounds = [round_(f"a{n}", self.version, recovered_ms=n) for n in (10, 20, 30, 40, 2500, None)]
+        rounds = [
+            round_(f"a{n}", self.version, recovered_ms=n) for n in (10, 20, 30, 40, 2500, None)
+        ]
         page = self.page(*rounds)
-        self.assertEqual(self.cells(page, "Results of the present version", "RE01")[7:10], ["30", "2,500", "2,500"])
+        self.assertEqual(
+            self.cells(page, "Results of the present version", "RE01")[7:10],
+            ["30", "2,500", "2,500"],
+        )
 
     def test_repeats_and_measurements(self):
         mode = {"mode": "at-least-once"}
-        rounds = [round_(f"a{n}", self.version, **mode, counts=counts(repeated=n), measured={"log_lines": n}) for n in (0, 3, 8)]
+        rounds = [
+            round_(
+                f"a{n}", self.version, **mode, counts=counts(repeated=n), measured={"log_lines": n}
+            )
+            for n in (0, 3, 8)
+        ]
         page = self.page(*rounds)
-        self.assertEqual(self.cells(page, "Repeats in at-least-once mode", "RE01"), ["RE01", "3", "2", "8"])
-        self.assertEqual(self.cells(page, "Measurements", "RE01")[2:], ["`log_lines`", "3", "3", "8"])
+        self.assertEqual(
+            self.cells(page, "Repeats in at-least-once mode", "RE01"), ["RE01", "3", "2", "8"]
+        )
+        self.assertEqual(
+            self.cells(page, "Measurements", "RE01")[2:], ["`log_lines`", "3", "3", "8"]
+        )
 
     def test_a_scenario_that_ran_in_one_mode_only_is_named(self):
-        rounds = [round_("a", self.version, scenario="RE01"), round_("b", self.version, scenario="RE04"),
-                  round_("c", self.version, scenario="RE04", mode="at-least-once"), round_("d", self.version, scenario="PG01", mode="at-least-once")]
+        rounds = [
+            round_("a", self.version, scenario="RE01"),
+            round_("b", self.version, scenario="RE04"),
+            round_("c", self.version, scenario="RE04", mode="at-least-once"),
+            round_("d", self.version, scenario="PG01", mode="at-least-once"),
+        ]
         results = self.section(self.page(*rounds), "Results of the present version")
         self.assertIn("In exactly-once mode only: RE01.", results)
         self.assertIn("In at-least-once mode only: PG01.", results)
 
     def test_a_soak_is_shown_from_its_first_round_to_its_last(self):
-        rounds = [round_(f"t{n}", self.version, scenario="TI04", at=f"2026-11-26T12:4{n}:11Z", measured={"minutes": 5, "relay_fds": fds})
-                  for n, fds in ((2, 30), (0, 19), (1, 20))]
+        rounds = [
+            round_(
+                f"t{n}",
+                self.version,
+                scenario="TI04",
+                at=f"2026-11-26T12:4{n}:11Z",
+                measured={"minutes": 5, "relay_fds": fds},
+            )
+            for n, fds in ((2, 30), (0, 19), (1, 20))
+        ]
         page = self.page(*rounds, round_("a", self.version, measured={"log_lines": 1}))
-        self.assertEqual(self.cells(page, "Drift", "TI04"), ["TI04", "exactly-once", "`relay_fds`", "3", "19", "20", "30"])
+        self.assertEqual(
+            self.cells(page, "Drift", "TI04"),
+            ["TI04", "exactly-once", "`relay_fds`", "3", "19", "20", "30"],
+        )
         self.assertNotIn("TI04", page.split("## Measurements")[1].split("\n## ")[0])
 
     def test_a_mutant_that_was_not_caught_is_open(self):
@@ -238,16 +399,28 @@ class ReportTest(TreeTest):
 
     def test_baselines_stand_beside(self):
         numbers = {"committed": 500, "arrived": 520, "lost": 0, "repeated": 20, "reordered": 1}
-        fields = {"at": AT, "system": "Another", "scenario": "RE01", "rounds": 50, "counts": numbers, "detail": "stock"}
+        fields = {
+            "at": AT,
+            "system": "Another",
+            "scenario": "RE01",
+            "rounds": 50,
+            "counts": numbers,
+            "detail": "stock",
+        }
         page = self.page({"schema": 2, "kind": "baseline", **fields})
-        self.assertEqual(self.cells(page, "Other systems", "Another"), ["Another", "RE01", "50", "500", "520", "0", "20", "1", "stock"])
+        self.assertEqual(
+            self.cells(page, "Other systems", "Another"),
+            ["Another", "RE01", "50", "500", "520", "0", "20", "1", "stock"],
+        )
 
     def test_text_of_a_round_stays_in_its_cell(self):
         page = self.page(bad("a", self.version, "failed") | {"why": "x | y\n## z [l](m) <b>"})
         self.assertIn("x \\| y ## z [l] (m) &lt;b>", page)
 
     def test_a_long_text_is_cut_behind_a_word(self):
-        page = self.page(bad("a", self.version, "failed") | {"why": "first " + "word " * 1000 + "last"})
+        page = self.page(
+            bad("a", self.version, "failed") | {"why": "first " + "word " * 1000 + "last"}
+        )
         why = self.cells(page, "Failed rounds", "a")[4]
         self.assertRegex(why, "^first word( word)* …$")
         self.assertLess(len(why), report.WHY_CHARS + 3)
@@ -258,7 +431,12 @@ class ReportTest(TreeTest):
         good = round_("a", self.version)
         other = round_("b", self.version)
         self.refused("rounds-a.jsonl:2", 'unknown key "speed"', good, other | {"speed": 3})
-        self.refused("rounds-a.jsonl:2", 'has no "seed"', good, {k: v for k, v in other.items() if k != "seed"})
+        self.refused(
+            "rounds-a.jsonl:2",
+            'has no "seed"',
+            good,
+            {k: v for k, v in other.items() if k != "seed"},
+        )
         self.refused("rounds-a.jsonl:1", '"verdict" is "fine"', good | {"verdict": "fine"})
         self.refused("rounds-a.jsonl:1", '"counts" is', good | {"counts": {"lost": 0}})
         self.refused("rounds-a.jsonl:1", '"schema" is 3', good | {"schema": 3})
@@ -271,8 +449,12 @@ class ReportTest(TreeTest):
         self.refused("rounds-a.jsonl:2", "for the second time", good, good)
 
     def test_a_last_line_that_does_not_end_is_refused(self):
-        (self.root / report.RECORDS / "rounds-a.jsonl").write_text(json.dumps(round_("a", self.version)))
-        with self.assertRaisesRegex(report.RecordsError, "rounds-a.jsonl:1: the last line does not end"):
+        (self.root / report.RECORDS / "rounds-a.jsonl").write_text(
+            json.dumps(round_("a", self.version))
+        )
+        with self.assertRaisesRegex(
+            report.RecordsError, "rounds-a.jsonl:1: the last line does not end"
+        ):
             report.generate(self.root)
 
     def test_all_errors_are_reported_at_once(self):
@@ -282,21 +464,43 @@ class ReportTest(TreeTest):
         self.assertEqual(str(e.exception).count("HINT"), 2)
 
     def test_a_verdict_agrees_with_the_counts(self):
-        self.refused("rounds-a.jsonl:1", "passed, but counts lost", round_("a", self.version, counts=counts(lost=1)))
-        self.refused("rounds-a.jsonl:1", "passed, but counts repeated", round_("a", self.version, counts=counts(repeated=1)))
+        self.refused(
+            "rounds-a.jsonl:1",
+            "passed, but counts lost",
+            round_("a", self.version, counts=counts(lost=1)),
+        )
+        self.refused(
+            "rounds-a.jsonl:1",
+            "passed, but counts repeated",
+            round_("a", self.version, counts=counts(repeated=1)),
+        )
         self.page(round_("a", self.version, counts=counts(repeated=1), mode="at-least-once"))
         self.page(round_("a", self.version, counts=counts(ghosts=1), scenario="PG08"))
-        self.refused("rounds-a.jsonl:1", "does not say why", round_("a", self.version, verdict="failed"))
-        self.refused("rounds-a.jsonl:1", "missed, with 1", mutant(self.version, "missed", caught_by=["lost"]))
+        self.refused(
+            "rounds-a.jsonl:1", "does not say why", round_("a", self.version, verdict="failed")
+        )
+        self.refused(
+            "rounds-a.jsonl:1", "missed, with 1", mutant(self.version, "missed", caught_by=["lost"])
+        )
 
     def test_a_reference_leads_to_the_right_round(self):
-        failed, unknown, good = bad("f", self.version, "failed"), bad("u", self.version, "unknown"), round_("g", self.version)
+        failed, unknown, good = (
+            bad("f", self.version, "failed"),
+            bad("u", self.version, "unknown"),
+            round_("g", self.version),
+        )
         self.refused("rounds-a.jsonl:2", "there is no round x", failed, fixes("x"))
         self.refused("rounds-a.jsonl:2", "round g passed", good, fixes("g"))
         self.refused("rounds-a.jsonl:2", "there is no round x", good, again("x", "g"))
         self.refused("rounds-a.jsonl:2", "there is no round x", unknown, again("u", "x"))
         self.refused("rounds-a.jsonl:2", "round f failed", failed, again("f", "f"))
-        self.refused("rounds-a.jsonl:3", "another scenario or mode", unknown, good | {"scenario": "RE04"}, again("u", "g"))
+        self.refused(
+            "rounds-a.jsonl:3",
+            "another scenario or mode",
+            unknown,
+            good | {"scenario": "RE04"},
+            again("u", "g"),
+        )
 
     def test_files_are_read_together(self):
         self.write(fixes("f"))
@@ -347,7 +551,11 @@ class ArchiveTest(TreeTest):
 
     def contents(self):
         folder = self.root / report.RECORDS
-        return {f.relative_to(folder).as_posix(): f.read_bytes() for f in folder.rglob("*.*") if f.is_file()}
+        return {
+            f.relative_to(folder).as_posix(): f.read_bytes()
+            for f in folder.rglob("*.*")
+            if f.is_file()
+        }
 
     def lines(self, version):
         file = self.root / report.RECORDS / archive.FOLDER / (version + archive.SUFFIX)
@@ -360,19 +568,37 @@ class ArchiveTest(TreeTest):
         return said.getvalue()
 
     def test_lines_move_to_the_archive_of_their_version(self):
-        failed, unknown, new = bad("f", self.OLD, "failed"), bad("u", self.OLDER, "unknown"), round_("n", self.version)
+        failed, unknown, new = (
+            bad("f", self.OLD, "failed"),
+            bad("u", self.OLDER, "unknown"),
+            round_("n", self.version),
+        )
         self.write(failed, new, mutant(self.OLD))
         self.write(unknown, again("u", "n"), fixes("f"), name="rounds-b.jsonl")
         before = report.generate(self.root)
         self.assertIn("3 lines of version " + self.OLD, self.archive())
         self.assertEqual(self.lines(self.OLD), [failed, mutant(self.OLD), fixes("f")])
         self.assertEqual(self.lines(self.OLDER), [unknown, again("u", "n")])
-        self.assertEqual(sorted(self.contents()), sorted(f"archive/{v}.jsonl.xz" for v in (self.OLD, self.OLDER)) + ["rounds-a.jsonl"])
-        self.assertEqual((self.root / report.RECORDS / "rounds-a.jsonl").read_text(), json.dumps(new) + "\n")
+        self.assertEqual(
+            sorted(self.contents()),
+            sorted(f"archive/{v}.jsonl.xz" for v in (self.OLD, self.OLDER)) + ["rounds-a.jsonl"],
+        )
+        self.assertEqual(
+            (self.root / report.RECORDS / "rounds-a.jsonl").read_text(), json.dumps(new) + "\n"
+        )
         after = report.generate(self.root)
-        for title in ("OPEN", "Results of the present version", "Failed rounds", "Unknown rounds", "Mutants"):
+        for title in (
+            "OPEN",
+            "Results of the present version",
+            "Failed rounds",
+            "Unknown rounds",
+            "Mutants",
+        ):
             self.assertEqual(self.section(after, title), self.section(before, title))
-        self.assertEqual(self.cells(after, "Versions of the protocol", f"`{self.OLD}`")[3:8], ["1", "0", "1", "0", "stuck 2"])
+        self.assertEqual(
+            self.cells(after, "Versions of the protocol", f"`{self.OLD}`")[3:8],
+            ["1", "0", "1", "0", "stuck 2"],
+        )
         self.assertIn(f"[3 lines](reliability/archive/{self.OLD}.jsonl.xz)", after)
 
     def test_archiving_twice_changes_nothing_and_a_crash_in_between_neither(self):
@@ -395,7 +621,12 @@ class ArchiveTest(TreeTest):
         self.assertEqual(self.section(report.generate(self.root), "OPEN"), "")
 
     def test_lines_of_schema_1_are_read_in_archives_only(self):
-        lines = [bad("f", self.OLD, "failed", scenario="PG08"), fixes("f"), mutant(self.OLD), bad("u", self.OLD, "unknown", scenario="PG08")]
+        lines = [
+            bad("f", self.OLD, "failed", scenario="PG08"),
+            fixes("f"),
+            mutant(self.OLD),
+            bad("u", self.OLD, "unknown", scenario="PG08"),
+        ]
         self.write(round_("n", self.version, scenario="PG08"), again("u", "n"))
         self.write_archive(self.OLD, *lines)
         page = report.generate(self.root)
@@ -439,7 +670,11 @@ class TableTest(unittest.TestCase):
     FAMILIES = (("RE", "R", 12), ("PG", "P", 16), ("KA", "K", 13), ("TI", "T", 4), ("EF", "E", 3))
 
     def test_every_scenario_is_there(self):
-        ids = {f"{family}{n:02d}": f"{was}{n}" for family, was, last in self.FAMILIES for n in range(1, last + 1)}
+        ids = {
+            f"{family}{n:02d}": f"{was}{n}"
+            for family, was, last in self.FAMILIES
+            for n in range(1, last + 1)
+        }
         self.assertEqual({id_: scenario["was"] for id_, scenario in SCENARIOS.items()}, ids)
         self.assertEqual(list(SCENARIOS), list(ids))
 
@@ -453,7 +688,11 @@ class TableTest(unittest.TestCase):
         for guarantee, ids in re.findall(r"^\| (G\d+) \| .* \| ([^|]*) \|$", text, re.M):
             for id_ in ids.split(", "):
                 self.assertIn(id_, SCENARIOS)
-                self.assertIn(guarantee, SCENARIOS[id_]["guarantees"], f"scenario {id_} is named for guarantee {guarantee}")
+                self.assertIn(
+                    guarantee,
+                    SCENARIOS[id_]["guarantees"],
+                    f"scenario {id_} is named for guarantee {guarantee}",
+                )
                 self.assertFalse(SCENARIOS[id_]["later"], f"scenario {id_} is not run")
             named.setdefault(guarantee, []).extend(ids.split(", "))
         self.assertEqual(set(named), set(GUARANTEES))
@@ -468,7 +707,11 @@ def page_of_guarantees():
     page = protocol.ROOT / "docs/guarantees.md"
     if page.exists():
         return page.read_text(encoding="utf-8")
-    text = (protocol.ROOT / "docs/promises.md").read_text(encoding="utf-8").replace("Which rows test it", "Which scenarios test it")
+    text = (
+        (protocol.ROOT / "docs/promises.md")
+        .read_text(encoding="utf-8")
+        .replace("Which rows test it", "Which scenarios test it")
+    )
     text = re.sub(r"^\| P(\d+) \|", r"| G\1 |", text, flags=re.M)
     for id_, scenario in reversed(SCENARIOS.items()):
         text = re.sub(rf"(?<=[ (]){scenario['was']}(?=[ ,;.)])", id_, text)

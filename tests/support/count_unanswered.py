@@ -6,13 +6,19 @@
 PLUGIN is the page's code as a shared library, with the entry conf_init and a function `unanswered`. Prints its count after some
 quiet transactions, and after one whose EndTxn was repeated over a new connection.
 """
+
 import contextlib
 import ctypes
 import os
 import sys
 
 sys.dont_write_bytecode = True  # beside the sources
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "examples", "late_request"))
+sys.path.insert(
+    0,
+    os.path.join(
+        os.path.dirname(os.path.abspath(__file__)), "..", "..", "examples", "late_request"
+    ),
+)
 import late_request  # noqa: E402
 
 QUIET = 30
@@ -31,8 +37,12 @@ def main(brokers, plugin):
     host, port = brokers.split(":")
     topic = f"count-unanswered-{os.getpid()}"
     cluster = late_request.admin.AdminClient({"bootstrap.servers": brokers})
-    cluster.create_topics([late_request.admin.NewTopic(topic, 2, 1)])[topic].result(late_request.SECONDS)
-    late_request.Producer = lambda settings, make=late_request.Producer: make({"plugin.library.paths": plugin, **settings})
+    cluster.create_topics([late_request.admin.NewTopic(topic, 2, 1)])[topic].result(
+        late_request.SECONDS
+    )
+    late_request.Producer = lambda settings, make=late_request.Producer: make(
+        {"plugin.library.paths": plugin, **settings}
+    )
     with contextlib.closing(late_request.Proxy(host, int(port))) as proxy:
         producer = late_request.new_producer(proxy, topic)
         after_quiet = set()

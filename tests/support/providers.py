@@ -14,6 +14,7 @@ Faults: POST /faults on the control port, a JSON list of
 
 Each is used up by the first N connections or requests that it fits: those whose key, path or recipients contain TEXT.
 """
+
 import asyncio
 import base64
 import hashlib
@@ -61,7 +62,9 @@ class Log:
         self.file = open(path, "a", encoding="utf-8")
 
     def add(self, at, event, **fields):
-        self.file.write(json.dumps({"at": at, "event": event, "time": time.time(), **fields}) + "\n")
+        self.file.write(
+            json.dumps({"at": at, "event": event, "time": time.time(), **fields}) + "\n"
+        )
         self.file.flush()
 
 
@@ -72,8 +75,14 @@ class Faults:
     def take(self, at, text, connection=False, stage=None):
         for fault in self.waiting:
             of_connection = at != "mail" and fault["fault"] in CONNECTION_FAULTS
-            fits = fault["at"] == at and fault.get("match", "") in text and of_connection == connection
-            if fits and fault["times"] > 0 and (stage is None or fault.get("stage", stage) == stage):
+            fits = (
+                fault["at"] == at and fault.get("match", "") in text and of_connection == connection
+            )
+            if (
+                fits
+                and fault["times"] > 0
+                and (stage is None or fault.get("stage", stage) == stage)
+            ):
                 fault["times"] -= 1
                 return fault
         return {"fault": "none"}
@@ -101,7 +110,9 @@ class Answer:
 
 
 def json_answer(status, value, **headers):
-    return Answer(status, json.dumps(value).encode(), {"Content-Type": "application/json", **headers})
+    return Answer(
+        status, json.dumps(value).encode(), {"Content-Type": "application/json", **headers}
+    )
 
 
 class Payments:
@@ -118,15 +129,29 @@ class Payments:
     def charge(self, request):
         self.count += 1
         charge = f"ch_{self.count}"
-        self.log.add(self.name, "effect", key=request.key, object=charge, path=request.path, sha256=hashlib.sha256(request.body).hexdigest())
+        self.log.add(
+            self.name,
+            "effect",
+            key=request.key,
+            object=charge,
+            path=request.path,
+            sha256=hashlib.sha256(request.body).hexdigest(),
+        )
         return json_answer(201, {"id": charge, "idempotency_key": request.key})
 
     def refusal(self, request):
         """An answer without doing anything, or None."""
         if request.method == "GET" and request.url.path == "/charges":
             found = self.first.get(parse_qs(request.url.query).get("key", [""])[0])
-            return Answer(200, found[1].body) if found else json_answer(404, {"error": "no such charge"})
-        if request.method not in ("POST", "PUT") or request.url.path not in ("/charges", "/plain/charges"):
+            return (
+                Answer(200, found[1].body)
+                if found
+                else json_answer(404, {"error": "no such charge"})
+            )
+        if request.method not in ("POST", "PUT") or request.url.path not in (
+            "/charges",
+            "/plain/charges",
+        ):
             return json_answer(404, {"error": "no such place"})
         if request.url.path.startswith("/plain"):
             return None
@@ -136,7 +161,9 @@ class Payments:
             digest, answer = self.first[request.key]
             if digest != hashlib.sha256(request.body).digest():
                 return json_answer(422, {"error": "the key was used for another request"})
-            return Answer(answer.status, answer.body, {**answer.headers, "Idempotent-Replayed": "true"})
+            return Answer(
+                answer.status, answer.body, {**answer.headers, "Idempotent-Replayed": "true"}
+            )
         return None
 
     def do(self, request):
@@ -161,8 +188,12 @@ class Store:
         opaque = path.startswith("/opaque")
         etag = hashlib.sha1(body).hexdigest()[:32] if opaque else hashlib.md5(body).hexdigest()
         headers = {"ETag": f'"{etag}"'}
-        if request.headers.get("x-amz-checksum-mode") == "ENABLED" and not path.startswith(("/md5", "/opaque")):
-            headers["x-amz-checksum-sha256"] = base64.b64encode(hashlib.sha256(body).digest()).decode()
+        if request.headers.get("x-amz-checksum-mode") == "ENABLED" and not path.startswith(
+            ("/md5", "/opaque")
+        ):
+            headers["x-amz-checksum-sha256"] = base64.b64encode(
+                hashlib.sha256(body).digest()
+            ).decode()
         return headers
 
     def refusal(self, request):
@@ -172,7 +203,11 @@ class Store:
         if request.method in ("HEAD", "GET"):
             if path not in self.objects:
                 return Answer(404)
-            return Answer(200, self.objects[path] if request.method == "GET" else b"", self.described(path, request))
+            return Answer(
+                200,
+                self.objects[path] if request.method == "GET" else b"",
+                self.described(path, request),
+            )
         if request.method != "PUT":
             return Answer(405)
         if request.headers.get("if-none-match") == "*" and path in self.objects:
@@ -185,7 +220,13 @@ class Store:
     def do(self, request):
         path = request.url.path
         self.objects[path] = request.body
-        self.log.add(self.name, "effect", key=path, object=path, sha256=hashlib.sha256(request.body).hexdigest())
+        self.log.add(
+            self.name,
+            "effect",
+            key=path,
+            object=path,
+            sha256=hashlib.sha256(request.body).hexdigest(),
+        )
         return Answer(200, b"", self.described(path, request))
 
 
@@ -214,7 +255,10 @@ class HttpServer:
                 return
             if fault["fault"] == "early":
                 await reader.readuntil(b"\r\n\r\n")
-                writer.write(json_answer(201, {"id": "ch_early"}, Connection="close").head() + b'{"id": "ch_early"}')
+                writer.write(
+                    json_answer(201, {"id": "ch_early"}, Connection="close").head()
+                    + b'{"id": "ch_early"}'
+                )
                 await writer.drain()
                 return
             while (request := await self.read(reader)) is not None:
@@ -244,8 +288,17 @@ class HttpServer:
     async def answer(self, request, writer, connection):
         self.requests += 1
         number = f"req_{self.requests}"
-        self.log.add(self.app.name, "request", connection=connection, request_id=number, method=request.method, path=request.path,
-                     key=request.key or request.url.path, headers=request.headers, sha256=hashlib.sha256(request.body).hexdigest())
+        self.log.add(
+            self.app.name,
+            "request",
+            connection=connection,
+            request_id=number,
+            method=request.method,
+            path=request.path,
+            key=request.key or request.url.path,
+            headers=request.headers,
+            sha256=hashlib.sha256(request.body).hexdigest(),
+        )
         fault = self.faults.take(self.app.name, request.key + " " + request.path)
         answer = await self.carry_out(request, fault)
         answer.headers = {**answer.headers, "Request-Id": number, "x-amz-request-id": number}
@@ -294,7 +347,9 @@ class HttpServer:
             raise Closed
         if name == "cut_chunks":
             answer.headers["Transfer-Encoding"] = "chunked"
-            writer.write(answer.head("none") + f"{len(answer.body):x}\r\n".encode() + answer.body + b"\r\n")
+            writer.write(
+                answer.head("none") + f"{len(answer.body):x}\r\n".encode() + answer.body + b"\r\n"
+            )
             await writer.drain()
             raise Closed
         if name == "endless":
@@ -349,8 +404,15 @@ class Mail:
     async def handle_DATA(self, server, session, envelope):
         to = ",".join(envelope.rcpt_tos)
         content = envelope.original_content
-        self.log.add("mail", "request", key=to, sender=envelope.mail_from, content=content.decode("latin1"), user=str(session.auth_data),
-                     tls=session.ssl is not None)
+        self.log.add(
+            "mail",
+            "request",
+            key=to,
+            sender=envelope.mail_from,
+            content=content.decode("latin1"),
+            user=str(session.auth_data),
+            tls=session.ssl is not None,
+        )
         fault = self.fault(server, "dot", to)
         if fault["fault"] == "reply":
             return fault["line"]
@@ -382,7 +444,9 @@ class MailServer(SMTP):
         if fault["fault"] == "reply":
             await self.push(fault["line"])
             return
-        text = self.event_handler.faults.take("mail", ",".join(self.envelope.rcpt_tos), stage="text")
+        text = self.event_handler.faults.take(
+            "mail", ",".join(self.envelope.rcpt_tos), stage="text"
+        )
         if text["fault"] in ("close", "stall"):
             await self.push("354 End data with <CR><LF>.<CR><LF>")
             got = await self._reader.readexactly(text["bytes"])
@@ -415,8 +479,17 @@ async def listen(name, serve, **options):
 async def listen_mail(name, handler, **options):
     loop = asyncio.get_running_loop()
     server = await loop.create_server(
-        lambda: MailServer(handler, hostname="mail.test", authenticator=authenticate, data_size_limit=1 << 28, loop=loop, **options),
-        "127.0.0.1", 0)
+        lambda: MailServer(
+            handler,
+            hostname="mail.test",
+            authenticator=authenticate,
+            data_size_limit=1 << 28,
+            loop=loop,
+            **options,
+        ),
+        "127.0.0.1",
+        0,
+    )
     print(f"{name}={server.sockets[0].getsockname()[1]}", flush=True)
     return server
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """A rule that finds nothing is no rule: plants each violation in a tidy tree and expects it to be found, and nothing else."""
+
 import os
 import sys
 import tempfile
@@ -14,7 +15,8 @@ SQL = "-- SPDX-License-Identifier: Apache-2.0\n"
 PYTHON = "# SPDX-License-Identifier: Apache-2.0\n"
 TIDY_TREE = {
     "relay/core/loop.h": CPP + "#pragma once\n",
-    "relay/core/loop.cpp": CPP + '#include "relay/core/loop.h"\n\nvoid f() {\n  log::event(Level::info, "started", {});\n}\n',
+    "relay/core/loop.cpp": CPP
+    + '#include "relay/core/loop.h"\n\nvoid f() {\n  log::event(Level::info, "started", {});\n}\n',
     "docs/runbook.md": "# Runbook\n\n## Log events\n\n| event | means |\n| --- | --- |\n| `started` | it began |\n",
     "README.md": "See docs/runbook.md.\n",
 }
@@ -61,24 +63,33 @@ class TidyTest(unittest.TestCase):
         self.expect("relay/a.cpp", CPP + function(70))
         method = function(71, "  int g(int a,\n        int b) const {", "  }")
         self.expect("relay/a.cpp", CPP + "struct S {\n" + method + "};\n", "function of 72 lines")
-        self.expect("relay/a.cpp", CPP + function(71, "TEST_F(Fixture, DoesIt) {"), "function of 71 lines")
+        self.expect(
+            "relay/a.cpp", CPP + function(71, "TEST_F(Fixture, DoesIt) {"), "function of 71 lines"
+        )
         self.expect("relay/a.cpp", CPP + function(71, "namespace n {"))
         condition = "void g() {\n  if (a ||\n      b(c)) {\n    x();\n  }\n}\n"
         self.expect("relay/a.cpp", CPP + condition + function(70))
-        self.expect("tests/a.py", PYTHON + function(71, "def g():", "  x()") + "\n\nf()\n", "function of")
+        self.expect(
+            "tests/a.py", PYTHON + function(71, "def g():", "  x()") + "\n\nf()\n", "function of"
+        )
         self.expect("tests/a.py", PYTHON + function(60, "def g():", "  x()"))
 
     def test_layers(self):
         def include(header):
             return CPP + f"#include {header}\n"
+
         self.expect("relay/core/a.cpp", include('"relay/postgres/a.h"'), "layer core")
         self.expect("relay/core/a.cpp", include("<libpq-fe.h>"), "does not know <libpq-fe.h>")
-        self.expect("relay/core/a.cpp", include("<librdkafka/rdkafka.h>"), "does not know <librdkafka")
+        self.expect(
+            "relay/core/a.cpp", include("<librdkafka/rdkafka.h>"), "does not know <librdkafka"
+        )
         self.expect("relay/base/a.cpp", include('"relay/core/loop.h"'), "layer base")
         self.expect("relay/kafka/a.cpp", include("<pqxx/pqxx>"), "does not know <pqxx")
         self.expect("relay/kafka/a.cpp", include('"relay/postgres/a.h"'), "layer kafka")
         self.expect("relay/postgres/a.cpp", include('"relay/kafka/a.h"'), "layer postgres")
-        self.expect("relay/postgres/a.cpp", include('"relay/core/loop.h"'), "does not know the loop")
+        self.expect(
+            "relay/postgres/a.cpp", include('"relay/core/loop.h"'), "does not know the loop"
+        )
         self.expect("relay/config/a.cpp", include('"relay/commands/a.h"'), "layer config")
         self.expect("client/a.cpp", include('"relay/core/a.h"'), "layer client")
         self.expect("client/a.cpp", include("<librdkafka/rdkafka.h>"), "layer client does not know")
@@ -88,7 +99,11 @@ class TidyTest(unittest.TestCase):
         self.expect("client/a.cpp", include("<openssl/evp.h>"), "does not know <openssl/evp.h>")
         self.expect("client/effects/a.cpp", include("<curl/curl.h>"))
         self.expect("client/effects/a.cpp", include("<pqxx/pqxx>"), "does not know <pqxx")
-        self.expect("relay/commands/a.cpp", include('"tests/support/a.h"'), "does not include tests/support/a.h")
+        self.expect(
+            "relay/commands/a.cpp",
+            include('"tests/support/a.h"'),
+            "does not include tests/support/a.h",
+        )
         self.expect("relay/commands/a.cpp", include('"relay/core/loop.h"'))
 
     def test_banned(self):
@@ -98,12 +113,20 @@ class TidyTest(unittest.TestCase):
         self.expect("tests/bench/a.cpp", CPP + "sleep_for(1s);\n")
         self.expect("relay/core/a.cpp", CPP + "std::thread(f).detach();\n", "detach(")
         self.expect("relay/core/a.cpp", CPP + "topics_.detach();\n")
-        self.expect("relay/core/a.cpp", CPP + 'run("select * from outbox.message");\n', "name the columns")
-        self.expect("sql/outbox/002_a.sql", SQL + "SELECT * FROM outbox.message;\n", "name the columns")
+        self.expect(
+            "relay/core/a.cpp", CPP + 'run("select * from outbox.message");\n', "name the columns"
+        )
+        self.expect(
+            "sql/outbox/002_a.sql", SQL + "SELECT * FROM outbox.message;\n", "name the columns"
+        )
         self.expect("sql/outbox/002_a.sql", SQL + "select * from (values (1)) as v(x);\n")
         self.expect("relay/core/a.cpp", CPP + "rd_kafka_conf_dump(c, &n);\n", "secrets")
         self.expect("relay/core/a.cpp", CPP + "out << dsn.reveal();\n", "never printed")
-        self.expect("relay/core/a.cpp", CPP + 'log::event(l, "started", {{"dsn", dsn.reveal()}});\n', "never printed")
+        self.expect(
+            "relay/core/a.cpp",
+            CPP + 'log::event(l, "started", {{"dsn", dsn.reveal()}});\n',
+            "never printed",
+        )
         self.expect("relay/core/a.cpp", CPP + "connect(dsn.reveal());\n")
         self.expect("relay/core/a.cpp", CPP + "PQclear(r);\n", "owner type")
         self.expect("relay/core/a.cpp", CPP + "  rd_kafka_topic_destroy(t);\n", "owner type")
@@ -126,38 +149,106 @@ class TidyTest(unittest.TestCase):
         about = "comment on table outbox.t is 'x';\ncomment on column outbox.t.a is 'x';\n"
         self.expect("sql/outbox/002_a.sql", table, "table outbox.t", "column outbox.t.a")
         self.expect("sql/outbox/002_a.sql", table + about)
-        create = SQL + "create function outbox.f(a text, b jsonb default null) returns uuid language sql as 'x';\n"
+        create = (
+            SQL
+            + "create function outbox.f(a text, b jsonb default null) returns uuid language sql as 'x';\n"
+        )
         self.expect("sql/a.sql", create, "function outbox.f(text,jsonb)")
-        self.expect("sql/a.sql", create + "comment on function outbox.f(text) is 'another';\n", "function outbox.f(text,jsonb)")
+        self.expect(
+            "sql/a.sql",
+            create + "comment on function outbox.f(text) is 'another';\n",
+            "function outbox.f(text,jsonb)",
+        )
         self.expect("sql/a.sql", create + "comment on function outbox.f(text, jsonb) is\n  'x';\n")
-        self.expect("sql/common/a.sql", create.replace("outbox.", "@SCHEMA@."), "function SCHEMA.f(text,jsonb)")
-        self.expect("sql/outbox/002_a.sql", SQL + "create type outbox.s as (a integer);\n", "type outbox.s")
-        self.expect("sql/outbox/functions/a.sql", SQL + "create or replace view outbox.v as select 1;\n", "view outbox.v")
+        self.expect(
+            "sql/common/a.sql",
+            create.replace("outbox.", "@SCHEMA@."),
+            "function SCHEMA.f(text,jsonb)",
+        )
+        self.expect(
+            "sql/outbox/002_a.sql", SQL + "create type outbox.s as (a integer);\n", "type outbox.s"
+        )
+        self.expect(
+            "sql/outbox/functions/a.sql",
+            SQL + "create or replace view outbox.v as select 1;\n",
+            "view outbox.v",
+        )
 
     def test_each_object_has_one_comment(self):
-        found = self.findings({"sql/outbox/001_a.sql": SQL + "comment on schema outbox is 'x';\n",
-                               "sql/outbox/functions/a.sql": SQL + "comment on schema outbox is\n  'y';\n"})
-        self.assertEqual(found, ["sql/outbox/functions/a.sql:2: another comment on schema outbox: see sql/outbox/001_a.sql"])
-        self.assertEqual(self.findings({"sql/outbox/001_a.sql": SQL + "comment on function outbox.f(a) is 'x';\n",
-                                        "sql/outbox/functions/a.sql": SQL + "comment on function outbox.f(b) is 'y';\n"}), [])
+        found = self.findings(
+            {
+                "sql/outbox/001_a.sql": SQL + "comment on schema outbox is 'x';\n",
+                "sql/outbox/functions/a.sql": SQL + "comment on schema outbox is\n  'y';\n",
+            }
+        )
+        self.assertEqual(
+            found,
+            [
+                "sql/outbox/functions/a.sql:2: another comment on schema outbox: see sql/outbox/001_a.sql"
+            ],
+        )
+        self.assertEqual(
+            self.findings(
+                {
+                    "sql/outbox/001_a.sql": SQL + "comment on function outbox.f(a) is 'x';\n",
+                    "sql/outbox/functions/a.sql": SQL + "comment on function outbox.f(b) is 'y';\n",
+                }
+            ),
+            [],
+        )
 
     def test_numbered_files_change_tables_and_the_others_do_not(self):
         numbered, functions = "sql/outbox/002_a.sql", "sql/outbox/functions/a.sql"
         function = "create {}function outbox.f() returns uuid language sql as 'x';\ncomment on function outbox.f() is 'x';\n"
-        self.expect(numbered, SQL + function.format(""), "function outbox.f belongs into functions/")
-        self.expect(numbered, SQL + function.format("or replace "), "function outbox.f belongs into functions/")
-        self.expect(numbered, SQL + function.format("") + "alter table outbox.t add a uuid default outbox.f();\n")
-        self.expect(numbered, SQL + "create view outbox.v as select 1;\ncomment on view outbox.v is 'x';\n", "view outbox.v belongs into functions/")
-        self.expect(numbered, SQL + "create trigger k before update on outbox.t execute function outbox.f();\n", "trigger k belongs into functions/")
+        self.expect(
+            numbered, SQL + function.format(""), "function outbox.f belongs into functions/"
+        )
+        self.expect(
+            numbered,
+            SQL + function.format("or replace "),
+            "function outbox.f belongs into functions/",
+        )
+        self.expect(
+            numbered,
+            SQL + function.format("") + "alter table outbox.t add a uuid default outbox.f();\n",
+        )
+        self.expect(
+            numbered,
+            SQL + "create view outbox.v as select 1;\ncomment on view outbox.v is 'x';\n",
+            "view outbox.v belongs into functions/",
+        )
+        self.expect(
+            numbered,
+            SQL + "create trigger k before update on outbox.t execute function outbox.f();\n",
+            "trigger k belongs into functions/",
+        )
         self.expect(functions, SQL + function.format("or replace "))
         self.expect(functions, SQL + function.format(""), "is created by `create or replace`")
-        self.expect(functions, SQL + "create index i on outbox.t (a);\n", "index i belongs into a numbered file")
-        self.expect(functions, SQL + "do $$\nbegin\n  create trigger k before update on outbox.t execute function outbox.f();\nend\n$$;\n")
-        self.expect(functions, SQL + "drop function outbox.f();\n", "belongs into a numbered file: drop function outbox.f();")
+        self.expect(
+            functions,
+            SQL + "create index i on outbox.t (a);\n",
+            "index i belongs into a numbered file",
+        )
+        self.expect(
+            functions,
+            SQL
+            + "do $$\nbegin\n  create trigger k before update on outbox.t execute function outbox.f();\nend\n$$;\n",
+        )
+        self.expect(
+            functions,
+            SQL + "drop function outbox.f();\n",
+            "belongs into a numbered file: drop function outbox.f();",
+        )
 
     def test_events(self):
-        self.expect("relay/core/a.cpp", CPP + 'log::event(b ? Level::info : Level::warn,\n    "surprise", {});\n', "event surprise")
-        self.assertEqual(len(self.findings(without=("relay/core/loop.cpp",))), 2)  # and the header is dead
+        self.expect(
+            "relay/core/a.cpp",
+            CPP + 'log::event(b ? Level::info : Level::warn,\n    "surprise", {});\n',
+            "event surprise",
+        )
+        self.assertEqual(
+            len(self.findings(without=("relay/core/loop.cpp",))), 2
+        )  # and the header is dead
 
     def test_dead_files(self):
         self.expect("relay/core/a.h", CPP, "never included")
