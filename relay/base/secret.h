@@ -2,7 +2,6 @@
 // A value that must not reach a log, an error text or a core dump's strings.
 #pragma once
 
-#include <spdlog/fmt/fmt.h>
 #include <string.h>
 
 #include <algorithm>
@@ -66,11 +65,3 @@ inline std::string to_string(const Secret&) { return "***"; }
 inline std::ostream& operator<<(std::ostream& out, const Secret&) { return out << "***"; }
 
 }  // namespace relay
-
-template <>
-struct fmt::formatter<relay::Secret> : fmt::formatter<std::string_view> {
-  template <class Context>
-  auto format(const relay::Secret&, Context& context) const {
-    return fmt::formatter<std::string_view>::format("***", context);
-  }
-};

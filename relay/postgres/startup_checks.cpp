@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "relay/postgres/startup_checks.h"
 
+#include <algorithm>
+
 #include "relay/postgres/statements.h"
 
 namespace relay::postgres {
@@ -45,9 +47,10 @@ Result<void> check_schema(PqxxSession& control) {
   }
   // One version to either side, so that schema and relays can be upgraded one after the other.
   const int ours = schema_version(Schema::outbox);
-  if (**installed < ours - 1) {
+  const int oldest = std::max(1, ours - 1);
+  if (**installed < oldest) {
     return refused("the outbox schema has version " + std::to_string(**installed) +
-                       ", this program needs " + std::to_string(ours - 1) + " or newer",
+                       ", this program needs " + std::to_string(oldest) + " or newer",
                    "run `outbox-relay init` to upgrade it");
   }
   if (**installed > ours + 1) {

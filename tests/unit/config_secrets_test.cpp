@@ -111,7 +111,7 @@ TEST_F(ConfigSecretsTest, PasswordGivenTwiceIsAMistake) {
   const std::string file = write("secret", "hunter2");
   EXPECT_TRUE(contains(mistakes({{"OUTBOX_RELAY_POSTGRES_DSN", "host=db1 password=hunter2"},
                                  {"OUTBOX_RELAY_POSTGRES_PASSWORD_FILE", file}}),
-                       "postgres.dsn carries a password as well"));
+                       "postgres.dsn contains a password as well"));
   EXPECT_TRUE(contains(mistakes({{"OUTBOX_RELAY_KAFKA_PROPERTIES", "sasl.password=hunter2"},
                                  {"OUTBOX_RELAY_KAFKA_PASSWORD_FILE", file}}),
                        "kafka.properties sets sasl.password as well"));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "relay/base/secret.h"
+#include "relay/base/secret_format.h"
 
 #include <gtest/gtest.h>
 
