@@ -43,10 +43,25 @@ struct Options {
 // Customer 0 belongs to the long transaction, so that nobody else waits for it.
 constexpr const char* schema = R"(
 create schema if not exists shop;
-create table if not exists shop.customer (id integer primary key, effects bigint not null default 0);
-create table if not exists shop.orders (id bigint primary key, customer integer not null references shop.customer, cents integer not null);
-create table if not exists shop.attempt (id bigint generated always as identity primary key, planned integer not null);
-create table if not exists shop.effect (id text primary key, key text not null, nth bigint not null, kind text not null);
+create table if not exists shop.customer (
+  id integer primary key,
+  effects bigint not null default 0
+);
+create table if not exists shop.orders (
+  id bigint primary key,
+  customer integer not null references shop.customer,
+  cents integer not null
+);
+create table if not exists shop.attempt (
+  id bigint generated always as identity primary key,
+  planned integer not null
+);
+create table if not exists shop.effect (
+  id text primary key,
+  key text not null,
+  nth bigint not null,
+  kind text not null
+);
 )";
 
 // Places orders, one at a time. Each thread has its own.

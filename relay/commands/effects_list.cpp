@@ -60,9 +60,9 @@ int list(const Config& config, const ListOptions& options) {
 
 constexpr std::string_view reference = R"(
 JSON: `total`, and `effects`, each with `id`, `provider`, `effect_key`, `dedup_key`, `summary`,
-`state`, `attempts`, `planned_at`, `in_doubt_since`, `settled_at`, `evidence`, `object`, `next_step`,
-`next_at`, `key_valid_until`, `worker`, `claim_expires_at`, and `last_attempt` (`phase`, `answer`,
-`status`, `request_id`, `error`).
+`state`, `attempts`, `planned_at`, `in_doubt_since`, `settled_at`, `evidence`, `object`,
+`next_step`, `next_at`, `key_valid_until`, `worker`, `claim_expires_at`, and `last_attempt`
+(`phase`, `answer`, `status`, `request_id`, `error`).
 )";
 
 std::vector<CommandOption> command_options(ListOptions& o) {

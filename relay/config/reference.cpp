@@ -103,9 +103,9 @@ constexpr std::string_view toml_head = R"(# Configuration of the outbox relay.
 )";
 
 constexpr std::string_view help_head =
-    R"(Configuration: --config FILE, else /etc/outbox-relay/relay.toml, else ./relay.toml. Every option
-can be set in the environment as OUTBOX_RELAY_<SECTION>_<KEY>, which takes precedence over the file.
-)";
+    "Configuration: --config FILE, else /etc/outbox-relay/relay.toml, else ./relay.toml. Every "
+    "option\ncan be set in the environment as OUTBOX_RELAY_<SECTION>_<KEY>, which takes precedence "
+    "over the file.\n";
 
 // As a basic string of TOML.
 std::string toml_text(const std::string& text) {

@@ -11,20 +11,26 @@ constexpr const char* about = "PostgreSQL";
 // What is wrong with the server or the tables, one row each; no row: nothing. Looks at the catalogs
 // only, so that it works whatever is left of the schema.
 constexpr const char* defects_sql = R"(
-  select 'fsync is off: a crash of the machine can lose or destroy what was committed', 'set fsync = on'
+  select 'fsync is off: a crash of the machine can lose or destroy what was committed',
+         'set fsync = on'
   where current_setting('fsync') = 'off'
   union all
-  select 'full_page_writes is off: a crash of the machine can destroy pages of the outbox', 'set full_page_writes = on'
+  select 'full_page_writes is off: a crash of the machine can destroy pages of the outbox',
+         'set full_page_writes = on'
   where current_setting('full_page_writes') = 'off'
   union all
   select c.oid::regclass::text || ' is unlogged: a crash of the server empties it',
          'alter table ' || c.oid::regclass::text || ' set logged'
-  from pg_class c where c.relnamespace = to_regnamespace('outbox') and c.relkind = 'r' and c.relpersistence = 'u'
+  from pg_class c
+  where c.relnamespace = to_regnamespace('outbox') and c.relkind = 'r' and c.relpersistence = 'u'
   union all
-  select 'the constraint own_txid is missing on outbox.message: rows that are copied or updated into it are skipped in silence',
-         'alter table outbox.message add constraint own_txid check (txid = pg_current_xact_id()) not valid'
+  select 'the constraint own_txid is missing on outbox.message: rows that are copied or updated '
+         'into it are skipped in silence',
+         'alter table outbox.message add constraint own_txid check (txid = pg_current_xact_id()) '
+         'not valid'
   where to_regclass('outbox.message') is not null
-    and not exists (select from pg_constraint k where k.conrelid = to_regclass('outbox.message') and k.conname = 'own_txid'))";
+    and not exists (select from pg_constraint k
+                    where k.conrelid = to_regclass('outbox.message') and k.conname = 'own_txid'))";
 
 Severity severity_of(const Error& error) {
   return error.fault == Fault::postgres ? Severity::unreachable : Severity::refused;

@@ -6,7 +6,7 @@
 //   [--beside bare|retention|clean|nothing] drain --pooler --beside clean      through pgbouncer,
 //   beside a direct connection
 //
-// Starts its own servers. Each round drains the same rows anew: the journal is emptied and the
+// Starts its own servers. Each round drains the same rows again: the journal is emptied and the
 // relay gets a new name. A drain is timed from the relay's state `streaming` to the journal's last
 // delivery; PostgreSQL's time is that of all its processes.
 #include <signal.h>
@@ -34,7 +34,7 @@ struct Options {
   std::string beside = "bare";    // what each drain is compared with
   std::int64_t poison_every = 0;  // each so many-th message cannot be sent; 0: none
   std::string poison =
-      "barred";         // barred: its topic is not allowed; refused: the broker refuses it
+      "unwritable";     // unwritable: its topic is not allowed; refused: the broker refuses it
   bool pooler = false;  // pgbouncer in transaction mode stands between
   std::vector<std::string> pgbouncer;        // its settings
   std::map<std::string, std::string> relay;  // further options of the relay, as environment
@@ -54,7 +54,7 @@ void load(TestOutbox& db, const std::string& topic, std::int64_t messages, const
       o.poison_every > 0 ? "g % " + std::to_string(o.poison_every) + " = 0" : "false";
   const std::string insert = "insert into outbox.message (topic, key, payload) select case when " +
                              poisoned + " then '" + topic +
-                             (o.poison == "barred" ? ".barred" : "") + "' else '" + topic +
+                             (o.poison == "unwritable" ? ".unwritable" : "") + "' else '" + topic +
                              "' end, case when not (" + poisoned +
                              ") then convert_to('k' || (g % 1000), 'UTF8') end, "
                              "convert_to(rpad(g::text, " +
@@ -148,84 +148,107 @@ void report(const char* name, const std::vector<Figures>& all, double Figures::*
   std::printf("%-34s %12.2f %s\n", name, median(values), unit);
 }
 
-void bench(const Options& o) {
-  ScratchPostgres postgres;
-  ScratchKafka kafka;
-  TestOutbox db(postgres, &kafka);
-  db.environment["OUTBOX_RELAY_RELAY_MODE"] = o.mode;
-  db.environment["OUTBOX_RELAY_LEASE_TTL"] = "5s";
-  const pid_t server = postgres.pid();
-  std::string kept_base;
-  if (o.kept > 0) {
-    std::cout << "loading " << o.kept << " rows that count as delivered\n" << std::flush;
-    load(db, "kept", o.kept, o, false);
-    kept_base = db.value("select pg_current_snapshot()");
+// Drains one backlog in rounds, and what it is compared with beside it.
+class Bench {
+ public:
+  explicit Bench(const Options& options) : o(options) {
+    db.environment["OUTBOX_RELAY_RELAY_MODE"] = o.mode;
+    db.environment["OUTBOX_RELAY_LEASE_TTL"] = "5s";
   }
-  const std::string loaded = db.topic("drained", o.partitions);
-  std::cout << "loading " << o.messages << " messages\n" << std::flush;
-  load(db, loaded, o.messages, o, true);
-  settle_server(db);
-  pqxx::connection other(db.dsn());
-  std::unique_ptr<pqxx::work> open;
-  if (o.open_transaction) {
-    open = std::make_unique<pqxx::work>(other);
-    open->exec("insert into outbox.message (topic, payload) values ('" + loaded + "', 'open')");
+
+  void run() {
+    load_all();
+    pqxx::connection other(db.dsn());
+    std::unique_ptr<pqxx::work> open;
+    if (o.open_transaction) {
+      open = std::make_unique<pqxx::work>(other);
+      open->exec("insert into outbox.message (topic, payload) values ('" + loaded + "', 'open')");
+    }
+    if (o.poison_every > 0 && o.poison == "unwritable")
+      kafka.create_topic(loaded + ".unwritable", o.partitions);
+    if (o.pooler) pooler = std::make_unique<ScratchPgbouncer>(postgres, o.pgbouncer);
+    for (int round = 1; round <= o.pairs; ++round) run_round(round);
+    if (open) open->abort();
+    report_all();
   }
-  if (o.poison_every > 0 && o.poison == "barred")
-    kafka.create_topic(loaded + ".barred", o.partitions);
-  const auto pooler =
-      o.pooler ? std::make_unique<ScratchPgbouncer>(postgres, o.pgbouncer) : nullptr;
+
+ private:
+  void load_all() {
+    if (o.kept > 0) {
+      std::cout << "loading " << o.kept << " rows that count as delivered\n" << std::flush;
+      load(db, "kept", o.kept, o, false);
+      kept_base = db.value("select pg_current_snapshot()");
+    }
+    loaded = db.topic("drained", o.partitions);
+    std::cout << "loading " << o.messages << " messages\n" << std::flush;
+    load(db, loaded, o.messages, o, true);
+    settle_server(db);
+  }
+
   // With `is`, there is the pooler, and the poisoned messages cannot be sent; else they are
   // messages like others.
-  const auto poison = [&](bool is) {
+  void poison(bool is) {
     connect_through(db, is ? pooler.get() : nullptr);
     if (o.poison_every == 0) return;
     const bool refused = o.poison == "refused";
     db.environment["OUTBOX_RELAY_TOPICS_ALLOW"] = is && !refused ? loaded : "*";
     if (refused)
       kafka.alter_topic(loaded, {std::string("cleanup.policy=") + (is ? "compact" : "delete")});
-  };
-  std::vector<Figures> drains;
-  std::vector<double> others;
-  std::vector<double> ratios;
-  const auto drain_once = [&](const char* name, bool prunes) {
+  }
+
+  Figures drain_once(const char* name, bool prunes) {
     forget_deliveries(db, kept_base, prunes);
     const Figures f = drain(db, server, o.messages, o);
     std::printf("  %s: %.0f msg/s, relay %.2f us, PostgreSQL %.2f us, peak %.0f MB\n", name,
                 f.per_second, f.relay_us, f.postgres_us, f.peak_mb);
     std::fflush(stdout);
     return f;
-  };
-  const bool retention = o.beside == "retention";
-  const auto without = [&](int round) {
-    others.push_back(
-        o.beside == "bare"
-            ? bare_producer(kafka, db.topic("bare" + std::to_string(round), o.partitions), o)
-            : drain_once(retention ? "with retention" : "clean", retention).per_second);
-  };
-  for (int round = 1; round <= o.pairs; ++round) {
+  }
+
+  double messages_per_second_beside(int round) {
+    if (o.beside == "bare")
+      return bare_producer(kafka, db.topic("bare" + std::to_string(round), o.partitions), o);
+    return drain_once(retention ? "with retention" : "clean", retention).per_second;
+  }
+
+  void run_round(int round) {
     // In turns: servers get faster while they run.
     const bool behind = round % 2 == 0 && o.beside != "nothing";
-    if (behind) without(round);
+    if (behind) others.push_back(messages_per_second_beside(round));
     poison(true);
     drains.push_back(drain_once("relay", false));
     poison(false);
-    if (o.beside == "nothing") continue;
-    if (!behind) without(round);
+    if (o.beside == "nothing") return;
+    if (!behind) others.push_back(messages_per_second_beside(round));
     ratios.push_back(retention ? others.back() / drains.back().per_second
                                : drains.back().per_second / others.back());
   }
-  if (open) open->abort();
-  report("drain", drains, &Figures::per_second, "msg/s");
-  report("relay processor time", drains, &Figures::relay_us, "us/message");
-  report("PostgreSQL processor time", drains, &Figures::postgres_us, "us/message");
-  report("peak memory of the relay", drains, &Figures::peak_mb, "MB");
-  if (o.beside == "nothing") return;
-  std::printf(
-      "%-34s %12.2f msg/s\n%-34s %12.2f\n", o.beside.c_str(), median(others),
-      o.beside == "bare" ? "drain / bare, median of pairs" : "with / without, median of pairs",
-      median(ratios));
-}
+
+  void report_all() const {
+    report("drain", drains, &Figures::per_second, "msg/s");
+    report("relay processor time", drains, &Figures::relay_us, "us/message");
+    report("PostgreSQL processor time", drains, &Figures::postgres_us, "us/message");
+    report("peak memory of the relay", drains, &Figures::peak_mb, "MB");
+    if (o.beside == "nothing") return;
+    std::printf(
+        "%-34s %12.2f msg/s\n%-34s %12.2f\n", o.beside.c_str(), median(others),
+        o.beside == "bare" ? "drain / bare, median of pairs" : "with / without, median of pairs",
+        median(ratios));
+  }
+
+  const Options& o;
+  const bool retention = o.beside == "retention";
+  ScratchPostgres postgres;
+  ScratchKafka kafka;
+  TestOutbox db{postgres, &kafka};
+  const pid_t server = postgres.pid();
+  std::unique_ptr<ScratchPgbouncer> pooler;
+  std::string kept_base;
+  std::string loaded;
+  std::vector<Figures> drains;
+  std::vector<double> others;
+  std::vector<double> ratios;
+};
 
 }  // namespace
 
@@ -251,7 +274,7 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--poison", o.poison,
                  "Why not: its topic is not allowed, or the broker refuses it")
-      ->check(CLI::IsMember({"barred", "refused"}))
+      ->check(CLI::IsMember({"unwritable", "refused"}))
       ->capture_default_str();
   app.add_flag("--pooler", o.pooler,
                "Through pgbouncer in transaction mode: compare --beside clean");
@@ -259,7 +282,7 @@ int main(int argc, char** argv) {
   app.add_option("--relay", o.relay, "Further options of the relay, as OUTBOX_RELAY_… VALUE");
   CLI11_PARSE(app, argc, argv);
   try {
-    bench(o);
+    Bench(o).run();
   } catch (const std::exception& e) {
     std::cerr << "drain: " << e.what() << '\n';
     return 1;

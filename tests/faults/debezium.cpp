@@ -13,14 +13,21 @@ namespace {
 // The router's own layout, with the payload as it is: as text, the longest would be more than a
 // producer sends.
 constexpr const char* create_table = R"(
-  create table public.outboxevent (id uuid primary key, aggregatetype varchar(255) not null, aggregateid varchar(255),
-                                   type varchar(255) not null, payload bytea);
+  create table public.outboxevent (
+    id uuid primary key,
+    aggregatetype varchar(255) not null,
+    aggregateid varchar(255),
+    type varchar(255) not null,
+    payload bytea
+  );
   create function public.say_to_debezium() returns trigger language plpgsql as $$
   begin
-    insert into public.outboxevent values (new.id, new.topic, convert_from(new.key, 'UTF8'), 'said', new.payload);
+    insert into public.outboxevent
+    values (new.id, new.topic, convert_from(new.key, 'UTF8'), 'said', new.payload);
     return null;
   end $$;
-  create trigger debezium after insert on outbox.message for each row execute function public.say_to_debezium())";
+  create trigger debezium after insert on outbox.message
+    for each row execute function public.say_to_debezium())";
 
 // offset.flush.interval.ms is that of the file that Kafka ships for standalone workers; the default
 // would be a minute.

@@ -51,30 +51,45 @@ const char* const create_tables = R"(
   create schema app;
   create table app.counter (key text primary key, n bigint not null);
   create table app.tx (id bigint primary key);
-  create table app.said (id uuid primary key, tx bigint not null, topic text not null, key text, n bigint not null, payload_sha256 text,
-                         headers jsonb);
+  create table app.said (
+    id uuid primary key,
+    tx bigint not null,
+    topic text not null,
+    key text,
+    n bigint not null,
+    payload_sha256 text,
+    headers jsonb
+  );
   create table app.poison (id uuid primary key))";
 
 // The lock on the key comes before the message's number is drawn, as docs/ordering.md asks for.
 constexpr const char* say = R"(
-  with c as (insert into app.counter as k values ($4, 1) on conflict (key) do update set n = k.n + 1 returning k.n),
+  with c as (insert into app.counter as k values ($4, 1)
+             on conflict (key) do update set n = k.n + 1 returning k.n),
        s as (insert into app.said (id, tx, topic, key, n, payload_sha256, headers)
-             select $1::uuid, $2::bigint, $3::text, $4, c.n, encode(sha256(decode($5::text, 'hex')), 'hex'), $6::jsonb from c)
+             select $1::uuid, $2::bigint, $3::text, $4, c.n,
+                    encode(sha256(decode($5::text, 'hex')), 'hex'), $6::jsonb
+             from c)
   insert into outbox.message (id, topic, key, payload, headers)
   select $1::uuid, $3::text, convert_to($4, 'UTF8'), decode($5::text, 'hex'), $6::jsonb from c)";
 constexpr const char* say_without_key = R"(
   with s as (insert into app.said (id, tx, topic, key, n, payload_sha256, headers)
-             values ($1::uuid, $2::bigint, $3::text, null, 0, encode(sha256(decode($4::text, 'hex')), 'hex'), $5::jsonb))
+             values ($1::uuid, $2::bigint, $3::text, null, 0,
+                     encode(sha256(decode($4::text, 'hex')), 'hex'), $5::jsonb))
   insert into outbox.message (id, topic, key, payload, headers)
   values ($1::uuid, $3::text, null, decode($4::text, 'hex'), $5::jsonb))";
 
 constexpr const char* say_many = R"(
-  with c as (insert into app.counter as k values ($3, $4) on conflict (key) do update set n = k.n + $4 returning k.n),
-       m as materialized (select gen_random_uuid() as id, c.n - $4 + i as n, convert_to(repeat(md5((c.n - $4 + i)::text), 6), 'UTF8') as payload
+  with c as (insert into app.counter as k values ($3, $4)
+             on conflict (key) do update set n = k.n + $4 returning k.n),
+       m as materialized (select gen_random_uuid() as id, c.n - $4 + i as n,
+                                 convert_to(repeat(md5((c.n - $4 + i)::text), 6), 'UTF8') as payload
                           from c, generate_series(1, $4) i),
        s as (insert into app.said (id, tx, topic, key, n, payload_sha256)
-             select m.id, $1::bigint, $2::text, $3::text, m.n, encode(sha256(m.payload), 'hex') from m)
-  insert into outbox.message (id, topic, key, payload) select m.id, $2::text, convert_to($3, 'UTF8'), m.payload from m order by m.n)";
+             select m.id, $1::bigint, $2::text, $3::text, m.n, encode(sha256(m.payload), 'hex')
+             from m)
+  insert into outbox.message (id, topic, key, payload)
+  select m.id, $2::text, convert_to($3, 'UTF8'), m.payload from m order by m.n)";
 
 }  // namespace
 

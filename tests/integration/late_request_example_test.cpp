@@ -75,7 +75,9 @@ TEST(LateRequestExample, TheCounterOfThePageNoticesARepeatedRequestAndNoOther) {
   std::filesystem::create_directory(folder);
   std::ofstream(folder / "counter.c") << text.substr(from + 6, to - from - 5) << R"(
 static atomic_long n;
-rd_kafka_resp_err_t conf_init(rd_kafka_conf_t *conf, void **opaque, char *why, size_t size) { return count_unanswered(conf, &n); }
+rd_kafka_resp_err_t conf_init(rd_kafka_conf_t *conf, void **opaque, char *why, size_t size) {
+  return count_unanswered(conf, &n);
+}
 long unanswered(void) { return n; }
 )";
   const auto built =

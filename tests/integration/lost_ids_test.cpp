@@ -155,8 +155,7 @@ TEST_F(ForgetfulServer, APreparedTransactionOutlivesRestartsOfTheServer) {
   EXPECT_EQ(db.value("select count(*) from outbox.message"), "6");
 }
 
-// Sessions
-// --------------------------------------------------------------------------------------------------------------
+// --- Sessions ----------------------------------------------------------------------------------
 
 class Terminated : public ::testing::Test {
  protected:
@@ -233,8 +232,7 @@ TEST_F(Terminated, ABackendThatWasExchangedOpensNothing) {
   EXPECT_TRUE(verdict.exactly_once()) << verdict;
 }
 
-// Ids of elsewhere
-// ------------------------------------------------------------------------------------------------------
+// --- Ids of elsewhere --------------------------------------------------------------------------
 
 TEST(ForeignIds, AreRefusedWhicheverWayTheRowsCome) {
   TestOutbox db(test::shared_postgres(), nullptr);

@@ -45,15 +45,10 @@ void stop(Process& relay) {
   EXPECT_EQ(relay.wait(), 0) << relay.output();
 }
 
-// Faults
-// ----------------------------------------------------------------------------------------------------------------
+// --- Faults ------------------------------------------------------------------------------------
 
-TEST(PoolerTest, UnderLoadAndEveryFaultNothingIsGhostedLostRepeatedOrReordered) {
-  ScratchPostgres server({"synchronous_commit=off", "full_page_writes=off"});
-  Pooled pooled(server);
-  TestOutbox& db = pooled.db;
-  const std::string topic = db.topic("t");
-  test::create_counters(db);
+// Notes in public.opened_by which backend opens each batch.
+void note_backends(TestOutbox& db) {
   db.sql("create table public.opened_by (pid integer)");
   db.sql(
       "create function public.note() returns trigger language plpgsql as $$ begin "
@@ -61,12 +56,13 @@ TEST(PoolerTest, UnderLoadAndEveryFaultNothingIsGhostedLostRepeatedOrReordered) 
   db.sql(
       "create trigger note after insert on outbox.batch for each row execute function "
       "public.note()");
-  std::optional<Process> relay(db.relay());
-  test::AsynchronousWriters writers(pooled.pooler.dsn(db.database()), topic, 4);
+}
 
-  const std::vector<std::function<void()>> faults = {
+std::vector<std::function<void()>> faults_of(Pooled& pooled, ScratchPostgres& server,
+                                             std::optional<Process>& relay) {
+  return {
       [&] {  // the backends of the pool
-        db.sql(
+        pooled.db.sql(
             "select pg_terminate_backend(a.pid) from pg_stat_activity a where a.datname = "
             "current_database() and a.pid <> pg_backend_pid()");
       },
@@ -78,13 +74,26 @@ TEST(PoolerTest, UnderLoadAndEveryFaultNothingIsGhostedLostRepeatedOrReordered) 
         relay->signal(SIGKILL);
         relay->wait();
         relay.reset();
-        relay.emplace(db.relay());
+        relay.emplace(pooled.db.relay());
       },
       [&] {
         pooled.pooler.kill();
         pooled.pooler.start();
       },
   };
+}
+
+TEST(PoolerTest, UnderLoadAndEveryFaultNothingIsGhostedLostRepeatedOrReordered) {
+  ScratchPostgres server({"synchronous_commit=off", "full_page_writes=off"});
+  Pooled pooled(server);
+  TestOutbox& db = pooled.db;
+  const std::string topic = db.topic("t");
+  test::create_counters(db);
+  note_backends(db);
+  std::optional<Process> relay(db.relay());
+  test::AsynchronousWriters writers(pooled.pooler.dsn(db.database()), topic, 4);
+
+  const auto faults = faults_of(pooled, server, relay);
   const auto batches = [&] {
     return std::stoll(db.value(
         "select coalesce(max(number), 0) from outbox.batch where delivered_at is not null"));
@@ -207,8 +216,7 @@ TEST(PoolerTest, AStandbyWhoseBackendsWereClosedMeanwhileTakesOver) {
   pooled.expect_exactly_once({topic});
 }
 
-// Settings
-// --------------------------------------------------------------------------------------------------------------
+// --- Settings ----------------------------------------------------------------------------------
 
 // What ALTER ROLE says has no effect, in whichever backend, neither on the stream nor on the
 // control session.
@@ -285,8 +293,7 @@ TEST(PoolerTest, BackendsKeepNothingOfTheRelay) {
   stop(relay);
 }
 
-// Statements
-// ------------------------------------------------------------------------------------------------------------
+// --- Statements --------------------------------------------------------------------------------
 
 TEST(PoolerTest, ParametersArriveAsTheyAreWhateverStandardConformingStringsSays) {
   ScratchPgbouncer pooler(test::shared_postgres());
@@ -353,17 +360,19 @@ TEST(PoolerTest, ParkingAndEveryCommandWork) {
   EXPECT_FALSE(contains(checked, "\"PostgreSQL\"")) << checked;
   test::write(db, topic, 10);
   db.sql(
-      R"(insert into outbox.message (topic, key, payload) values ('it''s \ "barred"', '\x275c', 'x'), ('it''s \ "barred"', '\x275c', 'y'))");
+      R"(insert into outbox.message (topic, key, payload)
+         values ('it''s \ "unwritable"', '\x275c', 'x'), ('it''s \ "unwritable"', '\x275c', 'y'))");
   db.deliver();
   db.sql(
-      R"(insert into outbox.message (topic, key, payload) values ('it''s \ "barred"', '\x275c', 'z'))");
+      R"(insert into outbox.message (topic, key, payload)
+         values ('it''s \ "unwritable"', '\x275c', 'z'))");
   db.deliver();
   EXPECT_EQ(db.value("select count(*) from outbox.parked"), "3");
   const std::string id = db.value("select id from outbox.message order by seq limit 1");
   EXPECT_TRUE(contains(command({"trace", id}), "delivered"));
   command({"status", "--json"});
   command({"parked", "list"});
-  command({"parked", "discard", "--topic", R"(it's \ "barred")", "--why", R"(it's a \ test)"});
+  command({"parked", "discard", "--topic", R"(it's \ "unwritable")", "--why", R"(it's a \ test)"});
   command({"replay", "--since", "2020-01-01", "--why", "a test"});
   db.deliver();
   EXPECT_EQ(db.value("select count(*) from outbox.parked where resolution = 'discard' and "
@@ -379,8 +388,7 @@ TEST(PoolerTest, ParkingAndEveryCommandWork) {
   db.deliver();
 }
 
-// Poolers that nobody spoke of
-// -------------------------------------------------------------------------------------------
+// --- Poolers that nobody spoke of --------------------------------------------------------------
 
 TEST(PoolerTest, APoolerInTransactionModeThatTheConfigurationDoesNotNameIsRefused) {
   Pooled pooled(test::shared_postgres());

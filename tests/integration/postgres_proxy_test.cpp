@@ -75,8 +75,7 @@ class PostgresProxyTest : public ::testing::Test {
   std::optional<Client> client;
 };
 
-// Orders
-// ----------------------------------------------------------------------------------------------------------------
+// --- Orders ------------------------------------------------------------------------------------
 
 TEST_F(PostgresProxyTest, ALostRequestIsNeverSeenByTheServer) {
   const int pid = client->pid();
@@ -215,8 +214,7 @@ TEST_F(PostgresProxyTest, ACancellationPasses) {
   EXPECT_THROW(sleeping.get(), pqxx::sql_error);
 }
 
-// Faults that need no statement
-// -----------------------------------------------------------------------------------------
+// --- Faults that need no statement -------------------------------------------------------------
 
 TEST_F(PostgresProxyTest, ACutEndsAllConnectionsThatThereAre) {
   const int pid = client->pid();
@@ -290,8 +288,7 @@ TEST_F(PostgresProxyTest, AServerThatIsAwayIsAnEndForTheClient) {
   EXPECT_THROW(Client{nowhere.dsn(direct_dsn)}, pqxx::broken_connection);
 }
 
-// FaultSchedule
-// ---------------------------------------------------------------------------------------------------------------
+// --- FaultSchedule -----------------------------------------------------------------------------
 
 Millis time_of(const std::function<void()>& what) {
   const auto begin = Clock::now();
@@ -352,8 +349,7 @@ TEST_F(PostgresProxyTest, TheProxyEndsWhateverIsOnItsWay) {
   EXPECT_THROW(select.get(), pqxx::broken_connection);
 }
 
-// A relay
-// ---------------------------------------------------------------------------------------------------------------
+// --- A relay -----------------------------------------------------------------------------------
 
 TEST(PostgresProxyRelay, ARelayDeliversThroughTheProxyWhateverIsLostOfItsStatements) {
   test::TestOutbox db;

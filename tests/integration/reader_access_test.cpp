@@ -137,8 +137,7 @@ INSTANTIATE_TEST_SUITE_P(PagesCut, ReaderMerge,
                            return std::string(cut.param.first < 100 ? "by_rows" : "by_bytes");
                          });
 
-// Plans
-// ----------------------------------------------------------------------------------------------------------------
+// --- Plans -------------------------------------------------------------------------------------
 
 struct Plan {
   Names indexes;      // of outbox.message

@@ -70,7 +70,8 @@ class ShopVerdictTest : public testing::Test {
       create table shop.attempt (id bigint primary key, planned integer);
       create table shop.effect (id text primary key, key text, nth bigint, kind text);
       insert into shop.attempt values (1, 5);
-      insert into shop.effect values ('a', 'anna', 1, 'emails'), ('b', 'anna', 2, 'emails'), ('c', 'anna', 3, 'emails'))");
+      insert into shop.effect
+      values ('a', 'anna', 1, 'emails'), ('b', 'anna', 2, 'emails'), ('c', 'anna', 3, 'emails'))");
   }
 
   // Sends these in one committed transaction.

@@ -16,6 +16,27 @@ std::ostream& operator<<(std::ostream& out, const CheckerReport& j) {
   return out;
 }
 
+namespace {
+
+// One row a message: id, and topic, key and payload as they must be sent; whether it is parked.
+constexpr const char* truth_sql = R"(
+  select coalesce(m.dedup_key, m.id::text), coalesce(p.sent_topic, m.topic),
+         coalesce(convert_from(case when p.seq is null then m.key
+                                    else p.sent_key end, 'UTF8'), ''),
+         coalesce(encode(case when p.seq is null then m.payload
+                              else p.sent_payload end, 'hex'), ''),
+         p.seq is not null and (p.released_in is null or p.resolution = 'discard')
+  from outbox.message m left join lateral (
+    select k.seq, k.released_in, k.resolution,
+           coalesce(k.edited_topic, k.topic) as sent_topic,
+           case when k.resolution = 'edit' then k.edited_key else k.key end as sent_key,
+           case when k.resolution = 'edit' then k.edited_payload
+                else k.payload end as sent_payload
+    from outbox.parked k where k.seq = m.seq
+    order by k.parked_for desc limit 1) p on true)";
+
+}  // namespace
+
 CheckerReport check_delivery(TestOutbox& db, const std::vector<std::string>& topics,
                              Isolation isolation, const std::vector<TestOutbox*>& neighbours) {
   struct Truth {
@@ -25,16 +46,7 @@ CheckerReport check_delivery(TestOutbox& db, const std::vector<std::string>& top
   };
   std::map<std::string, Truth> truth;
   CheckerReport j;
-  for (const auto& row : db.sql(R"(
-         select coalesce(m.dedup_key, m.id::text), coalesce(p.sent_topic, m.topic),
-                coalesce(convert_from(case when p.seq is null then m.key else p.sent_key end, 'UTF8'), ''),
-                coalesce(encode(case when p.seq is null then m.payload else p.sent_payload end, 'hex'), ''),
-                p.seq is not null and (p.released_in is null or p.resolution = 'discard')
-         from outbox.message m left join lateral (
-           select k.seq, k.released_in, k.resolution, coalesce(k.edited_topic, k.topic) as sent_topic,
-                  case when k.resolution = 'edit' then k.edited_key else k.key end as sent_key,
-                  case when k.resolution = 'edit' then k.edited_payload else k.payload end as sent_payload
-           from outbox.parked k where k.seq = m.seq order by k.parked_for desc limit 1) p on true)")) {
+  for (const auto& row : db.sql(truth_sql)) {
     truth[row[0].as<std::string>()] = {row[1].as<std::string>(), row[2].as<std::string>(),
                                        row[3].as<std::string>(), row[4].as<bool>()};
   }

@@ -8,8 +8,7 @@
 
 namespace relay::test {
 
-// --- The rules
-// ------------------------------------------------------------------------------------------------------------
+// --- The rules ---------------------------------------------------------------------------------
 
 bool ModelEffect::carried_out() const {
   return std::any_of(attempts.begin(), attempts.end(),
@@ -119,8 +118,7 @@ std::optional<std::string> ModelEffect::resolve(const ModelRules& rules,
 
 namespace {
 
-// --- The random run
-// -------------------------------------------------------------------------------------------------------
+// --- The random run ----------------------------------------------------------------------------
 
 struct Objection : std::runtime_error {
   using std::runtime_error::runtime_error;
