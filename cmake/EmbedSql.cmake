@@ -5,6 +5,7 @@ list(SORT SQL_FILES)
 set(EMBEDDED_SQL ${PROJECT_BINARY_DIR}/generated/embedded_sql.cpp)
 add_custom_command(
   OUTPUT ${EMBEDDED_SQL}
-  COMMAND ${CMAKE_COMMAND} -DSQL=${PROJECT_SOURCE_DIR}/sql -DOUT=${EMBEDDED_SQL} -P ${PROJECT_SOURCE_DIR}/cmake/EmbedSqlScript.cmake
+  COMMAND ${CMAKE_COMMAND} -DSQL=${PROJECT_SOURCE_DIR}/sql -DOUT=${EMBEDDED_SQL}
+          -P ${PROJECT_SOURCE_DIR}/cmake/EmbedSqlScript.cmake
   DEPENDS ${SQL_FILES} ${PROJECT_SOURCE_DIR}/cmake/EmbedSqlScript.cmake
   VERBATIM)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# Writes OUT, a C++ source with the files of the folder SQL; see EmbedSql.cmake. What is expanded in them is described in sql/README.md.
+# Writes OUT, a C++ source with the files of the folder SQL; see EmbedSql.cmake. What is expanded in them is described
+# in sql/README.md.
 
 # The text of a file, without its SPDX line, and with the files that it includes.
 function(read_sql path out)

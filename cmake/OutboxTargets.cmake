@@ -10,8 +10,8 @@ endif()
 add_library(outbox_flags INTERFACE)
 target_compile_features(outbox_flags INTERFACE cxx_std_20)
 target_compile_options(outbox_flags INTERFACE -Wall -Wextra -Wconversion -Wshadow
-  # GCC 12 reports string concatenation (bug 105651) and empty std::optional falsely; with precompiled headers it does so also where
-  # the fault would be the standard library's.
+  # GCC 12 reports string concatenation (bug 105651) and empty std::optional falsely; with precompiled headers it does
+  # so also where the fault would be the standard library's.
   $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict;-Wno-maybe-uninitialized;-Wno-array-bounds;-Wno-stringop-overflow;-Wno-stringop-overread>
   -fstack-protector-strong -fstack-clash-protection $<$<CXX_COMPILER_ID:GNU>:-fpch-preprocess>)
 target_compile_definitions(outbox_flags INTERFACE _GLIBCXX_ASSERTIONS)
@@ -25,8 +25,8 @@ else()
 endif()
 target_link_options(outbox_flags INTERFACE -Wl,-z,relro,-z,now -Wl,--as-needed)
 
-# outbox_use_flags(TARGET [PCH TARGET]): the flags and the language; with PCH, the precompiled headers of that target, which must be
-# compiled with the same options.
+# outbox_use_flags(TARGET [PCH TARGET]): the flags and the language; with PCH, the precompiled headers of that target,
+# which must be compiled with the same options.
 function(outbox_use_flags target)
   cmake_parse_arguments(PARSE_ARGV 1 ARG "" "PCH" "")
   set_target_properties(${target} PROPERTIES CXX_STANDARD 20 CXX_EXTENSIONS OFF)
@@ -36,8 +36,9 @@ function(outbox_use_flags target)
   endif()
 endfunction()
 
-# outbox_show(TARGET VISIBILITY FOLDER...): lets TARGET, and what links it if VISIBILITY is PUBLIC or INTERFACE, include the headers of
-# FOLDER by their path from the top, and of no other folder. So a layer can include what it links, and the compiler refuses the rest.
+# outbox_show(TARGET VISIBILITY FOLDER...): lets TARGET, and what links it if VISIBILITY is PUBLIC or INTERFACE, include
+# the headers of FOLDER by their path from the top, and of no other folder. So a layer can include what it links, and
+# the compiler refuses the rest.
 function(outbox_show target visibility)
   foreach(folder IN LISTS ARGN)
     set(root ${PROJECT_BINARY_DIR}/include/${folder})

@@ -4,10 +4,11 @@
 
     consumer.py BROKERS GROUP DSN TOPIC...
 
-Counts messages by key in the table `received`. Ends on SIGINT or SIGTERM. Needs psycopg2 and confluent-kafka (Debian:
-python3-psycopg2, python3-confluent-kafka).
+Counts messages by key in the table `received`. Ends on SIGINT or SIGTERM. Needs psycopg2 and
+confluent-kafka (Debian: python3-psycopg2, python3-confluent-kafka).
 
-It parks what it cannot accept. What its handler cannot handle stops it here; outbox::Consumer shows how to find the culprit.
+It parks what it cannot accept. What its handler cannot handle stops it here; outbox::Consumer shows
+how to find the culprit.
 """
 
 import json
@@ -32,7 +33,9 @@ def header(record, name):
 
 
 def sent_at(record):
-    """Seconds since 1970. Where the topic keeps the time of arrival, the relay's own is in a header."""
+    """Seconds since 1970. Where the topic keeps the time of arrival, the relay's own is in a
+    header.
+    """
     own = header(record, "sent-at")
     return int(own if own is not None else record.timestamp()[1]) / 1000
 
@@ -58,7 +61,9 @@ def park(cursor, group, record, error_class, error_text):
 
 
 def settle(connection, group, records):
-    """One transaction: what is new is handled, what was handled before is passed over, nobody is left out."""
+    """One transaction: what is new is handled, what was handled before is passed over, nobody is
+    left out.
+    """
     with connection, connection.cursor() as cursor:
         usable = [r for r in records if header(r, "dedup-key")]
         cursor.execute(

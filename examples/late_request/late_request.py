@@ -1,15 +1,19 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Shows what a request of one Kafka transaction does when it reaches the broker amid the next one; see docs/late-requests.md.
+"""Shows what a request of one Kafka transaction does when it reaches the broker amid the next one;
+see docs/late-requests.md.
 
     late_request.py --bootstrap HOST:PORT [--late abort | commit] [--rule]
 
-    --late abort    transaction n is aborted. Its abort comes late, amid n+1, whose commit says OK all the same (the default)
-    --late commit   transaction n is committed. Its commit comes late, amid n+1, which is then aborted
+    --late abort    transaction n is aborted. Its abort comes late, amid n+1, whose commit says OK
+                    all the same (the default)
+    --late commit   transaction n is committed. Its commit comes late, amid n+1, which is then
+                    aborted
     --rule          with a new producer between n and n+1, as the page recommends
 
-Exits with 0 if that was seen: messages lost or torn; with --rule neither, and the broker refused the late request. Else with 1.
-Needs confluent-kafka (Debian: python3-confluent-kafka), and a broker on this machine, alone in its cluster, without TLS.
+Exits with 0 if that was seen: messages lost or torn; with --rule neither, and the broker refused
+the late request. Else with 1. Needs confluent-kafka (Debian: python3-confluent-kafka), and a broker
+on this machine, alone in its cluster, without TLS.
 """
 
 import argparse
@@ -27,7 +31,9 @@ SECONDS = 30  # the bound of each wait
 
 
 def frames(connection):
-    """The requests or answers of one direction, each with the length before it, until the connection ends."""
+    """The requests or answers of one direction, each with the length before it, until the
+    connection ends.
+    """
     with contextlib.suppress(OSError), connection.makefile("rb") as stream:
         while len(size := stream.read(4)) == 4:
             yield size + stream.read(struct.unpack(">i", size)[0])
@@ -39,7 +45,9 @@ def end(connection):
 
 
 class Proxy:
-    """Stands before a broker. In each answer it puts its own port for the broker's, so that clients go on to come by it."""
+    """Stands before a broker. In each answer it puts its own port for the broker's, so that clients
+    go on to come by it.
+    """
 
     def __init__(self, host, port):
         self.broker = (host, port)
@@ -144,7 +152,9 @@ def run(proxy, topic, late, rule):
 
 
 def read_committed(bootstrap, topic):
-    """What a reader sees. It comes to the marks at the end only when every transaction before them has ended."""
+    """What a reader sees. It comes to the marks at the end only when every transaction before them
+    has ended.
+    """
     for partition in (0, 1):
         write(Producer({"bootstrap.servers": bootstrap}), topic, partition, ["end"])
     settings = {

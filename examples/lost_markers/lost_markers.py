@@ -1,16 +1,20 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Shows what becomes of a Kafka transaction when one of its partitions has no leader at its end; see docs/lost-markers.md.
+"""Shows what becomes of a Kafka transaction when one of its partitions has no leader at its end;
+see docs/lost-markers.md.
 
-    lost_markers.py --bootstrap HOST:PORT,... --broker ID --stop COMMAND --start COMMAND [--end commit | abort] [--then commit | abort]
+    lost_markers.py --bootstrap HOST:PORT,... --broker ID --stop COMMAND --start COMMAND
+                    [--end commit | abort] [--then commit | abort]
 
     --broker ID      the broker to be stopped; a new topic's only partition lives there
     --stop, --start  what stops and starts it, for a shell
     --end            how the transaction ends. Defaults to commit
-    --then           how the next one of the same producer ends, which writes to the same partition. Defaults to commit
+    --then           how the next one of the same producer ends, which writes to the same partition.
+                     Defaults to commit
 
-Exits with 0 if what was committed was seen and nothing else, with 1 if messages were lost, late, or seen though they were aborted.
-Needs confluent-kafka (Debian: python3-confluent-kafka), and a cluster of three brokers whose log of transactions survives without one.
+Exits with 0 if what was committed was seen and nothing else, with 1 if messages were lost, late, or
+seen though they were aborted. Needs confluent-kafka (Debian: python3-confluent-kafka), and a
+cluster of three brokers whose log of transactions survives without one.
 """
 
 import argparse

@@ -188,8 +188,7 @@ std::string reference_markdown() {
   out += "## Properties of librdkafka that the relay sets\n\n";
   out +=
       "They are refused in `kafka.properties`. Secrets, such as `sasl.password` or "
-      "`ssl.key.password`, are "
-      "refused there too when they are in the file.\n\n";
+      "`ssl.key.password`, are\nrefused there too when they are in the file.\n\n";
   return out + "| property | reason |\n| --- | --- |\n" + owned_properties_markdown();
 }
 

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Archives of the records: docs/reliability/archive/VERSION.jsonl.xz holds the lines of one earlier version of the protocol.
+"""Archives of the records: docs/reliability/archive/VERSION.jsonl.xz holds the lines of one earlier
+version of the protocol.
 
-The plain files beside them hold the present version. A line that is about a round (`again`, and what explains or repairs a failed one)
-belongs to the version of that round. A line of no version, such as a baseline, stays in its plain file.
+The plain files beside them hold the present version. A line that is about a round (`again`, and
+what explains or repairs a failed one) belongs to the version of that round. A line of no version,
+such as a baseline, stays in its plain file.
 """
 
 import json
@@ -23,7 +25,9 @@ def archives(folder):
 
 
 def lines_of(file):
-    """The lines of a plain file or an archive; the last one is empty, unless the file does not end with a line feed."""
+    """The lines of a plain file or an archive; the last one is empty, unless the file does not end
+    with a line feed.
+    """
     content = pathlib.Path(file).read_bytes()
     if file.name.endswith(SUFFIX):
         content = lzma.decompress(content)
@@ -31,7 +35,7 @@ def lines_of(file):
 
 
 def write(file, lines):
-    """Replaces a file in one step; without lines, removes it. The same lines give the same bytes."""
+    """Replaces a file in one step; without lines, removes it. Equal lines give equal bytes."""
     content = "".join(line + "\n" for line in lines).encode("utf-8")
     if not lines:
         file.unlink(missing_ok=True)
@@ -45,17 +49,21 @@ def write(file, lines):
 
 
 def version_of(record, versions):
-    """The version that a record belongs to, or nothing; `versions` has that of each round, by its id."""
+    """The version that a record belongs to, or nothing; `versions` has that of each round, by its
+    id.
+    """
     return record.get("protocol") or versions.get(
         record.get("round") if isinstance(record.get("round"), str) else None
     )
 
 
 def archive(folder, present):
-    """Moves the lines of other versions than `present` out of the plain files. Returns how many, by version.
+    """Moves the lines of other versions than `present` out of the plain files. Returns how many, by
+    version.
 
-    REQUIRES: the records are valid, and no process appends to them. Archives are written first, and a line that an archive has already
-    is not added again: after a crash in between, the next call continues.
+    REQUIRES: the records are valid, and no process appends to them. Archives are written first, and
+    a line that an archive has already is not added again: after a crash in between, the next call
+    continues.
     """
     folder = pathlib.Path(folder)
     plain = {file: [line for line in lines_of(file) if line] for file in plain_files(folder)}

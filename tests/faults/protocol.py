@@ -2,20 +2,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """The version of the protocol: a hash of the tokens of the files that implement it.
 
-    protocol.py [--files]     prints the version of the tree that this file is in; with --files, the files
+    protocol.py [--files]     prints the version of the tree that this file is in; with --files, the
+                              files
 
-What is compiled counts; what a reader sees besides does not. Comments, white space between tokens, line splices, #include lines,
-#pragma once, and the names and paths of the files do not count. The version is a hash of the sorted digests of the files, so a file
-can be renamed or moved. A file without tokens does not count at all. A file that is split, or merged with another, changes the
-version, and so does a token that moves to another file: the order of declarations can matter, and this rule does not decide when.
+What is compiled counts; what a reader sees besides does not. Comments, white space between tokens,
+line splices, #include lines, #pragma once, and the names and paths of the files do not count. The
+version is a hash of the sorted digests of the files, so a file can be renamed or moved. A file
+without tokens does not count at all. A file that is split, or merged with another, changes the
+version, and so does a token that moves to another file: the order of declarations can matter, and
+this rule does not decide when.
 
 C++ (tokens_of_cpp):
-  * A directive counts with its end of line; in a function-like macro, the parenthesis belongs to the name.
-  * Two adjacent string literals are one: "a" "b" equals "ab". Not if a prefix, a suffix or an escape sequence makes a difference.
-  * `>>` is two tokens, because a formatter closes two template argument lists so or so. `>=` is one.
+  * A directive counts with its end of line; in a function-like macro, the parenthesis belongs to
+    the name.
+  * Two adjacent string literals are one: "a" "b" equals "ab". Not if a prefix, a suffix or an
+    escape sequence makes a difference.
+  * `>>` is two tokens, because a formatter closes two template argument lists so or so. `>=` is
+    one.
   * The text of a raw string counts as it is, although it is often SQL.
 SQL (tokens_of_sql):
-  * The body after AS or DO in dollar quotes is code: its tokens count, and its tag does not. Any other literal counts as it is.
+  * The body after AS or DO in dollar quotes is code: its tokens count, and its tag does not. Any
+    other literal counts as it is.
   * Keywords and names keep their case: `SELECT` and `select` differ.
 What a tokenizer does not recognize is an error, never skipped.
 """
@@ -35,7 +42,7 @@ class ProtocolError(Exception):
     pass
 
 
-# --- C++ --------------------------------------------------------------------------------------------------------------------------
+# --- C++ ----------------------------------------------------------------------------------------
 
 SPLICE = re.compile(r"\\[ \t]*\r?\n")
 RAW_STRING = re.compile(r'(?:u8|[uUL])?R"([^()\\\s]{0,16})\(.*?\)\1"(?:[^\W\d]\w*)?', re.S)
@@ -49,14 +56,17 @@ CPP = re.compile(
   | (?P<character> (?:u8|[uUL])?'(?:[^'\\\n]|\\.)+'(?:[^\W\d]\w*)? )
   | (?P<number>    \.?\d(?:[eEpP][+-]|'\w|\w|\.)* )
   | (?P<name>      [^\W\d]\w* )
-  | (?P<mark>      <=>|\.\.\.|->\*|<<=|>=|<=|==|!=|&&|\|\||<<|\+\+|--|\+=|-=|\*=|/=|%=|&=|\|=|\^=|->|\.\*|::|\#\# | [^\w\s"'\\@`$] )
+  | (?P<mark>      <=>|\.\.\.|->\*|<<=|>=|<=|==|!=|&&|\|\||<<|\+\+|--|\+=|-=|\*=|/=|%=|&=|\|=|\^=|->|\.\*|::|\#\#
+                 | [^\w\s"'\\@`$] )
 """,
     re.X | re.S,
 )
 
 
 def cpp_lexemes(text):
-    """Yields (kind, token, begin, end), with the place in `text`. Splices are removed first, but for those within raw strings."""
+    """Yields (kind, token, begin, end), with the place in `text`. Splices are removed first, but
+    for those within raw strings.
+    """
     start = 0
     while start < len(text):
         rest, logical, original = (
@@ -95,7 +105,9 @@ def cpp_lexemes(text):
 
 
 def directives(lexemes):
-    """Leaves out blanks, #include and #pragma once. Marks the end of any other directive, and joins the name of a macro and its `(`."""
+    """Leaves out blanks, #include and #pragma once. Marks the end of any other directive, and joins
+    the name of a macro and its `(`.
+    """
     line, is_directive, fresh = [], False, True  # fresh: nothing but blanks on this line yet
 
     def finished():
@@ -142,7 +154,7 @@ def tokens_of_cpp(text):
         yield held
 
 
-# --- SQL --------------------------------------------------------------------------------------------------------------------------
+# --- SQL ----------------------------------------------------------------------------------------
 
 SQL = re.compile(
     r"""
@@ -171,7 +183,9 @@ def end_of_comment(text, begin):
 
 
 def operator_of(run):
-    """The operator at the beginning of `run`: comments end it, and one of several characters ends with + or - only if it has a rarer one."""
+    """The operator at the beginning of `run`: comments end it, and one of several characters ends
+    with + or - only if it has a rarer one.
+    """
     run = re.split(r"--|/\*", run)[0]
     while len(run) > 1 and run[-1] in "+-" and not set(run) & set("~!@#%^&|`?"):
         run = run[:-1]
@@ -208,7 +222,7 @@ def tokens_of_sql(text, offset=0):
         last = [*last[-2:], token.lower()]
 
 
-# --- The version ------------------------------------------------------------------------------------------------------------------
+# --- The version --------------------------------------------------------------------------------
 
 TOKENIZERS = {
     ".cpp": tokens_of_cpp,
@@ -228,7 +242,9 @@ def digest_of(suffix, text):
 
 
 def protocol_files(root=ROOT):
-    """The files, as paths below `root`, sorted. A pattern that matches none is an error: a file was renamed, and must not drop out."""
+    """The files, as paths below `root`, sorted. A pattern that matches none is an error: a file was
+    renamed, and must not drop out.
+    """
     found = set()
     for number, line in enumerate((root / LIST).read_text(encoding="utf-8").splitlines(), 1):
         pattern = line.strip()
@@ -246,7 +262,9 @@ def protocol_files(root=ROOT):
 
 
 def version_of(digests):
-    """The first 16 hex digits of SHA-256 over the sorted digests of the files; None stands for a file without tokens."""
+    """The first 16 hex digits of SHA-256 over the sorted digests of the files; None stands for a
+    file without tokens.
+    """
     return hashlib.sha256(b"".join(sorted(d for d in digests if d))).hexdigest()[:16]
 
 

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads what the campaign wrote: the table of scenarios, and one JSON line for each round. A line with anything unexpected is an error.
+"""Reads what the campaign wrote: the table of scenarios, and one JSON line for each round. A line
+with anything unexpected is an error.
 
-Lines of schema 1 have the names of an earlier time (row, sabotage, mends): they are accepted in archives only, and converted.
+Lines of schema 1 have the names of an earlier time (row, sabotage, mends): they are accepted in
+archives only, and converted.
 """
 
 import json
@@ -42,7 +44,7 @@ class Mistake(Exception):
         super().__init__(f"{place}: {what}\nHINT: {hint}")
 
 
-# --- What a value looks like: each returns "" or what is expected ---------------------------------------------------------------
+# --- What a value looks like: each returns "" or what is expected -------------------------------
 
 
 def text(value):
@@ -213,7 +215,7 @@ def wrong_fields(value, fields, optional=()):
             yield f"{json.dumps(name)} is {json.dumps(value[name])}", f"it is {check(value[name])}"
 
 
-# --- The files ------------------------------------------------------------------------------------------------------------------
+# --- The files ----------------------------------------------------------------------------------
 
 
 def read_scenarios(file):
@@ -235,7 +237,9 @@ def read_scenarios(file):
 
 
 def converted(record, ids):
-    """A record of schema 1 under the present names; `ids` maps the former id of a scenario to the present one."""
+    """A record of schema 1 under the present names; `ids` maps the former id of a scenario to the
+    present one.
+    """
     out = {}
     for name, value in record.items():
         name = NAMES_OF_SCHEMA_1.get(name, name) or f"{name} of schema 2"
@@ -248,7 +252,9 @@ def converted(record, ids):
 
 
 class Records:
-    """All lines of all files. `mistakes` has every error that was found; if there is none, the rest is valid."""
+    """All lines of all files. `mistakes` has every error that was found; if there is none, the rest
+    is valid.
+    """
 
     def __init__(self, scenarios):
         self.scenarios = scenarios

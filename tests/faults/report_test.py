@@ -1,156 +1,37 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""The report is honest: a round that failed, is unknown or is of another version is not counted as passed, and an invalid line is refused."""
+"""The report is honest: a round that failed, is unknown or is of another version is not counted as
+passed, and an invalid line is refused.
+"""
 
 import contextlib
 import io
 import json
-import pathlib
 import re
-import shutil
 import sys
-import tempfile
 import unittest
 
 sys.dont_write_bytecode = True
-import archive  # noqa: E402
 import protocol  # noqa: E402
 import report  # noqa: E402
-from records import COUNTS, GUARANTEES, read_scenarios  # noqa: E402
-
-SCENARIOS = read_scenarios(protocol.ROOT / report.SCENARIOS)
-AT = "2026-11-26T12:40:11Z"
-COMMIT = "386e490"
-
-
-def counts(**more):
-    return {**dict.fromkeys(COUNTS, 0), "committed": 10, "arrived": 10, **more}
-
-
-def round_(id_, version, **more):
-    times = {"load_ms": 400, "fault_ms": 100, "recovered_ms": 230, "settled_ms": 410}
-    return {
-        "schema": 2,
-        "kind": "round",
-        "id": id_,
-        "at": AT,
-        "commit": COMMIT,
-        "dirty": False,
-        "protocol": version,
-        "scenario": "RE01",
-        "mode": "exactly-once",
-        "seed": 17,
-        "round": 3,
-        "verdict": "passed",
-        "why": "",
-        **times,
-        "detail": "",
-        "counts": counts(),
-        "servers": {"postgres": "15.14"},
-        **more,
-    }
-
-
-def bad(id_, version, verdict, **more):
-    return round_(
-        id_,
-        version,
-        verdict=verdict,
-        why="it did not come back",
-        **{"counts": counts(stuck=2 * (verdict == "failed")), **more},
-    )
-
-
-def fixes(about):
-    return {
-        "schema": 2,
-        "kind": "fixes",
-        "round": about,
-        "at": AT,
-        "cause": "a lost wakeup",
-        "commit": COMMIT,
-        "kept_as": "crash_test",
-    }
-
-
-def again(about, by):
-    return {
-        "schema": 2,
-        "kind": "again",
-        "round": about,
-        "at": AT,
-        "cause": "the broker did not start",
-        "by": by,
-    }
-
-
-def mutant(version, verdict="caught", **more):
-    return {
-        "schema": 2,
-        "kind": "mutant",
-        "at": AT,
-        "commit": COMMIT,
-        "protocol": version,
-        "mutant": "no_token_check",
-        "scenario": "RE01",
-        "seed": 5,
-        "rounds": 3,
-        "caught_by": ["repeated"] if verdict == "caught" else [],
-        "verdict": verdict,
-        **more,
-    }
-
-
-class TreeTest(unittest.TestCase):
-    """In a tree with one protocol file and the real table of scenarios."""
-
-    def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.root = pathlib.Path(folder.name)
-        for name in ("tests/faults", report.RECORDS, "relay/core"):
-            (self.root / name).mkdir(parents=True)
-        shutil.copy(protocol.ROOT / report.SCENARIOS, self.root / report.SCENARIOS)
-        (self.root / protocol.LIST).write_text("# the loop\nrelay/core/loop.*\n")
-        (self.root / "relay/core/loop.cpp").write_text("int one;\n")
-        self.version = protocol.protocol_version(self.root)
-
-    def write(self, *lines, name="rounds-a.jsonl"):
-        written = [line if isinstance(line, str) else json.dumps(line) for line in lines]
-        (self.root / report.RECORDS / name).write_text("".join(line + "\n" for line in written))
-
-    def page(self, *lines):
-        self.write(*lines)
-        return report.generate(self.root)
-
-    def section(self, page, title):
-        found = re.search(rf"^## {re.escape(title)}$(.*?)(?=^## |\Z)", page, re.S | re.M)
-        return found.group(1) if found else ""
-
-    def cells(self, page, title, first):
-        """The cells of the line of a table that begins with `first`."""
-        for line in self.section(page, title).splitlines():
-            if line.startswith(f"| {first} |"):
-                return [c.strip() for c in line.strip("|").split("|")]
-        self.fail(f"no line {first} under {title}:\n{page}")
-
-    def write_archive(self, version, *lines):
-        archive.write(
-            self.root / report.RECORDS / archive.FOLDER / (version + archive.SUFFIX),
-            [json.dumps(line) for line in lines],
-        )
-
-    def refused(self, place, what, *lines):
-        self.write(*lines)
-        with self.assertRaises(report.RecordsError) as e:
-            report.generate(self.root)
-        self.assertIn(f"docs/reliability/{place}: ", str(e.exception))
-        self.assertIn(what, str(e.exception))
-        self.assertIn("\nHINT: ", str(e.exception))
+import report_text  # noqa: E402
+from records import GUARANTEES  # noqa: E402
+from report_tree import (  # noqa: E402
+    AT,
+    COMMIT,
+    SCENARIOS,
+    TreeTest,
+    again,
+    bad,
+    counts,
+    fixes,
+    mutant,
+    round_,
+)
 
 
 class ReportTest(TreeTest):
-    # --- What counts ------------------------------------------------------------------------------------------------------------
+    # --- What counts ----------------------------------------------------------------------------
 
     def test_without_rounds_there_is_a_page(self):
         page = report.generate(self.root)
@@ -264,7 +145,11 @@ class ReportTest(TreeTest):
 
     def missing(self, scenario, *lines):
         self.write(*lines)
-        return [line[1:] for line in report.report_of(self.root).missing(17) if line[0] == scenario]
+        return [
+            line[1:]
+            for line in report.report_of(self.root).progress.missing(17)
+            if line[0] == scenario
+        ]
 
     def test_what_is_missing_goes_on_behind_what_was_run(self):
         rounds = [round_(f"a{n}", self.version, round=n) for n in range(3)]
@@ -423,9 +308,9 @@ class ReportTest(TreeTest):
         )
         why = self.cells(page, "Failed rounds", "a")[4]
         self.assertRegex(why, "^first word( word)* …$")
-        self.assertLess(len(why), report.WHY_CHARS + 3)
+        self.assertLess(len(why), report_text.WHY_CHARS + 3)
 
-    # --- What is refused --------------------------------------------------------------------------------------------------------
+    # --- What is refused ------------------------------------------------------------------------
 
     def test_a_bad_line_is_refused_with_its_place(self):
         good = round_("a", self.version)
@@ -510,7 +395,7 @@ class ReportTest(TreeTest):
         self.assertIn("`rounds-a.jsonl`", page)
         self.assertIn("`rounds-b.jsonl`", page)
 
-    # --- The command ------------------------------------------------------------------------------------------------------------
+    # --- The command ----------------------------------------------------------------------------
 
     def run_main(self, *arguments):
         with contextlib.redirect_stderr(io.StringIO()) as said:
@@ -536,134 +421,6 @@ class ReportTest(TreeTest):
         self.assertEqual((self.root / report.PAGE).read_text(), before)
 
 
-def schema_1(line):
-    """As it was written before the names changed."""
-    names = {"scenario": "row", "mutant": "defect"}
-    kinds = {"mutant": "sabotage", "fixes": "mends"}
-    former = {id_: scenario["was"] for id_, scenario in SCENARIOS.items()}
-    line = {names.get(name, name): value for name, value in line.items()}
-    line |= {"row": former[line["row"]]} if "row" in line else {}
-    return {**line, "schema": 1, "kind": kinds.get(line["kind"], line["kind"])}
-
-
-class ArchiveTest(TreeTest):
-    OLD, OLDER = "1" * 16, "2" * 16
-
-    def contents(self):
-        folder = self.root / report.RECORDS
-        return {
-            f.relative_to(folder).as_posix(): f.read_bytes()
-            for f in folder.rglob("*.*")
-            if f.is_file()
-        }
-
-    def lines(self, version):
-        file = self.root / report.RECORDS / archive.FOLDER / (version + archive.SUFFIX)
-        return [json.loads(line) for line in archive.lines_of(file)[:-1]]
-
-    def archive(self):
-        said = io.StringIO()
-        with contextlib.redirect_stdout(said):
-            self.assertEqual(report.main(["--archive"], self.root), 0)
-        return said.getvalue()
-
-    def test_lines_move_to_the_archive_of_their_version(self):
-        failed, unknown, new = (
-            bad("f", self.OLD, "failed"),
-            bad("u", self.OLDER, "unknown"),
-            round_("n", self.version),
-        )
-        self.write(failed, new, mutant(self.OLD))
-        self.write(unknown, again("u", "n"), fixes("f"), name="rounds-b.jsonl")
-        before = report.generate(self.root)
-        self.assertIn("3 lines of version " + self.OLD, self.archive())
-        self.assertEqual(self.lines(self.OLD), [failed, mutant(self.OLD), fixes("f")])
-        self.assertEqual(self.lines(self.OLDER), [unknown, again("u", "n")])
-        self.assertEqual(
-            sorted(self.contents()),
-            sorted(f"archive/{v}.jsonl.xz" for v in (self.OLD, self.OLDER)) + ["rounds-a.jsonl"],
-        )
-        self.assertEqual(
-            (self.root / report.RECORDS / "rounds-a.jsonl").read_text(), json.dumps(new) + "\n"
-        )
-        after = report.generate(self.root)
-        for title in (
-            "OPEN",
-            "Results of the present version",
-            "Failed rounds",
-            "Unknown rounds",
-            "Mutants",
-        ):
-            self.assertEqual(self.section(after, title), self.section(before, title))
-        self.assertEqual(
-            self.cells(after, "Versions of the protocol", f"`{self.OLD}`")[3:8],
-            ["1", "0", "1", "0", "stuck 2"],
-        )
-        self.assertIn(f"[3 lines](reliability/archive/{self.OLD}.jsonl.xz)", after)
-
-    def test_archiving_twice_changes_nothing_and_a_crash_in_between_neither(self):
-        self.write(bad("f", self.OLD, "failed"), round_("n", self.version))
-        plain = self.contents()
-        self.archive()
-        archived = self.contents()
-        self.assertEqual(self.archive(), "")
-        self.assertEqual(self.contents(), archived)
-        for name, content in plain.items():  # the archive was written, the plain file was not
-            (self.root / report.RECORDS / name).write_bytes(content)
-        archive.archive(self.root / report.RECORDS, self.version)
-        self.assertEqual(self.contents(), archived)
-
-    def test_an_archive_grows(self):
-        self.write_archive(self.OLD, bad("f", self.OLD, "failed"))
-        self.write(fixes("f"))
-        self.archive()
-        self.assertEqual(self.lines(self.OLD), [bad("f", self.OLD, "failed"), fixes("f")])
-        self.assertEqual(self.section(report.generate(self.root), "OPEN"), "")
-
-    def test_lines_of_schema_1_are_read_in_archives_only(self):
-        lines = [
-            bad("f", self.OLD, "failed", scenario="PG08"),
-            fixes("f"),
-            mutant(self.OLD),
-            bad("u", self.OLD, "unknown", scenario="PG08"),
-        ]
-        self.write(round_("n", self.version, scenario="PG08"), again("u", "n"))
-        self.write_archive(self.OLD, *lines)
-        page = report.generate(self.root)
-        self.write_archive(self.OLD, *map(schema_1, lines))
-        self.assertEqual(report.generate(self.root), page)
-        self.assertEqual(schema_1(lines[0])["row"], "P8")
-        self.assertIn("PG08", self.cells(page, "Failed rounds", "f"))
-        for line in lines:
-            self.refused("rounds-a.jsonl:1", "is of schema 1", schema_1(line))
-            for former, present in (("row", "scenario"), ("defect", "mutant"), ("kind", "kind")):
-                if former in schema_1(line) and schema_1(line)[former] != line.get(present):
-                    self.write_archive(self.OLD, {**line, former: schema_1(line)[former]})
-                    self.refused(f"archive/{self.OLD}.jsonl.xz:1", "unknown k")
-                    mixed = {**schema_1(line), present: line[present]}
-                    self.write_archive(self.OLD, mixed)
-                    self.refused(f"archive/{self.OLD}.jsonl.xz:1", "of schema 2")
-
-    def test_check_refuses_lines_that_are_not_archived(self):
-        self.write(round_("a", self.OLD))
-        self.assertEqual(report.main([], self.root), 0)
-        with contextlib.redirect_stderr(io.StringIO()) as said:
-            self.assertEqual(report.main(["--check"], self.root), 1)
-        self.assertIn("HINT: run tests/faults/report.py --archive", said.getvalue())
-        self.archive()
-        self.assertEqual(report.main(["--check"], self.root), 0)
-
-    def test_an_archive_is_read_as_strictly(self):
-        self.write_archive(self.OLD, round_("a", self.OLD))
-        self.refused("rounds-a.jsonl:1", "for the second time", round_("a", self.version))
-        self.write_archive(self.OLD, round_("a", self.OLDER))
-        self.refused(f"archive/{self.OLD}.jsonl.xz:1", f"is of version {self.OLDER}")
-        self.write_archive(self.OLD, round_("a", self.OLD, verdict="fine"))
-        self.refused(f"archive/{self.OLD}.jsonl.xz:1", '"verdict" is "fine"')
-        (self.root / report.RECORDS / f"archive/{self.OLD}.jsonl.xz").write_bytes(b"no archive")
-        self.refused(f"archive/{self.OLD}.jsonl.xz", "cannot be read")
-
-
 class TableTest(unittest.TestCase):
     """The real table of scenarios, and the real page of guarantees."""
 
@@ -683,7 +440,12 @@ class TableTest(unittest.TestCase):
             self.assertTrue(scenario["differs"] or not scenario["allows"], scenario["id"])
 
     def test_each_guarantee_names_scenarios_that_test_it(self):
-        text = page_of_guarantees().split("## Which scenarios test it")[1].split("\n## ")[0]
+        text = (
+            (protocol.ROOT / "docs/guarantees.md")
+            .read_text(encoding="utf-8")
+            .split("## Which scenarios test it")[1]
+            .split("\n## ")[0]
+        )
         named = {}
         for guarantee, ids in re.findall(r"^\| (G\d+) \| .* \| ([^|]*) \|$", text, re.M):
             for id_ in ids.split(", "):
@@ -700,22 +462,6 @@ class TableTest(unittest.TestCase):
         for id_ in re.findall(r"\b[A-Z]{2}\d\d\b", assumptions):
             self.assertIn(id_, SCENARIOS)
         self.assertGreater(len(re.findall(r"^\| .* \b[A-Z]{2}\d\d", assumptions, re.M)), 3)
-
-
-def page_of_guarantees():
-    """docs/guarantees.md, or its predecessor under the present names."""
-    page = protocol.ROOT / "docs/guarantees.md"
-    if page.exists():
-        return page.read_text(encoding="utf-8")
-    text = (
-        (protocol.ROOT / "docs/promises.md")
-        .read_text(encoding="utf-8")
-        .replace("Which rows test it", "Which scenarios test it")
-    )
-    text = re.sub(r"^\| P(\d+) \|", r"| G\1 |", text, flags=re.M)
-    for id_, scenario in reversed(SCENARIOS.items()):
-        text = re.sub(rf"(?<=[ (]){scenario['was']}(?=[ ,;.)])", id_, text)
-    return text
 
 
 if __name__ == "__main__":

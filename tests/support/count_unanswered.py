@@ -3,8 +3,9 @@
 
     count_unanswered.py BROKERS PLUGIN
 
-PLUGIN is the page's code as a shared library, with the entry conf_init and a function `unanswered`. Prints its count after some
-quiet transactions, and after one whose EndTxn was repeated over a new connection.
+PLUGIN is the page's code as a shared library, with the entry conf_init and a function `unanswered`.
+Prints its count after some quiet transactions, and after one whose EndTxn was repeated over a new
+connection.
 """
 
 import contextlib

@@ -1,18 +1,20 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Stand-ins for providers: payments and an object store by HTTP, and a mail server. The judge of tests about effects.
+"""Stand-ins for providers: payments and an object store by HTTP, and a mail server. The judge of
+tests about effects.
 
     providers.py LOG [CERTIFICATE KEY]
 
-Listens on free ports of 127.0.0.1 and prints them as KEY=VALUE lines, with READY last. LOG gets one JSON line for each connection,
-each request and each effect, written before the answer is. With a certificate, payments and mail are served with TLS as well.
-Ends with its parent.
+Listens on free ports of 127.0.0.1 and prints them as KEY=VALUE lines, with READY last. LOG gets one
+JSON line for each connection, each request and each effect, written before the answer is. With a
+certificate, payments and mail are served with TLS as well. Ends with its parent.
 
 Faults: POST /faults on the control port, a JSON list of
 
     {"at": "payments" | "store" | "mail", "match": TEXT, "times": N, "fault": NAME, ...}
 
-Each is used up by the first N connections or requests that it fits: those whose key, path or recipients contain TEXT.
+Each is used up by the first N connections or requests that it fits: those whose key, path or
+recipients contain TEXT.
 """
 
 import asyncio
@@ -48,9 +50,11 @@ from aiosmtpd.smtp import SMTP, AuthResult
 #   huge              done, answered with 4 MiB
 #   endless           done, answered without an end
 CONNECTION_FAULTS = ("refuse", "read", "stall", "early")
-# Of mail; each has a `stage`: EHLO, HELO, MAIL, RCPT, DATA or QUIT; "dot", the end of the message; "connect"; or "text".
+# Of mail; each has a `stage`: EHLO, HELO, MAIL, RCPT, DATA or QUIT; "dot", the end of the message;
+# "connect"; or "text".
 #   reply             answers the stage with `line` in place of carrying it out
-#   close             closes at the stage, nothing done; at "text" once `bytes` of the message were read
+#   close             closes at the stage, nothing done; at "text" once `bytes` of the message were
+#                     read
 #   stall             at "text", reads no further once `bytes` of the message were read
 #   close_after       takes the message over and closes
 #   slow              takes the message over and answers after `seconds`
@@ -116,7 +120,9 @@ def json_answer(status, value, **headers):
 
 
 class Payments:
-    """Charges. A key is carried out once and its first answer repeated; below /plain, keys mean nothing."""
+    """Charges. A key is carried out once and its first answer repeated; below /plain, keys mean
+    nothing.
+    """
 
     name = "payments"
 

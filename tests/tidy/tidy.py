@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """House rules that a compiler does not check.
 
-    tidy.py [FOLDER]     looks at every file below FOLDER (default: this repository); exits 1 if a rule is broken
+    tidy.py [FOLDER]     looks at every file below FOLDER (default: this repository); exits 1 if a
+                         rule is broken
 
-Each finding is `file:line: what`. A place that may break a rule stands in EXCEPTIONS, with its reason; an exception that
-nothing needs any more is a finding as well.
+Each finding is `file:line: what`. A place that may break a rule stands in EXCEPTIONS, with its
+reason; an exception that nothing needs any more is a finding as well.
 """
 
 import os
@@ -80,7 +81,8 @@ EXCEPTIONS = {
     ): "is the owner",
 }
 
-# Which layers a layer may include. `core` defines the words (modes, snapshots) that a configuration is made of.
+# Which layers a layer may include. `core` defines the words (modes, snapshots) that a configuration
+# is made of.
 LAYERS = {
     "common": set(),
     "base": {"base"},
@@ -115,13 +117,15 @@ FOREIGN_HEADERS = {
     "include": ("libpq", "librdkafka"),
 }
 
-# A signature, at the start of a line and up to the brace of its body; what begins with a keyword is a statement.
+# A signature, at the start of a line and up to the brace of its body; what begins with a keyword is
+# a statement.
 CPP_FUNCTION = (
     r"^( {0,4})(?!//|(?:public|protected|private|case|if|for|while|switch|else|catch|do|return|namespace|class|struct|enum)\b)"
     r"[^\s;{}#][^;{}]*\)(?: const| noexcept| override| mutable| -> [^;{}]+| : [^;{}]+)* ?\{$"
 )
 
-# (rule, files, pattern, what to do instead). Built from pieces where this file would otherwise find itself.
+# (rule, files, pattern, what to do instead). Built from pieces where this file would otherwise find
+# itself.
 BANNED = [
     (
         "sleep",
@@ -204,7 +208,7 @@ class Tidy:
         if size > BYTES_MAX and not re.fullmatch(BIG_FILES, path):
             self.found(path, 1, f"has {size:,} bytes, more than {BYTES_MAX:,}")
 
-    # --- One file ---------------------------------------------------------------------------------------------------------
+    # --- One file -------------------------------------------------------------------------------
 
     def look_at_lines(self, path, text):
         lines = text.splitlines()
@@ -229,7 +233,9 @@ class Tidy:
                 self.found(path, number, "a tab")
 
     def look_at_functions(self, path, text):
-        """A function begins with a signature that ends in a brace, and ends with a brace (Python: a line) no deeper than that."""
+        """A function begins with a signature that ends in a brace, and ends with a brace (Python: a
+        line) no deeper than that.
+        """
         if path.endswith((".cpp", ".h")):
             begin, end = CPP_FUNCTION, r"^{}\}}"
         elif path.endswith(".py"):
@@ -287,7 +293,9 @@ class Tidy:
                 self.found(path, number, f"layer {layer} does not know <{header}>")
 
     def look_for_comments(self, path, text):
-        """Every schema object is commented: what `\\d+` shows is the reference of whoever has no other."""
+        """Every schema object is commented: what `\\d+` shows is the reference of whoever has no
+        other.
+        """
         commented = Counter(
             re.sub(r"\s", "", c)
             for c in re.findall(
@@ -327,7 +335,9 @@ class Tidy:
             expect(kind, kind.group(1), kind.group(2))
 
     def look_at_schema_file(self, path, text):
-        """A numbered file of a schema runs once, and changes tables; what is in functions/ runs at each init: see sql/README.md."""
+        """A numbered file of a schema runs once, and changes tables; what is in functions/ runs at
+        each init: see sql/README.md.
+        """
         numbered = re.fullmatch(r"sql/\w+/\d\d\d_\w+\.sql", path)
         if not numbered and not re.fullmatch(r"sql/\w+/functions/\w+\.sql", path):
             return
@@ -388,7 +398,7 @@ class Tidy:
                     )
                 seen.setdefault(thing, path)
 
-    # --- The whole tree ---------------------------------------------------------------------------------------------------
+    # --- The whole tree -------------------------------------------------------------------------
 
     def look_at_events(self):
         page = "docs/runbook.md"

@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""A rule that finds nothing is no rule: plants each violation in a tidy tree and expects it to be found, and nothing else."""
+"""A rule that finds nothing is no rule: plants each violation in a tidy tree and expects it to be
+found, and nothing else.
+"""
 
 import os
 import sys
