@@ -49,30 +49,45 @@ class TidyTest(unittest.TestCase):
         self.assertEqual(self.findings(), [])
 
     def test_lines(self):
-        self.expect("relay/a.cpp", CPP + "x" * 151 + "\n", "line of 151")
-        self.expect("relay/a.cpp", CPP + "x" * 150 + "\n")
-        self.expect("a.jsonl", "x" * 151 + "\n")
-        self.expect("a.md", "|" + "x" * 151 + "\n")
+        for path, head in (
+            ("relay/a.cpp", CPP),
+            ("tests/a.h", CPP + '#include "a.h"\n'),
+            ("a.sql", SQL),
+        ):
+            self.expect(path, head + "x" * 101 + "\n", "line of 101 characters, more than 100")
+            self.expect(path, head + "x" * 100 + "\n")
+        for path, head in (("a.py", PYTHON), ("a.md", ""), ("CMakeLists.txt", PYTHON)):
+            self.expect(path, head + "x" * 131 + "\n", "line of 131 characters, more than 130")
+            self.expect(path, head + "x" * 130 + "\n")
+        self.expect("a.jsonl", "x" * 131 + "\n")
+        self.expect("a.md", "|" + "x" * 131 + "\n")
         self.expect(".git", "x" * 151)
         self.expect("relay/a.cpp", CPP + "x \n", "blanks")
         self.expect("relay/a.cpp", CPP + "\tx\n", "a tab")
         self.expect("relay/a.cpp", CPP + "x", "line feed")
         self.expect("relay/a.cpp", "x\n", "SPDX")
-        self.expect("relay/a.cpp", CPP + "x\n" * 600, "has 601 lines")
+
+    def test_files(self):
+        for path in ("relay/a.cpp", "client/effects/a.cpp", "include/outbox/a.h", "common/a.cpp"):
+            self.expect(path, CPP + "x\n" * 400, "has 401 lines, more than 400")
+            self.expect(path, CPP + "x\n" * 399)
+        for path, head in (("tests/a.cpp", CPP), ("a.py", PYTHON), ("a.sql", SQL)):
+            self.expect(path, head + "x\n" * 600, "has 601 lines, more than 600")
+            self.expect(path, head + "x\n" * 599)
 
     def test_functions(self):
-        self.expect("relay/a.cpp", CPP + function(71), "function of 71 lines")
-        self.expect("relay/a.cpp", CPP + function(70))
-        method = function(71, "  int g(int a,\n        int b) const {", "  }")
-        self.expect("relay/a.cpp", CPP + "struct S {\n" + method + "};\n", "function of 72 lines")
+        self.expect("relay/a.cpp", CPP + function(61), "function of 61 lines")
+        self.expect("relay/a.cpp", CPP + function(60))
+        method = function(61, "  int g(int a,\n        int b) const {", "  }")
+        self.expect("relay/a.cpp", CPP + "struct S {\n" + method + "};\n", "function of 62 lines")
         self.expect(
-            "relay/a.cpp", CPP + function(71, "TEST_F(Fixture, DoesIt) {"), "function of 71 lines"
+            "relay/a.cpp", CPP + function(61, "TEST_F(Fixture, DoesIt) {"), "function of 61 lines"
         )
-        self.expect("relay/a.cpp", CPP + function(71, "namespace n {"))
+        self.expect("relay/a.cpp", CPP + function(61, "namespace n {"))
         condition = "void g() {\n  if (a ||\n      b(c)) {\n    x();\n  }\n}\n"
-        self.expect("relay/a.cpp", CPP + condition + function(70))
+        self.expect("relay/a.cpp", CPP + condition + function(60))
         self.expect(
-            "tests/a.py", PYTHON + function(71, "def g():", "  x()") + "\n\nf()\n", "function of"
+            "tests/a.py", PYTHON + function(61, "def g():", "  x()") + "\n\nf()\n", "function of"
         )
         self.expect("tests/a.py", PYTHON + function(60, "def g():", "  x()"))
 
