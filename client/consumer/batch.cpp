@@ -49,7 +49,7 @@ bool read_time(const rd_kafka_message_t& message, Record& record) {
 }
 
 // Why the inbox cannot store the deduplication key; empty: it can.
-std::string fault_of_key(const std::optional<std::string_view>& key) {
+std::string key_error(const std::optional<std::string_view>& key) {
   if (!key || key->empty()) return "the record has no header dedup-key";
   if (key->size() > common::dedup_key_bytes_max) {
     return "the header dedup-key has " + std::to_string(key->size()) + " bytes; the limit is 1,024";
@@ -69,7 +69,7 @@ void Batch::add(Message message) {
   record.payload = bytes(message->payload, message->len);
   read_headers(*message, record);
   const auto key = record.header("dedup-key");
-  std::string fault = fault_of_key(key);
+  std::string fault = key_error(key);
   if (fault.empty()) record.dedup_key = *key;
   if (!read_time(*message, record) && fault.empty()) {
     fault = "the record has no valid timestamp or header sent-at";

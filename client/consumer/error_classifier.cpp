@@ -10,7 +10,7 @@ namespace {
 // By the class of the SQLSTATE, its first two characters (PostgreSQL, appendix A). Data, constraint
 // and program-limit errors concern the message. Missing tables and privileges concern every
 // message: parking them all would not help.
-Fault fault_of(std::string_view sqlstate) {
+Fault classify_sqlstate(std::string_view sqlstate) {
   if (sqlstate == "40001" || sqlstate == "40P01") return Fault::conflict;
   for (const char* prefix : {"21", "22", "23", "27", "2F", "38", "39", "44", "54", "P0"}) {
     if (sqlstate.starts_with(prefix)) return Fault::message;
@@ -35,7 +35,7 @@ Failure classify(std::exception_ptr thrown) {
   } catch (const pqxx::transaction_rollback& e) {  // libpqxx 6: no sql_error
     return {Fault::conflict, e.what()};
   } catch (const pqxx::sql_error& e) {
-    if (e.sqlstate() != "25P02") return {fault_of(e.sqlstate()), e.what()};
+    if (e.sqlstate() != "25P02") return {classify_sqlstate(e.sqlstate()), e.what()};
     return {Fault::message,
             std::string("the handler caught a database error and continued: ") + e.what()};
   } catch (const pqxx::failure& e) {  // also thrown if libpqxx could not send

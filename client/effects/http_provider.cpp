@@ -112,7 +112,7 @@ std::string value_of(const Request& request, const std::string& name,
 }
 
 // Why the request cannot be sent; empty: it can.
-std::string fault_of(const Request& request) {
+std::string request_error(const Request& request) {
   const std::string path = value_of(request, "path", "");
   if (!path.starts_with('/')) {
     return "target path does not begin with \"/\". HINT: use the form /charges; it is appended to "
@@ -171,7 +171,7 @@ HttpProvider::HttpProvider(HttpOptions options) : options_(checked(std::move(opt
 HttpProvider::~HttpProvider() = default;
 
 Outcome HttpProvider::call(const Request& request, Deadline deadline) {
-  if (const std::string fault = fault_of(request); !fault.empty()) {
+  if (const std::string fault = request_error(request); !fault.empty()) {
     return effects::refused_unsent(fault);
   }
   const effects::Route route = route_of(options_, request.target.at("path"));

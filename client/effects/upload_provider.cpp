@@ -37,7 +37,7 @@ bool valid_url(const std::string& url) {
 }
 
 // Why the request cannot be sent; empty: it can.
-std::string fault_of(const Request& request) {
+std::string request_error(const Request& request) {
   const std::string url = value_of(request, "url", "");
   if (!valid_url(url)) {
     return "target url is not an http:// or https:// URL. HINT: use the complete presigned URL";
@@ -121,7 +121,7 @@ UploadProvider::UploadProvider(UploadOptions options) : options_(std::move(optio
 UploadProvider::~UploadProvider() = default;
 
 Outcome UploadProvider::call(const Request& request, Deadline deadline) {
-  if (const std::string fault = fault_of(request); !fault.empty()) {
+  if (const std::string fault = request_error(request); !fault.empty()) {
     return effects::refused_unsent(fault);
   }
   const std::string checksum = effects::base64(effects::sha256(request.body));
@@ -159,7 +159,7 @@ Outcome UploadProvider::call(const Request& request, Deadline deadline) {
 Outcome UploadProvider::lookup(const Request& request, Deadline deadline) {
   if (!supports_lookup()) return Provider::lookup(request, deadline);
   Outcome outcome;
-  if (outcome.error = fault_of(request); !outcome.error.empty()) return outcome;
+  if (outcome.error = request_error(request); !outcome.error.empty()) return outcome;
   Head head = read_head(request, options_, deadline);
   outcome = std::move(head.outcome);
   if (outcome.phase != Phase::answered) return outcome;

@@ -54,7 +54,7 @@ order by m.n)";
 std::string json_of(const Message& message) { return nlohmann::json(message.headers).dump(); }
 
 // Why the relay cannot publish the message; empty: it can.
-std::string fault_of(const Message& message) {
+std::string message_error(const Message& message) {
   if (!common::valid_topic_name(message.topic)) {
     return "topic is not a valid Kafka name. HINT: use 1 to 249 characters of a-z A-Z 0-9 . _ -, "
            "except \".\" and \"..\"";
@@ -94,7 +94,7 @@ std::string fault_of(const Message& message) {
 // Throws InvalidMessage for the first invalid message.
 void check(std::span<const Message> messages) {
   for (std::size_t i = 0; i < messages.size(); ++i) {
-    if (const std::string fault = fault_of(messages[i]); !fault.empty()) {
+    if (const std::string fault = message_error(messages[i]); !fault.empty()) {
       throw InvalidMessage(i, "outbox message " + std::to_string(i) + " of " +
                                   std::to_string(messages.size()) + ": " + fault);
     }

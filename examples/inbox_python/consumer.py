@@ -8,7 +8,7 @@ Counts messages by key in the table `received`. Ends on SIGINT or SIGTERM. Needs
 confluent-kafka (Debian: python3-psycopg2, python3-confluent-kafka).
 
 It parks what it cannot accept. What its handler cannot handle stops it here; outbox::Consumer shows
-how to find the culprit.
+how to isolate the message.
 """
 
 import json

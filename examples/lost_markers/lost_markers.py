@@ -56,7 +56,7 @@ def leader_of(admin, topic):
 
 
 def seen(bootstrap, topic, isolation):
-    """All that a consumer sees up to the end that it is told."""
+    """All that a consumer sees up to the end that it is given."""
     consumer = Consumer(
         {
             "bootstrap.servers": bootstrap,

@@ -4,7 +4,7 @@
 // back leaves no message behind.
 //
 // The tables shop.attempt and shop.effect are not needed to use the outbox. They are there so that
-// outbox-verify can tell afterwards what must have arrived.
+// outbox-verify knows afterwards what must have arrived.
 #include <CLI/CLI.hpp>
 #include <atomic>
 #include <chrono>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // outbox-verify: prints the closing table of a run of the shop. Exits 0 when every committed effect
 // arrived once, in order, and nothing else did; 1 when not, or when that cannot be known; 3 when a
-// server does not answer. With --effects, the same of what providers carried out, by their log.
+// server does not answer. With --effects, the same of what providers executed, by their log.
 #include <CLI/CLI.hpp>
 #include <iostream>
 

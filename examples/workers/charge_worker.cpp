@@ -5,7 +5,7 @@
 //   charge-worker charge_worker.toml
 //
 // The consumer only writes down what is to be charged, in the transaction that accepts the message.
-// Workers carry it out, and the ledger knows of each charge what was tried, what the bank said, and
+// Workers execute it, and the ledger knows of each charge what was tried, what the bank said, and
 // what resolves a doubt: `outbox-relay effects list`.
 #include <cstdlib>
 #include <nlohmann/json.hpp>
@@ -38,7 +38,7 @@ void plan_charge(pqxx::dbtransaction& tx, const outbox::Record& record) {
 }
 
 // The bank keeps idempotency keys for a day and can be asked about them. What neither resolves
-// waits for a person.
+// waits for an operator.
 outbox::EffectWorkerOptions::Account account(const toml::table& config,
                                              const std::string& api_key) {
   return {bank,

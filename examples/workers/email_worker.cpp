@@ -4,9 +4,10 @@
 //   email-worker email_worker.toml
 //
 // The consumer only writes down what is to be sent, in the transaction that accepts the message.
-// Workers carry it out. A mail server cannot tell a repeat, and nobody can ask it: when it goes
-// silent between the end of a mail and its answer, the ledger is in doubt, and `in_doubt_policy`
-// says what happens. "hold": a person decides, and no mail is sent twice; "resend": none is lost.
+// Workers execute it. A mail server neither deduplicates nor supports a lookup: when it goes silent
+// between the end of a mail and its answer, the ledger is in doubt, and `in_doubt_policy`
+// says what happens. "hold": an operator decides, and no mail is sent twice; "resend": none is
+// lost.
 #include <ctime>
 #include <nlohmann/json.hpp>
 

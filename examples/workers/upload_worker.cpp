@@ -4,8 +4,8 @@
 //   upload-worker upload_worker.toml
 //
 // The consumer only writes down what is to be stored, in the transaction that accepts the message.
-// Workers carry it out. The store takes an object only where there is none, and tells its checksum,
-// so that a repeat is recognised for as long as the object is there.
+// Workers execute it. The store takes an object only where there is none, and returns its checksum,
+// so that a repeat is recognized for as long as the object is there.
 #include <nlohmann/json.hpp>
 
 #include "outbox/upload_provider.h"

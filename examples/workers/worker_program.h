@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the workers have in common: a consumer that plans effects, threads that carry them out, and
-// an end at SIGTERM.
+// What the workers have in common: a consumer that plans effects, threads that execute them, and an
+// end at SIGTERM.
 #pragma once
 
 #include <toml++/toml.h>
@@ -17,7 +17,7 @@ struct WorkerProgram {
   // Writes down what a message asks for, in the transaction that accepts it. What it throws parks
   // the message.
   outbox::Consumer::Handler plan;
-  // Who carries it out; called once for each thread.
+  // The account that executes it; called once for each thread.
   std::function<outbox::EffectWorkerOptions::Account()> account;
 };
 

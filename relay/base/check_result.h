@@ -7,8 +7,8 @@ namespace relay {
 
 // Something that `check` has to say, complete in itself like an Error.
 enum class Severity {
-  note,         // good to know; breaks no promise
-  finding,      // would break a promise, or park messages
+  note,         // good to know; breaks no guarantee
+  finding,      // would break a guarantee, or park messages
   unreachable,  // could not be looked at
   refused,      // `run` would refuse
 };

@@ -17,7 +17,7 @@ enum class Fault {
   kafka,     // the cluster is away or unable: stall and probe
   postgres,  // the database is away or unable: stall and probe
   usage,     // configuration or command line
-  refused,   // going on could break a promise: stop, and say why
+  refused,   // going on could break a guarantee: stop, and say why
   fenced,    // somebody else holds the lease or the transactional id
   absent,    // what was asked for does not exist
 };

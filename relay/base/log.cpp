@@ -40,7 +40,7 @@ const char* name_of(Level level) {
 // bytes without waiting.
 class Sink final : public spdlog::sinks::base_sink<std::mutex> {
  public:
-  std::atomic<std::int64_t> suppressed = 0;  // lines, since that was told
+  std::atomic<std::int64_t> suppressed = 0;  // lines, since that was logged
 
  private:
   void sink_it_(const spdlog::details::log_msg& message) override {

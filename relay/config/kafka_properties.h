@@ -11,7 +11,7 @@ namespace relay::config {
 
 // The errors below are what follows the name of the property in a sentence.
 
-// Whether the property holds a secret, judged by its name.
+// Whether the property holds a secret, by its name.
 bool is_secret_property(std::string_view name);
 
 // An error if the relay sets the property itself (with the reason), or if librdkafka does not

@@ -209,8 +209,8 @@ class Producer {
   virtual bool clean(Mode mode) const = 0;
   // Returns the messages of `page` that cannot be sent. May look topics up.
   virtual Result<Validation> validate(const Page& page) = 0;
-  // What the cluster said about topics that could not be written to is no longer believed:
-  // validate() asks again.
+  // Discards what the cluster said about topics that could not be written to: validate() asks
+  // again.
   virtual void recheck_unwritable() = 0;
   virtual Result<void> begin() = 0;
   // Hands over all messages of the page but the masked ones, then the progress record. The page
@@ -245,7 +245,7 @@ class Maintenance {
   virtual bool found_releasable() = 0;
 };
 
-// Tells the time and lets it pass.
+// The clock, and waiting.
 class Poller {
  public:
   virtual ~Poller() = default;
@@ -254,7 +254,7 @@ class Poller {
   virtual void wait(std::chrono::microseconds at_most) = 0;
   // Whether the loop is asked to end …
   virtual bool stop_requested() const = 0;
-  // … only to begin anew in the same process, so that the lease is not given up.
+  // … only to begin again in the same process, so that the lease is not given up.
   virtual bool restart_requested() const = 0;
 };
 

@@ -11,7 +11,7 @@ using Action = Verdict::Action;
 using Note = Verdict::Note;
 
 // A batch is recovered as the mode says in which it was opened: at-least-once has no token in Kafka
-// to believe, only what this process itself saw acknowledged.
+// to look up, only what this process itself saw acknowledged.
 Action of_doubt(const Evidence& e, bool kafka_has_it) {
   const bool delivered = e.newest->mode == Mode::exactly_once ? kafka_has_it : e.newest_is_ours;
   return delivered ? Action::mark : Action::resend;
@@ -69,8 +69,8 @@ Verdict decide(const Evidence& e) {
         e.progress ? e.before && e.progress->token == e.before->token : !e.before;
     if (at_previous || !e.progress || e.progress_known) return not_delivered(e, at_previous);
   }
-  // A record of an older timeline is of this database, before the fail-over that lost what it tells
-  // of.
+  // A record of an older timeline is of this database, before the fail-over that lost what it
+  // records.
   const bool before_fail_over = e.here.timeline != 0 && e.progress->identity.timeline != 0 &&
                                 e.progress->identity.timeline < e.here.timeline;
   if (e.confirmed_since_take && !e.progress_is_ours && !before_fail_over) {

@@ -40,7 +40,7 @@ std::optional<CheckResult> look_at_transaction_log(rd_kafka_t* client,
   if (settings)
     (there ? facts.topic : facts.broker) =
         std::move(*settings);  // else what the partitions show must do
-  return judge_transaction_log(facts);
+  return check_transaction_log(facts);
 }
 
 class Inspection {
@@ -172,7 +172,7 @@ void Inspection::look_at_named_topic(const std::string& name) {
   }
   if (const auto* topic = known(name); topic != nullptr) return look_at_topic(*topic);
   // Topics that the user may not see are left out of the list of all; only a question for this one
-  // tells.
+  // shows them.
   const TopicHandle handle(rd_kafka_topic_new(client_, name.c_str(), nullptr));
   const rd_kafka_metadata_t* raw = nullptr;
   const auto code =

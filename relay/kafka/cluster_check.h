@@ -40,7 +40,7 @@ struct TransactionLogFacts {
   Settings topic;
 };
 
-// Findings about one broker, one topic for messages, the progress topic: by their settings alone,
+// Results for one broker, one topic for messages, the progress topic: by their settings alone,
 // nothing is asked.
 std::vector<CheckResult> check_broker(const std::string& name, const Settings& settings,
                                       const Requirements& requirements);
@@ -48,14 +48,14 @@ std::vector<CheckResult> check_topic(const TopicFacts& topic, const Requirements
 std::vector<CheckResult> check_progress_topic_settings(const Options& options,
                                                        const TopicFacts& topic);
 // What keeps every transaction from beginning; nullopt: nothing that can be seen.
-std::optional<CheckResult> judge_transaction_log(const TransactionLogFacts& facts);
+std::optional<CheckResult> check_transaction_log(const TransactionLogFacts& facts);
 
-// Asks the cluster for its brokers, the allowed topics and the progress topic, and judges them.
+// Asks the cluster for its brokers, the allowed topics and the progress topic, and checks them.
 // Changes nothing, creates no topic, fences nobody. What the user may not describe becomes a note.
 std::vector<CheckResult> inspect_cluster(const Options& options, const Requirements& requirements,
                                          Deadline deadline);
 
-// Asks the cluster for what judge_transaction_log() needs, and judges it. nullopt also when there
+// Asks the cluster for what check_transaction_log() needs, and checks it. nullopt also when there
 // is no answer.
 std::optional<CheckResult> inspect_transaction_log(rd_kafka_t* client, Deadline deadline);
 

@@ -31,7 +31,7 @@ std::string hours(std::int64_t ms) {
 
 // What a single broker can lose after it has acknowledged it. With one broker in the cluster
 // nothing else is possible: that is said once, of the cluster.
-void judge_copies(const TopicFacts& topic, std::vector<CheckResult>& out) {
+void check_copies(const TopicFacts& topic, std::vector<CheckResult>& out) {
   if (topic.brokers < 2) return;
   const std::string about = "topic " + topic.name;
   if (topic.replicas == 1) {
@@ -54,7 +54,7 @@ void judge_copies(const TopicFacts& topic, std::vector<CheckResult>& out) {
   }
 }
 
-void judge_election(const TopicFacts& topic, std::vector<CheckResult>& out) {
+void check_election(const TopicFacts& topic, std::vector<CheckResult>& out) {
   if (!is(topic.settings, "unclean.leader.election.enable", "true")) return;
   out.push_back({Severity::finding, "topic " + topic.name,
                  "has unclean.leader.election.enable = true: a replica that lags can become "
@@ -98,7 +98,7 @@ std::vector<CheckResult> check_broker(const std::string& name, const Settings& s
   return out;
 }
 
-std::optional<CheckResult> judge_transaction_log(const TransactionLogFacts& facts) {
+std::optional<CheckResult> check_transaction_log(const TransactionLogFacts& facts) {
   const auto found = [](std::string what, std::string hint) {
     return CheckResult{Severity::finding, "Kafka", "no transaction can begin: " + std::move(what),
                        std::move(hint) + ", or set relay.mode = \"at-least-once\""};
@@ -175,8 +175,8 @@ std::vector<CheckResult> check_topic(const TopicFacts& topic, const Requirements
              std::to_string(requirements.message_bytes_max) + "): larger messages are parked",
          "raise max.message.bytes, or lower delivery.message_bytes_max");
   }
-  judge_copies(topic, out);
-  judge_election(topic, out);
+  check_copies(topic, out);
+  check_election(topic, out);
   return out;
 }
 
@@ -193,8 +193,8 @@ std::vector<CheckResult> check_progress_topic_settings(const Options& options,
          "is the progress topic, and deletes by time: an idle relay's progress would be lost",
          "set cleanup.policy=compact, without delete"});
   }
-  judge_copies(topic, out);
-  judge_election(topic, out);
+  check_copies(topic, out);
+  check_election(topic, out);
   return out;
 }
 

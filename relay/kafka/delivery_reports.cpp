@@ -29,7 +29,7 @@ void DeliveryReports::begin(const Page& page) {
   last_ = Clock::now();
   refused_.clear();
   refused_in_.clear();
-  told_apart_.clear();
+  named_invalid_.clear();
   isolated_ = false;
 }
 
@@ -67,7 +67,7 @@ void DeliveryReports::take_failure(const rd_kafka_message_t& m) {
       refused_in_.push_back(partition);
     }
   }
-  if (m.err == different_record_was_invalid) told_apart_.insert(partition);
+  if (m.err == different_record_was_invalid) named_invalid_.insert(partition);
   if (failure_ == RD_KAFKA_RESP_ERR_NO_ERROR || permanent || is_purge(failure_)) failure_ = m.err;
 }
 
@@ -80,14 +80,14 @@ bool DeliveryReports::silent_for(Millis limit, Clock::time_point now) {
 
 bool DeliveryReports::purged() const { return is_purge(failure_); }
 
-// Where the broker told the invalid records of a record batch apart, no other message is suspected,
+// Where the broker named the invalid records of a record batch, no other message is a candidate,
 // nor any of another partition: what is bad there is refused again.
 void DeliveryReports::isolate() {
-  if (told_apart_.empty() || refused_.size() != refused_in_.size())
+  if (named_invalid_.empty() || refused_.size() != refused_in_.size())
     return;  // one was refused by librdkafka itself
   std::vector<Rejection> invalid;
   for (std::size_t i = 0; i < refused_.size(); ++i) {
-    if (told_apart_.contains(refused_in_[i])) invalid.push_back(refused_[i]);
+    if (named_invalid_.contains(refused_in_[i])) invalid.push_back(refused_[i]);
   }
   if (invalid.empty()) return;
   refused_ = std::move(invalid);

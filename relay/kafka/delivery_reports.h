@@ -67,7 +67,7 @@ class DeliveryReports {
   Clock::time_point last_{};
   std::vector<Rejection> refused_;
   std::vector<Partition> refused_in_;  // of each that a report named
-  std::set<Partition> told_apart_;     // the broker has named the invalid records of a record batch
+  std::set<Partition> named_invalid_;  // the broker has named the invalid records of a record batch
   bool isolated_ = false;
 };
 

@@ -54,8 +54,8 @@ Result<std::optional<int>> count_partitions(rd_kafka_t* client, const std::strin
   const auto& found = metadata->topics[0];
   if (found.err == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART) return std::optional<int>{};
   if (found.err == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED) {
-    return Error{Fault::refused, "not authorised for topic " + name,
-                 "allow Read and Describe on it to whoever traces messages"};
+    return Error{Fault::refused, "not authorized for topic " + name,
+                 "allow Read and Describe on it to the user that traces messages"};
   }
   if (found.err != RD_KAFKA_RESP_ERR_NO_ERROR)
     return error_of("looking up topic " + name, found.err);

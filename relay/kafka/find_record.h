@@ -32,7 +32,7 @@ struct RecordLookup {
     found,
     expired,    // not there, and the topic has removed records from where it can have been
     absent,     // not there, and nothing was removed from the front: never sent, compacted, or the
-                // topic was created anew
+                // topic was created again
     no_topic,   // the topic does not exist
     undecided,  // not seen in time, or an open transaction hides the end of a partition
   };
@@ -44,7 +44,7 @@ const char* to_string(RecordLookup::Verdict verdict);
 
 // Reads the topic with read_committed until the record is found or cannot come any more. Uses no
 // consumer group and changes nothing in Kafka. Of several copies (at-least-once), one is found.
-//   kafka, topic, refused   unreachable, or not authorised to read the topic.
+//   kafka, topic, refused   unreachable, or not authorized to read the topic.
 Result<RecordLookup> find_record(const Options& options, const RecordQuery& query,
                                  Deadline deadline);
 

@@ -45,7 +45,7 @@ Result<Watermarks> find_watermarks(const Options& options, Deadline deadline, As
   if (found.err == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART) return missing(options);
   if (found.err == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED) {
     return Error{Fault::refused,
-                 "not authorised for the progress topic \"" + options.progress_topic + "\"",
+                 "not authorized for the progress topic \"" + options.progress_topic + "\"",
                  "allow Read, Write and Describe on it"};
   }
   if (found.err != RD_KAFKA_RESP_ERR_NO_ERROR)
@@ -54,7 +54,7 @@ Result<Watermarks> find_watermarks(const Options& options, Deadline deadline, As
     return Error{Fault::refused,
                  "the progress topic \"" + options.progress_topic + "\" has " +
                      std::to_string(found.partition_cnt) + " partitions, it must have one",
-                 "create it anew, or set kafka.progress_topic to another name and run "
+                 "create it again, or set kafka.progress_topic to another name and run "
                  "`outbox-relay init --kafka`"};
   }
   return query_watermarks(client.get(), options.progress_topic, 0, "reading the progress topic",

@@ -36,7 +36,7 @@ Result<void> require_compaction(const Options& options,
 
 // The same for the topic as it is in the cluster. Where nobody answers in time, or the relay may
 // not describe the topic, it goes on: that must not stop a relay that can read and write. `check`
-// tells.
+// reports it.
 Result<void> check_progress_topic(const Options& options, Deadline deadline,
                                   AsyncCloser* closer = nullptr);
 

@@ -22,7 +22,7 @@ struct TopicInfo {
   enum class State {
     unknown,     // not looked up since the last trouble
     ready,       // exists, and we may describe it
-    doubtful,    // the cluster said once that it is missing; too early to believe it
+    doubtful,    // the cluster said once that it is missing; too early to rely on it
     unwritable,  // cannot be written to: see error_class
   };
   State state = State::unknown;

@@ -138,7 +138,7 @@ void TopicDirectory::look_up(Topic& topic, rd_kafka_t* client,
 }
 
 // Too large and LogAppendTime are found before sending where the relay may describe the topic; else
-// the broker tells.
+// the broker refuses them.
 void TopicDirectory::learn_limits(Topic& topic, rd_kafka_t* client) {
   topic.info.limits_asked_at = Clock::now();
   if (Clock::now() < describe_again_at_) return;

@@ -15,8 +15,8 @@
 
 namespace relay::kafka {
 
-// Logs that a topic cannot be written to, at most so often that names made of other people's
-// mistakes, as many as there are messages, do not fill the log.
+// Logs that a topic cannot be written to, at most so often that wrong names, as many as there are
+// messages, do not fill the log.
 class UnwritableTopicLog {
  public:
   void add(const std::string& topic, const std::string& error_class);
@@ -62,8 +62,8 @@ class TopicDirectory {
   // Makes handles for all known topics in a new incarnation, so that their metadata is there before
   // the first transaction.
   void attach(rd_kafka_t* client);
-  // The incarnation is about to be destroyed; what the cluster said about topics is no longer
-  // believed.
+  // The incarnation is about to be destroyed; what the cluster said about topics is
+  // discarded.
   void detach();
   // The lowest limit of a record batch's size among the topics that have refused something for its
   // size; nullopt: none has.

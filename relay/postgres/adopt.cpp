@@ -215,7 +215,7 @@ Result<Copy> inspect_copy(PqxxSession& control, const Options& options) {
   const bool from_the_future = row[5].as<bool>();
   if ((another_cluster || from_the_future) && !row[9].as<bool>()) {
     return Error{Fault::refused,
-                 "the constraint own_txid is missing on outbox.message: it tells what was written "
+                 "the constraint own_txid is missing on outbox.message: it shows what was written "
                  "after the copy was made",
                  "while no application writes: alter table outbox.message add constraint own_txid "
                  "check (txid = pg_current_xact_id()) not valid"};

@@ -11,8 +11,8 @@
 namespace relay::postgres {
 
 // What `check` says of the database: all that check_database() refuses, and settings that would
-// break a promise without being refused. Changes nothing. `here` is filled as far as the guards
-// found out.
+// break a guarantee without being refused. Changes nothing. `here` is filled as far as the startup
+// checks found out.
 std::vector<CheckResult> inspect_database(PqxxSession& control, const Options& options,
                                           Identity& here);
 

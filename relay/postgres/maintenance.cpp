@@ -65,7 +65,7 @@ Result<Millis> PgMaintenance::connect_or_round(std::unique_ptr<PqxxSession>& con
                                                std::int64_t epoch) {
   if (control) return round(*control, epoch);
   auto connection = connection_string(options_.dsn, options_.password,
-                                      "outbox-relay " + options_.relay + " upkeep");
+                                      "outbox-relay " + options_.relay + " maintenance");
   if (!connection) return connection.error();
   auto connected = PqxxSession::connect(*connection, options_.statement_limit(), options_.pooler);
   if (!connected) return connected.error();

@@ -33,7 +33,7 @@ class PqxxSession {
   // Runs one statement outside a transaction block; `doing` names it in errors.
   template <class... Args>
   Result<pqxx::result> run(const char* doing, const std::string& sql, const Args&... args) {
-    return guarded(doing, [&] {
+    return translated(doing, [&] {
       pqxx::nontransaction tx(*conn_);
       if (pooler_ == Pooler::transaction)
         return tx.exec(transaction_settings() + with_literals(sql, {text_of(args)...}));
@@ -60,7 +60,7 @@ class PqxxSession {
   PqxxSession() = default;
 
   template <class F>
-  Result<pqxx::result> guarded(const char* doing, F&& f) {
+  Result<pqxx::result> translated(const char* doing, F&& f) {
     try {
       const Watchdog::Call bounded(watchdog_.get());
       return f();

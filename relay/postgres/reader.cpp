@@ -220,7 +220,7 @@ Result<bool> PgReader::on_copy() {
     bytes_per_message_ = metered_above_bytes + 1;
     return Error{
         Fault::postgres,
-        "PostgreSQL, reading messages: sizes grew suddenly; starting anew with smaller pages",
+        "PostgreSQL, reading messages: sizes grew suddenly; starting again with smaller pages",
         {},
         false,
         true};

@@ -88,7 +88,7 @@ void measure_kept(TestLedger& db, int kept, int planned) {
   db.plan("p", "first", 400);
   measure_claims(connection, "few effects");
   // As if each had been claimed and settled, in the order of their ids.
-  const auto carry_out = [&](const std::string& prefix, int count) {
+  const auto execute = [&](const std::string& prefix, int count) {
     db.plan("p", prefix, count);
     db.sql(
         "set session_replication_role = replica; "
@@ -102,7 +102,7 @@ void measure_kept(TestLedger& db, int kept, int planned) {
         "where effect_key like '" +
         prefix + "-%'");
   };
-  carry_out("done", kept);
+  execute("done", kept);
   db.plan("p", "second", planned);
   measure_claims(connection, std::to_string(kept) + " done, " + std::to_string(planned) +
                                  " planned, not analyzed");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A library to preload: before or after the n-th call that has to do with a socket, it kills its
-// process (SIGKILL) or lets the call fail. It is told by the environment when the process starts:
+// process (SIGKILL) or lets the call fail. The environment says so when the process starts:
 //
 //   OUTBOX_KILL_AT=N            counted from 1; 0 or not set: never
 //   OUTBOX_KILL_WHEN=before|after
@@ -35,7 +35,7 @@ using What = SocketFault::What;
 
 std::array<std::atomic<bool>, 4096> is_socket{};
 
-SocketFault* fault_of_environment() {
+SocketFault* fault_from_environment() {
   static SocketFault own;
   const char* const at = std::getenv("OUTBOX_KILL_AT");
   const char* const when = std::getenv("OUTBOX_KILL_WHEN");
@@ -63,7 +63,8 @@ SocketFault* mapped_fault() {
 
 SocketFault* const mapped = mapped_fault();
 SocketFault* const fault =
-    mapped != nullptr ? mapped : fault_of_environment();  // null before its turn to be set has come
+    mapped != nullptr ? mapped
+                      : fault_from_environment();  // null before its turn to be set has come
 
 struct AtExit {
   ~AtExit() {

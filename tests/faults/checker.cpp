@@ -154,7 +154,7 @@ void Checker::look_for_lost(const std::set<std::string>& due, Counts& counts,
                             const Allowed& allowed) {
   for (const std::string& id : due) {
     Message& m = messages_.at(id);
-    if (std::exchange(m.judged, true)) continue;
+    if (std::exchange(m.checked, true)) continue;
     ++counts.committed;
     if (m.copies == 0 && !m.parked) {
       ++counts.lost;
@@ -330,7 +330,7 @@ Counts Checker::check(const std::vector<CommitAnswer>& answers, const Allowed& a
   std::set<std::string>
       due;  // committed before we waited, so that none of it may be missing afterwards
   for (const auto& [id, m] : messages_) {
-    if (!m.judged) due.insert(id);
+    if (!m.checked) due.insert(id);
   }
   settle(counts, settles_within);
   read_topics(counts);

@@ -88,8 +88,8 @@ class Checker {
     int copies = 0;
     bool poison = false;  // it cannot be sent
     bool parked = false;
-    bool waits = false;   // it is parked because an earlier message of its key is
-    bool judged = false;  // its loss was checked
+    bool waits = false;    // it is parked because an earlier message of its key is
+    bool checked = false;  // its loss was checked
   };
   struct Batch {
     std::int64_t epoch, messages;

@@ -26,7 +26,7 @@ class HungOpen {
       lock_.exec("select pg_advisory_unlock(77)");
       db_.sql("drop function public.hang() cascade");
     } catch (const pqxx::failure&) {  // the lock goes with its connection, and the round cannot be
-                                      // judged
+                                      // evaluated
     }
   }
   HungOpen(const HungOpen&) = delete;

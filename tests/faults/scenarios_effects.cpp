@@ -11,8 +11,8 @@ namespace {
 
 Counts counts_of(const test::EffectReport& f) {
   return {.committed = f.asked,
-          .arrived = f.carried_out,
-          .parked = f.persons,
+          .arrived = f.executed,
+          .parked = f.needs_review,
           .lost = f.lost,
           .repeated = f.repeated,
           .reordered = f.reordered,
@@ -76,7 +76,7 @@ class WorkersDie : public Alone {
     round.measured["sweeps"] = 1.0 / static_cast<double>(test::swept_providers.size());
     round.detail = std::string(provider.name) + ": killed " + std::to_string(sweep.killed()) +
                    " times at " + std::to_string(sweep.calls()) + " socket calls; " +
-                   std::to_string(found.persons) + " left to an operator";
+                   std::to_string(found.needs_review) + " left to an operator";
     return conclude(round, found, sweep.db());
   }
 
@@ -91,7 +91,7 @@ class ProvidersFail : public Alone {
                                                    test::EffectTrials::kinds.size());
     const auto found = trials_.round(kind, round.number, round.random);
     round.detail = std::string(test::EffectTrials::name(kind)) + "; " +
-                   std::to_string(found.persons) + " left to an operator";
+                   std::to_string(found.needs_review) + " left to an operator";
     return conclude(round, found, trials_.db());
   }
 

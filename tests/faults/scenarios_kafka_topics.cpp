@@ -14,12 +14,12 @@ constexpr int narrow_limit = 2'000;
 
 // Messages of the scenario itself, numbered from 1, to a topic that only it uses. The checker does
 // not know them.
-class Letters {
+class TopicMessages {
  public:
-  explicit Letters(Round& round)
+  explicit TopicMessages(Round& round)
       : round_(round),
         db_(round.session.db),
-        topic_(db_.name() + ".letters-" + std::to_string(round.number)) {}
+        topic_(db_.name() + ".messages-" + std::to_string(round.number)) {}
 
   const std::string& topic() const { return topic_; }
   void create(int partitions = 1) { db_.kafka().create_topic(topic_, partitions); }
@@ -40,18 +40,18 @@ class Letters {
   // not know it.
   void until_parked(std::int64_t count) {
     relay_must(
-        "letters that cannot be sent are parked",
+        "messages that cannot be sent are parked",
         [&] { return parked() >= count || all_count_as_delivered(); }, sent_within);
     const auto found = parked();
     if (found < count)
-      round_.broke(&Counts::lost, std::to_string(count) + " letters were refused, " +
+      round_.broke(&Counts::lost, std::to_string(count) + " messages were refused, " +
                                       std::to_string(found) + " are parked");
   }
   // Acts as an operator does until no message is parked: one that still cannot be sent is parked
   // again.
   void release() {
     test::eventually(
-        "letters are released",
+        "messages are released",
         [&] {
           db_.command({"parked", "release", "--topic", topic_, "--why", "the topic is fixed"});
           return parked() == 0;
@@ -62,7 +62,7 @@ class Letters {
   void until_arrived(int first = 1) {
     test::KafkaLog log;
     test::eventually(
-        "the letters arrive",
+        "the messages arrive",
         [&] {
           log = test::read_log(db_.kafka().brokers(), {topic_}, test::Isolation::read_committed);
           std::set<int> found;
@@ -76,13 +76,13 @@ class Letters {
       const int number = std::stoi(*r.payload);
       if (!seen.insert(number).second) {
         if (round_.session.options.mode == Mode::exactly_once)
-          round_.broke(&Counts::repeated, "letter " + std::to_string(number) + " is repeated");
+          round_.broke(&Counts::repeated, "message " + std::to_string(number) + " is repeated");
         continue;
       }
       auto& before = newest[{*r.key, r.partition}];
       if (number < before)
         round_.broke(&Counts::reordered,
-                     "letter " + std::to_string(number) + " is behind " + std::to_string(before));
+                     "message " + std::to_string(number) + " is behind " + std::to_string(before));
       before = number;
     }
   }
@@ -102,83 +102,83 @@ class Letters {
   int written_ = 0;
 };
 
-void missing(Round& round, Letters& letters) {
-  letters.write(20);
-  letters.until_parked(20);
-  letters.create();
+void missing(Round& round, TopicMessages& messages) {
+  messages.write(20);
+  messages.until_parked(20);
+  messages.create();
   round.healed();
-  letters.write(10);
-  letters.until_arrived();
+  messages.write(10);
+  messages.until_arrived();
 }
 
 // The records of the topic are deleted with it.
-void deleted(Round& round, Letters& letters) {
+void deleted(Round& round, TopicMessages& messages) {
   const auto& kafka = *round.session.servers.kafka;
-  letters.create();
-  letters.write(20);
-  letters.until_arrived();
-  kafka.delete_topic(letters.topic());
+  messages.create();
+  messages.write(20);
+  messages.until_arrived();
+  kafka.delete_topic(messages.topic());
   test::eventually("the topic is deleted",
-                   [&] { return !test::has_topic(kafka.brokers(), letters.topic()); });
-  letters.write(20);
-  if (chance(round.random, 0.5)) letters.until_parked(20);
+                   [&] { return !test::has_topic(kafka.brokers(), messages.topic()); });
+  messages.write(20);
+  if (chance(round.random, 0.5)) messages.until_parked(20);
   else round.let_run(0, 300);
-  letters.create();
+  messages.create();
   round.healed();
-  letters.write(10);
-  letters.until_arrived(21);
+  messages.write(10);
+  messages.until_arrived(21);
 }
 
-void widened(Round& round, Letters& letters) {
-  letters.create(1);
-  letters.write(20);
+void widened(Round& round, TopicMessages& messages) {
+  messages.create(1);
+  messages.write(20);
   round.let_run(0, 200);
-  test::add_partitions(round.session.servers.kafka->brokers(), letters.topic(), 4);
+  test::add_partitions(round.session.servers.kafka->brokers(), messages.topic(), 4);
   round.healed();
-  letters.write(20);
-  letters.until_arrived();
+  messages.write(20);
+  messages.until_arrived();
 }
 
 // A message that is too large is parked, and holds back the later messages of its key.
-void narrowed(Round& round, Letters& letters) {
+void narrowed(Round& round, TopicMessages& messages) {
   const auto& kafka = *round.session.servers.kafka;
-  letters.create();
-  letters.write(20);
-  letters.until_arrived();
-  kafka.alter_topic(letters.topic(), {"max.message.bytes=" + std::to_string(narrow_limit)});
-  letters.write(1, 4 * narrow_limit);
-  letters.write(9);
-  letters.until_parked(4);
-  kafka.alter_topic(letters.topic(), {"max.message.bytes=" + std::to_string(usual_limit)});
+  messages.create();
+  messages.write(20);
+  messages.until_arrived();
+  kafka.alter_topic(messages.topic(), {"max.message.bytes=" + std::to_string(narrow_limit)});
+  messages.write(1, 4 * narrow_limit);
+  messages.write(9);
+  messages.until_parked(4);
+  kafka.alter_topic(messages.topic(), {"max.message.bytes=" + std::to_string(usual_limit)});
   round.healed();
-  letters.release();
-  letters.write(10);
-  letters.until_arrived();
+  messages.release();
+  messages.write(10);
+  messages.until_arrived();
 }
 
-void denied(Round& round, Letters& letters) {
+void denied(Round& round, TopicMessages& messages) {
   const std::string brokers = round.session.servers.kafka->brokers();
-  letters.create();
-  letters.write(10);
-  letters.until_arrived();
+  messages.create();
+  messages.write(10);
+  messages.until_arrived();
   const bool describe = chance(round.random, 0.5);
-  test::deny(brokers, letters.topic(), describe ? test::Denied::describe : test::Denied::write);
-  letters.write(10);
+  test::deny(brokers, messages.topic(), describe ? test::Denied::describe : test::Denied::write);
+  messages.write(10);
   // A client that may still write need not notice that it may no longer describe the topic.
   if (describe) round.let_run(0, 1'000);
-  else letters.until_parked(10);
-  test::allow_again(brokers, letters.topic());
+  else messages.until_parked(10);
+  test::allow_again(brokers, messages.topic());
   round.healed();
-  letters.release();
-  letters.write(10);
-  letters.until_arrived();
+  messages.release();
+  messages.write(10);
+  messages.until_arrived();
   round.note(describe ? "describe" : "write");
 }
 
 void topic_changes(Round& round) {
   struct Change {
     const char* name;
-    void (*make)(Round&, Letters&);
+    void (*make)(Round&, TopicMessages&);
   };
   constexpr Change changes[] = {{"missing", missing},
                                 {"deleted", deleted},
@@ -186,9 +186,9 @@ void topic_changes(Round& round) {
                                 {"narrowed", narrowed},
                                 {"denied", denied}};
   const Change& change = changes[static_cast<std::size_t>(round.number) % std::size(changes)];
-  Letters letters(round);
+  TopicMessages messages(round);
   round.note(change.name);
-  change.make(round, letters);
+  change.make(round, messages);
   round.recovered();
 }
 

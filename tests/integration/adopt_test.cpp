@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Adopting a copied database: by dump and restore into a server whose transaction ids are lower, or
-// higher; by pg_upgrade; under another name. Judged from Kafka: what the original had sent is not
+// higher; by pg_upgrade; under another name. Checked from Kafka: what the original had sent is not
 // sent again, what it had not is.
 #include "relay/postgres/adopt.h"
 
@@ -65,7 +65,7 @@ class AdoptTest : public ::testing::Test {
     test::dump_and_restore(from, to, original.database());
   }
 
-  // In both dbs alike, so that the rows of the original judge the relay of the copy.
+  // In both dbs alike, so that the rows of the original check the relay of the copy.
   void write_in_both(TestOutbox& copy, int number) {
     for (TestOutbox* db : {&copy, &original}) {
       db->sql("insert into outbox.message (topic, key, payload, dedup_key) values ('" + topic +
@@ -95,28 +95,26 @@ class AdoptTest : public ::testing::Test {
   }
 
   // The relay refuses the copy, adopt says what there is, and with its consent the relay goes on.
-  void adopt_in_steps(TestOutbox& copy, const std::string& settlement,
-                      const std::string& evidence) {
+  void adopt_in_steps(TestOutbox& copy, const std::string& decision, const std::string& evidence) {
     const auto refused = copy.command({"run"});
     EXPECT_EQ(refused.code, 5) << refused.output;
     EXPECT_NE(refused.output.find("adopt"), std::string::npos) << refused.output;
     const std::string found = run_adopt(copy, {}, 2).output;
     EXPECT_NE(found.find("is in doubt"), std::string::npos) << found;
     EXPECT_NE(found.find(evidence), std::string::npos) << found;
-    EXPECT_NE(run_adopt(copy, {settlement}, 1).output.find("nothing was changed"),
-              std::string::npos);
+    EXPECT_NE(run_adopt(copy, {decision}, 1).output.find("nothing was changed"), std::string::npos);
     EXPECT_EQ(copy.command({"run"}).code, 5);
-    run_adopt(copy, {settlement, "--yes"}, 0);
-    run_adopt(copy, {settlement, "--yes"}, 0);  // nothing is left to do
+    run_adopt(copy, {decision, "--yes"}, 0);
+    run_adopt(copy, {decision, "--yes"}, 0);  // nothing is left to do
     EXPECT_EQ(copy.deliver().find(" error "), std::string::npos);
   }
 
-  void upgrade_and_adopt(const std::string& settlement, const std::string& evidence) {
+  void upgrade_and_adopt(const std::string& decision, const std::string& evidence) {
     ScratchPostgres to;
     const char* const old_programs = std::getenv("OUTBOX_UPGRADE_FROM");
     test::upgrade(from, to, old_programs != nullptr ? old_programs : "");
     TestOutbox copy = original.moved_to(to);
-    adopt_in_steps(copy, settlement, evidence);
+    adopt_in_steps(copy, decision, evidence);
     expect_exactly_once();
     EXPECT_EQ(copy.value("select count(*) from outbox.message"),
               original.value("select count(*) from outbox.message"));
@@ -166,7 +164,7 @@ TEST_F(AdoptTest, AtLeastOnceABatchInDoubtMayBeThere) {
   expect_exactly_once();
 }
 
-// It is told to the relay by a progress record, for which an at-least-once relay never waits.
+// The relay learns it from a progress record, for which an at-least-once relay never waits.
 TEST(AdoptAtLeastOnce, IsDoneWhenKafkaHasTheProgressRecord) {
   TestOutbox db(test::shared_postgres(), &test::shared_kafka_with_rights());
   db.environment["OUTBOX_RELAY_RELAY_MODE"] = "at-least-once";
@@ -185,8 +183,8 @@ TEST(AdoptAtLeastOnce, IsDoneWhenKafkaHasTheProgressRecord) {
       << untold.output;
   EXPECT_EQ(untold.output.find("start the relay"), std::string::npos) << untold.output;
   test::allow_again(db.kafka().brokers(), progress);
-  const auto told = db.command({"adopt", "--yes"});
-  EXPECT_EQ(told.code, 0) << told.output;
+  const auto adopted = db.command({"adopt", "--yes"});
+  EXPECT_EQ(adopted.code, 0) << adopted.output;
   test::write(db, db.topic("u"), 5);
   db.deliver();
 }
@@ -316,13 +314,13 @@ TEST_F(AdoptTest, ADatabaseThatBeganAnewTakesTheNameOver) {
   original.deliver();
   ScratchPostgres to;
   to.create_database(original.database());
-  TestOutbox anew = original.moved_to(to);
-  ASSERT_EQ(anew.command({"init"}).code, 0);
-  EXPECT_EQ(anew.command({"run"}).code, 5);
-  run_adopt(anew, {}, 1);
-  run_adopt(anew, {"--yes"}, 0);
-  write_in_both(anew, 1'000);
-  EXPECT_EQ(anew.deliver().find(" error "), std::string::npos);
+  TestOutbox moved = original.moved_to(to);
+  ASSERT_EQ(moved.command({"init"}).code, 0);
+  EXPECT_EQ(moved.command({"run"}).code, 5);
+  run_adopt(moved, {}, 1);
+  run_adopt(moved, {"--yes"}, 0);
+  write_in_both(moved, 1'000);
+  EXPECT_EQ(moved.deliver().find(" error "), std::string::npos);
   const auto verdict = test::check_delivery(original, {topic});
   EXPECT_TRUE(verdict.exactly_once()) << verdict;
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A database in which a promise could not be kept is refused, each with its own clear error, and
+// A database in which a guarantee could not be kept is refused, each with its own clear error, and
 // nothing is sent.
 #include <gtest/gtest.h>
 #include <librdkafka/rdkafka.h>
@@ -101,7 +101,7 @@ TEST_F(BadInputTest, ASecondRelayName) {
 
 TEST_F(BadInputTest, AProgressTopicWithSeveralPartitions) {
   db.environment["OUTBOX_RELAY_KAFKA_PROGRESS_TOPIC"] = db.topic("progress", 3);
-  refused("3 partitions", "create it anew");
+  refused("3 partitions", "create it again");
 }
 
 TEST_F(BadInputTest, AProgressTopicThatIsNotCompacted) {
@@ -124,7 +124,7 @@ TEST_F(BadInputTest, AProgressTopicOfAnotherRelay) {
   refused("another relay", "progress topic of its own");
 }
 
-// No broker without transactions can be started any more; librdkafka's own stand-in can be told
+// No broker without transactions can be started any more; librdkafka's own mock can be configured
 // which requests it knows.
 class OldBroker {
  public:

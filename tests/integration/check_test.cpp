@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// `check` finds what would break a promise, says how to mend it, and changes nothing.
+// `check` finds what would break a guarantee, says how to fix it, and changes nothing.
 #include <gtest/gtest.h>
 #include <signal.h>
 

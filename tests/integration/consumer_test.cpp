@@ -285,8 +285,8 @@ TEST_F(ConsumerTest, AHandlerThatIsSlowerThanThePollIntervalKeepsItsPartitions) 
   let_go.set_value();
   until_effects(4);
   EXPECT_EQ(calls, 4);
-  EXPECT_EQ(consumer.told("partitions_assigned"), 1) << consumer.events();
-  EXPECT_EQ(consumer.told("partitions_lost"), 0) << consumer.events();
+  EXPECT_EQ(consumer.event_count("partitions_assigned"), 1) << consumer.events();
+  EXPECT_EQ(consumer.event_count("partitions_lost"), 0) << consumer.events();
   expect_once_and_in_order(4);
 }
 
@@ -302,7 +302,7 @@ TEST_F(ConsumerTest, AConflictIsRepeatedAndParksNothing) {
   until_effects(10);
   EXPECT_EQ(consumer.stats().retries, 3);
   EXPECT_EQ(consumer.stats().parked, 0);
-  EXPECT_EQ(consumer.told("state_changed", "to", "stalled"), 0);
+  EXPECT_EQ(consumer.event_count("state_changed", "to", "stalled"), 0);
   expect_once_and_in_order(10);
 }
 
@@ -320,7 +320,7 @@ TEST_F(ConsumerTest, AMissingTableStallsAndParksNothing) {
   db.sql("grant select on later to inbox_consumer");
   until_effects(10);
   EXPECT_EQ(consumer.stats().parked, 0);
-  EXPECT_EQ(consumer.told("state_changed", "to", "stalled"), 1) << consumer.events();
+  EXPECT_EQ(consumer.event_count("state_changed", "to", "stalled"), 1) << consumer.events();
 }
 
 // PostgreSQL answers COMMIT in a transaction that has failed with a rollback, and with success.
@@ -380,7 +380,7 @@ TEST_F(ConsumerTest, AReleasedMessageThatCannotBeHandledHoldsUpNoOther) {
                "select count(*) from inbox.parked where dedup_key = 'odd' and resolution is null "
                "and error_text <> 'x'") == "1";
   });
-  EXPECT_GE(consumer.told("release_put_off"), 1) << consumer.events();
+  EXPECT_GE(consumer.event_count("release_put_off"), 1) << consumer.events();
   EXPECT_EQ(db.value("select string_agg(dedup_key, ' ' order by dedup_key) from inbox.parked where "
                      "resolution = 'release' and handled_at is null"),
             "0 1");
@@ -481,8 +481,8 @@ TEST_F(ConsumerOutageTest, PostgresqlStopsAndStartsUnderLoadAndNothingIsLostOrRe
   expect_once_and_in_order(count);
   EXPECT_EQ(consumer.stats().parked, 0);
   EXPECT_LT(consumer.stats().retries, 200);
-  EXPECT_EQ(consumer.told("state_changed", "to", "stalled"), 4) << consumer.events();
-  EXPECT_EQ(consumer.told("partitions_assigned"), 1) << consumer.events();
+  EXPECT_EQ(consumer.event_count("state_changed", "to", "stalled"), 4) << consumer.events();
+  EXPECT_EQ(consumer.event_count("partitions_assigned"), 1) << consumer.events();
 }
 
 TEST_F(ConsumerTest, SetUpErrorsAreToldWithTheRemedy) {

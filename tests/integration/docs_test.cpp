@@ -129,7 +129,7 @@ TEST(DocsTest, EveryConfigurationIsComplete) {
   std::filesystem::remove(file);
 }
 
-// As the page tells it: the relay runs until its query says that nothing is left, is stopped, and
+// As the page says: the relay runs until its query says that nothing is left, is stopped, and
 // the schema goes.
 class BackingOut : public ::testing::Test {
  protected:

@@ -190,9 +190,9 @@ TEST_F(EffectLedger, ADoubtOutsideTheWindowGoesToAPerson) {
 
 TEST_F(EffectLedger, APersonDecides) {
   const auto id = plan("hold");
-  pqxx::connection person(db.login("effect_operator"));
+  pqxx::connection operator_session(db.login("effect_operator"));
   const auto resolve = [&](outbox::Resolution r) {
-    return commit(person, [&](auto& tx) {
+    return commit(operator_session, [&](auto& tx) {
       return outbox::effect::resolve(tx, id, r, "p", "asked them", "ch-7");
     });
   };
@@ -217,8 +217,8 @@ TEST_F(EffectLedger, APersonNeedsNoWorkerToDecideAboutAClaimThatHasExpired) {
   const auto id = plan("hold");
   claimed("hold");
   expire(id);
-  pqxx::connection person(db.login("effect_operator"));
-  EXPECT_EQ(commit(person,
+  pqxx::connection operator_session(db.login("effect_operator"));
+  EXPECT_EQ(commit(operator_session,
                    [&](auto& tx) {
                      return outbox::effect::resolve(tx, id, outbox::Resolution::failed, "p",
                                                     "it never arrived");
@@ -389,8 +389,8 @@ TEST_F(EffectLedger, NoOtherEffectHasTheKeyOfOneThatIsSentAgain) {
   EXPECT_EQ(settle(claimed("hold"), done), outbox::EffectState::done);
   const auto id = plan("hold", "order-1");
   EXPECT_EQ(settle(claimed("hold"), unknown), outbox::EffectState::needs_review);
-  pqxx::connection person(db.login("effect_operator"));
-  commit(person, [&](auto& tx) {
+  pqxx::connection operator_session(db.login("effect_operator"));
+  commit(operator_session, [&](auto& tx) {
     return outbox::effect::resolve(tx, id, outbox::Resolution::resend, "p", "asked them");
   });
   EXPECT_EQ(claimed("hold").request.provider_key, "order-1##2");

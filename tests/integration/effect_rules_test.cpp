@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The rules of the effect ledger, whoever writes: every change of state from every situation, and
+// The rules of the effect ledger, with any writer: every change of state from every situation, and
 // every column alone, by direct UPDATE with the rights of effect_worker.
 #include <gtest/gtest.h>
 
@@ -101,7 +101,7 @@ class EffectRules : public ::testing::Test {
         free +
         ", in_doubt_since = coalesce(in_doubt_since, now()), "
         "in_doubt_attempts = in_doubt_attempts + (state = 'claimed')::integer";
-    const std::string anew =
+    const std::string planned_again =
         "in_doubt_since = null, generation = generation + (state <> 'claimed')::integer, "
         "in_doubt_attempts = case state when 'claimed' then in_doubt_attempts else 0 end, "
         "key_valid_until = case state when 'claimed' then key_valid_until end";
@@ -109,7 +109,7 @@ class EffectRules : public ::testing::Test {
         {"claimed",
          "epoch = epoch + 1, attempts = attempts + 1, worker = 'w', claim_expires_at = now() + "
          "interval '1 hour'"},
-        {"planned", free + ", " + anew},
+        {"planned", free + ", " + planned_again},
         {"in_doubt", doubted},
         {"needs_review", doubted}};
     for (const std::string state : {"done", "failed"}) {
@@ -229,12 +229,12 @@ TEST_F(EffectRules, ADoubtIsResolvedByARuleOrAPerson) {
       late);
   expect(late, {"done/late_answer", "in_doubt", "needs_review"}, "in doubt, with a late answer");
 
-  expect(in_doubt("hold"), {}, "needs a person");
+  expect(in_doubt("hold"), {}, "needs an operator");
   for (const auto& [resolution, legal] : std::map<std::string, std::string>{
            {"done", "done/decision"}, {"failed", "failed/decision"}, {"resend", "planned"}}) {
     const std::string id = in_doubt("hold");
     decide(id, resolution);
-    expect(id, {legal}, "needs a person, who said " + resolution);
+    expect(id, {legal}, "needs an operator, who said " + resolution);
   }
 }
 

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A worker is killed before and after each of its socket calls. The provider's own log is the
-// judge.
+// A worker is killed before and after each of its socket calls. The provider's own log decides.
 #include "tests/support/effect_sweep.h"
 
 #include <gtest/gtest.h>

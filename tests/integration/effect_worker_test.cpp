@@ -29,7 +29,7 @@ const outbox::Outcome done{
     .phase = outbox::Phase::answered, .answer = outbox::Answer::done, .status = 201};
 const outbox::Outcome unreachable{.phase = outbox::Phase::nothing, .error = "connection refused"};
 
-// What the db sees of a provider, whoever calls.
+// What the db sees of a provider, with any caller.
 struct Calls {
   std::function<outbox::Outcome(const outbox::Request&)> answer = [](const outbox::Request&) {
     return done;
@@ -280,7 +280,7 @@ TEST_F(EffectWorkerServerTest, AStopWithoutTheDatabaseSaysWhatIsLost) {
 
 // A claim that committed while its answer was lost on the way to the worker.
 TEST_F(EffectWorkerServerTest, AClaimThatTheWorkerNeverHeardOfIsGivenBack) {
-  settings.idempotency_window.reset();  // where it would go to a person
+  settings.idempotency_window.reset();  // where it would go to an operator
   outbox::EffectWorkerOptions o = options();
   o.name = "me";
   db.sql(
@@ -408,7 +408,7 @@ TEST_F(EffectWorkerTest, AnOutageCostsNoMoreThanTheBudget) {
       << "reserve, share of first attempts, trickle";
 }
 
-// An outage of hours may not call for a person while the provider will know the key.
+// An outage of hours may not call for an operator while the provider will know the key.
 TEST_F(EffectWorkerTest, AnOutageUsesUpNoDoubts) {
   settings.in_doubt_attempts_max = 3;
   settings.breaker_failures = 2;

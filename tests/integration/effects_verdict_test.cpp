@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The judge of effects can tell: each kind of wrong is made on purpose, and seen.
+// The checker of effects can fail: each kind of wrong is made on purpose, and seen.
 #include <gtest/gtest.h>
 
 #include <filesystem>

@@ -36,7 +36,7 @@ TEST(InboxPythonTest, EachMessageIsCountedOnceAlsoAfterAKill) {
     test::eventually("the last is parked", [&] {
       return db.value("select error_class from inbox.parked") == "malformed";
     });
-  }  // killed: what Kafka was told of offsets may be less than what was handled
+  }  // killed: the offsets that Kafka got may be less than what was handled
 
   test::produce_numbers(kafka.brokers(), topic, 1'000, 10);
   auto next = start("first");

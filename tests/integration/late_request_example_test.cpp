@@ -13,7 +13,7 @@
 namespace relay {
 namespace {
 
-// What the program prints; it has judged itself by its exit code.
+// What the program prints; it reports its verdict by its exit code.
 std::string shown(std::vector<std::string> arguments) {
   std::vector<std::string> command = {"/usr/bin/python3",
                                       OUTBOX_SOURCE_DIR "/examples/late_request/late_request.py",

@@ -31,7 +31,7 @@ constexpr const char* rule_off = "incarnation_rule_off";
 constexpr int many =
     19'000;  // takes longer to hand over than librdkafka waits before it registers a partition
 
-// A broker that tells its clients to come by the proxy, if they have come by it.
+// A broker that refers its clients to the proxy, if they have come by it.
 struct Network {
   explicit Network(const std::vector<std::string>& properties = {})
       : kafka([&] {
@@ -309,11 +309,11 @@ TEST(LateRequest, ALateProduceOfADeadRelayIsRefused) {
   dead.signal(SIGKILL);
   dead.wait();
   stage.expire_lease();
-  const auto anew = stage.network.proxy.hold(KafkaApi::produce, Then::stall);
+  const auto again = stage.network.proxy.hold(KafkaApi::produce, Then::stall);
   auto relay = stage.start(intact);
-  anew->caught();
+  again->caught();
   EXPECT_EQ(old->release(), test::invalid_producer_epoch);
-  EXPECT_EQ(anew->release(), 0);
+  EXPECT_EQ(again->release(), 0);
   const auto verdict = stage.finish(relay);
   EXPECT_TRUE(verdict.exactly_once()) << verdict;
 }
@@ -374,7 +374,7 @@ TEST(LateRequest, AtLeastOnceAnAnswerThatIsLostIsAskedForAgainAndRepeatsNothing)
   lost->caught();
   const auto verdict = stage.finish(relay);
   EXPECT_TRUE(verdict.exactly_once())
-      << verdict;  // the sequence numbers of the idempotent producer tell the broker
+      << verdict;  // the sequence numbers of the idempotent producer show the broker
 }
 
 TEST(LateRequest, AtLeastOnceADeathBeforeTheAnswerRepeatsOnlyTheBatchInDoubt) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Kafka 4 forgets to end a transaction in partitions that have no leader at that moment:
-// examples/lost_markers shows what docs/lost-markers.md says, and a relay whose batch it befalls
+// examples/lost_markers shows what docs/lost-markers.md says, and a relay whose batch is affected
 // goes on without a loss. Kafka 3.9 does not forget.
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -63,7 +63,7 @@ TEST_F(LostMarkers, TheNextTransactionDecidesAboutTheOneThatHadEnded) {
   }
 }
 
-// A relay whose only batch befalls what befell the example's transaction: Kafka has said that it is
+// A relay whose only batch has the fate of the example's transaction: Kafka has said that it is
 // committed.
 class LostMarkersOfARelay : public LostMarkers {
  protected:
@@ -116,7 +116,7 @@ TEST_F(LostMarkersOfARelay, ItsNextBatchShowsWhatWasHidden) {
   EXPECT_EQ(relay.wait(), 0) << relay.output();
 }
 
-// As docs/runbook.md tells it.
+// As docs/runbook.md says.
 TEST_F(LostMarkersOfARelay,
        WhereTheProgressTopicIsConcernedItWaitsUntilSomebodyEndsTheTransaction) {
   if (!forgets()) GTEST_SKIP() << "this Kafka does not forget";

@@ -79,7 +79,7 @@ TEST_F(ManyTopics, AreLookedUpInTurnsOfASecond) {
   ASSERT_TRUE(producer.renew(Mode::exactly_once, unhindered));
   proxy.schedule({latency, 0});
   std::size_t rejected = 0;
-  EXPECT_GT(validate(producer, rejected), 1) << "the network was not slow enough to tell";
+  EXPECT_GT(validate(producer, rejected), 1) << "the network was not slow enough to show it";
   EXPECT_EQ(rejected, 0U);
 }
 
@@ -91,7 +91,7 @@ TEST_F(ManyTopics, ThatAreMissingAreAskedAboutTwiceAndNoMore) {
   proxy.schedule({latency, 0});
   const int before = proxy.count(test::KafkaApi::metadata);
   std::size_t rejected = 0;
-  EXPECT_GT(validate(producer, rejected), 1) << "the network was not slow enough to tell";
+  EXPECT_GT(validate(producer, rejected), 1) << "the network was not slow enough to show it";
   EXPECT_EQ(rejected, names.size());
   // librdkafka asks once more for each; without the rule there were 13 questions about each of
   // them.

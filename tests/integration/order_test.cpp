@@ -3,7 +3,7 @@
 // table, by what a consumer receives.
 //
 // T1 holds the lock on the key. T2 starts, waits for it, and goes on when T1 has committed. The
-// lines that are wrong are shown to be wrong, so that the documentation neither promises nor
+// lines that are wrong are shown to be wrong, so that the documentation neither permits nor
 // forbids too much.
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -56,22 +56,22 @@ const std::vector<Line> right_lines = {
      "'T2' from account a "
      "where a.key = ':key' for update",
      t1_enqueues, right},
-    {"AfterRowTrigger", "update told_after set who = 'T1' where key = ':key'",
-     "update told_after set who = 'T2' where key = ':key'", "", right},
-    {"BeforeUpdateTrigger", "update told_before set who = 'T1' where key = ':key'",
-     "update told_before set who = 'T2' where key = ':key'", "", right},
+    {"AfterRowTrigger", "update sent_after set who = 'T1' where key = ':key'",
+     "update sent_after set who = 'T2' where key = ':key'", "", right},
+    {"BeforeUpdateTrigger", "update sent_before set who = 'T1' where key = ':key'",
+     "update sent_before set who = 'T2' where key = ':key'", "", right},
 };
 const std::vector<Line> wrong_lines = {
     {"EnqueueThenUpdate", "update account set n = n + 1 where key = ':key'",
      "select outbox.enqueue(':topic', ':key', 'T2'); update account set n = n + 1 where key = "
      "':key'",
      t1_enqueues, wrong},
-    {"BeforeInsertTriggerWithOnConflict", "update told_on_insert set who = 'T1' where key = ':key'",
-     "insert into told_on_insert values (':key', 'T2') on conflict (key) do update set who = "
+    {"BeforeInsertTriggerWithOnConflict", "update sent_on_insert set who = 'T1' where key = ':key'",
+     "insert into sent_on_insert values (':key', 'T2') on conflict (key) do update set who = "
      "excluded.who",
      t1_enqueues, wrong},
-    {"BeforeInsertTriggerThatWaitsOnAUniqueIndex", "delete from told_on_insert where key = ':key'",
-     "insert into told_on_insert values (':key', 'T2')", t1_enqueues, wrong},
+    {"BeforeInsertTriggerThatWaitsOnAUniqueIndex", "delete from sent_on_insert where key = ':key'",
+     "insert into sent_on_insert values (':key', 'T2')", t1_enqueues, wrong},
     // Evaluated below the lock, and again after the wait.
     {"EnqueueInASelectForUpdate",
      "update account set n = n + 1 where key = ':key'",
@@ -85,19 +85,24 @@ class Room {
  public:
   Room() : topic(db.topic("t", 1)), relay_(db.relay({{"OUTBOX_RELAY_LEASE_TTL", "60s"}})) {
     db.sql("create table account (key text primary key, n integer not null default 0)");
-    for (const std::string table : {"told_after", "told_before", "told_on_insert"}) {
+    for (const std::string table : {"sent_after", "sent_before", "sent_on_insert"}) {
       db.sql("create table " + table + " (key text primary key, who text)");
       add_keys(table);
     }
     add_keys("account");
     db.sql(
-        "create function tell() returns trigger language plpgsql as $$ begin perform "
+        "create function enqueue_row() returns trigger language plpgsql as $$ begin perform "
         "outbox.enqueue('" +
         topic + "', new.key, new.who); return new; end $$");
-    db.sql("create trigger tell after update on told_after for each row execute function tell()");
-    db.sql("create trigger tell before update on told_before for each row execute function tell()");
     db.sql(
-        "create trigger tell before insert on told_on_insert for each row execute function tell()");
+        "create trigger enqueue_row after update on sent_after for each row execute function "
+        "enqueue_row()");
+    db.sql(
+        "create trigger enqueue_row before update on sent_before for each row execute function "
+        "enqueue_row()");
+    db.sql(
+        "create trigger enqueue_row before insert on sent_on_insert for each row execute function "
+        "enqueue_row()");
     relay_.says("to=streaming");
   }
   void close() {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Poison amid thousands of messages, and the relay killed at every point between two steps: while
-// it parks what cannot be sent, and while it carries out what was decided about that.
+// it parks what cannot be sent, and while it executes what was decided about that.
 #include <gtest/gtest.h>
 #include <signal.h>
 

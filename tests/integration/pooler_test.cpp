@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Through pgbouncer in transaction mode, shared with other clients, each transaction runs on
-// whichever backend is free. The relay's promises hold all the same: its settings are made in each
-// transaction, and what it has read is forgotten with the server.
+// whichever backend is free. The relay's guarantees hold all the same: its settings are made in
+// each transaction, and what it has read is forgotten with the server.
 #include <gtest/gtest.h>
 #include <signal.h>
 

@@ -113,7 +113,7 @@ TEST_F(ProvidersMailTest, DotsInALongTextNeitherCutNorLengthenIt) {
 }
 
 TEST_F(ProvidersMailTest, DoubledDotsDoNotStandInForTheEndOfTheText) {
-  // libcurl reads this much at a time. Had it been told the size of the text, it would take that
+  // libcurl reads this much at a time. If it knew the size of the text, it would take that
   // many bytes written for the whole text, and the dots that it doubled in the first part are as
   // many as the bytes of the rest.
   constexpr std::size_t part = 16'384;

@@ -266,10 +266,10 @@ TEST_F(ProvidersTest, APauseIsKeptAsToldUpToADay) {
   char text[64];
   std::tm parts{};
   std::strftime(text, sizeof(text), "%a, %d %b %Y %H:%M:%S GMT", ::gmtime_r(&when, &parts));
-  const auto told = pause(text);
-  ASSERT_TRUE(told);
-  EXPECT_LE(*told, 100s);
-  EXPECT_GE(*told, 80s);
+  const auto given = pause(text);
+  ASSERT_TRUE(given);
+  EXPECT_LE(*given, 100s);
+  EXPECT_GE(*given, 80s);
 }
 
 TEST_F(ProvidersTest, AKeyOfAnotherRequestIsNoSuccess) {

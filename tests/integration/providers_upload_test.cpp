@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// UploadProvider against an object store: a repeat is told from another object at the same place.
+// UploadProvider against an object store: a repeat is distinguished from another object at the same
+// place.
 #include <gtest/gtest.h>
 
 #include <string>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // How the reader finds its rows: by transaction id where they are few, along the primary key where
-// they are many, and never by walking what it need not, whatever the planner believes about the
+// they are many, and never by walking what it need not, whatever the planner assumes about the
 // table.
 #include <nlohmann/json.hpp>
 #include <random>

@@ -135,7 +135,7 @@ TEST_F(RecoveryServersTest, ADeletedProgressTopicIsRefusedWithItsRemedyAndAnEmpt
   EXPECT_TRUE(verdict.exactly_once()) << verdict;  // it had not been delivered, and was sent now
 }
 
-// Whoever finds it must send it as it is, whatever the bounds of a batch are by then.
+// The relay that finds it must send it as it is, whatever the bounds of a batch are by then.
 TEST_F(RecoveryServersTest, ABatchInDoubtIsLargerThanBatchesAreNow) {
   db.sql("insert into outbox.message (topic, key, payload) select '" + topic +
          "', 'k', convert_to('k ' || g, 'UTF8') "
@@ -151,7 +151,7 @@ TEST_F(RecoveryServersTest, ABatchInDoubtIsLargerThanBatchesAreNow) {
   EXPECT_EQ(verdict.arrived, 5000) << verdict;
 }
 
-// As the page for operators says, when a person has found the batch in the topics.
+// As the page for operators says, when an operator has found the batch in the topics.
 TEST_F(RecoveryServersTest, ABatchWhoseProgressWasLostCanBeMarkedDelivered) {
   deliver(db, topic, 10);
   test::write(db, topic, 5);
@@ -225,7 +225,7 @@ TEST(Promotion, AtLeastOnceTheRelayOfTheOldPrimaryEndsThoughItGoesOnToHaveMessag
 }
 
 TEST(TwoDatabases, UnderOneNameAreNoticedAndStopped) {
-  // Two databases of one cluster: neither cluster nor timeline tells them apart, only tokens do.
+  // Two databases of one cluster: neither cluster nor timeline distinguishes them, only tokens do.
   TestOutbox db;
   TestOutbox other;
   const std::string topic = db.topic("t");

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What an operator decides about parked messages is carried out, in the order of their keys,
+// What an operator decides about parked messages is executed, in the order of their keys,
 // whatever dies meanwhile.
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -190,15 +190,15 @@ TEST_F(ReleaseTest, AReleasedMessageCannotBeChangedAnyMore) {
 }
 
 TEST_F(ReleaseTest, AQuarantinedTopicIsReleasedByOneCommand) {
-  const std::string barred = db.topic("barred");
-  put({"a 1", "a 2", "b 1"}, barred);
+  const std::string unwritable = db.topic("unwritable");
+  put({"a 1", "a 2", "b 1"}, unwritable);
   put({"a 1"});
   db.deliver({{"OUTBOX_RELAY_TOPICS_ALLOW", topic}});
   EXPECT_EQ(db.value("select count(*) from outbox.parked where error_class = 'topic_not_allowed'"),
             "3");
-  run({"release", "--topic", barred});
+  run({"release", "--topic", unwritable});
   db.deliver();
-  expect_exactly_once({topic, barred});
+  expect_exactly_once({topic, unwritable});
 }
 
 TEST_F(ReleaseTest, AMissingTopicHealsItself) {

@@ -94,7 +94,7 @@ TEST_F(ScheduleTest, TheRelayAndTheServerAreKilledWhileManyFallDue) {
   expect_each_once_and_not_early();
 }
 
-TEST_F(ScheduleTest, WhoeverCancelsAndKeepsTheTransactionOpenHoldsUpNothingElse) {
+TEST_F(ScheduleTest, ATransactionThatCancelsAndStaysOpenHoldsUpNothingElse) {
   db.environment["OUTBOX_RELAY_LEASE_TTL"] = "1s";
   schedule("a", 3, seconds{-10}, seconds{3});
   schedule("b", 1, seconds{-10}, seconds{1});

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The judge of the shop must be seen to condemn: each kind of wrong is made by hand, and found.
+// The checker of the shop must be able to fail: each kind of wrong is made by hand, and found.
 #include "tests/support/shop_verdict.h"
 
 #include <gtest/gtest.h>

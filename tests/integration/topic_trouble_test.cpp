@@ -28,7 +28,7 @@ class TopicTroubleTest : public ::testing::TestWithParam<const char*> {
     db.environment["OUTBOX_RELAY_TOPICS_MISSING_AFTER"] = "500ms";
   }
 
-  // Commits messages to both topics until it is told to stop; each tenth is large.
+  // Commits messages to both topics until it is stopped; each tenth is large.
   void write_on() {
     writer = std::async(std::launch::async, [this] {
       pqxx::connection connection(db.dsn());
@@ -76,7 +76,7 @@ class TopicTroubleTest : public ::testing::TestWithParam<const char*> {
     EXPECT_EQ(db.value("select count(*) from outbox.parked where released_in is null"), "0");
     return test::check_delivery(db, {topic, other});
   }
-  void expect_promised(const test::CheckerReport& verdict) {
+  void expect_guarantees(const test::CheckerReport& verdict) {
     EXPECT_TRUE(GetParam() == std::string("exactly-once") ? verdict.exactly_once()
                                                           : verdict.at_least_once())
         << verdict;
@@ -104,7 +104,7 @@ TEST_P(TopicTroubleTest, ASizeLimitIsLoweredAndRaised) {
   db.kafka().alter_topic(topic, {"max.message.bytes=1000000"});
   release();
   until_delivered(200);
-  expect_promised(settle(relay));
+  expect_guarantees(settle(relay));
 }
 
 TEST_P(TopicTroubleTest, TheRightToWriteIsTakenAndGiven) {
@@ -117,7 +117,7 @@ TEST_P(TopicTroubleTest, TheRightToWriteIsTakenAndGiven) {
   test::allow_again(db.kafka().brokers(), topic);
   release();
   until_delivered(200);
-  expect_promised(settle(relay));
+  expect_guarantees(settle(relay));
 }
 
 TEST_P(TopicTroubleTest, ItIsDeletedAndCreatedAgain) {

@@ -49,7 +49,7 @@ class TraceTest : public ::testing::Test {
     EXPECT_EQ(found.size(), 1U) << found;
     return found.empty() ? json::object() : found[0];
   }
-  // For a person.
+  // For an operator.
   std::string trace_text(const std::string& id, int code = 0) {
     const auto done = db.command({"trace", id});
     EXPECT_EQ(done.code, code) << done.output;

@@ -80,7 +80,7 @@ TEST_F(Workers, CarryOutEachEffectOnceAlthoughTheyAreKilled) {
   for (const int done_before : {10, 30, 50}) {
     std::vector<test::Process> doomed;
     for (const char* kind : {"charge", "email", "upload"}) doomed.push_back(start(kind));
-    test::eventually("some are carried out",
+    test::eventually("some are executed",
                      [&] { return count("'done', 'needs_review'") >= done_before; });
     for (const auto& process : doomed) process.signal(SIGKILL);
   }

@@ -118,9 +118,9 @@ PostgresModel::Releasable PostgresModel::releasable(bool by_key, std::size_t mos
   for (const std::size_t i : all) {
     if (r.taken.size() < most) {
       r.taken.push_back(i);
-    } else if (std::none_of(r.beyond.begin(), r.beyond.end(),
+    } else if (std::none_of(r.next_leaders.begin(), r.next_leaders.end(),
                             [&](std::size_t b) { return same_key(parked[b], parked[i]); })) {
-      r.beyond.push_back(i);
+      r.next_leaders.push_back(i);
     }
   }
   return r;

@@ -101,10 +101,10 @@ class PostgresModel {
   void arrive(std::size_t index);
 
   // Parked messages that a release may take now, at most `most`, as outbox.releasable() chooses
-  // them. Indexes into now.parked; `beyond` are not taken but lead the next release.
+  // them. Indexes into now.parked; `next_leaders` are not released but lead the next release.
   struct Releasable {
     std::vector<std::size_t> taken;
-    std::vector<std::size_t> beyond;
+    std::vector<std::size_t> next_leaders;
   };
   Releasable releasable(bool by_key, std::size_t most) const;
 

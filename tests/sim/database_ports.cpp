@@ -275,7 +275,7 @@ Result<bool> SimJournal::open_release(Batch& next, const std::optional<Confirmed
           return &p;
         };
         batch.messages = 0;
-        for (const std::size_t i : chosen.beyond) decide(i);
+        for (const std::size_t i : chosen.next_leaders) decide(i);
         for (const std::size_t i : chosen.taken) {
           ParkedRow* const p = decide(i);
           p->released_in = batch.number;

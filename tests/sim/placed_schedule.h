@@ -25,7 +25,7 @@ struct Place {
 };
 
 struct PlacedResult {
-  std::string violation;  // empty: every promise was kept
+  std::string violation;  // empty: every guarantee was kept
   std::int64_t points = 0;
   std::int64_t requests = 0;
   std::int64_t sent_at = 0;  // point at which the chosen request was sent

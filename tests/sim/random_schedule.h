@@ -9,7 +9,7 @@
 namespace relay::sim {
 
 struct ScheduleResult {
-  std::string violation;  // empty: every promise was kept
+  std::string violation;  // empty: every guarantee was kept
   std::int64_t points = 0;
 };
 

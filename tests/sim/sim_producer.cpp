@@ -66,7 +66,7 @@ Result<void> SimProducer::renew(Mode mode, const std::function<Result<void>()>& 
   return {};
 }
 
-// Sends a request until it is answered, as the client does, which tells nobody about repeats.
+// Sends a request until it is answered, as the client does, which reports no repeats.
 Code SimProducer::exchange(const Request& r, bool& is_lost) {
   switch (schedule_.fate()) {
     case RequestFate::arrives: return broker_.handle(r);

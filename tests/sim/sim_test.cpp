@@ -35,7 +35,7 @@ TEST_F(Simulation, TheSameSeedIsTheSameSchedule) {
     EXPECT_EQ(run_random_schedule(seed).points, run_random_schedule(seed).points);
 }
 
-// The checker must be able to fail: each defect breaks a promise within a bounded number of
+// The checker must be able to fail: each defect breaks a guarantee within a bounded number of
 // schedules. A crash is no verdict.
 class MutantdSimulation : public testing::TestWithParam<const char*> {};
 

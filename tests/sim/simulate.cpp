@@ -4,7 +4,7 @@
 //   simulate [--schedules N] [--from SEED]     random ones
 //   simulate --place-all                       each step with one crash and one late request
 //
-// Exit code 1: a promise was broken; the seed, or the place, that shows it is printed.
+// Exit code 1: a guarantee was broken; the seed, or the place, that shows it is printed.
 #include <fmt/core.h>
 
 #include <CLI/CLI.hpp>
@@ -32,7 +32,7 @@ int run_placed() {
   const std::chrono::duration<double> seconds = relay::Clock::now() - began;
   fmt::print("{} schedules, {:.0f} a second: {}\n", all.schedules,
              static_cast<double>(all.schedules) / seconds.count(),
-             all.violation.empty() ? "every promise kept" : all.violation);
+             all.violation.empty() ? "every guarantee kept" : all.violation);
   return all.violation.empty() ? 0 : 1;
 }
 
@@ -61,7 +61,7 @@ int main(int argc, char** argv) {
     return 1;
   }
   const std::chrono::duration<double> seconds = relay::Clock::now() - began;
-  fmt::print("{} schedules, {:.0f} a second, {:.1f} points each: every promise kept\n", schedules,
+  fmt::print("{} schedules, {:.0f} a second, {:.1f} points each: every guarantee kept\n", schedules,
              static_cast<double>(schedules) / seconds.count(),
              static_cast<double>(points) / static_cast<double>(schedules));
 }

@@ -109,11 +109,11 @@ void Simulation::app_end(std::size_t which, PostgresModel::Outcome outcome, bool
   open_.erase(open_.begin() + static_cast<std::ptrdiff_t>(which));
 }
 
-void Simulation::operator_decides(std::size_t which, bool discard, bool mend) {
+void Simulation::operator_decides(std::size_t which, bool discard, bool fix) {
   auto& parked = database_.now.parked;
   if (which >= parked.size() || !parked[which].undecided() || parked[which].follows) return;
   parked[which].decision = discard ? ParkedRow::Decision::discard : ParkedRow::Decision::release;
-  if (mend) parked[which].row.trait = Trait::good;
+  if (fix) parked[which].row.trait = Trait::good;
   database_.flush();
 }
 
@@ -223,7 +223,7 @@ std::string of(const Row& r) {
          std::to_string(r.nth) + ")";
 }
 
-std::string judge_journal(const PostgresModel& database) {
+std::string check_journal(const PostgresModel& database) {
   std::int64_t before = 0;
   for (const Opened& o : database.now.journal) {
     if (o.batch->number <= before) return "the journal's numbers do not ascend";
@@ -234,7 +234,7 @@ std::string judge_journal(const PostgresModel& database) {
 }
 
 // Only keys of which nothing was ever parked, unless keys keep their order then as well.
-std::string judge_order(const std::vector<Row>& arrived, const PostgresModel& database,
+std::string check_order(const std::vector<Row>& arrived, const PostgresModel& database,
                         KeyOrder order) {
   for (int key = 0; key < keys; ++key) {
     const auto of_key = [&](const ParkedRow& p) { return p.row.key == key; };
@@ -287,7 +287,7 @@ std::string describe(const PostgresModel& database, const Broker& broker) {
 
 std::string check_delivery(const PostgresModel& database, const Broker& broker,
                            const Expectations& expectations) {
-  if (auto wrong = judge_journal(database); !wrong.empty()) return wrong;
+  if (auto wrong = check_journal(database); !wrong.empty()) return wrong;
   std::vector<Row> committed = database.now.pruned;
   for (const Row& r : database.now.messages) {
     if (database.committed(r.xid)) committed.push_back(r);
@@ -319,7 +319,7 @@ std::string check_delivery(const PostgresModel& database, const Broker& broker,
     if (is_parked && has_arrived && !expectations.went_back)
       return of(r) + " came though it is parked";
   }
-  return judge_order(arrived, database, expectations.order);
+  return check_order(arrived, database, expectations.order);
 }
 
 }  // namespace relay::sim

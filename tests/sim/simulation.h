@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // One outbox in one thread: an application that commits messages, an operator who decides about
 // parked ones, up to two relays, and the modelled servers. What happens when, and what goes wrong,
-// is decided by whoever derives from it.
+// is decided by the class that derives from it.
 #pragma once
 
 #include <random>
@@ -85,7 +85,7 @@ class Simulation {
   void app_begin(int key);
   void app_insert(std::size_t which, Trait trait);
   void app_end(std::size_t which, PostgresModel::Outcome outcome, bool durably);
-  void operator_decides(std::size_t which, bool discard, bool mend);
+  void operator_decides(std::size_t which, bool discard, bool fix);
   void database_crashes();
   void database_fails_over();
   std::size_t app_open() const { return open_.size(); }

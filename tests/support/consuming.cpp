@@ -109,8 +109,8 @@ void produce_numbers(const std::string& brokers, const std::string& topic, int f
   producer.flush();
 }
 
-int RunningConsumer::told(const std::string& name, const std::string& field,
-                          const std::string& value) {
+int RunningConsumer::event_count(const std::string& name, const std::string& field,
+                                 const std::string& value) {
   const std::lock_guard lock(mutex_);
   return static_cast<int>(
       std::count_if(events_.begin(), events_.end(), [&](const outbox::ConsumerEvent& e) {

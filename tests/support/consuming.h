@@ -59,8 +59,9 @@ class RunningConsumer {
     over_.get();
   }
   outbox::ConsumerStats stats() const { return consumer_->stats(); }
-  // How often an event of this name was told, and with this value of a field.
-  int told(const std::string& name, const std::string& field = {}, const std::string& value = {});
+  // The number of events of this name, and with this value of a field.
+  int event_count(const std::string& name, const std::string& field = {},
+                  const std::string& value = {});
   // Every event above debug, a line each.
   std::string events();
 

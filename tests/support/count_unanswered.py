@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether the counter of docs/late-requests.md tells quiet transactions from a disturbed one.
+"""Whether the counter of docs/late-requests.md distinguishes quiet transactions from a disturbed one.
 
     count_unanswered.py BROKERS PLUGIN
 

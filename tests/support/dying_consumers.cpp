@@ -81,7 +81,7 @@ EffectReport DyingConsumers::check_delivery(Millis within) {
   EffectReport f = std::exchange(found_, {});
   const auto once = count("count(distinct dedup_key) from effect");
   f.asked = produced_ - std::exchange(asked_before_, produced_);
-  f.carried_out = once - std::exchange(carried_out_before_, once);
+  f.executed = once - std::exchange(executed_before_, once);
   f.wrong(&EffectReport::lost, "records without an effect", produced_ - once);
   f.wrong(&EffectReport::repeated, "records with several effects",
           count("count(*) - count(distinct dedup_key) from effect"));

@@ -25,7 +25,7 @@ class DyingConsumers {
 
   // A consumer lives while records arrive, some of them twice, and dies.
   void one_dies(std::uint64_t lot, const Process::Environment& environment = {});
-  // Returns when each record has its effect, or it is too late. `asked` and `carried_out` count
+  // Returns when each record has its effect, or it is too late. `asked` and `executed` count
   // from the last call on.
   EffectReport check_delivery(Millis within = Millis{60'000});
   TestOutbox& db() { return db_; }
@@ -42,7 +42,7 @@ class DyingConsumers {
   const std::string topic_;
   int produced_ = 0;
   EffectReport found_;
-  std::int64_t asked_before_ = 0, carried_out_before_ = 0;
+  std::int64_t asked_before_ = 0, executed_before_ = 0;
   std::optional<RunningConsumer> steady_;
 };
 

@@ -10,13 +10,13 @@ namespace relay::test {
 
 // --- The rules ---------------------------------------------------------------------------------
 
-bool ModelEffect::carried_out() const {
+bool ModelEffect::executed() const {
   return std::any_of(attempts.begin(), attempts.end(),
                      [](const auto& a) { return a.second.answer == "done"; });
 }
 
 std::string ModelEffect::next_step(const ModelRules& rules) const {
-  if (carried_out()) return "late_answer";
+  if (executed()) return "late_answer";
   if (doubts >= rules.in_doubt_attempts_max) return "operator";
   if (rules.window && key == Key::live) return "repeat";
   if (rules.supports_lookup) return "lookup";
@@ -85,7 +85,7 @@ std::string ModelEffect::settle(const ModelRules& rules, std::int64_t of, const 
   const std::string how = a.kind == "call" ? "answer" : a.kind;
   if (a.answer == "done") {
     settled("done", how);
-  } else if (carried_out()) {
+  } else if (executed()) {
     settled("done", "late_answer");
   } else if (a.answer == "refused" && a.kind != "lookup" &&
              (!doubtful || (a.phase == "answered" && key == Key::live))) {
@@ -162,14 +162,14 @@ class Run {
     (this->*steps[pick(std::size(steps))])();
     compare();
   }
-  const std::string& told() const { return told_; }
+  const std::string& transcript() const { return transcript_; }
 
  private:
   std::size_t pick(std::size_t n) {
     return std::uniform_int_distribution<std::size_t>(0, n - 1)(random_);
   }
   std::string quoted(const std::string& text) { return text.empty() ? "null" : owner_.quote(text); }
-  void tell(const std::string& what) { told_ += what + "\n"; }
+  void note(const std::string& what) { transcript_ += what + "\n"; }
 
   pqxx::result sql(pqxx::connection& connection, const std::string& statement) {
     pqxx::nontransaction tx(connection);
@@ -181,7 +181,7 @@ class Run {
       const auto rows = sql(connection, statement);
       return rows.empty() || rows.columns() == 0 ? "" : std::string(rows[0][0].c_str());
     } catch (const pqxx::sql_error& e) {
-      tell(std::string("  refused: ") + e.what());
+      note(std::string("  refused: ") + e.what());
       return std::nullopt;
     }
   }
@@ -192,7 +192,7 @@ class Run {
                       expected.value_or("(refused)"));
     }
   }
-  // What time and pressure would do, under control: behind the back of the triggers.
+  // What time and throttling would do, under control: behind the back of the triggers.
   void quietly(const std::string& statement) {
     sql(owner_, "set session_replication_role = replica; " + statement +
                     "; set session_replication_role = origin");
@@ -216,7 +216,7 @@ class Run {
 
   void change_rules() {
     rules_ = {pick(2) == 0, pick(3) != 0, pick(2) == 0, 1 + static_cast<int>(pick(4))};
-    tell("register hold=" + std::to_string(rules_.hold) + " window=" +
+    note("register hold=" + std::to_string(rules_.hold) + " window=" +
          std::to_string(rules_.window) + " ask=" + std::to_string(rules_.supports_lookup) +
          " in_doubt_attempts_max=" + std::to_string(rules_.in_doubt_attempts_max));
     sql(worker_,
@@ -231,7 +231,7 @@ class Run {
   }
   void breaker() {
     breaker_open_ = !breaker_open_;
-    tell(breaker_open_ ? "breaker opens" : "breaker closes");
+    note(breaker_open_ ? "breaker opens" : "breaker closes");
   }
   void plan() {
     if (std::count_if(effects_.begin(), effects_.end(),
@@ -239,7 +239,7 @@ class Run {
       return;
     const std::string key = "k" + std::to_string(effects_.size());
     const auto id = ask(worker_, "select effect.plan('p', '" + key + "', '{}', 'body')");
-    tell("plan " + key + " = " + id.value_or("?"));
+    note("plan " + key + " = " + id.value_or("?"));
     if (!id) throw Objection("plan is refused");
     effects_[std::stoll(*id)] = {};
     expect("the same effect again",
@@ -262,7 +262,7 @@ class Run {
   }
   // An effect that was not attempted yet, the oldest first.
   void claim() {
-    tell("claim");
+    note("claim");
     expire_overdue();
     const auto first = std::find_if(effects_.begin(), effects_.end(), [](const auto& e) {
       return e.second.state == "planned" && e.second.epoch == 0;
@@ -280,7 +280,7 @@ class Run {
       return e.state == "in_doubt" || (e.state == "planned" && e.epoch > 0);
     });
     if (!id) return;
-    tell("retry of " + std::to_string(*id));
+    note("retry of " + std::to_string(*id));
     quietly("update effect.effect set not_before = clock_timestamp() where id = " +
             std::to_string(*id));
     expire_overdue();
@@ -303,7 +303,7 @@ class Run {
   }
   void settle_with(std::int64_t id, std::int64_t epoch, const std::string& phase,
                    const std::string& answer) {
-    tell("settle " + std::to_string(id) + " epoch " + std::to_string(epoch) + " " + phase + "/" +
+    note("settle " + std::to_string(id) + " epoch " + std::to_string(epoch) + " " + phase + "/" +
          answer);
     ModelEffect& e = effects_[id];
     const bool contradiction = ((phase == "answered") != !answer.empty() &&
@@ -320,7 +320,7 @@ class Run {
   void expire() {
     const auto id = any([](const ModelEffect& e) { return e.state == "claimed"; });
     if (!id) return;
-    tell("claim of " + std::to_string(*id) + " expires");
+    note("claim of " + std::to_string(*id) + " expires");
     effects_[*id].overdue = true;
     const std::string number = std::to_string(*id);
     quietly(
@@ -336,7 +336,7 @@ class Run {
     const auto id = any(
         [](const ModelEffect& e) { return e.key == ModelEffect::Key::live && e.evidence.empty(); });
     if (!id || pick(2) == 0) return;
-    tell("key of " + std::to_string(*id) + " ends");
+    note("key of " + std::to_string(*id) + " ends");
     effects_[*id].key = ModelEffect::Key::dead;
     quietly(
         "update effect.effect set key_valid_until = clock_timestamp() - interval '5 hours' where "
@@ -349,7 +349,7 @@ class Run {
     if (!id) return;
     static constexpr const char* resolutions[] = {"done", "failed", "resend"};
     const std::string resolution = resolutions[pick(3)];
-    tell("resolve " + std::to_string(*id) + " " + resolution);
+    note("resolve " + std::to_string(*id) + " " + resolution);
     const auto expected = effects_[*id].resolve(rules_, resolution);
     expect("resolve",
            ask(owner_, "select effect.resolve(" + std::to_string(*id) + ", '" + resolution +
@@ -373,7 +373,7 @@ class Run {
         "effect.effect set key_valid_until = 'infinity'",
         "effect.effect set state = 'claimed', worker = 'thief', claim_expires_at = 'infinity'"};
     const std::string change = changes[pick(std::size(changes))];
-    tell("forge " + std::to_string(*id) + " " + change);
+    note("forge " + std::to_string(*id) + " " + change);
     expect("forged", ask(worker_, "update " + change + " where id = " + std::to_string(*id)),
            std::nullopt);
     const std::string at = std::to_string(*id) + ", " + std::to_string(effects_[*id].epoch);
@@ -434,7 +434,7 @@ class Run {
   ModelRules rules_;
   bool breaker_open_ = false;
   std::map<std::int64_t, ModelEffect> effects_;
-  std::string told_;
+  std::string transcript_;
 };
 
 }  // namespace
@@ -445,9 +445,9 @@ std::optional<std::string> compare_with_model(TestLedger& db, std::uint64_t seed
     try {
       run.step();
     } catch (const Objection& e) {
-      const std::string told = run.told();
+      const std::string transcript = run.transcript();
       return "round " + std::to_string(i) + ": " + e.what() + "\nafter:\n" +
-             told.substr(told.size() > 4000 ? told.size() - 4000 : 0);
+             transcript.substr(transcript.size() > 4000 ? transcript.size() - 4000 : 0);
     }
   }
   return std::nullopt;

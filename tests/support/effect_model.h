@@ -15,7 +15,7 @@ namespace relay::test {
 
 struct ModelRules {
   bool hold = true;    // in_doubt_policy
-  bool window = true;  // the provider tells a repeat by its key
+  bool window = true;  // the provider deduplicates by its key
   bool supports_lookup = false;
   int in_doubt_attempts_max = 3;
 };
@@ -54,7 +54,7 @@ class ModelEffect {
 
  private:
   std::string next_step(const ModelRules& rules) const;
-  bool carried_out() const;
+  bool executed() const;
   void settled(const std::string& how, const std::string& why);
   std::string doubt(const ModelRules& rules, bool counts);
 };

@@ -12,15 +12,15 @@ namespace relay::test {
 
 struct EffectReport {
   std::int64_t asked = 0;
-  std::int64_t carried_out = 0;  // at least once
-  std::int64_t persons = 0;      // doubts that a person is told of
-  std::int64_t repeated = 0;     // further times
-  std::int64_t lost = 0;         // never carried out, and nobody was told
+  std::int64_t executed = 0;      // at least once
+  std::int64_t needs_review = 0;  // doubts that an operator must resolve
+  std::int64_t repeated = 0;      // further times
+  std::int64_t lost = 0;          // never executed, and nobody was notified
   std::int64_t reordered = 0;
   std::int64_t stuck = 0;    // not settled in time, or a doubt that is nobody's
   std::int64_t journal = 0;  // the inbox or the ledger says what is not so
   std::int64_t exits =
-      0;  // processes that ended otherwise than they should, and errors that were told
+      0;  // processes that ended otherwise than they should, and errors that were reported
   std::vector<std::string> examples{};  // of what is wrong, the first few
 
   bool good() const {
@@ -36,8 +36,8 @@ struct EffectReport {
 };
 
 inline std::ostream& operator<<(std::ostream& out, const EffectReport& f) {
-  out << "asked " << f.asked << ", carried out " << f.carried_out << ", left to a person "
-      << f.persons << ", repeated " << f.repeated << ", lost " << f.lost << ", reordered "
+  out << "asked " << f.asked << ", executed " << f.executed << ", left to an operator "
+      << f.needs_review << ", repeated " << f.repeated << ", lost " << f.lost << ", reordered "
       << f.reordered << ", stuck " << f.stuck << ", journal " << f.journal << ", exits " << f.exits;
   for (const std::string& example : f.examples) out << "; " << example;
   return out;

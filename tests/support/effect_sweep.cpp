@@ -18,7 +18,7 @@ EffectSweep::EffectSweep(ScratchPostgres& postgres, const SweptProvider& provide
       count_file_(std::filesystem::temp_directory_path() /
                   ("socket-calls-" + std::to_string(getpid()))) {
   outbox::ProviderSettings settings{.in_doubt_policy = outbox::InDoubtPolicy::hold};
-  if (provider.tells_repeats) settings.idempotency_window = 1h;
+  if (provider.deduplicates) settings.idempotency_window = 1h;
   settings.supports_lookup = kind_ == "store";
   settings.lookup_delay = 10ms;
   settings.window_margin = 1s;
@@ -111,9 +111,9 @@ EffectReport EffectSweep::run() {
   kill_at_each_call(found);
   settle_the_rest(found);
   for (const PlannedEffect& p : planned_)
-    check_effect(found, db_, providers_, p, {.once = provider_.tells_repeats});
+    check_effect(found, db_, providers_, p, {.once = provider_.deduplicates});
   const std::string listed = db_.value("select count(*) from effect.needs_review");
-  if (listed != std::to_string(found.persons))
+  if (listed != std::to_string(found.needs_review))
     found.wrong(&EffectReport::journal, "effect.needs_review lists " + listed + " doubts");
   return found;
 }

@@ -12,7 +12,7 @@ namespace relay::test {
 
 struct SweptProvider {
   const char* name;
-  bool tells_repeats;
+  bool deduplicates;
 };
 inline constexpr std::array<SweptProvider, 4> swept_providers{
     {{"bank", true}, {"store", true}, {"plain", false}, {"mail", false}}};

@@ -18,7 +18,7 @@ using namespace std::chrono_literals;
 constexpr int effects_per_round = 18;
 constexpr int workers = 6;
 
-// Faults of HTTP after which nobody can tell from the answer whether it was carried out, and those
+// Faults of HTTP after which the answer does not show whether it was executed, and those
 // that say so.
 const std::vector<Json> http_faults = {
     {{"fault", "close_before"}},
@@ -84,7 +84,7 @@ outbox::ProviderSettings settings_of(EffectTrials::Kind kind) {
   return s;
 }
 
-EffectPromise promise_of(EffectTrials::Kind kind) {
+EffectGuarantee guarantee_of(EffectTrials::Kind kind) {
   const bool once = kind == EffectTrials::Kind::charges || kind == EffectTrials::Kind::uploads;
   return {.once = once, .resends = kind == EffectTrials::Kind::mail_resent, .may_fail = !once};
 }
@@ -140,7 +140,7 @@ std::unique_ptr<outbox::Provider> EffectTrials::adapter(Kind kind) const {
       outbox::HttpOptions{.base_url = providers_.payments(), .key_pointer = "/idempotency_key"});
 }
 
-void EffectTrials::carry_out(Kind kind, const std::string& provider, EffectReport& found) {
+void EffectTrials::execute(Kind kind, const std::string& provider, EffectReport& found) {
   std::mutex mutex;  // of `found`
   std::vector<std::unique_ptr<outbox::EffectWorker>> made;
   for (int i = 0; i < workers; ++i) {
@@ -158,7 +158,7 @@ void EffectTrials::carry_out(Kind kind, const std::string& provider, EffectRepor
     threads.emplace_back([&worker](std::stop_token stop) { worker->run(stop); });
   try {
     eventually(
-        "every effect is settled, or a person's",
+        "every effect is settled, or needs an operator",
         [&] {
           return db_.value(
                      "select count(*) from effect.effect where state in ('planned', 'claimed', "
@@ -184,9 +184,9 @@ EffectReport EffectTrials::round(Kind kind, int number, std::mt19937_64& random)
   db_.register_provider(provider, settings_of(kind));
   plan(db_, all);
   EffectReport found;
-  carry_out(kind, provider, found);
+  execute(kind, provider, found);
   for (const PlannedEffect& p : all) {
-    check_effect(found, db_, providers_, p, promise_of(kind));
+    check_effect(found, db_, providers_, p, guarantee_of(kind));
     // Nobody has repeated a request behind the ledger's back. (A HEAD only looks.)
     const auto attempts = std::stol(db_.value(
         "select attempts from effect.effect where effect_key = '" + p.effect.effect_key + "'"));

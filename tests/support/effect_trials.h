@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Effects at providers that fail: carried out by workers with the real adapters, and judged by the
+// Effects at providers that fail: executed by workers with the real adapters, and checked by the
 // providers' own log.
 #pragma once
 
@@ -33,7 +33,7 @@ class EffectTrials {
 
   std::vector<PlannedEffect> plans(Kind kind, int number) const;
   std::unique_ptr<outbox::Provider> adapter(Kind kind) const;
-  void carry_out(Kind kind, const std::string& provider, EffectReport& found);
+  void execute(Kind kind, const std::string& provider, EffectReport& found);
 
   TestLedger db_;
   FakeProviders providers_;

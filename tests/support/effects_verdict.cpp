@@ -22,8 +22,8 @@ std::string id_of(const std::string& key) {
   return key.substr(begin, key.find_first_of("@.?#", begin) - begin);
 }
 
-// How often each effect was carried out, by id.
-std::map<std::string, int> carried_out(const std::string& log) {
+// How often each effect was executed, by id.
+std::map<std::string, int> executed(const std::string& log) {
   std::ifstream lines(log);
   if (!lines) throw std::runtime_error("the log of the providers cannot be read: " + log);
   std::map<std::string, int> times;
@@ -57,7 +57,7 @@ std::map<std::string, Effect> committed(const std::string& dsn) {
 
 bool EffectsVerdict::good() const {
   return std::all_of(kinds.begin(), kinds.end(), [](const EffectsOfKind& k) {
-    return k.asked > 0 && k.carried_out == k.asked && k.repeated == 0 && k.lost == 0 &&
+    return k.asked > 0 && k.executed == k.asked && k.repeated == 0 && k.lost == 0 &&
            k.ghosts == 0 && k.resolved == k.in_doubt && k.contradicted == 0;
   });
 }
@@ -65,7 +65,7 @@ bool EffectsVerdict::good() const {
 EffectsVerdict check_effects(const std::string& dsn, const std::string& log) {
   EffectsVerdict verdict;
   const auto effects = committed(dsn);
-  auto times = carried_out(log);
+  auto times = executed(log);
   const auto example = [&](const std::string& what, const std::string& id) {
     if (verdict.examples.size() < examples_max) verdict.examples.push_back(what + ": " + id);
   };
@@ -80,11 +80,11 @@ EffectsVerdict check_effects(const std::string& dsn, const std::string& log) {
     EffectsOfKind& k = of_kind(effect.kind);
     const int n = times[id];
     ++k.asked;
-    k.carried_out += n > 0 ? 1 : 0;
+    k.executed += n > 0 ? 1 : 0;
     k.repeated += std::max(n - 1, 0);
     k.lost += n == 0 ? 1 : 0;
     if (n == 0) example("lost (" + effect.state + ")", id);
-    if (n > 1) example("carried out " + std::to_string(n) + " times", id);
+    if (n > 1) example("executed " + std::to_string(n) + " times", id);
     k.in_doubt += effect.doubted ? 1 : 0;
     k.resolved += effect.doubted && (effect.state == "done" || effect.state == "failed") ? 1 : 0;
     if ((effect.state == "done") != (n > 0)) {
@@ -105,7 +105,7 @@ std::ostream& operator<<(std::ostream& out, const EffectsVerdict& verdict) {
   for (const EffectsOfKind& k : verdict.kinds) out << std::setw(10) << k.kind;
   out << '\n';
   const std::pair<const char*, std::int64_t EffectsOfKind::*> lines[] = {
-      {"asked", &EffectsOfKind::asked},       {"carried out", &EffectsOfKind::carried_out},
+      {"asked", &EffectsOfKind::asked},       {"executed", &EffectsOfKind::executed},
       {"repeated", &EffectsOfKind::repeated}, {"lost", &EffectsOfKind::lost},
       {"ghosts", &EffectsOfKind::ghosts},     {"in doubt", &EffectsOfKind::in_doubt},
       {"resolved", &EffectsOfKind::resolved}, {"contradicted", &EffectsOfKind::contradicted}};

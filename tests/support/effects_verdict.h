@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Compares what the shop committed with what providers carried out, by the providers' own log. The
+// Compares what the shop committed with what providers executed, by the providers' own log. The
 // ledger is asked only for what it was in doubt about.
 #pragma once
 
@@ -15,7 +15,7 @@ namespace relay::test {
 struct EffectsOfKind {
   std::string kind;               // emails, charges or uploads
   std::int64_t asked = 0;         // rows of shop.effect
-  std::int64_t carried_out = 0;   // asked, and in the log
+  std::int64_t executed = 0;      // asked, and in the log
   std::int64_t repeated = 0;      // further times in the log
   std::int64_t lost = 0;          // asked, and not in the log
   std::int64_t ghosts = 0;        // in the log, and not asked

@@ -11,7 +11,7 @@
 
 namespace relay::test {
 
-// Tests of one suite share their stand-ins, and each uses keys of its own.
+// Tests of one suite share their fakes, and each uses keys of its own.
 class FakeProvidersTest : public ::testing::Test {
  protected:
   using Json = FakeProviders::Json;

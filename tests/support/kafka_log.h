@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Reads whole topics, for judging what a relay did. Uses librdkafka alone, nothing of the relay.
+// Reads whole topics, to check what a relay did. Uses librdkafka alone, nothing of the relay.
 #pragma once
 
 #include <chrono>

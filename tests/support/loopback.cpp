@@ -51,7 +51,7 @@ void Socket::shut() const { shutdown(fd_, SHUT_RDWR); }
 void Socket::doom() const {
   const linger none{1, 0};
   setsockopt(fd_, SOL_SOCKET, SO_LINGER, &none, sizeof none);
-  shutdown(fd_, SHUT_RD);  // to end both would tell the peer of a good end first
+  shutdown(fd_, SHUT_RD);  // to end both would signal a good end to the peer first
 }
 
 void Socket::close() {

@@ -26,9 +26,9 @@ class Socket {
   int fd() const { return fd_; }
   int port() const;  // our own
 
-  // Ends both directions in good order; whoever is blocked in a call on it comes back.
+  // Ends both directions in good order; a thread that is blocked in a call on it returns.
   void shut() const;
-  // Whoever reads comes back, and close() will be a reset, which the peer cannot take for a good
+  // A thread that reads returns, and close() will be a reset, which the peer cannot take for a good
   // end.
   void doom() const;
   // REQUIRES: nobody is in a call on it.

@@ -49,7 +49,7 @@ class PostgresProxy : public Proxy {
     void caught();
     // REQUIRES: caught(), of everything below.
     const std::string& text() const { return text_; }
-    // The process that serves its connection; 0 if the server has not told.
+    // The process that serves its connection; 0 if the server has not sent it.
     int backend() const { return backend_; }
     // With lose_answer: what was lost holds an error.
     bool refused() const { return refused_; }

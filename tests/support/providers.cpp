@@ -48,13 +48,12 @@ void FakeProviders::fault(const Json& fault) const {
       "POST /faults HTTP/1.1\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
   const Socket control = connect_to_loopback(std::stoi(port("CONTROL")));
   char answer[256] = "";
-  const bool told = ::write(control.fd(), request.data(), request.size()) ==
-                        static_cast<ssize_t>(request.size()) &&
-                    ::read(control.fd(), answer, sizeof(answer) - 1) > 0 &&
-                    std::string(answer).starts_with("HTTP/1.1 204");
-  if (!told)
-    throw std::runtime_error("the stand-ins did not take a fault; they said:\n" +
-                             process_->output());
+  const bool written = ::write(control.fd(), request.data(), request.size()) ==
+                           static_cast<ssize_t>(request.size()) &&
+                       ::read(control.fd(), answer, sizeof(answer) - 1) > 0 &&
+                       std::string(answer).starts_with("HTTP/1.1 204");
+  if (!written)
+    throw std::runtime_error("the fakes did not take a fault; they said:\n" + process_->output());
 }
 
 std::vector<FakeProviders::Json> FakeProviders::log(const std::string& at, const std::string& event,

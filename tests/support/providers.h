@@ -15,7 +15,7 @@ namespace relay::test {
 // own, in one process that dies with the test. What they can do, and which faults they know, stands
 // at the top of tests/support/providers.py.
 //
-// They keep a log of each request before they answer it, and that log is the judge.
+// They keep a log of each request before they answer it, and that log decides.
 class FakeProviders {
  public:
   using Json = nlohmann::json;

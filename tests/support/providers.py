@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Stand-ins for providers: payments and an object store by HTTP, and a mail server. The judge of
+"""Fakes for providers: payments and an object store by HTTP, and a mail server. The evidence of
 tests about effects.
 
     providers.py LOG [CERTIFICATE KEY]
@@ -52,7 +52,7 @@ from aiosmtpd.smtp import SMTP, AuthResult
 CONNECTION_FAULTS = ("refuse", "read", "stall", "early")
 # Of mail; each has a `stage`: EHLO, HELO, MAIL, RCPT, DATA or QUIT; "dot", the end of the message;
 # "connect"; or "text".
-#   reply             answers the stage with `line` in place of carrying it out
+#   reply             answers the stage with `line` in place of executing it
 #   close             closes at the stage, nothing done; at "text" once `bytes` of the message were
 #                     read
 #   stall             at "text", reads no further once `bytes` of the message were read
@@ -120,7 +120,7 @@ def json_answer(status, value, **headers):
 
 
 class Payments:
-    """Charges. A key is carried out once and its first answer repeated; below /plain, keys mean
+    """Charges. A key is executed once and its first answer repeated; below /plain, keys mean
     nothing.
     """
 
@@ -306,11 +306,11 @@ class HttpServer:
             sha256=hashlib.sha256(request.body).hexdigest(),
         )
         fault = self.faults.take(self.app.name, request.key + " " + request.path)
-        answer = await self.carry_out(request, fault)
+        answer = await self.execute(request, fault)
         answer.headers = {**answer.headers, "Request-Id": number, "x-amz-request-id": number}
         await self.write(request, answer, writer, fault)
 
-    async def carry_out(self, request, fault):
+    async def execute(self, request, fault):
         name = fault["fault"]
         if name == "close_before":
             raise Closed

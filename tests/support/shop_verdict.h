@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Compares what the shop committed, by its own tables, with what a read_committed consumer of its
-// topics sees. Believes no counter of the relay or of the shop, and nothing of the schema outbox.
+// topics sees. Relies on no counter of the relay or of the shop, and nothing of the schema outbox.
 #pragma once
 
 #include <chrono>

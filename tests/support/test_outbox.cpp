@@ -101,7 +101,7 @@ void TestOutbox::wait_until_idle(Millis within) {
 void TestOutbox::wait_until_released(Millis within) {
   pqxx::connection connection(dsn());
   eventually(
-      "every decision is carried out",
+      "every decision is executed",
       [&] {
         pqxx::nontransaction tx(connection);
         return tx

@@ -53,7 +53,7 @@ class TestOutbox {
   std::string value(const std::string& statement) const;
   // Waits until every committed message is in a delivered batch or parked, and nothing is in doubt.
   void wait_until_idle(Millis within = Millis{60'000});
-  // The same, and that every decision about parked messages which can be carried out is.
+  // The same, and that every decision about parked messages which can be executed is.
   void wait_until_released(Millis within = Millis{60'000});
   // Runs a relay until everything is settled and released, and stops it; throws if it does not end
   // well. Returns its output.

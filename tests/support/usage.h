@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Processes, and what they use of processor and memory, as /proc tells.
+// Processes, and what they use of processor and memory, as /proc shows.
 #pragma once
 
 #include <sys/types.h>

@@ -38,7 +38,7 @@ class Wire {
   bool drained(Millis within);
   // Nothing more comes: when all has arrived, the receiver's socket is shut.
   void finish();
-  // What is on its way, and what comes, is lost; nobody is told.
+  // What is on its way, and what comes, is lost; no side is notified.
   void lose();
   // Ends at once; the socket stays as it is.
   void cut();

@@ -44,6 +44,18 @@ LICENSED = (
 # (rule, file, the text that is found): why it may be there.
 EXCEPTIONS = {
     (
+        "old word",
+        "tests/faults/records.py",
+        "sabotage",
+    ): "the kind of a record of schema 1, which archives have",
+    (
+        "old word",
+        "tests/faults/records.py",
+        "mends",
+    ): "the kind of a record of schema 1, which archives have",
+    ("old word", "tests/faults/archive_test.py", "sabotage"): "writes records of schema 1",
+    ("old word", "tests/faults/archive_test.py", "mends"): "writes records of schema 1",
+    (
         "sleep",
         "tests/crash/consumer_that_dies.cpp",
         "sleep_for(",
@@ -150,6 +162,65 @@ BANNED = [
     ("word", r".*", r"(?<![\w.$/}])/" + r"work\b|\.\./" + "shared", "the repository stands alone"),
 ]
 
+# Words with a private meaning, or with several, and what is said instead: identifiers, SQL, messages
+# and prose. A letter on either side makes another word; an underscore does not.
+OLD_WORDS = {
+    # Commands, settings, columns and log events.
+    r"(?i:rebas(?:e|es|ed|ing))": "adopt",
+    r"(?i:allow_unguarded)": "allow_unverified_server",
+    r"can_ask": "supports_lookup",
+    r"absence_delay": "lookup_delay",
+    r"key_window": "idempotency_window",
+    r"retry_share": "retry_budget_ratio",
+    r"retry_reserve": "retry_budget_burst",
+    r"on_doubt": "in_doubt_policy",
+    r"doubts_max": "in_doubt_attempts_max",
+    r"(?<!in_)doubt_since": "in_doubt_since",
+    r"needs_human": "needs_review",
+    r"effect\.pressure": "effect.throttle",
+    r"effect\.(?:weigh|believe|doubt|take|is_shown)": "record_breaker_result, apply_late_answer, "
+    "mark_in_doubt, claim_one, has_evidence",
+    r"(?:forgery|fault)_of": "transition_error, or the error of what",
+    r"(?:log_lines_)?left_out": "log_lines_dropped, suppressed",
+    r"topic_barred": "topic_unwritable",
+    r"upkeep_failed": "maintenance_failed",
+    # Parts of the relay and its tests.
+    r"(?i:sabotag(?:e|es|ed|ing))": "mutant",
+    r"(?i:(?<!lock_)guard(?:s|ed)?)": "startup check, fence",
+    r"(?i:judg(?:e|es|ed|ing))": "check, evaluate, classify",
+    r"(?i:vet(?:s|ted|ting)?)": "validate",
+    r"(?i:suspects?)": "candidate",
+    r"(?i:acquit(?:s|ted)?|convicts?|convicted)": "passed, isolates",
+    r"(?i:culprits?)": "the isolated message",
+    r"(?i:barred)": "unwritable",
+    r"(?i:crowded)": "cache_full",
+    r"(?i:upkeep)": "maintenance",
+    r"(?i:settlements?)": "operator decision, recover_batch",
+    r"(?i:onlookers?)": "admin client",
+    r"Wakeup|Reaper|Passing": "Poller, AsyncCloser, ScopedClient",
+    r"Beyond|Lineage|(?<=\.)beyond": "HighWater, CopyKind, next_leaders",
+    r"RequestBalance": "InFlightRequests",
+    r"Demands|Finding|Stretch": "Requirements, CheckResult, OffsetRange",
+    r"Course|Letters?": "ConsumerLoop, MailMessage, parked messages",
+    r"made_text": "sanitize_utf8",
+    r"Weather": "FaultSchedule",
+    r"(?i:stand[-_]?ins?)": "fake",
+    # Prose.
+    r"(?i:(?<!std::)promis(?:e|es|ed))": "guarantee",
+    r"(?i:persons?)": "operator",
+    r"(?i:whoever)": "any client that",
+    r"[Aa]new": "again",
+    r"(?i:mend(?:s|ed|ing)?)": "fix",
+    r"(?i:carr(?:y|ies|ied|ying)(?: it| them)?[ _]out)": "execute",
+    r"(?i:tells?|told)": "report, show; of repeats: deduplicate",
+    r"(?i:believ(?:e|es|ed)|weighs?)": "rely on, evaluate",
+    r"(?i:befall(?:s|en)?|befell)": "happens to",
+    r"(?i:say once)": "deduplicate",
+}
+OLD_WORD = re.compile(rf"(?<![A-Za-z])(?:{'|'.join(f'({old})' for old in OLD_WORDS)})(?![a-z])")
+# What the campaign recorded stays as it was written, and tests of this rule plant them.
+OLD_WORDS_STAY = r"docs/reliability\.md|docs/reliability/.*|tests/tidy/.*"
+
 
 class Tidy:
     def __init__(self, root):
@@ -175,6 +246,7 @@ class Tidy:
             self.look_at_lines(path, text)
             self.look_at_functions(path, text)
             self.look_for_banned(path, text)
+            self.look_for_old_words(path, text)
             self.look_at_includes(path, text)
             if path.endswith(".sql"):
                 self.look_for_comments(path, text.replace("@SCHEMA@", "SCHEMA"))
@@ -255,6 +327,18 @@ class Tidy:
                         self.used.add((rule, path, match.group()))
                     else:
                         self.found(path, number, f"banned: {match.group()} ({instead})")
+
+    def look_for_old_words(self, path, text):
+        if re.fullmatch(OLD_WORDS_STAY, path):
+            return
+        for match in OLD_WORD.finditer(text):
+            word = match.group()
+            if ("old word", path, word) in EXCEPTIONS:
+                self.used.add(("old word", path, word))
+                continue
+            says = list(OLD_WORDS.values())[match.lastindex - 1]
+            line = text.count("\n", 0, match.start()) + 1
+            self.found(path, line, f"old word: {word} (say: {says})")
 
     def look_at_includes(self, path, text):
         parts = path.split("/")

@@ -10,7 +10,7 @@ import tempfile
 import unittest
 
 sys.dont_write_bytecode = True
-from tidy import Tidy  # noqa: E402
+from tidy import OLD_WORDS, Tidy  # noqa: E402
 
 CPP = "// SPDX-License-Identifier: Apache-2.0\n"
 SQL = "-- SPDX-License-Identifier: Apache-2.0\n"
@@ -151,6 +151,41 @@ class TidyTest(unittest.TestCase):
         self.expect("a.md", "built in /" + "work/a\n", "stands alone")
         self.expect("a.md", "see .." + "/shared/a\n", "stands alone")
         self.expect("a.md", "a framework/worker\n")
+
+    # What each pattern of OLD_WORDS finds.
+    OLD = (
+        """rebase REBASED allow_unguarded can_ask absence_delay key_window retry_share retry_reserve
+        on_doubt doubts_max doubt_since needs_human effect.pressure effect.weigh effect.is_shown
+        fault_of forgery_of log_lines_left_out left_out topic_barred upkeep_failed sabotage SABOTAGED
+        guards guard_progress_topic judge judged judge_order vetted Suspects suspect acquit convicts
+        culprits_known barred doubt_barred_topics crowded Upkeep upkeep settlement make_onlooker
+        Wakeup Reaper Passing Beyond r.beyond Lineage RequestBalance Demands Finding Stretch Course
+        Letters Letter made_text Weather StandIns stand-in stand_ins promises promised
+        person persons whoever Whoever anew insert_anew mend mended carried_out tell told_ tells
+        believe weigh befalls befell""".split()
+    )
+    OLD_PHRASES = ("carry out", "carries it out", "carried out", "say once", "a person decides")
+    # Other words, or the same ones with the meaning that everybody knows.
+    ORDINARY = """std::promise<int> in_doubt_since std::lock_guard recommend amended beyond letters
+        letter passing findings finding course wakeup demands stretch weathered personal renewed
+        velvet covet bodyguard tellg retold effect.doubtful fresh_from in_doubt_attempts_max""".split()
+
+    def test_old_words(self):
+        old = [*self.OLD, *self.OLD_PHRASES]
+        page = TIDY_TREE["docs/runbook.md"]
+        found = self.findings({"docs/runbook.md": page + "\n".join(old) + "\n"})
+        first = page.count("\n") + 1
+        for number, word in enumerate(old, first):
+            here = [f for f in found if f.startswith(f"docs/runbook.md:{number}: old word: ")]
+            self.assertTrue(here, f"{word} is not found")
+        for pattern in OLD_WORDS:
+            self.assertRegex("\n".join(old), pattern)
+        self.expect("relay/core/a.cpp", CPP + "\n".join(self.ORDINARY) + "\n")
+        for path, head in (("client/a.cpp", CPP), ("sql/a.sql", SQL), ("tests/a.py", PYTHON)):
+            self.expect(path, head + "x\nx anew\n", ":3: old word: anew (say: again)")
+        self.expect("tests/faults/records.py", PYTHON + "mends sabotage anew\n", "old word: anew")
+        both = "See docs/runbook.md and docs/reliability.md.\n"
+        self.assertEqual(self.findings({"docs/reliability.md": "anew\n", "README.md": both}), [])
 
     def test_sizes(self):
         big = ("x" * 99 + "\n") * 20_001

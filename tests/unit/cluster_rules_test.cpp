@@ -73,7 +73,7 @@ TEST(ClusterRules, AVerifyingBrokerIsAskedForInExactlyOnceOnly) {
 
 TEST(ClusterRules, TransactionsNeedALogThatCanBeWrittenTo) {
   const auto verdict = [](const TransactionLogFacts& facts) {
-    const auto finding = judge_transaction_log(facts);
+    const auto finding = check_transaction_log(facts);
     return finding ? finding->what : "";
   };
   const auto settings = [](const char* replicas, const char* in_sync) {

@@ -82,11 +82,11 @@ TEST_F(LogTest, WhatAFullPipeDoesNotTakeIsLeftOutAndCounted) {
   for (int i = 0; i < 3; ++i) event(Level::info, "not_taken");
   EXPECT_EQ(pipe.read_all(), "");
   event(Level::info, "taken", {{"long", std::string(10'000, 'x')}});
-  const std::string told = pipe.read_all();
-  EXPECT_NE(told.find("error log_lines_dropped lines=3\n"), std::string::npos) << told;
-  EXPECT_NE(told.find("info  taken long=" + std::string(10'000, 'x') + "\n"), std::string::npos)
-      << told.size();
-  EXPECT_EQ(told.find("not_taken"), std::string::npos) << told;
+  const std::string written = pipe.read_all();
+  EXPECT_NE(written.find("error log_lines_dropped lines=3\n"), std::string::npos) << written;
+  EXPECT_NE(written.find("info  taken long=" + std::string(10'000, 'x') + "\n"), std::string::npos)
+      << written.size();
+  EXPECT_EQ(written.find("not_taken"), std::string::npos) << written;
 }
 
 TEST_F(LogTest, LevelsAreAlignedAndNamed) {

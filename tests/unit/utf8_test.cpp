@@ -11,7 +11,7 @@
 namespace relay {
 namespace {
 
-TEST(Utf8, TellsCharactersFromOtherBytes) {
+TEST(Utf8, DistinguishesCharactersFromOtherBytes) {
   for (const char* good : {"", "61", "c3a4", "e282ac", "f09f9880", "f48fbfbf", "ee8080"}) {
     EXPECT_TRUE(outbox::common::is_utf8(outbox::common::unhex(good))) << good;
   }
