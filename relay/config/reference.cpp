@@ -5,6 +5,7 @@
 
 #include <sstream>
 
+#include "relay/base/secret_format.h"
 #include "relay/config/kafka_properties.h"
 #include "relay/config/options.h"
 #include "relay/config/parse.h"
