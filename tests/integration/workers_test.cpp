@@ -26,7 +26,7 @@ class Workers : public ::testing::Test {
     configure("charge", "[bank]\nclaim_ttl_seconds = 2\nurl = \"" + providers_.payments() + "\"\n");
     configure("email",
               "[mail]\nclaim_ttl_seconds = 2\nrequire_tls = false\nfrom = "
-              "\"shop@example.com\"\non_doubt = \"hold\"\nurl = \"" +
+              "\"shop@example.com\"\nin_doubt_policy = \"hold\"\nurl = \"" +
                   providers_.mail() + "\"\n");
     configure("upload", "[store]\nclaim_ttl_seconds = 2\nurl = \"" + providers_.store() + "\"\n");
   }
