@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "relay/postgres/journal_sql.h"
 
+#include "common/pqxx_statement.h"
 #include "relay/base/mutants.h"
 #include "relay/postgres/fence.h"
 #include "relay/postgres/page_query.h"
@@ -65,17 +66,9 @@ std::string park_sql(const Batch& batch) {
 }
 
 std::string array_text(std::span<const Rejection> parked, const std::string Rejection::*field) {
-  std::string out = "{";
-  for (const Rejection& r : parked) {
-    if (out.size() > 1) out += ',';
-    out += '"';
-    for (const char c : r.*field) {
-      if (c == '"' || c == '\\') out += '\\';
-      out += c;
-    }
-    out += '"';
-  }
-  return out + "}";
+  outbox::common::ArrayText out;
+  for (const Rejection& r : parked) out.add(r.*field);
+  return out.text();
 }
 
 std::string seq_array(std::span<const Rejection> parked) {
