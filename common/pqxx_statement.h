@@ -12,12 +12,16 @@
 
 #include "common/hex.h"
 
+// libpqxx 7.9 has new names for statements with parameters and for those who listen to notices, and
+// deprecates the old ones.
+#define OUTBOX_PQXX_SINCE_7_9 \
+  (PQXX_VERSION_MAJOR > 7 || (PQXX_VERSION_MAJOR == 7 && PQXX_VERSION_MINOR >= 9))
+
 namespace outbox::common {
 
-// libpqxx 7.9 renamed exec_params().
 template <class... Args>
 pqxx::result run(pqxx::transaction_base& tx, const char* sql, const Args&... args) {
-#if PQXX_VERSION_MAJOR > 7 || (PQXX_VERSION_MAJOR == 7 && PQXX_VERSION_MINOR >= 9)
+#if OUTBOX_PQXX_SINCE_7_9
   return tx.exec(sql, pqxx::params{args...});
 #else
   return tx.exec_params(sql, args...);

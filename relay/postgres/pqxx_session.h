@@ -8,15 +8,11 @@
 #include <string>
 #include <vector>
 
+#include "common/pqxx_statement.h"
 #include "relay/base/clock.h"
 #include "relay/base/error.h"
 #include "relay/postgres/pooler.h"
 #include "relay/postgres/watchdog.h"
-
-// libpqxx 7.9 has new names for statements with parameters and for those who listen to notices, and
-// deprecates the old ones.
-#define OUTBOX_PQXX_SINCE_7_9 \
-  (PQXX_VERSION_MAJOR > 7 || (PQXX_VERSION_MAJOR == 7 && PQXX_VERSION_MINOR >= 9))
 
 namespace relay::postgres {
 
@@ -37,11 +33,7 @@ class PqxxSession {
       pqxx::nontransaction tx(*conn_);
       if (pooler_ == Pooler::transaction)
         return tx.exec(transaction_settings() + with_literals(sql, {text_of(args)...}));
-#if OUTBOX_PQXX_SINCE_7_9
-      return tx.exec(sql, pqxx::params{args...});
-#else
-      return tx.exec_params(sql, args...);
-#endif
+      return outbox::common::run(tx, sql.c_str(), args...);
     });
   }
   // Runs a script of several statements in one transaction.
