@@ -10,11 +10,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <fstream>
 #include <iostream>
 
 #include "outbox/inbox.h"
+#include "tests/support/bench_main.h"
 #include "tests/support/consuming.h"
 #include "tests/support/process.h"
 #include "tests/support/test_inbox.h"
@@ -154,23 +154,17 @@ void pairs(const Options& o) {
 
 int main(int argc, char** argv) {
   Options o;
-  CLI::App app("Drains a lag through the inbox.", "consume");
-  app.add_option("--messages", o.messages)->capture_default_str();
-  app.add_option("--bytes", o.bytes, "Payload")->capture_default_str();
-  app.add_option("--batch", o.batch, "batch_messages_max")->capture_default_str();
-  app.add_option("--partitions", o.partitions)->capture_default_str();
-  app.add_option("--rounds", o.rounds)->capture_default_str();
-  app.add_option("--pairs", o.pairs, "Compare single transactions instead, so many times")
-      ->capture_default_str();
-  app.add_option("--transactions", o.transactions, "For each half of a pair")
-      ->capture_default_str();
-  CLI11_PARSE(app, argc, argv);
-  try {
-    if (o.pairs > 0) pairs(o);
-    else drains(o);
-  } catch (const std::exception& e) {
-    std::cerr << "consume: " << e.what() << '\n';
-    return 1;
-  }
-  return 0;
+  return relay::test::bench_main(
+      argc, argv, "consume", "Drains a lag through the inbox.",
+      {{"--messages", &o.messages},
+       {"--bytes", &o.bytes, "Payload"},
+       {"--batch", &o.batch, "batch_messages_max"},
+       {"--partitions", &o.partitions},
+       {"--rounds", &o.rounds},
+       {"--pairs", &o.pairs, "Compare single transactions instead, so many times"},
+       {"--transactions", &o.transactions, "For each half of a pair"}},
+      [&] {
+        if (o.pairs > 0) pairs(o);
+        else drains(o);
+      });
 }

@@ -11,9 +11,9 @@
 // delivery; PostgreSQL's time is that of all its processes.
 #include <signal.h>
 
-#include <CLI/CLI.hpp>
 #include <iostream>
 
+#include "tests/support/bench_main.h"
 #include "tests/support/checker.h"
 #include "tests/support/usage.h"
 
@@ -254,38 +254,30 @@ class Bench {
 
 int main(int argc, char** argv) {
   Options o;
-  CLI::App app("Drains a backlog, beside a bare producer.", "drain");
-  app.add_option("--messages", o.messages)->capture_default_str();
-  app.add_option("--bytes", o.bytes, "Payload")->capture_default_str();
-  app.add_option("--rows-per-transaction", o.rows_per_transaction)->capture_default_str();
-  app.add_option("--partitions", o.partitions)->capture_default_str();
-  app.add_option("--pairs", o.pairs)->capture_default_str();
-  app.add_option("--mode", o.mode)->capture_default_str();
-  app.add_option("--kept", o.kept, "Delivered rows that are kept besides")->capture_default_str();
-  app.add_flag("--open-transaction", o.open_transaction,
-               "With a transaction open that has written, for the whole run");
-  app.add_option("--beside", o.beside,
-                 "Compare with a bare producer, with a drain while retention deletes --kept rows, "
-                 "or with one without poison and pooler")
-      ->check(CLI::IsMember({"bare", "retention", "clean", "nothing"}))
-      ->capture_default_str();
-  app.add_option("--poison-every", o.poison_every,
-                 "Each so many-th message cannot be sent: compare --beside clean")
-      ->capture_default_str();
-  app.add_option("--poison", o.poison,
-                 "Why not: its topic is not allowed, or the broker refuses it")
-      ->check(CLI::IsMember({"unwritable", "refused"}))
-      ->capture_default_str();
-  app.add_flag("--pooler", o.pooler,
-               "Through pgbouncer in transaction mode: compare --beside clean");
-  app.add_option("--pgbouncer", o.pgbouncer, "Its settings, name=value");
-  app.add_option("--relay", o.relay, "Further options of the relay, as OUTBOX_RELAY_… VALUE");
-  CLI11_PARSE(app, argc, argv);
-  try {
-    Bench(o).run();
-  } catch (const std::exception& e) {
-    std::cerr << "drain: " << e.what() << '\n';
-    return 1;
-  }
-  return 0;
+  return relay::test::bench_main(
+      argc, argv, "drain", "Drains a backlog, beside a bare producer.",
+      {{"--messages", &o.messages},
+       {"--bytes", &o.bytes, "Payload"},
+       {"--rows-per-transaction", &o.rows_per_transaction},
+       {"--partitions", &o.partitions},
+       {"--pairs", &o.pairs},
+       {"--mode", &o.mode},
+       {"--kept", &o.kept, "Delivered rows that are kept besides"},
+       {"--open-transaction", &o.open_transaction,
+        "With a transaction open that has written, for the whole run"},
+       {"--beside",
+        &o.beside,
+        "Compare with a bare producer, with a drain while retention deletes --kept rows, or with "
+        "one without poison and pooler",
+        {"bare", "retention", "clean", "nothing"}},
+       {"--poison-every", &o.poison_every,
+        "Each so many-th message cannot be sent: compare --beside clean"},
+       {"--poison",
+        &o.poison,
+        "Why not: its topic is not allowed, or the broker refuses it",
+        {"unwritable", "refused"}},
+       {"--pooler", &o.pooler, "Through pgbouncer in transaction mode: compare --beside clean"},
+       {"--pgbouncer", &o.pgbouncer, "Its settings, name=value"},
+       {"--relay", &o.relay, "Further options of the relay, as OUTBOX_RELAY_… VALUE"}},
+      [&] { Bench(o).run(); });
 }

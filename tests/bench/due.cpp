@@ -8,9 +8,7 @@
 // are delivered. Besides, --waiting messages are due next year.
 #include <signal.h>
 
-#include <CLI/CLI.hpp>
-#include <iostream>
-
+#include "tests/support/bench_main.h"
 #include "tests/support/test_outbox.h"
 #include "tests/support/usage.h"
 
@@ -88,16 +86,10 @@ void bench(const Options& o) {
 
 int main(int argc, char** argv) {
   Options o;
-  CLI::App app("Delivers scheduled messages that fall due at once.", "due");
-  app.add_option("--messages", o.messages)->capture_default_str();
-  app.add_option("--waiting", o.waiting, "Messages that are not due")->capture_default_str();
-  app.add_option("--rounds", o.rounds)->capture_default_str();
-  CLI11_PARSE(app, argc, argv);
-  try {
-    bench(o);
-  } catch (const std::exception& e) {
-    std::cerr << "due: " << e.what() << '\n';
-    return 1;
-  }
-  return 0;
+  return relay::test::bench_main(argc, argv, "due",
+                                 "Delivers scheduled messages that fall due at once.",
+                                 {{"--messages", &o.messages},
+                                  {"--waiting", &o.waiting, "Messages that are not due"},
+                                  {"--rounds", &o.rounds}},
+                                 [&] { bench(o); });
 }

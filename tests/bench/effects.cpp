@@ -4,12 +4,11 @@
 // snapshot keeps the dead rows.
 //
 //   effects [--effects 5000] [--kept 100000] [--planned 10000]
-#include <CLI/CLI.hpp>
 #include <chrono>
-#include <iostream>
 #include <thread>
 
 #include "outbox/effect_worker.h"
+#include "tests/support/bench_main.h"
 #include "tests/support/process.h"
 #include "tests/support/test_ledger.h"
 #include "tests/support/usage.h"
@@ -126,22 +125,18 @@ int main(int argc, char** argv) {
   int effects = 5'000;
   int kept = 100'000;
   int planned = 10'000;
-  CLI::App app("Measures what the effect ledger costs.", "effects");
-  app.add_option("--effects", effects, "Of each measurement")->capture_default_str();
-  app.add_option("--kept", kept, "Effects that are done")->capture_default_str();
-  app.add_option("--planned", planned, "Effects that are planned")->capture_default_str();
-  CLI11_PARSE(app, argc, argv);
-  try {
-    ScratchPostgres postgres;
-    TestLedger db(postgres);
-    db.register_provider("p", {.in_doubt_policy = outbox::InDoubtPolicy::hold,
-                               .idempotency_window = std::chrono::hours{24}});
-    measure_kept(db, kept, planned);
-    for (const auto& [workers, claims_max] : {std::pair{1, 1}, {1, 10}, {4, 1}, {4, 10}})
-      measure(db, workers, claims_max, effects);
-  } catch (const std::exception& e) {
-    std::cerr << "effects: " << e.what() << '\n';
-    return 1;
-  }
-  return 0;
+  return relay::test::bench_main(
+      argc, argv, "effects", "Measures what the effect ledger costs.",
+      {{"--effects", &effects, "Of each measurement"},
+       {"--kept", &kept, "Effects that are done"},
+       {"--planned", &planned, "Effects that are planned"}},
+      [&] {
+        ScratchPostgres postgres;
+        TestLedger db(postgres);
+        db.register_provider("p", {.in_doubt_policy = outbox::InDoubtPolicy::hold,
+                                   .idempotency_window = std::chrono::hours{24}});
+        measure_kept(db, kept, planned);
+        for (const auto& [workers, claims_max] : {std::pair{1, 1}, {1, 10}, {4, 1}, {4, 10}})
+          measure(db, workers, claims_max, effects);
+      });
 }

@@ -3,11 +3,11 @@
 // retention, vacuum included.
 //
 //   kept [--rows 10000000] [--batches 20000] [--prune 1000000]
-#include <CLI/CLI.hpp>
 #include <iostream>
 
 #include "relay/postgres/lease.h"
 #include "relay/postgres/retention.h"
+#include "tests/support/bench_main.h"
 #include "tests/support/test_outbox.h"
 #include "tests/support/usage.h"
 
@@ -103,21 +103,15 @@ void time_pruning(TestOutbox& db, pid_t server, const Options& o) {
 
 int main(int argc, char** argv) {
   Options o;
-  CLI::App app("Times status_of and retention in a large outbox.", "kept");
-  app.add_option("--rows", o.rows)->capture_default_str();
-  app.add_option("--batches", o.batches)->capture_default_str();
-  app.add_option("--prune", o.prune, "Rows to delete")->capture_default_str();
-  CLI11_PARSE(app, argc, argv);
-  try {
-    ScratchPostgres postgres({"autovacuum=off"});
-    TestOutbox db(postgres, nullptr);
-    std::cout << "loading " << o.rows << " rows\n" << std::flush;
-    load(db, o);
-    time_status(db, o);
-    time_pruning(db, postgres.pid(), o);
-  } catch (const std::exception& e) {
-    std::cerr << "kept: " << e.what() << '\n';
-    return 1;
-  }
-  return 0;
+  return relay::test::bench_main(
+      argc, argv, "kept", "Times status_of and retention in a large outbox.",
+      {{"--rows", &o.rows}, {"--batches", &o.batches}, {"--prune", &o.prune, "Rows to delete"}},
+      [&] {
+        ScratchPostgres postgres({"autovacuum=off"});
+        TestOutbox db(postgres, nullptr);
+        std::cout << "loading " << o.rows << " rows\n" << std::flush;
+        load(db, o);
+        time_status(db, o);
+        time_pruning(db, postgres.pid(), o);
+      });
 }

@@ -14,12 +14,11 @@
 #include <signal.h>
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <atomic>
-#include <iostream>
 #include <thread>
 
 #include "relay/kafka/handle.h"
+#include "tests/support/bench_main.h"
 #include "tests/support/test_outbox.h"
 #include "tests/support/usage.h"
 
@@ -254,22 +253,15 @@ void bench(const Options& o) {
 
 int main(int argc, char** argv) {
   Options o;
-  CLI::App app("Measures commit to consumer.", "latency");
-  app.add_option("--mode", o.mode)->capture_default_str();
-  app.add_option("--rate", o.rate, "Messages a second")->capture_default_str();
-  app.add_option("--seconds", o.seconds)->capture_default_str();
-  app.add_option("--warm-up", o.warm_up, "Seconds that do not count")->capture_default_str();
-  app.add_option("--connections", o.connections)->capture_default_str();
-  app.add_option("--idle", o.idle, "Measure so many idle seconds first")->capture_default_str();
-  app.add_flag(
-      "--bare", o.bare,
-      "Then a bare librdkafka producer in transactions, whatever the mode, for comparison");
-  CLI11_PARSE(app, argc, argv);
-  try {
-    bench(o);
-  } catch (const std::exception& e) {
-    std::cerr << "latency: " << e.what() << '\n';
-    return 1;
-  }
-  return 0;
+  return relay::test::bench_main(
+      argc, argv, "latency", "Measures commit to consumer.",
+      {{"--mode", &o.mode},
+       {"--rate", &o.rate, "Messages a second"},
+       {"--seconds", &o.seconds},
+       {"--warm-up", &o.warm_up, "Seconds that do not count"},
+       {"--connections", &o.connections},
+       {"--idle", &o.idle, "Measure so many idle seconds first"},
+       {"--bare", &o.bare,
+        "Then a bare librdkafka producer in transactions, whatever the mode, for comparison"}},
+      [&] { bench(o); });
 }

@@ -5,10 +5,10 @@
 //   pages [--kept 3000000] [--open 300000] [--times 21]
 //
 // Prints medians of the time from asking for a page to having it, as the relay's reader does it.
-#include <CLI/CLI.hpp>
 #include <iostream>
 
 #include "relay/postgres/reader.h"
+#include "tests/support/bench_main.h"
 #include "tests/support/test_outbox.h"
 #include "tests/support/usage.h"
 
@@ -114,16 +114,9 @@ class Bench {
 
 int main(int argc, char** argv) {
   Options o;
-  CLI::App app("Times the reader's pages.", "pages");
-  app.add_option("--kept", o.kept, "Delivered rows that are kept")->capture_default_str();
-  app.add_option("--open", o.open, "Rows of the open transaction")->capture_default_str();
-  app.add_option("--times", o.times, "Repetitions of each")->capture_default_str();
-  CLI11_PARSE(app, argc, argv);
-  try {
-    Bench(o).run();
-  } catch (const std::exception& e) {
-    std::cerr << "pages: " << e.what() << '\n';
-    return 1;
-  }
-  return 0;
+  return relay::test::bench_main(argc, argv, "pages", "Times the reader's pages.",
+                                 {{"--kept", &o.kept, "Delivered rows that are kept"},
+                                  {"--open", &o.open, "Rows of the open transaction"},
+                                  {"--times", &o.times, "Repetitions of each"}},
+                                 [&] { Bench(o).run(); });
 }

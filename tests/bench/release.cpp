@@ -6,13 +6,12 @@
 // them all.
 #include <signal.h>
 #include <unistd.h>
-#include <CLI/CLI.hpp>
 
 #include <algorithm>
 #include <atomic>
-#include <iostream>
 #include <thread>
 
+#include "tests/support/bench_main.h"
 #include "tests/support/test_outbox.h"
 
 namespace relay::test {
@@ -120,16 +119,10 @@ void bench(const Options& o) {
 
 int main(int argc, char** argv) {
   relay::test::Options o;
-  CLI::App app("Measures the release of parked messages beside live traffic.", "release");
-  app.add_option("--messages", o.messages)->capture_default_str();
-  app.add_option("--keys", o.keys, "Different keys of the parked messages")->capture_default_str();
-  app.add_option("--rate", o.rate, "Live messages a second")->capture_default_str();
-  CLI11_PARSE(app, argc, argv);
-  try {
-    relay::test::bench(o);
-  } catch (const std::exception& e) {
-    std::cerr << "release: " << e.what() << '\n';
-    return 1;
-  }
-  return 0;
+  return relay::test::bench_main(argc, argv, "release",
+                                 "Measures the release of parked messages beside live traffic.",
+                                 {{"--messages", &o.messages},
+                                  {"--keys", &o.keys, "Different keys of the parked messages"},
+                                  {"--rate", &o.rate, "Live messages a second"}},
+                                 [&] { relay::test::bench(o); });
 }

@@ -7,11 +7,10 @@
 // coming in.
 #include <signal.h>
 
-#include <CLI/CLI.hpp>
 #include <atomic>
-#include <iostream>
 #include <thread>
 
+#include "tests/support/bench_main.h"
 #include "tests/support/test_outbox.h"
 #include "tests/support/usage.h"
 
@@ -59,27 +58,21 @@ double pause_after(TestOutbox& db, int signal) {
 int main(int argc, char** argv) {
   int rounds = 7;
   std::string ttl = "5s";
-  CLI::App app("Times a take-over.", "takeover");
-  app.add_option("--rounds", rounds)->capture_default_str();
-  app.add_option("--ttl", ttl, "lease.ttl")->capture_default_str();
-  CLI11_PARSE(app, argc, argv);
-  try {
-    TestOutbox db;
-    db.environment["OUTBOX_RELAY_LEASE_TTL"] = ttl;
-    const std::string topic = db.topic("t");
-    std::atomic<bool> stop{false};
-    std::jthread writer([&] { keep_writing(db.dsn(), topic, stop); });
-    for (const auto& [name, signal] : {std::pair{"kill -9", SIGKILL}, {"SIGTERM", SIGTERM}}) {
-      std::vector<double> seconds;
-      for (int i = 0; i < rounds; ++i) seconds.push_back(pause_after(db, signal));
-      std::printf("%-8s median %.3f s, longest %.3f s\n", name, median(seconds),
-                  quantile(seconds, 1));
-      std::fflush(stdout);
-    }
-    stop = true;
-  } catch (const std::exception& e) {
-    std::cerr << "takeover: " << e.what() << '\n';
-    return 1;
-  }
-  return 0;
+  return relay::test::bench_main(
+      argc, argv, "takeover", "Times a take-over.",
+      {{"--rounds", &rounds}, {"--ttl", &ttl, "lease.ttl"}}, [&] {
+        TestOutbox db;
+        db.environment["OUTBOX_RELAY_LEASE_TTL"] = ttl;
+        const std::string topic = db.topic("t");
+        std::atomic<bool> stop{false};
+        std::jthread writer([&] { keep_writing(db.dsn(), topic, stop); });
+        for (const auto& [name, signal] : {std::pair{"kill -9", SIGKILL}, {"SIGTERM", SIGTERM}}) {
+          std::vector<double> seconds;
+          for (int i = 0; i < rounds; ++i) seconds.push_back(pause_after(db, signal));
+          std::printf("%-8s median %.3f s, longest %.3f s\n", name, median(seconds),
+                      quantile(seconds, 1));
+          std::fflush(stdout);
+        }
+        stop = true;
+      });
 }
