@@ -113,6 +113,12 @@ Outcome HttpExchange::run(Provider::Deadline deadline, const std::string& reques
   return outcome;
 }
 
+std::string target_value(const Request& request, const std::string& name,
+                         const std::string& otherwise) {
+  const auto found = request.target.find(name);
+  return found == request.target.end() ? otherwise : found->second;
+}
+
 Answer answer_of(int http_status) {
   switch (http_status) {
     case 401:

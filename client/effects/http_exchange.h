@@ -46,6 +46,10 @@ class HttpExchange {
   std::string tail_;
 };
 
+// A value of the effect's target, or what stands for it when it is absent.
+std::string target_value(const Request& request, const std::string& name,
+                         const std::string& otherwise);
+
 // The table of outbox/http_provider.h.
 Answer answer_of(int http_status);
 

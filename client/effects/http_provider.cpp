@@ -43,7 +43,7 @@ bool valid_header_name(const std::string& name) {
              std::string::npos;
 }
 
-[[noreturn]] void reject(const std::string& what) {
+[[noreturn]] void reject_http_options(const std::string& what) {
   throw std::invalid_argument("HTTP provider: " + what);
 }
 
@@ -51,22 +51,25 @@ void check_pointer(const std::string& name, const std::string& pointer) {
   try {
     json::json_pointer{pointer};
   } catch (const json::exception&) {
-    reject(name +
-           " is not a JSON pointer. HINT: leave it empty, or begin it with \"/\", like /data/id");
+    reject_http_options(
+        name +
+        " is not a JSON pointer. HINT: leave it empty, or begin it with \"/\", like /data/id");
   }
 }
 
 void check_header(const std::string& name, const std::string& value) {
   const std::string lower = lower_case(name);
   if (!valid_header_name(lower)) {
-    reject("\"" + name + "\" is not a header name. HINT: use letters, digits and \"-\"");
+    reject_http_options("\"" + name +
+                        "\" is not a header name. HINT: use letters, digits and \"-\"");
   }
   if (framing_headers.contains(lower)) {
-    reject("header " + name + " is set by libcurl. HINT: remove it");
+    reject_http_options("header " + name + " is set by libcurl. HINT: remove it");
   }
   if (value.empty() || effects::has_control(value)) {
-    reject("the value of header " + name +
-           " is empty or has a control character. HINT: check for a line feed at its end");
+    reject_http_options(
+        "the value of header " + name +
+        " is empty or has a control character. HINT: check for a line feed at its end");
   }
 }
 
@@ -74,13 +77,13 @@ void check_header(const std::string& name, const std::string& value) {
 HttpOptions checked(HttpOptions options) {
   const std::string origin = effects::origin_of(options.base_url);
   if (!origin.starts_with("http://") && !origin.starts_with("https://")) {
-    reject(
+    reject_http_options(
         "base_url is not an http:// or https:// URL. HINT: use the form "
         "https://api.example.com/v1");
   }
   if (options.base_url.find_first_of("?#@") != std::string::npos ||
       effects::has_control(options.base_url)) {
-    reject(
+    reject_http_options(
         "base_url has a user, a query or a fragment. HINT: put credentials into headers, and a "
         "query into the target's path");
   }
@@ -90,30 +93,24 @@ HttpOptions checked(HttpOptions options) {
     check_header(name, value);
     if (const std::string lower = lower_case(name);
         lower == "content-type" || lower == lower_case(options.idempotency_header)) {
-      reject("header " + name +
-             " is set for each request. HINT: remove it; set the target's content-type");
+      reject_http_options(
+          "header " + name +
+          " is set for each request. HINT: remove it; set the target's content-type");
     }
   }
   check_pointer("object_pointer", options.object_pointer);
   check_pointer("key_pointer", options.key_pointer);
   if (!options.lookup_path.empty() && !options.lookup_path.starts_with('/')) {
-    reject(
+    reject_http_options(
         "lookup_path does not begin with \"/\". HINT: use the form /charges?key={key}; it is "
         "appended to base_url");
   }
   return options;
 }
 
-// A value of the target, or its default.
-std::string value_of(const Request& request, const std::string& name,
-                     const std::string& otherwise) {
-  const auto found = request.target.find(name);
-  return found == request.target.end() ? otherwise : found->second;
-}
-
 // Why the request cannot be sent; empty: it can.
-std::string request_error(const Request& request) {
-  const std::string path = value_of(request, "path", "");
+std::string http_request_error(const Request& request) {
+  const std::string path = effects::target_value(request, "path", "");
   if (!path.starts_with('/')) {
     return "target path does not begin with \"/\". HINT: use the form /charges; it is appended to "
            "base_url";
@@ -121,10 +118,10 @@ std::string request_error(const Request& request) {
   if (effects::has_control(path) || path.find(' ') != std::string::npos) {
     return "target path has a space or a control character. HINT: percent-encode it";
   }
-  if (!methods.contains(value_of(request, "method", "POST"))) {
+  if (!methods.contains(effects::target_value(request, "method", "POST"))) {
     return "target method is unknown. HINT: use POST, PUT, PATCH or DELETE";
   }
-  if (effects::has_control(value_of(request, "content-type", ""))) {
+  if (effects::has_control(effects::target_value(request, "content-type", ""))) {
     return "target content-type has a control character. HINT: remove it";
   }
   if (request.provider_key.find_first_not_of(' ') == std::string::npos ||
@@ -171,13 +168,14 @@ HttpProvider::HttpProvider(HttpOptions options) : options_(checked(std::move(opt
 HttpProvider::~HttpProvider() = default;
 
 Outcome HttpProvider::call(const Request& request, Deadline deadline) {
-  if (const std::string fault = request_error(request); !fault.empty()) {
+  if (const std::string fault = http_request_error(request); !fault.empty()) {
     return effects::refused_unsent(fault);
   }
   const effects::Route route = route_of(options_, request.target.at("path"));
-  HttpExchange exchange(route, value_of(request, "method", "POST"), request.body);
+  HttpExchange exchange(route, effects::target_value(request, "method", "POST"), request.body);
   for (const auto& [name, value] : options_.headers) exchange.add_header(name, value);
-  exchange.add_header("Content-Type", value_of(request, "content-type", "application/json"));
+  exchange.add_header("Content-Type",
+                      effects::target_value(request, "content-type", "application/json"));
   exchange.add_header(options_.idempotency_header, request.provider_key);
   Outcome outcome = exchange.run(deadline, options_.request_id_header);
   if (outcome.answer != Answer::done) return outcome;

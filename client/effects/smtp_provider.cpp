@@ -32,7 +32,7 @@ using effects::CurlRequest;
 constexpr std::size_t message_id_digits = 32;
 constexpr std::size_t queue_id_bytes_max = 200;
 
-[[noreturn]] void reject(const std::string& what) {
+[[noreturn]] void reject_smtp_options(const std::string& what) {
   throw std::invalid_argument("SMTP provider: " + what);
 }
 
@@ -55,25 +55,28 @@ SmtpOptions checked(SmtpOptions options) {
   const std::string origin = effects::origin_of(options.url);
   const bool tls = origin.starts_with("smtps://");
   if (!tls && !origin.starts_with("smtp://")) {
-    reject("url is not an smtp:// or smtps:// URL. HINT: use the form smtp://mail.example.com:587");
+    reject_smtp_options(
+        "url is not an smtp:// or smtps:// URL. HINT: use the form smtp://mail.example.com:587");
   }
   if (options.url.find_first_of("@?#;") != std::string::npos || effects::has_control(options.url)) {
-    reject("url has more than a host and a port. HINT: put credentials into username and password");
+    reject_smtp_options(
+        "url has more than a host and a port. HINT: put credentials into username and password");
   }
   if (options.username.empty() != options.password.empty()) {
-    reject("username or password is missing. HINT: set both or neither");
+    reject_smtp_options("username or password is missing. HINT: set both or neither");
   }
   if (!options.username.empty() && !tls && !options.require_tls) {
-    reject("the password could be sent unencrypted. HINT: set require_tls, or use smtps://");
+    reject_smtp_options(
+        "the password could be sent unencrypted. HINT: set require_tls, or use smtps://");
   }
   if (!options.from.empty() && !valid_address(options.from)) {
-    reject("from is not an address. HINT: use the form shop@example.com");
+    reject_smtp_options("from is not an address. HINT: use the form shop@example.com");
   }
   if (!options.helo_name.empty() && !valid_domain(options.helo_name)) {
-    reject("helo_name is not a host name. HINT: use the form app.example.com");
+    reject_smtp_options("helo_name is not a host name. HINT: use the form app.example.com");
   }
   if (!options.message_id_domain.empty() && !valid_domain(options.message_id_domain)) {
-    reject("message_id_domain is not a domain. HINT: use the form example.com");
+    reject_smtp_options("message_id_domain is not a domain. HINT: use the form example.com");
   }
   // libcurl takes the EHLO name from the path.
   options.url = origin + "/" + options.helo_name;

@@ -24,12 +24,6 @@ using effects::HttpExchange;
 
 constexpr const char* checksum_name = "x-amz-checksum-sha256";
 
-std::string value_of(const Request& request, const std::string& name,
-                     const std::string& otherwise) {
-  const auto found = request.target.find(name);
-  return found == request.target.end() ? otherwise : found->second;
-}
-
 bool valid_url(const std::string& url) {
   const std::string origin = effects::origin_of(url);
   return (origin.starts_with("http://") || origin.starts_with("https://")) &&
@@ -37,16 +31,16 @@ bool valid_url(const std::string& url) {
 }
 
 // Why the request cannot be sent; empty: it can.
-std::string request_error(const Request& request) {
-  const std::string url = value_of(request, "url", "");
+std::string upload_request_error(const Request& request) {
+  const std::string url = effects::target_value(request, "url", "");
   if (!valid_url(url)) {
     return "target url is not an http:// or https:// URL. HINT: use the complete presigned URL";
   }
-  if (!valid_url(value_of(request, "head_url", url))) {
+  if (!valid_url(effects::target_value(request, "head_url", url))) {
     return "target head_url is not an http:// or https:// URL. HINT: remove it, or use the "
            "complete URL";
   }
-  if (effects::has_control(value_of(request, "content-type", ""))) {
+  if (effects::has_control(effects::target_value(request, "content-type", ""))) {
     return "target content-type has a control character. HINT: remove it";
   }
   return {};
@@ -74,8 +68,9 @@ struct Head {
 
 // One HEAD request, and what it shows of the object.
 Head read_head(const Request& request, const UploadOptions& options, Provider::Deadline deadline) {
-  const effects::Route route{value_of(request, "head_url", value_of(request, "url", "")),
-                             "http,https", options.ca_file, options.connect_timeout};
+  const effects::Route route{
+      effects::target_value(request, "head_url", effects::target_value(request, "url", "")),
+      "http,https", options.ca_file, options.connect_timeout};
   HttpExchange exchange(route, "HEAD", {});
   // Without this header S3 does not return the checksum.
   exchange.add_header("x-amz-checksum-mode", "ENABLED");
@@ -121,14 +116,15 @@ UploadProvider::UploadProvider(UploadOptions options) : options_(std::move(optio
 UploadProvider::~UploadProvider() = default;
 
 Outcome UploadProvider::call(const Request& request, Deadline deadline) {
-  if (const std::string fault = request_error(request); !fault.empty()) {
+  if (const std::string fault = upload_request_error(request); !fault.empty()) {
     return effects::refused_unsent(fault);
   }
   const std::string checksum = effects::base64(effects::sha256(request.body));
-  const effects::Route route{value_of(request, "url", ""), "http,https", options_.ca_file,
-                             options_.connect_timeout};
+  const effects::Route route{effects::target_value(request, "url", ""), "http,https",
+                             options_.ca_file, options_.connect_timeout};
   HttpExchange put(route, "PUT", request.body);
-  put.add_header("Content-Type", value_of(request, "content-type", "application/octet-stream"));
+  put.add_header("Content-Type",
+                 effects::target_value(request, "content-type", "application/octet-stream"));
   put.add_header("If-None-Match", "*");
   if (options_.checksum_header) put.add_header(checksum_name, checksum);
   if (options_.content_md5) {
@@ -159,7 +155,7 @@ Outcome UploadProvider::call(const Request& request, Deadline deadline) {
 Outcome UploadProvider::lookup(const Request& request, Deadline deadline) {
   if (!supports_lookup()) return Provider::lookup(request, deadline);
   Outcome outcome;
-  if (outcome.error = request_error(request); !outcome.error.empty()) return outcome;
+  if (outcome.error = upload_request_error(request); !outcome.error.empty()) return outcome;
   Head head = read_head(request, options_, deadline);
   outcome = std::move(head.outcome);
   if (outcome.phase != Phase::answered) return outcome;

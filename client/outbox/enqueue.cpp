@@ -92,7 +92,7 @@ std::string message_error(const Message& message) {
 }
 
 // Throws InvalidMessage for the first invalid message.
-void check(std::span<const Message> messages) {
+void check_messages(std::span<const Message> messages) {
   for (std::size_t i = 0; i < messages.size(); ++i) {
     if (const std::string fault = message_error(messages[i]); !fault.empty()) {
       throw InvalidMessage(i, "outbox message " + std::to_string(i) + " of " +
@@ -159,7 +159,7 @@ MessageId enqueue(pqxx::dbtransaction& tx, const Message& message) {
 }
 
 std::vector<MessageId> enqueue(pqxx::dbtransaction& tx, std::span<const Message> messages) {
-  check(messages);
+  check_messages(messages);
   common::begin_subtransaction(tx);
   std::vector<MessageId> ids(messages.size(), MessageId(""));
   Chunk now(false);

@@ -22,7 +22,7 @@ using TimePoint = std::chrono::system_clock::time_point;
 
 // libpqxx truncates text at a zero byte: the truncated key could equal another, and the message
 // would be skipped as a duplicate.
-void check(std::string_view dedup_key) {
+void check_key(std::string_view dedup_key) {
   if (!dedup_key.empty() && dedup_key.size() <= common::dedup_key_bytes_max &&
       !common::has_zero_byte(dedup_key)) {
     return;
@@ -59,7 +59,7 @@ void register_consumer(pqxx::dbtransaction& tx, const std::string& consumer,
 
 Accepted accept(pqxx::dbtransaction& tx, const std::string& consumer, std::string_view dedup_key,
                 TimePoint sent_at) {
-  check(dedup_key);
+  check_key(dedup_key);
   common::begin_subtransaction(tx);
   const auto rows = run(
       tx,
@@ -73,7 +73,7 @@ std::vector<Accepted> accept(pqxx::dbtransaction& tx, const std::string& consume
   common::ArrayText keys;
   common::ArrayText times;
   for (const Arrival& a : arrivals) {
-    check(a.dedup_key);
+    check_key(a.dedup_key);
     keys.add(a.dedup_key);
     times.add(micros(a.sent_at));
   }

@@ -75,7 +75,7 @@ std::string sanitize(std::string text) {
 }
 
 // Throws InvalidEffect for what the table would reject, so that the transaction remains usable.
-void check(const Effect& effect) {
+void check_effect(const Effect& effect) {
   const auto reject = [&](const std::string& what) {
     throw InvalidEffect("effect \"" + sanitize(effect.effect_key) + "\": " + what);
   };
@@ -223,7 +223,7 @@ inline namespace v1 {
 namespace effect {
 
 std::int64_t plan(pqxx::dbtransaction& tx, const Effect& effect) {
-  check(effect);
+  check_effect(effect);
   common::begin_subtransaction(tx);
   return run_ledger([&] {
     return common::run(tx, plan_sql, effect.provider, effect.effect_key, json(effect.target).dump(),

@@ -243,7 +243,7 @@ int adopt(const Config& config, const AdoptOptions& options) {
   return code ? *code : report(code.error());
 }
 
-constexpr std::string_view reference = R"(
+constexpr std::string_view adopt_reference = R"(
 It needs the privileges of the owner of the schema. If a batch is in doubt, `--resend` or
 `--delivered` is required; the command prints what Kafka has of the batch. It can be run again after
 an interruption. See [adopting a copy](runbook.md#adopting-a-copy).
@@ -278,7 +278,7 @@ Command adopt_command() {
                      postgres_code,
                      {4, "Kafka"},
                      {5, "refused: a relay is active, or a privilege is missing"}},
-      .reference = reference,
+      .reference = adopt_reference,
       .examples = {{"adopt", "Prints what was copied, and changes nothing."},
                    {"adopt --resend --yes",
                     "Adopts the database and sends the batch in doubt again."}},

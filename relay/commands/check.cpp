@@ -144,7 +144,7 @@ int check(const Config& config, bool json) {
   return exit_code_of(examination);
 }
 
-constexpr std::string_view reference = R"(
+constexpr std::string_view check_reference = R"(
 The exit code is 5 if `run` would refuse, else 3 or 4 if a server is not reachable, else 1 if there
 is a finding, else 0. Notes do not count.
 
@@ -197,7 +197,7 @@ Command check_command() {
                      {3, "PostgreSQL is not reachable"},
                      {4, "Kafka is not reachable"},
                      {5, "`run` would refuse"}},
-      .reference = reference,
+      .reference = check_reference,
       .examples = {{"check --config relay.toml", "Checks the servers that this file names."}},
       .run = with_config([json](const Config& config) { return check(config, *json); }),
   };

@@ -58,7 +58,7 @@ int list(const Config& config, const ListOptions& options) {
   return 0;
 }
 
-constexpr std::string_view reference = R"(
+constexpr std::string_view effects_list_reference = R"(
 JSON: `total`, and `effects`, each with `id`, `provider`, `effect_key`, `dedup_key`, `summary`,
 `state`, `attempts`, `planned_at`, `in_doubt_since`, `settled_at`, `evidence`, `object`,
 `next_step`, `next_at`, `key_valid_until`, `worker`, `claim_expires_at`, and `last_attempt`
@@ -98,7 +98,7 @@ Command effects_list_command() {
           "outbox. Needs the role effect_observer.",
       .options = command_options(*options),
       .exit_codes = {done_code, usage_code, postgres_code, right_missing_code},
-      .reference = reference,
+      .reference = effects_list_reference,
       .examples = {{"effects list --state failed --provider mail", "Lists the failed effects."}},
       .run = with_config([options](const Config& config) { return list(config, *options); }),
   };

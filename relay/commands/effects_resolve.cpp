@@ -92,7 +92,7 @@ std::vector<CommandOption> command_options(EffectDecision& d) {
   };
 }
 
-constexpr std::string_view reference = R"(
+constexpr std::string_view effects_resolve_reference = R"(
 `effect.decision` records the decision, with operator and reason. A `claimed` effect is being
 executed and cannot be decided. A `planned` effect can be canceled with `--failed`.
 
@@ -114,7 +114,7 @@ Command effects_resolve_command() {
                      usage_code,
                      postgres_code,
                      right_missing_code},
-      .reference = reference,
+      .reference = effects_resolve_reference,
       .examples = {{"effects resolve 42 --done --object ch-9 --why \"in the bank's list\"",
                     "Records that the provider executed effect 42."}},
       .validate = [options] { return validate(*options); },

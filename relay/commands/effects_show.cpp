@@ -150,7 +150,7 @@ int show(const Config& config, const ShowOptions& options) {
   return 0;
 }
 
-constexpr std::string_view reference = R"(
+constexpr std::string_view effects_show_reference = R"(
 JSON: `effect` as in `effects list`, and `history`: first the attempts (`attempt`, `kind`, `worker`,
 `started_at`, `finished_at`, `phase`, `answer`, `status`, `request_id`, `object`, `error`, `late`),
 then the decisions (`decision`, `decided_at`, `decided_by`, `why`, `from_state`). With `--payload`
@@ -179,7 +179,7 @@ Command effects_show_command() {
                        "Include the request and the responses. Needs the role effect_operator."},
                   json_option(&options->json)},
       .exit_codes = {done_code, not_found_code, usage_code, postgres_code, right_missing_code},
-      .reference = reference,
+      .reference = effects_show_reference,
       .examples = {{"effects show 42", "Shows effect 42."}},
       .run = with_config([options](const Config& config) { return show(config, *options); }),
   };

@@ -6,7 +6,7 @@
 namespace relay {
 namespace {
 
-constexpr std::string_view reference = R"(
+constexpr std::string_view parked_discard_reference = R"(
 Selection of messages, replacement of decisions and JSON are as for `parked release`.
 )";
 
@@ -21,7 +21,7 @@ Command parked_discard_command() {
               "They stay in outbox.parked, with the decision, until retention deletes them. "
               "Messages that only wait for one of them (key_blocked) are sent. Needs the role "
               "outbox_operator.",
-          .reference = reference,
+          .reference = parked_discard_reference,
           .examples = {{"parked discard --topic test --why \"test data\" --dry-run",
                         "Counts the messages."}},
       },

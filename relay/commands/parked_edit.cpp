@@ -143,7 +143,7 @@ std::vector<CommandOption> command_options(ParkedEdit& e) {
   };
 }
 
-constexpr std::string_view reference = R"(
+constexpr std::string_view parked_edit_reference = R"(
 The id and the deduplication key do not change. The message is sent at once: a new key or topic does
 not give it a position among the messages of that key.
 
@@ -167,7 +167,7 @@ Command parked_edit_command() {
                      usage_code,
                      postgres_code,
                      right_missing_code},
-      .reference = reference,
+      .reference = parked_edit_reference,
       .examples =
           {{"parked edit 01976b1e-7c00-7000-8000-000000000001 --topic orders --why \"typo\"",
             "Sends the message to the topic orders."}},

@@ -57,7 +57,7 @@ int list(const Config& config, const ListOptions& options) {
   return 0;
 }
 
-constexpr std::string_view reference = R"(
+constexpr std::string_view parked_list_reference = R"(
 JSON: `total`, and `parked`, each with `id`, `seq`, `topic`, `dedup_key`, `created_at`,
 `parked_for`, `parked_at`, `error_class`, `error_text`, `released_in`, `resolution`, `decided_by`,
 `decided_at`, `decided_why`.
@@ -81,7 +81,7 @@ Command parked_list_command() {
                   limit_option(&options->limit),
                   json_option(&options->json)},
       .exit_codes = {done_code, usage_code, postgres_code, right_missing_code},
-      .reference = reference,
+      .reference = parked_list_reference,
       .examples = {{"parked list --class too_large", "Lists the messages that are too large."}},
       .run = with_config([options](const Config& config) { return list(config, *options); }),
   };

@@ -6,7 +6,7 @@
 namespace relay {
 namespace {
 
-constexpr std::string_view reference = R"(
+constexpr std::string_view parked_release_reference = R"(
 Until the relay has executed a decision, another decision can replace it. With `--topic` and
 `--all`, `key_blocked` messages are not selected and follow; their ids or `--class key_blocked`
 select them. A message that still cannot be sent is parked again. A decided message whose key has an
@@ -27,7 +27,7 @@ Command parked_release_command() {
               "The running relay executes the decision within a second, each key in its order. "
               "Messages that only wait for one of them (key_blocked) follow. Needs the role "
               "outbox_operator.",
-          .reference = reference,
+          .reference = parked_release_reference,
           .examples = {{"parked release --class topic_missing --why \"topic created\"",
                         "Releases all messages whose topic was missing."}},
       },

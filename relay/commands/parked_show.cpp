@@ -78,7 +78,7 @@ int show(const Config& config, const ShowOptions& options) {
   return rows->empty() ? exit_code(Fault::absent) : 0;
 }
 
-constexpr std::string_view reference = R"(
+constexpr std::string_view parked_show_reference = R"(
 JSON: `parked` as in `parked list`; with `--payload` also `headers`, and `key` and `payload` with
 `key_encoding` and `payload_encoding` (`utf-8` or `hex`).
 )";
@@ -100,7 +100,7 @@ Command parked_show_command() {
                    .text = "Include key, headers and payload. Needs the role outbox_operator."},
                   json_option(&options->json)},
       .exit_codes = {done_code, not_found_code, usage_code, postgres_code, right_missing_code},
-      .reference = reference,
+      .reference = parked_show_reference,
       .examples = {{"parked show 01976b1e-7c00-7000-8000-000000000001 --payload",
                     "Shows the message with its payload."}},
       .run = with_config([options](const Config& config) { return show(config, *options); }),

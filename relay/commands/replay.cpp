@@ -261,7 +261,7 @@ std::vector<CommandOption> command_options(ReplayOptions& o) {
   };
 }
 
-constexpr std::string_view reference = R"(
+constexpr std::string_view replay_reference = R"(
 The new messages have their own `id` and `seq`, and the deduplication key of the original:
 `coalesce(dedup_key, id::text)`. The table `outbox.replay` records who requested the replay, when
 and why. Messages of an earlier replay are not replayed. Messages that retention has deleted cannot
@@ -292,7 +292,7 @@ Command replay_command() {
       .options = command_options(*options),
       .exit_codes =
           {done_code, {1, "nothing to replay"}, usage_code, postgres_code, right_missing_code},
-      .reference = reference,
+      .reference = replay_reference,
       .examples = {{"replay --since 2026-11-24T12:00:00Z --dry-run",
                     "Counts the messages since this time."},
                    {"replay --resume 3", "Continues replay 3."}},

@@ -39,7 +39,7 @@ int cancel(const Config& config, const CancelOptions& options) {
   return 0;
 }
 
-constexpr std::string_view reference = R"(
+constexpr std::string_view scheduled_cancel_reference = R"(
 An application can cancel its own messages with `delete from outbox.scheduled where id = …`, in
 any transaction.
 
@@ -64,7 +64,7 @@ Command scheduled_cancel_command() {
                      usage_code,
                      postgres_code,
                      right_missing_code},
-      .reference = reference,
+      .reference = scheduled_cancel_reference,
       .examples = {{"scheduled cancel 01976b1e-7c00-7000-8000-000000000001",
                     "Cancels one scheduled message."}},
       .run = with_config([options](const Config& config) { return cancel(config, *options); }),

@@ -48,7 +48,7 @@ int list(const Config& config, const ListOptions& options) {
   return 0;
 }
 
-constexpr std::string_view reference = R"(
+constexpr std::string_view scheduled_list_reference = R"(
 JSON: `scheduled`, each with `id`, `deliver_at`, `topic`, `dedup_key`, `created_at`.
 )";
 
@@ -63,7 +63,7 @@ Command scheduled_list_command() {
       .options = {list_topic_option(&options->topic), limit_option(&options->limit),
                   json_option(&options->json)},
       .exit_codes = {done_code, usage_code, postgres_code, right_missing_code},
-      .reference = reference,
+      .reference = scheduled_list_reference,
       .examples = {{"scheduled list --topic reminders",
                     "Lists the scheduled messages of a topic."}},
       .run = with_config([options](const Config& config) { return list(config, *options); }),

@@ -183,7 +183,7 @@ int status(const Config& config, const StatusOptions& options) {
   return 0;
 }
 
-constexpr std::string_view reference = R"(
+constexpr std::string_view status_reference = R"(
 JSON: `relay`; `state` (`no relay`, `idle`, `streaming`); `pending` and `oldest_pending_seconds` of
 the messages that are in no batch; `batch_sending` and `batch_in_doubt`, each with `number`,
 `opened_at` and `messages`; `last_delivered_at`; `lease_holder`, `epoch`,
@@ -209,7 +209,7 @@ Command status_command() {
                    .value = &options->watch,
                    .text = "Print the status every second, until SIGINT."}},
       .exit_codes = {done_code, usage_code, postgres_code, right_missing_code},
-      .reference = reference,
+      .reference = status_reference,
       .examples = {{"status", "Prints the status once."},
                    {"status --watch --json", "Prints a JSON line every second."}},
       .run = with_config([options](const Config& config) { return status(config, *options); }),

@@ -87,7 +87,7 @@ std::optional<Error> validate(const TraceSelection& s) {
       "an id is a UUID of 36 characters; --key selects by deduplication key, --seq by number"};
 }
 
-constexpr std::string_view reference = R"(
+constexpr std::string_view trace_reference = R"(
 JSON: `messages`, each with `id`, `seq`, `topic`, `dedup_key`, `state`, `explanation` (sentences for
 an operator), `created_at`, `deliver_at` (if scheduled), `batch` (`number`, `mode`, `opened_at`,
 `delivered_at`), `kafka` (`verdict`, `partition`, `offset`), and `parked`, oldest first
@@ -162,7 +162,7 @@ Command trace_command() {
                      postgres_code,
                      {4, "Kafka is not reachable"},
                      right_missing_code},
-      .reference = reference,
+      .reference = trace_reference,
       .examples = {{"trace 01976b1e-7c00-7000-8000-000000000001",
                     "Shows the message with this id."},
                    {"trace --key order-7 --json", "Prints all messages with this key as JSON."}},

@@ -16,7 +16,7 @@ using Record = outbox::common::Owned<rd_kafka_message_t, rd_kafka_message_destro
 // How long to wait for an open transaction that hides the rest of every partition.
 constexpr Millis held_back_max{2'000};
 // How long to wait for the first answer of the cluster.
-constexpr Millis first_answer_max{10'000};
+constexpr Millis first_metadata_max{10'000};
 
 // What is to be read of one partition.
 struct ReadRange {
@@ -47,7 +47,7 @@ Result<std::optional<int>> count_partitions(rd_kafka_t* client, const std::strin
   const TopicHandle topic(rd_kafka_topic_new(client, name.c_str(), nullptr));
   if (!topic) return error_of("opening topic " + name, rd_kafka_last_error());
   const rd_kafka_metadata_t* raw = nullptr;
-  const auto wait = std::clamp(deadline.left(), Millis{1}, first_answer_max);
+  const auto wait = std::clamp(deadline.left(), Millis{1}, first_metadata_max);
   const auto code = rd_kafka_metadata(client, 0, topic.get(), &raw, static_cast<int>(wait.count()));
   const Metadata metadata(raw);
   if (code != RD_KAFKA_RESP_ERR_NO_ERROR) return error_of("looking up topic " + name, code);

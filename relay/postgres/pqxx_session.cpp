@@ -6,7 +6,6 @@
 #include "relay/postgres/connection.h"
 
 namespace relay::postgres {
-namespace {
 
 // The first warning that a connection got.
 struct FirstWarning {
@@ -19,8 +18,6 @@ struct FirstWarning {
   }
   std::string first;
 };
-
-}  // namespace
 
 // Kept apart from PqxxSession, because libpqxx before 7.9 knows its address as long as the
 // connection lives, and later versions share it.

@@ -13,8 +13,6 @@
 namespace relay::test {
 namespace {
 
-constexpr std::size_t examples_max = 10;
-
 // The id of the shop's effect in what a provider calls it: an address, a key or a path.
 std::string id_of(const std::string& key) {
   const auto begin = key.find("order-");
@@ -34,16 +32,16 @@ std::map<std::string, int> executed(const std::string& log) {
   return times;
 }
 
-struct Effect {
+struct PlannedEffect {
   std::string kind;
   std::string state = "planned";
   bool doubted = false;
 };
 
-std::map<std::string, Effect> committed(const std::string& dsn) {
+std::map<std::string, PlannedEffect> committed(const std::string& dsn) {
   pqxx::connection connection(dsn);
   pqxx::transaction<pqxx::repeatable_read> tx(connection);
-  std::map<std::string, Effect> effects;
+  std::map<std::string, PlannedEffect> effects;
   for (const auto& row : tx.exec(
            "select s.id, s.kind, coalesce(e.state, 'never planned'), e.in_doubt_since is not null "
            "from shop.effect s left join effect.effect e on e.dedup_key = s.id")) {
@@ -67,7 +65,8 @@ EffectsVerdict check_effects(const std::string& dsn, const std::string& log) {
   const auto effects = committed(dsn);
   auto times = executed(log);
   const auto example = [&](const std::string& what, const std::string& id) {
-    if (verdict.examples.size() < examples_max) verdict.examples.push_back(what + ": " + id);
+    if (verdict.examples.size() < EffectsVerdict::examples_max)
+      verdict.examples.push_back(what + ": " + id);
   };
   const auto of_kind = [&](const std::string& kind) -> EffectsOfKind& {
     const auto found = std::find_if(verdict.kinds.begin(), verdict.kinds.end(),

@@ -27,6 +27,7 @@ struct EffectsOfKind {
 struct EffectsVerdict {
   std::array<EffectsOfKind, 3> kinds{
       {{.kind = "emails"}, {.kind = "charges"}, {.kind = "uploads"}}};
+  static constexpr std::size_t examples_max = 10;
   std::vector<std::string> examples{};  // of what is wrong, the first few
 
   bool good() const;

@@ -15,7 +15,6 @@ namespace relay::test {
 namespace {
 
 const std::vector<std::string> topics = {"shop.emails", "shop.charges", "shop.uploads"};
-constexpr std::size_t examples_max = 10;
 
 struct Effect {
   std::string topic;
@@ -70,7 +69,8 @@ class ShopChecker {
             record.key.value_or("(none)"));
   }
   void example(std::string text) {
-    if (verdict_.examples.size() < examples_max) verdict_.examples.push_back(std::move(text));
+    if (verdict_.examples.size() < ShopVerdict::examples_max)
+      verdict_.examples.push_back(std::move(text));
   }
 
   Effects& effects_;

@@ -22,6 +22,7 @@ struct ShopVerdict {
       0;  // in Kafka, and not committed as it is there (another topic or key counts as well)
   std::int64_t reordered =
       0;  // first copies that follow, in their partition, a later one of the same key
+  static constexpr std::size_t examples_max = 10;
   std::vector<std::string> examples;  // of what is wrong, the first few
   std::vector<std::string> unread;  // see KafkaLog; if there are any, nothing can be said for sure
 
