@@ -37,9 +37,9 @@ struct Defect {
   const char* wrong;
 };
 
-class MutantdLedger : public ::testing::TestWithParam<Defect> {};
+class MutantLedger : public ::testing::TestWithParam<Defect> {};
 
-TEST_P(MutantdLedger, IsNoticedByTheModel) {
+TEST_P(MutantLedger, IsNoticedByTheModel) {
   const Defect& defect = GetParam();
   TestLedger db(postgres());
   if (std::string(defect.function).starts_with("keep_") && *defect.right == '\0') {
@@ -58,7 +58,7 @@ TEST_P(MutantdLedger, IsNoticedByTheModel) {
 }
 
 INSTANTIATE_TEST_SUITE_P(
-    All, MutantdLedger,
+    All, MutantLedger,
     ::testing::Values(
         Defect{"RulesAreOff", "keep_rules", "", "effect.effect"},
         Defect{"EvidenceCanBeChanged", "keep_evidence", "", "effect.attempt"},

@@ -37,9 +37,9 @@ TEST_F(Simulation, TheSameSeedIsTheSameSchedule) {
 
 // The checker must be able to fail: each defect breaks a guarantee within a bounded number of
 // schedules. A crash is no verdict.
-class MutantdSimulation : public testing::TestWithParam<const char*> {};
+class MutantSimulation : public testing::TestWithParam<const char*> {};
 
-TEST_P(MutantdSimulation, IsCaught) {
+TEST_P(MutantSimulation, IsCaught) {
   const auto ended =
       test::run_command({test::program_path("tests/simulate-mutants"), "--schedules", "400000"},
                         {{"OUTBOX_MUTANT", GetParam()}}, Millis{120'000});
@@ -47,7 +47,7 @@ TEST_P(MutantdSimulation, IsCaught) {
   EXPECT_NE(ended.output.find("seed "), std::string::npos) << ended.output;
 }
 
-INSTANTIATE_TEST_SUITE_P(Defects, MutantdSimulation,
+INSTANTIATE_TEST_SUITE_P(Defects, MutantSimulation,
                          testing::Values("no_token_check", "incarnation_rule_off",
                                          "mark_before_confirm", "no_epoch_lock",
                                          "synchronous_commit_off", "order_by_txid",
