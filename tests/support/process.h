@@ -13,7 +13,8 @@
 
 namespace relay::test {
 
-// Polls `condition` until it holds; throws with `what` when it has not in time.
+// Polls `condition` until it holds; throws with `what` when it has not in time. The time of a
+// machine that is shared by more tasks than it has processors counts for less, in proportion.
 void eventually(const std::string& what, const std::function<bool()>& condition,
                 Millis within = Millis{30'000});
 
@@ -30,7 +31,7 @@ class Process {
   pid_t pid() const { return pid_; }
   void signal(int number) const;
   bool running();
-  // Waits for the end; the exit code, or -signal.
+  // Waits for the end, as eventually() does; the exit code, or -signal.
   int wait(Millis within = Millis{30'000});
   // Waits until it has stopped itself, as OUTBOX_STOP_AT makes it; SIGCONT lets it go on.
   void stops() const;
