@@ -96,7 +96,7 @@ Conf make_conf(const ConsumerOptions& o) {
   set(conf.get(), "reconnect.backoff.max.ms", "2000");
   set_fetch_pause(conf.get());
   for (const auto& [name, value] : o.properties) {
-    const auto found = std::find_if(owned.begin(), owned.end(), [&](const auto& p) {
+    const auto found = std::find_if(owned.begin(), owned.end(), [&name = name](const auto& p) {
       return common::matches_pattern(p.name, name);
     });
     if (found != owned.end()) {

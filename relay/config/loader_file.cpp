@@ -101,7 +101,7 @@ void Loader::read_file(const std::string& path) {
     const toml::table root = toml::parse(*content, path);
     for (const auto& [key, node] : root) {
       const Position position{file_, key.source().begin.line, key.source().begin.column};
-      const auto known = [&](const Section& s) { return s.name == key.str(); };
+      const auto known = [name = key.str()](const Section& s) { return s.name == name; };
       const bool is_section = std::any_of(sections().begin(), sections().end(), known);
       if (is_section && node.is_table()) {
         sections_.emplace(key.str(), position);

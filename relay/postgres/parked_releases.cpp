@@ -23,8 +23,8 @@ Result<bool> any_releasable(PqxxSession& control, const Options& options) {
   return (*rows)[0][0].as<bool>();
 }
 
-Result<std::vector<std::string>> missing_topics(PqxxSession& control, std::int64_t topics_max) {
-  auto rows = control.run("looking for missing topics", sql::missing_topics, topics_max);
+Result<std::vector<std::string>> missing_topics(PqxxSession& control, std::int64_t count_max) {
+  auto rows = control.run("looking for missing topics", sql::missing_topics, count_max);
   if (!rows) return rows.error();
   std::vector<std::string> topics;
   for (const auto& row : *rows) topics.emplace_back(row[0].c_str());

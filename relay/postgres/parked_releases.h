@@ -22,8 +22,8 @@ using TopicsThatExist =
 Result<bool> any_releasable(PqxxSession& control, const Options& options);
 
 // Topics for which messages are parked because they are missing, without a decision; at most
-// `topics_max`.
-Result<std::vector<std::string>> missing_topics(PqxxSession& control, std::int64_t topics_max);
+// `count_max`.
+Result<std::vector<std::string>> missing_topics(PqxxSession& control, std::int64_t count_max);
 
 // Decides that messages parked because `topic` was missing are released, at most `rows` of them;
 // returns how many. Those that somebody else is changing are left out: the row of the lease is held

@@ -64,7 +64,7 @@ std::string connector_properties(const test::TestOutbox& db, int port) {
 
 }  // namespace
 
-Debezium::Debezium(test::TestOutbox& db) : db_(db) {
+Debezium::Debezium(test::TestOutbox& db) {
   std::string name = std::filesystem::temp_directory_path() / "outbox-debezium.XXXXXX";
   if (mkdtemp(name.data()) == nullptr) throw std::runtime_error("cannot create " + name);
   folder_ = name;

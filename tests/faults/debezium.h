@@ -30,7 +30,6 @@ class Debezium {
   std::string output() const { return process_ ? process_->output() : ""; }
 
  private:
-  test::TestOutbox& db_;
   std::filesystem::path folder_;
   std::optional<test::Process> process_;
 };

@@ -287,7 +287,7 @@ TEST_F(InboxTest, TheSetFormAnswersAsTheSingleFormDoes) {
     keys.reserve(count);
     for (std::size_t i = 0; i < count; ++i) {
       keys.push_back(std::string(random() % 5 == 0 ? "\"\\,{}\xC3\xA4 " : "") +
-                     std::to_string(random() % (10 + round)));
+                     std::to_string(random() % static_cast<unsigned>(10 + round)));
       arrivals.push_back({keys.back(), now - std::chrono::seconds(random() % 7'200)});
     }
     pqxx::work tx(first);

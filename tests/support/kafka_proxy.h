@@ -46,7 +46,7 @@ struct KafkaRequest {
 //
 // Used by one test; every wait ends with std::runtime_error when its deadline passes. The
 // destructor cuts all connections.
-class KafkaProxy : public Proxy {
+class KafkaProxy final : public Proxy {
  public:
   // What becomes of the connection of a request that is held.
   enum class Then {

@@ -25,7 +25,7 @@ namespace relay::test {
 //
 // Used by one test; every wait ends with std::runtime_error when its deadline passes. The
 // destructor cuts all connections.
-class PostgresProxy : public Proxy {
+class PostgresProxy final : public Proxy {
  public:
   // What becomes of a statement that is held, and of its connection. A cut is a reset of both
   // sides.
