@@ -36,6 +36,12 @@ inline void begin_subtransaction([[maybe_unused]] pqxx::dbtransaction& tx) {
 #endif
 }
 
+// NULL for an empty text, in the only form that all these versions accept. REQUIRES: `text`
+// outlives the statement.
+inline const char* null_if_empty(const std::string& text) {
+  return text.empty() ? nullptr : text.c_str();
+}
+
 inline bool has_zero_byte(std::string_view text) {
   return text.find('\0') != std::string_view::npos;
 }

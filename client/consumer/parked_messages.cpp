@@ -15,12 +15,14 @@ using common::run;
 // inbox.park() returns null if the record was parked before.
 constexpr const char* park_sql = R"(
 select inbox.park($1, $2, $3::integer, $4::bigint,
-                  timestamptz 'epoch' + $5::bigint * interval '1 millisecond',
+                  timestamptz 'epoch' operator(pg_catalog.+)
+                    (interval '1 millisecond' operator(pg_catalog.*) $5::double precision),
                   $6::bytea, $7::bytea, $8::jsonb, $9, $10, $11))";
 
 constexpr const char* next_sql = R"(
 select n.id, n.topic, n."partition", n.record_offset,
-       (extract(epoch from n.sent_at) * 1000)::bigint,
+       (pg_catalog.date_part('epoch', n.sent_at)
+        operator(pg_catalog.*) 1000::double precision)::bigint,
        pg_catalog.encode(n.key, 'hex'), pg_catalog.encode(n.payload, 'hex'), n.headers, n.dedup_key
 from inbox.next_released($1, $2::boolean, $3::bigint) n)";
 

@@ -41,12 +41,14 @@ with written as (
   returning id, seq)
 select w.id from written w order by w.seq)";
 
+// It runs in the application's session: operators are named with their schema.
 constexpr const char* schedule_sql = R"(
 select outbox.enqueue(m.topic, m.key, m.payload, m.headers, m.dedup_key,
-                      timestamptz 'epoch' + m.deliver_at * interval '1 microsecond')
+                      timestamptz 'epoch' operator(pg_catalog.+)
+                        (interval '1 microsecond' operator(pg_catalog.*) m.deliver_at))
 from rows from (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::bytea[]),
                 pg_catalog.unnest($3::bytea[]), pg_catalog.unnest($4::jsonb[]),
-                pg_catalog.unnest($5::text[]), pg_catalog.unnest($6::bigint[]))
+                pg_catalog.unnest($5::text[]), pg_catalog.unnest($6::double precision[]))
      with ordinality as m(topic, key, payload, headers, dedup_key, deliver_at, n)
 order by m.n)";
 

@@ -61,10 +61,10 @@ Accepted accept(pqxx::dbtransaction& tx, const std::string& consumer, std::strin
                 TimePoint sent_at) {
   check_key(dedup_key);
   common::begin_subtransaction(tx);
-  const auto rows = run(
-      tx,
-      "select inbox.accept($1, $2, timestamptz 'epoch' + $3::bigint * interval '1 microsecond')",
-      consumer, std::string(dedup_key), micros(sent_at));
+  const auto rows = run(tx,
+                        "select inbox.accept($1, $2, timestamptz 'epoch' operator(pg_catalog.+) "
+                        "(interval '1 microsecond' operator(pg_catalog.*) $3::double precision))",
+                        consumer, std::string(dedup_key), micros(sent_at));
   return accepted_of(rows[0][0].c_str());
 }
 
@@ -80,8 +80,9 @@ std::vector<Accepted> accept(pqxx::dbtransaction& tx, const std::string& consume
   common::begin_subtransaction(tx);
   const auto rows = run(tx, R"(
 select a.verdict from pg_catalog.unnest(inbox.accept_all($1, $2::text[], array(
-  select timestamptz 'epoch' + t.at * interval '1 microsecond'
-  from pg_catalog.unnest($3::bigint[]) with ordinality t(at, n) order by t.n)))
+  select timestamptz 'epoch' operator(pg_catalog.+)
+           (interval '1 microsecond' operator(pg_catalog.*) t.at)
+  from pg_catalog.unnest($3::double precision[]) with ordinality t(at, n) order by t.n)))
   with ordinality a(verdict, n)
 order by a.n)",
                         consumer, keys.text(), times.text());

@@ -19,28 +19,30 @@
 namespace outbox {
 namespace {
 
+using common::null_if_empty;
 using nlohmann::json;
 using Why = EffectRefused::Why;
 
 constexpr std::size_t text_bytes_max = 1024;
 constexpr std::size_t response_bytes_max = 4096;
 
-// An empty deduplication key or summary is none.
+// These statements may run in the application's session: operators are named with their schema.
 constexpr const char* plan_sql = R"(
 select effect.plan($1, $2, $3::jsonb, pg_catalog.decode($4, 'hex'),
-                   nullif($5, ''), nullif($6, '')))";
+                   $5, $6))";
 
 constexpr const char* claim_sql = R"(
 select c.effect_id, c.epoch, c.kind, c.attempts, c.effect_key, c.provider_key, c.target,
-       pg_catalog.encode(c.body, 'hex'), pg_catalog.floor(extract(epoch from c.ttl) * 1000)::bigint
+       pg_catalog.encode(c.body, 'hex'),
+       pg_catalog.floor(pg_catalog.date_part('epoch', c.ttl)
+                        operator(pg_catalog.*) 1000::double precision)::bigint
 from effect.claim($1, $2, $3::integer) c)";
 
-// Empty texts and status 0 are none.
 constexpr const char* settle_sql = R"(
-select effect.settle($1::bigint, $2::bigint, $3, nullif($4, ''), nullif($5::integer, 0),
-                     nullif($6, ''), nullif($7, ''), nullif(pg_catalog.decode($8, 'hex'), ''),
-                     nullif($9, ''),
-                     nullif($10, '')::double precision * interval '1 millisecond', $11::boolean))";
+select effect.settle($1::bigint, $2::bigint, $3, $4, $5::integer, $6, $7,
+                     pg_catalog.decode($8, 'hex'), $9,
+                     interval '1 millisecond' operator(pg_catalog.*) $10::double precision,
+                     $11::boolean))";
 
 // In the order of EffectState, AttemptKind, Phase, Answer and Resolution.
 constexpr std::array state_names{"planned", "claimed", "in_doubt", "needs_review",
@@ -210,10 +212,13 @@ EffectState settle(pqxx::transaction_base& tx, const Claim& claim, const Outcome
   return run_ledger([&] {
     return state_in(common::run(
         tx, settle_sql, std::to_string(claim.effect), std::to_string(claim.epoch),
-        name_of(phase_names, outcome.phase), name_of(answer_names, outcome.answer),
-        std::to_string(outcome.status), sanitize(outcome.request_id), sanitize(outcome.object),
-        common::hex(std::string_view(outcome.response).substr(0, response_bytes_max)),
-        sanitize(outcome.error), retry_after, std::string(tried ? "t" : "f")));
+        name_of(phase_names, outcome.phase), null_if_empty(name_of(answer_names, outcome.answer)),
+        null_if_empty(outcome.status == 0 ? "" : std::to_string(outcome.status)),
+        null_if_empty(sanitize(outcome.request_id)), null_if_empty(sanitize(outcome.object)),
+        null_if_empty(
+            common::hex(std::string_view(outcome.response).substr(0, response_bytes_max))),
+        null_if_empty(sanitize(outcome.error)), null_if_empty(retry_after),
+        std::string(tried ? "t" : "f")));
   });
 }
 
@@ -227,8 +232,8 @@ std::int64_t plan(pqxx::dbtransaction& tx, const Effect& effect) {
   common::begin_subtransaction(tx);
   return run_ledger([&] {
     return common::run(tx, plan_sql, effect.provider, effect.effect_key, json(effect.target).dump(),
-                       common::hex(effect.body), effect.dedup_key.value_or(""),
-                       effect.summary.value_or(""))[0][0]
+                       common::hex(effect.body), null_if_empty(effect.dedup_key.value_or("")),
+                       null_if_empty(effect.summary.value_or("")))[0][0]
         .as<std::int64_t>();
   });
 }
@@ -260,9 +265,9 @@ EffectState resolve(pqxx::dbtransaction& tx, std::int64_t effect, Resolution res
                     const std::optional<std::string>& object) {
   common::begin_subtransaction(tx);
   return run_ledger([&] {
-    return state_in(common::run(tx, "select effect.resolve($1::bigint, $2, $3, $4, nullif($5, ''))",
+    return state_in(common::run(tx, "select effect.resolve($1::bigint, $2, $3, $4, $5)",
                                 std::to_string(effect), name_of(resolution_names, resolution),
-                                decided_by, why, object.value_or("")));
+                                decided_by, why, null_if_empty(object.value_or(""))));
   });
 }
 

@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: Apache-2.0
-create or replace function @SCHEMA@.make_durable() returns void language plpgsql volatile as $$
+create or replace function @SCHEMA@.make_durable() returns void language plpgsql volatile
+set search_path = pg_catalog, pg_temp as $$
 begin
   if pg_catalog.current_setting('synchronous_commit') not in ('on', 'remote_apply') then
     perform pg_catalog.set_config('synchronous_commit', 'on', true);

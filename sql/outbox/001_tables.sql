@@ -9,7 +9,8 @@ comment on schema outbox is
 
 -- @include common/schema_version.sql
 
--- PostgreSQL 18 has uuidv7(). Before it, the time becomes the first 48 bits of a random UUID.
+-- PostgreSQL 18 has uuidv7(). Before it, the time becomes the first 48 bits of a random UUID. The
+-- function is to be inlined, so that it names the operator's schema in place of a search_path.
 do $uuid7$
 begin
   if pg_catalog.current_setting('server_version_num')::integer >= 180000 then
@@ -23,8 +24,9 @@ begin
                  pg_catalog.set_bit(pg_catalog.set_bit(
                    pg_catalog.overlay(pg_catalog.uuid_send(pg_catalog.gen_random_uuid()),
                      pg_catalog.substr(pg_catalog.int8send(
-                       (extract(epoch from pg_catalog.clock_timestamp()) * 1000)::bigint), 3),
-                     1, 6), 52, 1), 53, 1), 'hex')::uuid $b$ $f$;
+                       (pg_catalog.date_part('epoch', pg_catalog.clock_timestamp())
+                        operator(pg_catalog.*) 1000::double precision)::bigint), 3),
+                     1, 6), 52, 1), 53, 1), 'hex')::pg_catalog.uuid $b$ $f$;
   end if;
 end
 $uuid7$;

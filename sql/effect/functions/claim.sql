@@ -3,7 +3,8 @@
 
 -- The key of each generation differs, also where a resend was recorded without resent_as.
 create or replace function effect.provider_key(e effect.effect)
-returns text language sql stable as $$
+returns text language sql stable
+set search_path = pg_catalog, pg_temp as $$
   select coalesce(e.resent_as,
                   e.effect_key || case when e.generation > 1 then '#' || e.generation else '' end)
 $$;
@@ -11,7 +12,8 @@ comment on function effect.provider_key(effect.effect) is
   'The deduplication key (idempotency key) that the provider receives.';
 
 create or replace function effect.expire(provider text)
-returns integer language plpgsql volatile as $$
+returns integer language plpgsql volatile
+set search_path = pg_catalog, pg_temp as $$
 declare
   e       effect.effect;
   expired integer := 0;
@@ -34,7 +36,8 @@ comment on function effect.expire(text) is
 
 create or replace function effect.claim_one(
   candidate bigint, claimed_by text, p effect.provider)
-returns effect.claimed language plpgsql volatile as $$
+returns effect.claimed language plpgsql volatile
+set search_path = pg_catalog, pg_temp as $$
 declare
   e         effect.effect;
   step      text;
@@ -86,7 +89,8 @@ comment on function effect.claim_one(bigint, text, effect.provider) is
 create or replace function effect.claim(
   provider text, worker text, effects_max integer default 1)
 returns setof effect.claimed
-language plpgsql volatile set enable_seqscan = off set enable_sort = off as $$
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_sort = off as $$
 declare
   now_at      constant timestamptz := pg_catalog.clock_timestamp();
   p           effect.provider;

@@ -3,7 +3,8 @@
 
 create or replace function effect.resolve(
   effect_id bigint, resolution text, decided_by text, why text, object text default null)
-returns text language plpgsql volatile as $$
+returns text language plpgsql volatile
+set search_path = pg_catalog, pg_temp as $$
 declare
   e effect.effect;
 begin
@@ -48,7 +49,8 @@ comment on function effect.resolve(bigint, text, text, text, text) is
   'that it may happen twice). A planned effect can become failed.';
 
 create or replace function effect.prune(keep interval, rows_max integer default 1000)
-returns bigint language plpgsql volatile as $$
+returns bigint language plpgsql volatile
+set search_path = pg_catalog, pg_temp as $$
 declare
   until constant timestamptz := pg_catalog.clock_timestamp() - keep;  -- a constant, for the index
   gone  bigint;

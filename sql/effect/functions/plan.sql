@@ -2,7 +2,8 @@
 -- Registering providers and planning effects.
 
 create or replace function effect.register(provider text, settings jsonb)
-returns void language plpgsql volatile as $$
+returns void language plpgsql volatile
+set search_path = pg_catalog, pg_temp as $$
 declare
   wrong text;
   p     effect.provider;
@@ -41,7 +42,8 @@ comment on function effect.register(text, jsonb) is
   'in_doubt_policy is required the first time.';
 
 create or replace function effect.hash_of(target jsonb, body bytea)
-returns bytea language sql stable as $$
+returns bytea language sql stable
+set search_path = pg_catalog, pg_temp as $$
   select pg_catalog.sha256(pg_catalog.convert_to(target::text, 'UTF8') || '\x00'::bytea || body)
 $$;
 comment on function effect.hash_of(jsonb, bytea) is 'SHA-256 of a request.';
@@ -49,7 +51,8 @@ comment on function effect.hash_of(jsonb, bytea) is 'SHA-256 of a request.';
 create or replace function effect.plan(
   provider text, effect_key text, target jsonb, body bytea, dedup_key text default null,
   summary text default null)
-returns bigint language plpgsql volatile as $$
+returns bigint language plpgsql volatile
+set search_path = pg_catalog, pg_temp as $$
 declare
   planned bigint;
   hash    bytea;

@@ -3,7 +3,8 @@
 -- enforce them for every client, the functions of the ledger included.
 
 create or replace function effect.is_harmless(a effect.attempt)
-returns boolean language sql immutable as $$
+returns boolean language sql immutable
+set search_path = pg_catalog, pg_temp as $$
   select coalesce((a.phase = 'nothing' and a.answer is null)
                   or a.answer in ('not_now', 'unauthorized'), false)
 $$;
@@ -12,7 +13,8 @@ comment on function effect.is_harmless(effect.attempt) is
 
 -- A repeat must end before the provider stops deduplicating by the key.
 create or replace function effect.next_step(e effect.effect)
-returns text language sql stable as $$
+returns text language sql stable
+set search_path = pg_catalog, pg_temp as $$
   select case when exists (select from effect.attempt a where a.effect = e.id and a.answer = 'done')
                 then 'late_answer'
               when e.in_doubt_attempts >= p.in_doubt_attempts_max then 'operator'
@@ -32,7 +34,8 @@ comment on function effect.next_step(effect.effect) is
 -- a repeat that was claimed in time can arrive too late.
 create or replace function effect.has_evidence(
   o effect.effect, n effect.effect, a effect.attempt)
-returns boolean language plpgsql stable as $$
+returns boolean language plpgsql stable
+set search_path = pg_catalog, pg_temp as $$
 begin
   if n.evidence = 'decision' then
     return o.state <> 'claimed' and (o.state, n.state) <> ('planned', 'done')
@@ -60,7 +63,8 @@ comment on function effect.has_evidence(effect.effect, effect.effect, effect.att
 
 create or replace function effect.transition_error(
   o effect.effect, n effect.effect, a effect.attempt)
-returns text language plpgsql stable as $$
+returns text language plpgsql stable
+set search_path = pg_catalog, pg_temp as $$
 begin
   case o.state || ' ' || n.state
     when 'planned claimed' then return null;
@@ -93,7 +97,8 @@ comment on function effect.transition_error(effect.effect, effect.effect, effect
 
 -- Columns change with the state that they belong to.
 create or replace function effect.column_error(o effect.effect, n effect.effect, a effect.attempt)
-returns text language plpgsql stable as $$
+returns text language plpgsql stable
+set search_path = pg_catalog, pg_temp as $$
 declare
   resent   constant boolean := n.generation <> o.generation;
   to_doubt constant boolean := o.state = 'claimed' and n.state in ('in_doubt', 'needs_review');
@@ -134,7 +139,8 @@ comment on function effect.column_error(effect.effect, effect.effect, effect.att
   'Which changed column follows neither from an attempt nor from a decision; null: all do. o '
   'before, n after the change, a the attempt of the present claim.';
 
-create or replace function effect.keep_planned() returns trigger language plpgsql as $$
+create or replace function effect.keep_planned() returns trigger language plpgsql
+set search_path = pg_catalog, pg_temp as $$
 begin
   if new.state <> 'planned' or new.epoch <> 0 or new.attempts <> 0 or new.generation <> 1 then
     raise exception 'effect % begins planned, not %', new.effect_key, new.state
@@ -146,7 +152,8 @@ end
 $$;
 comment on function effect.keep_planned() is 'A new effect is planned, and nothing else.';
 
-create or replace function effect.keep_rules() returns trigger language plpgsql as $$
+create or replace function effect.keep_rules() returns trigger language plpgsql
+set search_path = pg_catalog, pg_temp as $$
 declare
   a     effect.attempt;
   fault text;
@@ -174,7 +181,8 @@ $$;
 comment on function effect.keep_rules() is
   'Refuses illegal changes of an effect, for every client.';
 
-create or replace function effect.keep_evidence() returns trigger language plpgsql as $$
+create or replace function effect.keep_evidence() returns trigger language plpgsql
+set search_path = pg_catalog, pg_temp as $$
 declare
   e effect.effect;
 begin
@@ -201,7 +209,8 @@ $$;
 comment on function effect.keep_evidence() is
   'An attempt belongs to a claim, and is finished once.';
 
-create or replace function effect.keep_unsettled() returns trigger language plpgsql as $$
+create or replace function effect.keep_unsettled() returns trigger language plpgsql
+set search_path = pg_catalog, pg_temp as $$
 begin
   raise exception 'effect % is % and cannot be deleted', old.id, old.state
     using errcode = 'object_not_in_prerequisite_state';

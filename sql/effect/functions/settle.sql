@@ -4,7 +4,8 @@
 -- @include common/make_durable.sql
 
 create or replace function effect.backoff(first interval, longest interval, n integer)
-returns interval language sql volatile as $$
+returns interval language sql volatile
+set search_path = pg_catalog, pg_temp as $$
   select least(longest, first * pg_catalog.power(2, least(n, 20)))
          * (0.5 + pg_catalog.random() / 2)
 $$;
@@ -13,7 +14,8 @@ comment on function effect.backoff(interval, interval, integer) is
 
 create or replace function effect.mark_in_doubt(
   e effect.effect, counts boolean, retry_after interval)
-returns text language plpgsql volatile as $$
+returns text language plpgsql volatile
+set search_path = pg_catalog, pg_temp as $$
 declare
   p    effect.provider;
   step text;
@@ -41,7 +43,8 @@ comment on function effect.mark_in_doubt(effect.effect, boolean, interval) is
   'the new state: whether a rule or an operator resolves it.';
 
 create or replace function effect.apply_late_answer(e effect.effect)
-returns void language plpgsql volatile as $$
+returns void language plpgsql volatile
+set search_path = pg_catalog, pg_temp as $$
 begin
   update effect.effect f
   set state = 'done', settled_at = pg_catalog.clock_timestamp(), evidence = 'late_answer',
@@ -58,7 +61,8 @@ comment on function effect.apply_late_answer(effect.effect) is
 -- not change it.
 create or replace function effect.record_breaker_result(
   p effect.provider, failed boolean, at_once boolean, started_at timestamptz, retry_after interval)
-returns void language plpgsql volatile as $$
+returns void language plpgsql volatile
+set search_path = pg_catalog, pg_temp as $$
 declare
   now_at constant timestamptz := pg_catalog.clock_timestamp();
   q      effect.throttle;
@@ -107,7 +111,8 @@ create or replace function effect.settle(
   status integer default null, request_id text default null, object text default null,
   response bytea default null, error text default null, retry_after interval default null,
   tried boolean default true)
-returns text language plpgsql volatile as $$
+returns text language plpgsql volatile
+set search_path = pg_catalog, pg_temp as $$
 declare
   e      effect.effect;
   a      effect.attempt;

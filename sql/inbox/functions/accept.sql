@@ -5,7 +5,8 @@
 
 create or replace function inbox.span_of(sent_at timestamptz, span_seconds integer)
 returns integer language sql immutable as $$
-  select least(pg_catalog.floor(pg_catalog.date_part('epoch', sent_at) / span_seconds),
+  select least(pg_catalog.floor(pg_catalog.date_part('epoch', sent_at)
+                                operator(pg_catalog./) span_seconds::double precision),
                2147483647)::integer
 $$;
 comment on function inbox.span_of(timestamptz, integer) is
@@ -14,7 +15,8 @@ comment on function inbox.span_of(timestamptz, integer) is
 -- No transaction can expire the span before this one ends: either the row of the span is locked,
 -- or, for a new span, the row of the consumer.
 create or replace function inbox.hold_span(consumer_id integer, span_number integer)
-returns boolean language plpgsql volatile as $$
+returns boolean language plpgsql volatile
+set search_path = pg_catalog, pg_temp as $$
 declare
   oldest integer;
 begin
@@ -36,7 +38,8 @@ comment on function inbox.hold_span(integer, integer) is
 
 -- The first statement suffices for most calls: the consumer is registered and its span exists.
 create or replace function inbox.accept(consumer text, dedup_key text, sent_at timestamptz)
-returns text language plpgsql volatile as $$
+returns text language plpgsql volatile
+set search_path = pg_catalog, pg_temp as $$
 declare
   me     integer;
   number integer;
@@ -77,7 +80,8 @@ comment on function inbox.accept(text, text, timestamptz) is
 
 create or replace function inbox.accept_all(
   consumer text, dedup_keys text[], sent_at timestamptz[])
-returns text[] language plpgsql volatile as $$
+returns text[] language plpgsql volatile
+set search_path = pg_catalog, pg_temp as $$
 declare
   me       inbox.consumer := inbox.known(accept_all.consumer);
   span     record;

@@ -3,7 +3,8 @@
 
 create or replace function inbox.register(
   consumer text, keep interval default interval '7 days', span_seconds integer default 600)
-returns integer language plpgsql volatile as $$
+returns integer language plpgsql volatile
+set search_path = pg_catalog, pg_temp as $$
 declare
   registered inbox.consumer;
 begin
@@ -27,7 +28,8 @@ comment on function inbox.register(text, interval, integer) is
   'does not bring back what was expired.';
 
 create or replace function inbox.known(consumer text)
-returns inbox.consumer language plpgsql stable as $$
+returns inbox.consumer language plpgsql stable
+set search_path = pg_catalog, pg_temp as $$
 declare
   found_one inbox.consumer;
 begin
@@ -48,7 +50,8 @@ comment on function inbox.known(text) is 'The consumer of this name, or an error
 -- The spans are deleted again at each call: under a repeatable snapshot, an earlier call does not
 -- see a span that was inserted while it waited.
 create or replace function inbox.prune(consumer text, rows_max integer default 10000)
-returns bigint language plpgsql volatile as $$
+returns bigint language plpgsql volatile
+set search_path = pg_catalog, pg_temp as $$
 declare
   me     inbox.consumer := inbox.known(prune.consumer);
   target integer;

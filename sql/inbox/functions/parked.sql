@@ -1,7 +1,8 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- Parked messages: parking, decisions, and handling what was released.
 
-create or replace function inbox.keep_handled() returns trigger language plpgsql as $$
+create or replace function inbox.keep_handled() returns trigger language plpgsql
+set search_path = pg_catalog, pg_temp as $$
 begin
   raise exception 'parked message % was % and cannot be changed any more', old.id,
     case when old.handled_at is not null then 'handled' else 'discarded' end
@@ -25,7 +26,8 @@ $trigger$;
 create or replace function inbox.park(
   consumer text, topic text, "partition" integer, record_offset bigint, sent_at timestamptz,
   key bytea, payload bytea, headers jsonb, dedup_key text, error_class text, error_text text)
-returns bigint language sql volatile as $$
+returns bigint language sql volatile
+set search_path = pg_catalog, pg_temp as $$
   insert into inbox.parked (consumer, topic, "partition", record_offset, sent_at, key, payload,
                             headers, dedup_key, error_class, error_text)
   select c.id, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11 from inbox.known($1) c
@@ -38,7 +40,8 @@ comment on function inbox.park(
   'already, or was once.';
 
 create or replace function inbox.blocked(consumer text, topics text[], keys bytea[])
-returns boolean[] language sql stable as $$
+returns boolean[] language sql stable
+set search_path = pg_catalog, pg_temp as $$
   select coalesce(pg_catalog.array_agg(m.key is not null and exists (
            select from inbox.parked p
            where p.consumer = c.id and p.topic = m.topic
@@ -55,7 +58,8 @@ comment on function inbox.blocked(text, text[], bytea[]) is
 
 create or replace function inbox.decide(
   ids bigint[], resolution text, decided_by text, why text default null)
-returns bigint language plpgsql volatile as $$
+returns bigint language plpgsql volatile
+set search_path = pg_catalog, pg_temp as $$
 declare
   changed bigint;
 begin
@@ -73,7 +77,8 @@ comment on function inbox.decide(bigint[], text, text, text) is
 
 create or replace function inbox.next_released(
   consumer text, by_key boolean, behind bigint default 0)
-returns setof inbox.parked language sql volatile as $$
+returns setof inbox.parked language sql volatile
+set search_path = pg_catalog, pg_temp as $$
   select p.*
   from inbox.parked p
   where p.consumer = (select c.id from inbox.known($1) c) and p.id > $3
@@ -92,7 +97,8 @@ comment on function inbox.next_released(text, boolean, bigint) is
   'follow without a decision.';
 
 create or replace function inbox.handled(parked_id bigint)
-returns void language sql volatile as $$
+returns void language sql volatile
+set search_path = pg_catalog, pg_temp as $$
   update inbox.parked
   set handled_at = pg_catalog.clock_timestamp(), resolution = coalesce(resolution, 'release'),
       decided_by = coalesce(decided_by, current_user),
@@ -103,7 +109,8 @@ comment on function inbox.handled(bigint) is
   'Records that a parked message was handled after all, in the transaction that handles it.';
 
 create or replace function inbox.park_again(parked_id bigint, error_text text)
-returns void language sql volatile as $$
+returns void language sql volatile
+set search_path = pg_catalog, pg_temp as $$
   update inbox.parked
   set error_class = 'handler', error_text = $2, parked_at = pg_catalog.clock_timestamp(),
       resolution = null, decided_by = null, decided_at = null, decided_why = null

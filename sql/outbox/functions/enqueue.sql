@@ -4,7 +4,8 @@
 create or replace function outbox.enqueue(
   topic text, key bytea, payload bytea, headers jsonb default null, dedup_key text default null,
   deliver_at timestamptz default null)
-returns uuid language plpgsql as $$
+returns uuid language plpgsql
+set search_path = pg_catalog, pg_temp as $$
 declare
   new_id uuid;
 begin
@@ -28,7 +29,8 @@ comment on function outbox.enqueue(text, bytea, bytea, jsonb, text, timestamptz)
 create or replace function outbox.enqueue(
   topic text, key text, payload text, headers jsonb default null, dedup_key text default null,
   deliver_at timestamptz default null)
-returns uuid language plpgsql as $$
+returns uuid language plpgsql
+set search_path = pg_catalog, pg_temp as $$
 begin
   return outbox.enqueue(topic, pg_catalog.convert_to(key, 'UTF8'),
                         pg_catalog.convert_to(payload, 'UTF8'), headers, dedup_key, deliver_at);
@@ -40,7 +42,8 @@ comment on function outbox.enqueue(text, text, text, jsonb, text, timestamptz) i
 create or replace function outbox.enqueue(
   topic text, key text, payload jsonb, headers jsonb default null, dedup_key text default null,
   deliver_at timestamptz default null)
-returns uuid language plpgsql as $$
+returns uuid language plpgsql
+set search_path = pg_catalog, pg_temp as $$
 begin
   return outbox.enqueue(topic, pg_catalog.convert_to(key, 'UTF8'),
                         pg_catalog.convert_to(payload::text, 'UTF8'), headers, dedup_key,

@@ -2,7 +2,8 @@
 -- Parked messages: decided rows that were released stay as they are, and what the relay releases
 -- next.
 
-create or replace function outbox.keep_released() returns trigger language plpgsql as $$
+create or replace function outbox.keep_released() returns trigger language plpgsql
+set search_path = pg_catalog, pg_temp as $$
 begin
   raise exception 'message % was released in batch % and cannot be changed any more',
     old.id, old.released_in using errcode = 'object_not_in_prerequisite_state';
@@ -24,19 +25,23 @@ $trigger$;
 
 create or replace function outbox.record_bytes(key bytea, payload bytea, headers jsonb)
 returns integer language sql immutable as $$
-  select coalesce(pg_catalog.octet_length(key), 0) + coalesce(pg_catalog.octet_length(payload), 0)
-         + coalesce(pg_catalog.octet_length(headers::text), 0)
+  select coalesce(pg_catalog.octet_length(key), 0)
+         operator(pg_catalog.+) coalesce(pg_catalog.octet_length(payload), 0)
+         operator(pg_catalog.+) coalesce(pg_catalog.octet_length(headers::pg_catalog.text), 0)
 $$;
 comment on function outbox.record_bytes(bytea, bytea, jsonb) is
   'Size of a record, approximately.';
 
 -- What the relay may release next, by seq. A message that waits only for another one (key_blocked)
 -- follows the message that it waited for. An undecided message with an error of its own ends the
--- run of its key.
+-- run of its key. Planned again for each call: the plan depends on rows_max.
 create or replace function outbox.releasable(by_key boolean, rows_max integer, bytes_max bigint)
 returns table (parked_for bigint, seq bigint, bytes bigint, next_leader boolean)
-language sql stable as $$
-  with decided as materialized (
+language plpgsql stable
+set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan as $$
+#variable_conflict use_column
+begin
+  return query with decided as materialized (
     select d.parked_for, d.seq, d.topic, d.key,
            case when by_key then pg_catalog.sha256(d.key) end as digest,
            case d.resolution when 'discard' then 0
@@ -90,7 +95,8 @@ language sql stable as $$
       and p.released_in is null and p.resolution is null and p.error_class = 'key_blocked'
       and p.seq < coalesce(k.stop, 9223372036854775807)
       and p.seq > (select max(c.seq) from chosen c)
-    order by p.seq limit 1) n
+    order by p.seq limit 1) n;
+end
 $$;
 comment on function outbox.releasable(boolean, integer, bigint) is
   'Parked messages that a release batch may take now. Rows with next_leader are not in the '

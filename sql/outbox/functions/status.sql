@@ -6,14 +6,15 @@ create or replace function outbox.batch_covers(
 returns boolean language sql immutable as $$
   select pg_catalog.pg_visible_in_snapshot(message_txid, b.base)
       or (pg_catalog.pg_visible_in_snapshot(message_txid, b.upto)
-          and (b.exhausted or message_seq <= b.upto_seq))
+          and (b.exhausted or message_seq operator(pg_catalog.<=) b.upto_seq))
 $$;
 comment on function outbox.batch_covers(outbox.batch, xid8, bigint) is
   'Whether the message is in this batch or in an earlier one. Monotone in the number of the '
   'batch.';
 
 create or replace function outbox.batch_of(message_txid xid8, message_seq bigint)
-returns bigint language plpgsql stable as $$
+returns bigint language plpgsql stable
+set search_path = pg_catalog, pg_temp as $$
 declare
   low    bigint;
   high   bigint;
@@ -43,7 +44,8 @@ comment on function outbox.batch_of(xid8, bigint) is
   'The batch that a message belongs to, found by bisecting the journal; null: not read yet.';
 
 create or replace function outbox.batch_state(b outbox.batch, l outbox.lease)
-returns text language sql stable as $$
+returns text language sql stable
+set search_path = pg_catalog, pg_temp as $$
   select case when b.number is null then 'pending'
               when b.delivered_at is not null then 'delivered'
               when l.epoch = b.epoch and l.expires_at > pg_catalog.clock_timestamp() then 'sending'
@@ -56,7 +58,8 @@ comment on function outbox.batch_state(outbox.batch, outbox.lease) is
 -- removed its row of outbox.message: an open decision stays visible. A released message has the
 -- state of its release batch, and an edited one the topic that it was sent to.
 create or replace function outbox.status_of_seq(message_seq bigint)
-returns setof outbox.message_state language sql stable as $$
+returns setof outbox.message_state language sql stable
+set search_path = pg_catalog, pg_temp as $$
   select coalesce(m.id, p.id), message_seq, coalesce(p.sent_to, m.topic),
          coalesce(m.dedup_key, p.dedup_key),
          case when p.seq is not null and p.released_in is null then 'parked'
@@ -84,7 +87,8 @@ comment on function outbox.status_of_seq(bigint) is
   'removed it.';
 
 create or replace function outbox.status_of(message_id uuid)
-returns setof outbox.message_state language sql stable as $$
+returns setof outbox.message_state language sql stable
+set search_path = pg_catalog, pg_temp as $$
   select s.* from (select m.seq from outbox.message m where m.id = message_id
                    union select p.seq from outbox.parked p where p.id = message_id) f
   cross join lateral outbox.status_of_seq(f.seq) s
@@ -97,7 +101,8 @@ comment on function outbox.status_of(uuid) is
   'removed it.';
 
 create or replace function outbox.status_of_key(message_dedup_key text)
-returns setof outbox.message_state language sql stable as $$
+returns setof outbox.message_state language sql stable
+set search_path = pg_catalog, pg_temp as $$
   select s.* from (select m.seq from outbox.message m where m.dedup_key = message_dedup_key
                    union select p.seq from outbox.parked p where p.dedup_key = message_dedup_key) f
   cross join lateral outbox.status_of_seq(f.seq) s
