@@ -147,6 +147,34 @@ TEST_F(InboxTest, WhatIsOlderThanTheMemoryIsExpiredAndWhatIsNotIsRemembered) {
       "1 2");
 }
 
+// A consumer that was away for hours, and one record with a wrong clock.
+TEST_F(InboxTest, AMessageFromTheFutureExpiresNothing) {
+  EXPECT_EQ(accept("old", now - 3h), Accepted::new_message);
+  EXPECT_EQ(accept("future", now + 48h), Accepted::new_message);
+  {
+    pqxx::work tx(first);
+    inbox::prune(tx, "c", 100);
+    tx.commit();
+  }
+  EXPECT_EQ(accept("less old", now - 2h), Accepted::new_message);
+  EXPECT_EQ(accept("old", now - 3h), Accepted::duplicate);
+  forget();
+  EXPECT_EQ(accept("future", now + 48h), Accepted::duplicate);
+  EXPECT_EQ(accept("less old", now - 2h), Accepted::expired);
+}
+
+TEST_F(InboxTest, ATimeThatIsMissingOrInfiniteIsRefused) {
+  for (const char* time : {"null", "'infinity'", "'-infinity'"}) {
+    const std::string at = time + std::string("::timestamptz");
+    for (const std::string& call : {"select inbox.accept('c', 'd', " + at + ")",
+                                    "select inbox.accept_all('c', '{d}', array[" + at + "])"}) {
+      pqxx::work tx(first);
+      EXPECT_THROW(tx.exec(call), pqxx::sql_error) << call;
+    }
+  }
+  EXPECT_EQ(db.value("select count(*) from inbox.span"), "0");
+}
+
 TEST_F(InboxTest, AConsumerThatHasAcceptedNothingHasForgottenNothing) {
   {
     pqxx::work tx(first);

@@ -44,6 +44,11 @@ declare
   me     integer;
   number integer;
 begin
+  if coalesce($2, '') = '' or $3 is null or not pg_catalog.isfinite($3) then
+    raise exception 'a message has no deduplication key or no time'
+      using errcode = 'null_value_not_allowed',
+            hint = 'Give the header dedup-key and the timestamp of the Kafka record.';
+  end if;
   if pg_catalog.current_setting('synchronous_commit') not in ('on', 'remote_apply') then
     perform inbox.make_durable();
   end if;
@@ -53,15 +58,10 @@ begin
   where c.name = $1 for key share of s;
   if not found then
     select c.id, inbox.span_of($3, c.span_seconds) into me, number from inbox.known($1) c;
-    if number is not null and not inbox.hold_span(me, number) then
+    if not inbox.hold_span(me, number) then
       insert into inbox.tally (consumer, duplicates, expired) values (me, 0, 1);
       return 'expired';
     end if;
-  end if;
-  if number is null or $2 is null then
-    raise exception 'a message has no deduplication key or no time'
-      using errcode = 'null_value_not_allowed',
-            hint = 'Give the header dedup-key and the timestamp of the Kafka record.';
   end if;
   insert into inbox.accepted (consumer, span, dedup_key) values (me, number, $2)
     on conflict do nothing;
@@ -92,7 +92,9 @@ begin
   perform inbox.make_durable();
   if pg_catalog.cardinality(dedup_keys) <> pg_catalog.cardinality(accept_all.sent_at)
      or pg_catalog.array_position(dedup_keys, null) is not null
-     or pg_catalog.array_position(accept_all.sent_at, null) is not null then
+     or '' = any (dedup_keys)
+     or exists (select from pg_catalog.unnest(accept_all.sent_at) t(at)
+                where t.at is null or not pg_catalog.isfinite(t.at)) then
     raise exception 'a message has no deduplication key or no time'
       using errcode = 'null_value_not_allowed',
             hint = 'Give the header dedup-key and the timestamp of the Kafka record, for each '

@@ -45,7 +45,8 @@ $$;
 comment on function inbox.known(text) is 'The consumer of this name, or an error.';
 
 -- keep is counted back from the newest message, not from now: a consumer that was down for a week
--- loses nothing. The clock only bounds what a message from the future can expire.
+-- loses nothing. A message from the future is remembered until its time has passed, and expires
+-- nothing before that.
 --
 -- The spans are deleted again at each call: under a repeatable snapshot, an earlier call does not
 -- see a span that was inserted while it waited.
@@ -58,11 +59,11 @@ declare
   gone   bigint;
   until  constant timestamptz := pg_catalog.clock_timestamp() - me.keep;
 begin
-  select least(pg_catalog.max(s.number),
-               inbox.span_of(pg_catalog.clock_timestamp(), me.span_seconds))
+  select pg_catalog.max(s.number)
          - pg_catalog.ceil(extract(epoch from me.keep) / me.span_seconds)::integer
-  into target from inbox.span s where s.consumer = me.id
-  having pg_catalog.max(s.number) is not null;  -- least() ignores nulls
+  into target from inbox.span s
+  where s.consumer = me.id
+    and s.number <= inbox.span_of(pg_catalog.clock_timestamp(), me.span_seconds);
   if target > me.oldest_span then
     update inbox.consumer c set oldest_span = target where c.id = me.id and c.oldest_span < target;
     me.oldest_span := target;
