@@ -215,7 +215,7 @@ void ConsumerLoop::prune() {
     prune_at_ = Clock::now() + prune_interval;
     const Failure failure = classify(std::current_exception());
     if (failure.fault == Fault::connection) failed(failure);
-    else events_.emit(Level::debug, "prune_put_off", {{"reason", failure.what}});
+    else events_.emit(Level::warn, "prune_put_off", {{"reason", failure.what}});
   }
 }
 

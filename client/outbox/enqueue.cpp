@@ -65,6 +65,9 @@ std::string message_error(const Message& message) {
     return "key has " + std::to_string(message.key->size()) +
            " bytes. HINT: the limit is 1 MiB; use a hash of it";
   }
+  if (message.dedup_key && message.dedup_key->empty()) {
+    return "dedup_key is empty. HINT: leave it out, and the message id is the deduplication key";
+  }
   if (message.dedup_key && message.dedup_key->size() > common::dedup_key_bytes_max) {
     return "dedup_key has " + std::to_string(message.dedup_key->size()) +
            " bytes. HINT: the limit is 1,024; use a hash of it";

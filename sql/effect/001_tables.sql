@@ -16,7 +16,7 @@ comment on schema effect is
 -- provider -------------------------------------------------------------------------------------
 
 create table effect.provider (
-  name                  text     primary key check (name <> ''),
+  name                  text     collate "C" primary key check (name <> ''),
   in_doubt_policy       text     not null check (in_doubt_policy in ('resend', 'hold')),
   idempotency_window    interval check (idempotency_window > interval '0'),
   window_margin         interval not null default '5 minutes'
@@ -75,7 +75,7 @@ comment on column effect.provider.probe_max is 'Longest backoff between probes.'
 
 -- Apart from the settings, because claims write it.
 create table effect.throttle (
-  provider      text        primary key references effect.provider on delete cascade,
+  provider      text        collate "C" primary key references effect.provider on delete cascade,
   tokens        real        not null,
   refilled_at   timestamptz not null default pg_catalog.clock_timestamp(),
   failures      integer     not null default 0,
@@ -100,9 +100,11 @@ comment on column effect.throttle.probing_until is
 
 create table effect.effect (
   id                bigint      generated always as identity primary key,
-  provider          text        not null references effect.provider,
-  effect_key        text        not null check (pg_catalog.octet_length(effect_key) <= 1024),
-  dedup_key         text        check (pg_catalog.octet_length(dedup_key) <= 1024),
+  provider          text        collate "C" not null references effect.provider,
+  effect_key        text        collate "C" not null
+                                check (pg_catalog.octet_length(effect_key) between 1 and 1024),
+  dedup_key         text        collate "C"
+                                check (pg_catalog.octet_length(dedup_key) between 1 and 1024),
   summary           text,
   target            jsonb       not null check (pg_catalog.jsonb_typeof(target) = 'object'),
   body              bytea       not null,
@@ -126,6 +128,10 @@ create table effect.effect (
                                                     'decision')),
   resent_as         text,
   unique (provider, effect_key),
+  -- HTTP strips blanks around a value, and the suffix ##N is of resent effects: with either, a
+  -- provider could answer for another effect.
+  constraint effect_key_is_its_own
+    check (effect_key = pg_catalog.btrim(effect_key, E' \t') and effect_key !~ '##[0-9]+$'),
   constraint no_doubt_when_planned check (state <> 'planned' or in_doubt_since is null),
   constraint doubt_has_a_time
     check (state not in ('in_doubt', 'needs_review') or in_doubt_since is not null),
@@ -269,7 +275,7 @@ create type effect.claimed as (
   epoch        bigint,
   kind         text,
   attempts     integer,
-  effect_key   text,
+  effect_key   text        collate "C",
   provider_key text,
   target       jsonb,
   body         bytea,

@@ -16,7 +16,7 @@ comment on schema inbox is 'Inbox of consumers: each message is handled once by 
 
 create table inbox.consumer (
   id            integer     generated always as identity primary key,
-  name          text        not null unique check (name <> ''),
+  name          text        collate "C" not null unique check (name <> ''),
   keep          interval    not null check (keep > interval '0'),
   span_seconds  integer     not null default 600 check (span_seconds between 1 and 86400),
   oldest_span   integer     not null default 0,
@@ -55,7 +55,8 @@ create table inbox.accepted (
   consumer    integer     not null,
   span        integer     not null,
   accepted_at timestamptz not null default pg_catalog.clock_timestamp(),
-  dedup_key   text        collate "C" not null check (pg_catalog.octet_length(dedup_key) <= 1024),
+  dedup_key   text        collate "C" not null
+                          check (pg_catalog.octet_length(dedup_key) between 1 and 1024),
   primary key (consumer, dedup_key)
 );
 create index accepted_span on inbox.accepted (consumer, span);
@@ -73,6 +74,7 @@ comment on index inbox.accepted_span is 'Finds what is to be deleted.';
 -- tally ----------------------------------------------------------------------------------------
 
 create table inbox.tally (
+  id         bigint      generated always as identity primary key,
   consumer   integer     not null references inbox.consumer,
   seen_at    timestamptz not null default pg_catalog.clock_timestamp(),
   duplicates integer     not null,
@@ -83,6 +85,7 @@ create index tally_seen on inbox.tally (consumer, seen_at);
 comment on table inbox.tally is
   'One row for each call of accept that met duplicates. Counting them in one row would make '
   'transactions wait for each other.';
+comment on column inbox.tally.id is 'Number of the row.';
 comment on column inbox.tally.consumer is 'The consumer.';
 comment on column inbox.tally.seen_at is 'When they were met.';
 comment on column inbox.tally.duplicates is 'Messages that had been accepted before.';
@@ -94,15 +97,15 @@ comment on index inbox.tally_seen is 'Finds what is to be expired.';
 create table inbox.parked (
   id            bigint      generated always as identity primary key,
   consumer      integer     not null references inbox.consumer,
-  topic         text        not null,
+  topic         text        collate "C" not null,
   "partition"   integer     not null,
   record_offset bigint      not null,
   sent_at       timestamptz not null,
   key           bytea,
   payload       bytea,
   headers       jsonb,
-  dedup_key     text,
-  error_class   text        not null
+  dedup_key     text        collate "C",
+  error_class   text        collate "C" not null
                             check (error_class in ('handler', 'malformed', 'expired',
                                                    'key_blocked')),
   error_text    text        not null,

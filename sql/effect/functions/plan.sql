@@ -57,19 +57,19 @@ declare
   planned bigint;
   hash    bytea;
 begin
+  -- As the table does, with a hint.
+  if plan.effect_key = '' or plan.effect_key <> pg_catalog.btrim(plan.effect_key, E' \t')
+     or plan.effect_key ~ '##[0-9]+$' then
+    raise exception 'effect key "%" is empty, has blanks around it, or ends with ##N',
+      plan.effect_key
+      using errcode = 'invalid_parameter_value',
+            hint = 'Derive it from the message, without blanks around it. The suffix ##N is of '
+                   'resent effects.';
+  end if;
   insert into effect.effect (provider, effect_key, target, body, dedup_key, summary)
   values (plan.provider, plan.effect_key, plan.target, plan.body, plan.dedup_key, plan.summary)
   on conflict on constraint effect_provider_effect_key_key do nothing returning id into planned;
   if found then
-    -- HTTP strips blanks around a value, and providers take an empty key for none.
-    if plan.effect_key = '' or plan.effect_key <> pg_catalog.btrim(plan.effect_key, E' \t')
-       or plan.effect_key ~ '##[0-9]+$' then
-      raise exception 'effect key "%" is empty, has blanks around it, or ends with ##N',
-        plan.effect_key
-        using errcode = 'invalid_parameter_value',
-              hint = 'Derive it from the message, without blanks around it. The suffix ##N is of '
-                     'resent effects.';
-    end if;
     return planned;
   end if;
   select e.id, e.request_hash into planned, hash from effect.effect e
