@@ -10,6 +10,7 @@
 namespace outbox::consumer {
 namespace {
 
+using common::null_if_empty;
 using common::run;
 
 // inbox.park() returns null if the record was parked before.
@@ -33,14 +34,9 @@ from (select q.id from inbox.parked q
       where q.id = $1::bigint and q.handled_at is null and q.resolution is distinct from 'discard'
       for update skip locked) p)";
 
-// NULL, in the only form that all versions of libpqxx accept.
-const char* nullable(const std::optional<std::string>& text) {
-  return text ? text->c_str() : nullptr;
-}
-
-std::optional<std::string> bytea(const std::optional<std::string_view>& bytes) {
-  if (!bytes) return std::nullopt;
-  return common::bytea(*bytes);
+// Text form of a bytea value, which is never empty; empty: there is none.
+std::string bytea(const std::optional<std::string_view>& bytes) {
+  return bytes ? common::bytea(*bytes) : std::string();
 }
 
 // Replaces each byte outside the charset by "?".
@@ -111,16 +107,13 @@ class Parked {
 
 bool park(pqxx::dbtransaction& tx, const std::string& consumer, const Record& record,
           const char* error_class, const std::string& error_text, Charset charset) {
-  const auto key = bytea(record.key);
-  const auto payload = bytea(record.payload);
-  const std::optional<std::string> dedup_key =
-      record.dedup_key.empty() ? std::nullopt : std::optional(std::string(record.dedup_key));
   const bool usable = std::string_view(error_class) != "malformed";
-  const auto rows = run(
-      tx, park_sql, consumer, std::string(record.topic), std::to_string(record.partition),
-      std::to_string(record.offset), std::to_string(record.sent_at.time_since_epoch().count()),
-      nullable(key), nullable(payload), headers_of(record, charset),
-      usable ? nullable(dedup_key) : nullptr, std::string(error_class), kept(error_text, charset));
+  const auto rows =
+      run(tx, park_sql, consumer, std::string(record.topic), std::to_string(record.partition),
+          std::to_string(record.offset), std::to_string(record.sent_at.time_since_epoch().count()),
+          null_if_empty(bytea(record.key)), null_if_empty(bytea(record.payload)),
+          headers_of(record, charset), null_if_empty(std::string(usable ? record.dedup_key : "")),
+          std::string(error_class), kept(error_text, charset));
   return !rows.empty() && !rows[0][0].is_null();
 }
 
