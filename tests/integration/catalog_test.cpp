@@ -2,7 +2,7 @@
 // What must hold of every object of the three schemas, asked of the catalog.
 #include <gtest/gtest.h>
 
-#include "tests/support/all_schemas.h"
+#include "tests/support/test_outbox.h"
 
 namespace relay {
 namespace {
@@ -18,7 +18,7 @@ class CatalogTest : public ::testing::Test {
                     question + ") q(found)");
   }
 
-  test::AllSchemas db;
+  test::TestOutbox db{test::shared_postgres(), nullptr, "outbox,inbox,effect"};
 };
 
 // Without one, a publication for all tables lets every UPDATE and DELETE fail.
