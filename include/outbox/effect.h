@@ -46,7 +46,8 @@ struct Effect {
   std::map<std::string, std::string> target{};
   // Bytes to send, identical in every attempt.
   std::string body{};
-  // Deduplication key of the requesting message, at most 1,024 bytes. Defaults to none.
+  // Deduplication key of the requesting message, at most 1,024 bytes. Defaults to none; empty
+  // is none.
   std::optional<std::string> dedup_key{};
   // Description for the operator who reviews the effect. Defaults to none.
   std::optional<std::string> summary{};

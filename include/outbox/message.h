@@ -42,7 +42,7 @@ struct Message {
   // reserved. Defaults to none.
   std::map<std::string, std::string> headers{};
 
-  // Deduplication key, sent as the header `dedup-key`; at most 1,024 bytes. Defaults to the message
+  // Deduplication key, sent as the header `dedup-key`; 1 to 1,024 bytes. Defaults to the message
   // id. The relay publishes messages with equal keys; consumers deduplicate them.
   std::optional<std::string> dedup_key{};
 

@@ -157,7 +157,7 @@ comment on column effect.effect.provider is 'The account that is to execute it.'
 comment on column effect.effect.effect_key is
   'Identity of the effect at this provider; planning it again makes no second effect.';
 comment on column effect.effect.dedup_key is
-  'Deduplication key of the message that asked for it.';
+  'Deduplication key of the message that asked for it (1 to 1024 bytes).';
 comment on column effect.effect.summary is 'What it is, for the operator.';
 comment on column effect.effect.target is
   'Where the request goes, in the terms of the adapter: an object of strings.';
@@ -275,7 +275,7 @@ create type effect.claimed as (
   epoch        bigint,
   kind         text,
   attempts     integer,
-  effect_key   text        collate "C",
+  effect_key   text,
   provider_key text,
   target       jsonb,
   body         bytea,

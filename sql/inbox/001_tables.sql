@@ -68,7 +68,7 @@ comment on column inbox.accepted.span is
 comment on column inbox.accepted.accepted_at is
   'When it was accepted, by the clock of the database.';
 comment on column inbox.accepted.dedup_key is
-  'Deduplication key of the message (at most 1024 bytes).';
+  'Deduplication key of the message (1 to 1024 bytes).';
 comment on index inbox.accepted_span is 'Finds what is to be deleted.';
 
 -- tally ----------------------------------------------------------------------------------------

@@ -90,7 +90,7 @@ comment on column outbox.message.headers is
   'JSON object of strings: further Kafka headers (at most 1 MiB). dedup-key, sent-at, outbox-* '
   'and effect-* are reserved.';
 comment on column outbox.message.dedup_key is
-  'Deduplication key (at most 1024 bytes), sent as the header dedup-key. Null: the id.';
+  'Deduplication key (1 to 1024 bytes), sent as the header dedup-key. Null: the id.';
 comment on column outbox.message.created_at is
   'When the row was written, by the clock of the database.';
 
@@ -337,8 +337,8 @@ comment on column outbox.replay.finished_at is
 create type outbox.message_state as (
   id           uuid,
   seq          bigint,
-  topic        text        collate "C",
-  dedup_key    text        collate "C",
+  topic        text,
+  dedup_key    text,
   state        text,
   batch        bigint,
   opened_at    timestamptz,

@@ -151,6 +151,7 @@ TEST_F(EnqueueApiTest, WhatCouldNeverBeSentIsRefusedBeforeAnythingIsWritten) {
       {{.topic = topic, .headers = {{zero, "a"}}}, "zero byte"},
       {{.topic = topic, .headers = {{"a", "\xFF"}}}, "UTF-8"},
       {{.topic = topic, .dedup_key = zero}, "zero byte"},
+      {{.topic = topic, .dedup_key = ""}, "dedup_key is empty"},
       {{.topic = topic, .dedup_key = std::string(1025, 'k')}, "1025 bytes"},
       {{.topic = topic, .key = std::string((1 << 20) + 1, 'k')}, "key has 1048577 bytes"},
       {{.topic = topic, .headers = {{"a", std::string(1 << 20, 'x')}}},
