@@ -33,10 +33,12 @@ Result<postgres::Pruned> prune_all(const Config& config, const postgres::Options
                                    postgres::PqxxSession& control, postgres::PgLease& lease,
                                    std::int64_t epoch) {
   postgres::Pruned all;
+  auto position = postgres::PrunePosition::beginning();
   const Millis pace{1000 * page_rows / config.retention.prune_rows_per_second};
   while (true) {
     const auto began = Clock::now();
-    auto page = postgres::prune_page(control, options, config.retention.keep, epoch, page_rows);
+    auto page =
+        postgres::prune_page(control, options, config.retention.keep, epoch, page_rows, position);
     if (!page) return page.error();
     all.messages += page->messages;
     all.batches += page->batches;

@@ -6,7 +6,7 @@
 namespace relay::postgres {
 
 std::string fenced(std::string sql) {
-  const std::string lock = " for share";
+  const std::string lock = " for key share";
   if (MUTANT(no_epoch_lock)) sql.erase(sql.find(lock), lock.size());
   return sql;
 }

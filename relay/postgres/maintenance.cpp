@@ -5,12 +5,11 @@
 
 #include "relay/base/log.h"
 #include "relay/postgres/connection.h"
-#include "relay/postgres/scheduler.h"
 
 namespace relay::postgres {
 namespace {
 
-constexpr std::int64_t due_rows = 10'000;
+constexpr std::int64_t due_rows = 2'000;
 constexpr Millis due_interval{250};
 constexpr Millis retry_interval{10'000};
 
@@ -20,8 +19,6 @@ void PgMaintenance::start(std::int64_t epoch) {
   stop();
   stopping_ = false;
   found_releasable_ = false;
-  retention_.start();
-  parked_releases_.start();
   thread_ = std::thread([this, epoch] { work(epoch); });
 }
 
@@ -70,17 +67,20 @@ Result<Millis> PgMaintenance::connect_or_round(std::unique_ptr<PqxxSession>& con
   auto connected = PqxxSession::connect(*connection, options_.statement_limit(), options_.pooler);
   if (!connected) return connected.error();
   control = std::move(*connected);
+  scheduler_.start();
+  retention_.start();
+  parked_releases_.start();
   return Millis{0};
 }
 
 // A page of each; returns how long to wait.
 Result<Millis> PgMaintenance::round(PqxxSession& control, std::int64_t epoch) {
-  auto moved = move_due(control, options_, epoch, due_rows);
+  auto moved = scheduler_.move(control, epoch, due_rows);
   if (!moved) return moved.error();
   auto releasable = parked_releases_.look_for_decisions(control);
   if (!releasable) return releasable.error();
   if (*releasable) found_releasable_ = true;
-  if (*moved == due_rows) return Millis{0};
+  if (scheduler_.more()) return Millis{0};
   const auto stopping = [this] { return stopped_within(Millis{0}); };
   if (auto r = parked_releases_.look_for_topics(control, epoch, stopping); !r) return r.error();
   if (!retention_.due()) return due_interval;

@@ -11,6 +11,7 @@
 #include "relay/postgres/parked_releases.h"
 #include "relay/postgres/pqxx_session.h"
 #include "relay/postgres/retention.h"
+#include "relay/postgres/scheduler.h"
 
 namespace relay::postgres {
 
@@ -29,6 +30,7 @@ class PgMaintenance : public Maintenance {
   PgMaintenance(const Options& options, const RetentionOptions& retention,
                 TopicsThatExist topics_that_exist)
       : options_(options),
+        scheduler_(options),
         retention_(options, retention),
         parked_releases_(options, std::move(topics_that_exist)) {}
   ~PgMaintenance() override { stop(); }
@@ -44,6 +46,7 @@ class PgMaintenance : public Maintenance {
   bool stopped_within(Millis wait);
 
   const Options& options_;
+  Scheduler scheduler_;
   Retention retention_;
   ParkedReleases parked_releases_;
   std::mutex mutex_;

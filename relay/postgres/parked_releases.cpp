@@ -1,16 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "relay/postgres/parked_releases.h"
 
-#include <algorithm>
-
 #include "relay/base/log.h"
 #include "relay/postgres/statements.h"
 
 namespace relay::postgres {
 namespace {
 
-constexpr Millis decisions_interval_min{250};
-constexpr Millis decisions_interval_max{10'000};
 constexpr std::int64_t page_rows = 2'000;
 constexpr std::int64_t topics_max = 100;  // in one question
 
@@ -41,7 +37,7 @@ Result<std::int64_t> release_found_topic(PqxxSession& control, const Options& op
 }
 
 void ParkedReleases::start() {
-  decisions_at_ = Clock::now();
+  decisions_pace_.reset();
   topics_at_ = Clock::now();
 }
 
@@ -49,12 +45,10 @@ void ParkedReleases::start() {
 // tenth of the time at most.
 Result<bool> ParkedReleases::look_for_decisions(PqxxSession& control) {
   const auto began = Clock::now();
-  if (began < decisions_at_) return false;
+  if (!decisions_pace_.due()) return false;
   const auto releasable = any_releasable(control, options_);
   if (!releasable) return releasable.error();
-  const auto pause = 10 * (Clock::now() - began);
-  decisions_at_ =
-      began + std::clamp<Clock::duration>(pause, decisions_interval_min, decisions_interval_max);
+  decisions_pace_.done(began);
   return *releasable;
 }
 

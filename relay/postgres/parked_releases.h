@@ -10,6 +10,7 @@
 #include "common/backoff.h"
 #include "relay/base/clock.h"
 #include "relay/postgres/options.h"
+#include "relay/postgres/pace.h"
 #include "relay/postgres/pqxx_session.h"
 
 namespace relay::postgres {
@@ -26,8 +27,8 @@ Result<bool> any_releasable(PqxxSession& control, const Options& options);
 Result<std::vector<std::string>> missing_topics(PqxxSession& control, std::int64_t count_max);
 
 // Decides that messages parked because `topic` was missing are released, at most `rows` of them;
-// returns how many. Those that somebody else is changing are left out: the row of the lease is held
-// meanwhile. `epoch` and options.holder must hold the lease, or nothing is done.
+// returns how many. Those that somebody else is changing are left out: a take-over waits for the
+// statement. `epoch` and options.holder must hold the lease, or nothing is done.
 Result<std::int64_t> release_found_topic(PqxxSession& control, const Options& options,
                                          std::int64_t epoch, const std::string& topic,
                                          std::int64_t rows);
@@ -37,7 +38,7 @@ class ParkedReleases {
  public:
   ParkedReleases(const Options& options, TopicsThatExist topics_that_exist)
       : options_(options), topics_that_exist_(std::move(topics_that_exist)) {}
-  // The lease was taken: both looks are due.
+  // A session begins: both looks are due.
   void start();
   // Whether, if it is time to look, there is something to release.
   Result<bool> look_for_decisions(PqxxSession& control);
@@ -52,7 +53,7 @@ class ParkedReleases {
 
   const Options& options_;
   const TopicsThatExist topics_that_exist_;
-  Clock::time_point decisions_at_{};
+  Pace decisions_pace_{10, Millis{250}, Millis{10'000}};
   Clock::time_point topics_at_{};
   outbox::common::Backoff topics_backoff_{Millis{1'000}, Millis{60'000}};
 };

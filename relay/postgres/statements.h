@@ -13,6 +13,8 @@ extern const char* const check_rights;
 extern const char* const count_prunable;
 extern const char* const fence;
 extern const char* const find_due;
+extern const char* const find_horizon;
+extern const char* const find_prunable;
 extern const char* const horizon;
 extern const char* const look_at_lease;
 extern const char* const mark_delivered;

@@ -1,18 +1,15 @@
 -- SPDX-License-Identifier: Apache-2.0
--- Deletes one page of messages before the horizon of retention. Everything visible in a base is
--- delivered or parked, so that whatever the clock says, no undelivered message is deleted.
---   $1 epoch  $2 holder  $3 how long messages are kept  $4 rows at most
--- Returns how many were deleted, 0 if fenced and else 1, and the number of the horizon.
-with recursive
+-- Deletes messages before the horizon of retention. Everything visible in a base of the journal is
+-- delivered or parked, so that whatever the clock says, and whatever became of the server since
+-- they were found, no undelivered message is deleted.
+--   $1 epoch  $2 holder  $3 their seqs  $4 the batch that has the base of the horizon
+-- Returns how many were deleted, and 0 if fenced and else 1.
+with
 -- @include relay/fence.sql
-, cutoff as materialized (select clock_timestamp() - $3::interval as until),
--- @include relay/horizon.sql
-, old as materialized (
-  select m.seq from fence cross join horizon h cross join lateral (
-    select m.seq from outbox.message m
-    where m.txid < pg_snapshot_xmax(h.base) and pg_visible_in_snapshot(m.txid, h.base)
-    order by m.txid, m.seq limit $4) m),
+, horizon as materialized (
+  select b.base from fence cross join outbox.batch b where b.number = $4::bigint),
 gone as (
-  delete from outbox.message m using old o where m.seq = o.seq returning 1)
-select (select count(*) from gone), (select count(*) from fence),
-       (select h.number from horizon h)
+  delete from outbox.message m using horizon h
+  where m.seq = any ($3::bigint[]) and pg_visible_in_snapshot(m.txid, h.base)
+  returning 1)
+select (select count(*) from gone), (select count(*) from fence)

@@ -82,9 +82,10 @@ void time_pruning(TestOutbox& db, pid_t server, const Options& o) {
   const double before = cpu_seconds_with_children(server);
   const auto began = Clock::now();
   std::int64_t pruned = 0;
+  postgres::PrunePosition position;
   while (pruned < o.prune) {
     auto page = postgres::prune_page(database.control(), options, std::chrono::hours(24),
-                                     (*taken)->epoch, 2'000);
+                                     (*taken)->epoch, 2'000, position);
     if (!page) throw std::runtime_error(page.error().text());
     if (page->messages == 0) break;
     pruned += page->messages;

@@ -72,16 +72,17 @@ class Retention : public ::testing::Test {
   }
   // All that retention would.
   void prune() {
-    as_holder(
-        [](postgres::PqxxSession& control, const postgres::Options& options, std::int64_t epoch) {
-          constexpr std::int64_t rows = 2;
-          for (bool more = true; more;) {
-            const auto page = postgres::prune_page(control, options, Millis{60'000}, epoch, rows);
-            ASSERT_TRUE(page) << page.error().text();
-            EXPECT_LE(page->batches, rows);
-            more = page->more;
-          }
-        });
+    as_holder([&](auto& control, const auto& options, std::int64_t epoch) {
+      constexpr std::int64_t rows = 2;
+      postgres::PrunePosition position;
+      for (bool more = true; more;) {
+        const auto page =
+            postgres::prune_page(control, options, Millis{60'000}, epoch, rows, position);
+        ASSERT_TRUE(page) << page.error().text();
+        EXPECT_LE(page->batches, rows);
+        more = page->more;
+      }
+    });
   }
   Texts column(const std::string& statement) {
     Texts out;
@@ -288,8 +289,8 @@ TEST_F(Retention, TheHorizonIsTheOldestYoungStreamBatch) {
     const std::string keep = "'" + std::to_string(minutes * 60 + 30) + " s'";
     const std::string searched =
         db.value("with recursive cutoff as materialized (select clock_timestamp() - " + keep +
-                 "::interval as until), " + std::string(postgres::sql::horizon) +
-                 " select h.base from horizon h");
+                 "::interval as until, 0::bigint as first_number), " +
+                 std::string(postgres::sql::horizon) + " select h.base from horizon h");
     const std::string linear = db.value(
         "select coalesce((select b.base from outbox.batch b where b.kind = 'stream' and "
         "b.opened_at > clock_timestamp() - " +
@@ -306,17 +307,133 @@ TEST_F(Retention, MessagesThatAreDueLaterAreNotLookedAt) {
   db.sql("insert into outbox.scheduled (deliver_at, topic) values (now(), '" + topic + "')");
   db.sql("analyze outbox.scheduled");
   db.sql("select pg_stat_reset()");
-  as_holder(
-      [](postgres::PqxxSession& control, const postgres::Options& options, std::int64_t epoch) {
-        const auto moved = postgres::move_due(control, options, epoch, 10'000);
-        ASSERT_TRUE(moved) << moved.error().text();
-        EXPECT_EQ(*moved, 1);
-      });
+  as_holder([&](auto& control, const auto& options, std::int64_t epoch) {
+    postgres::Scheduler scheduler(options);
+    scheduler.start();
+    const auto moved = scheduler.move(control, epoch, 10'000);
+    ASSERT_TRUE(moved) << moved.error().text();
+    EXPECT_EQ(*moved, 1);
+  });
   const std::string counted =
       "select coalesce(sum(s.idx_tup_read), 0) from pg_stat_user_indexes s where s.relname = "
       "'scheduled'";
   test::eventually("the server has counted", [&] { return db.value(counted) != "0"; });
   EXPECT_LT(std::stoll(db.value(counted)), 100);
+}
+
+// Deleted rows stay in the indexes as long as a snapshot is open that shows them.
+TEST_F(Retention, UnderAnOldSnapshotEachPageBeginsWhereTheLastOneEnded) {
+  constexpr std::int64_t rows = 20'000;
+  constexpr std::int64_t page = 200;
+  const std::string many = " from generate_series(1, " + std::to_string(rows) + ")";
+  db.sql("insert into outbox.message (topic) select '" + topic + "'" + many);
+  db.sql(
+      "insert into outbox.batch (number, epoch, token, kind, mode, base, upto, after_seq, "
+      "upto_seq, exhausted, messages, bytes, opened_at, delivered_at) "
+      "select g, 1, gen_random_uuid(), 'stream', 'exactly-once', "
+      "case when g < 1000 then '3:3:' else pg_current_snapshot() end, pg_current_snapshot(), 0, "
+      "0, true, 1, 1, clock_timestamp() - interval '1 day', clock_timestamp() - interval '1 day' "
+      "from generate_series(1, 2000) g");
+  db.sql("insert into outbox.scheduled (deliver_at, topic) select now(), '" + topic + "'" + many);
+  db.sql("analyze outbox.scheduled, outbox.message, outbox.batch");
+  pqxx::connection c(db.dsn());
+  pqxx::transaction<pqxx::isolation_level::repeatable_read> old(c);
+  old.exec("select count(*) from outbox.message");
+
+  const std::string read =
+      "select sum(s.idx_tup_read) from pg_stat_user_indexes s where s.indexrelname = ";
+  const auto read_of = [&](const std::string& index, std::int64_t at_least) {
+    std::int64_t n = 0;
+    test::eventually("the server has counted", [&] {
+      n = std::stoll(db.value(read + "'" + index + "'"));
+      return n >= at_least;
+    });
+    return n;
+  };
+  db.sql("select pg_stat_reset()");
+  as_holder([&](auto& control, const auto& options, std::int64_t epoch) {
+    postgres::PrunePosition position;
+    for (bool more = true; more;) {
+      const auto pruned =
+          postgres::prune_page(control, options, Millis{60'000}, epoch, page, position);
+      ASSERT_TRUE(pruned) << pruned.error().text();
+      more = pruned->more;
+    }
+    postgres::Scheduler scheduler(options);
+    scheduler.start();
+    for (std::int64_t moved = 0; moved < rows;) {
+      const auto r = scheduler.move(control, epoch, page);
+      ASSERT_TRUE(r) << r.error().text();
+      moved += *r;
+    }
+  });
+  EXPECT_EQ(db.value("select count(*) from outbox.scheduled"), "0");
+  EXPECT_EQ(db.value("select count(*) from outbox.message"), std::to_string(rows));
+  EXPECT_LE(std::stoi(db.value("select count(*) from outbox.batch")), 1'002);
+  EXPECT_LE(read_of("message_txid_seq", rows), 2 * rows);
+  EXPECT_LE(read_of("scheduled_due", rows), 3 * rows);
+  EXPECT_LE(read_of("batch_pkey", 1'000), 40'000);
+}
+
+TEST_F(Retention, AMessageThatWasScheduledLateAndIsDueAlreadyIsMoved) {
+  as_holder([&](auto& control, const auto& options, std::int64_t epoch) {
+    postgres::Scheduler scheduler(options);
+    scheduler.start();
+    for (const char* const before : {"0", "1 second", "1 day", "2 seconds", "1 year"}) {
+      db.sql("insert into outbox.scheduled (deliver_at, topic) values (now() - interval '" +
+             std::string(before) + "', '" + topic + "')");
+      test::eventually("it is moved", [&] {
+        const auto moved = scheduler.move(control, epoch, 10);
+        return moved && *moved == 1;
+      });
+    }
+  });
+}
+
+TEST_F(Retention, ScheduledMessagesAreMovedInPagesOfSomeMegabytes) {
+  db.sql("insert into outbox.scheduled (deliver_at, topic, payload) select now(), '" + topic +
+         "', decode(repeat('ab', 1 << 20), 'hex') from generate_series(1, 20)");
+  as_holder([&](auto& control, const auto& options, std::int64_t epoch) {
+    postgres::Scheduler scheduler(options);
+    scheduler.start();
+    std::vector<std::int64_t> pages;
+    do {
+      const auto moved = scheduler.move(control, epoch, 2'000);
+      ASSERT_TRUE(moved) << moved.error().text();
+      pages.push_back(*moved);
+    } while (scheduler.more());
+    EXPECT_EQ(pages, (std::vector<std::int64_t>{8, 8, 4}));
+  });
+}
+
+// A write that takes long holds up a take-over, and not the sign of life of the holder.
+TEST_F(Retention, AWriteUnderTheFenceHoldsUpNoRenewal) {
+  postgres::Options options;
+  options.dsn = Secret(db.dsn());
+  options.relay = db.name();
+  options.holder = "holder";
+  options.lease_ttl = Millis{1};
+  postgres::PgDatabase database(options);
+  ASSERT_TRUE(database.connect());
+  postgres::PgLease lease(options, database);
+  ASSERT_TRUE(lease.available());
+  const auto taken = lease.take();
+  ASSERT_TRUE(taken && *taken);
+
+  pqxx::connection c(db.dsn());
+  pqxx::work write(c);
+  ASSERT_EQ(write
+                .exec_params("with " + std::string(postgres::sql::fence) + " select from fence",
+                             (*taken)->epoch, options.holder)
+                .size(),
+            1U);
+  ASSERT_TRUE(database.control().run("a test", "select set_config('lock_timeout', '2s', false)"));
+  EXPECT_TRUE(lease.renew());
+  ASSERT_TRUE(lease.available());
+  const auto again = lease.take();
+  ASSERT_FALSE(again);
+  EXPECT_NE(again.error().what.find("lock timeout"), std::string::npos) << again.error().text();
+  write.commit();
 }
 
 TEST_F(Retention, NothingIsPrunedWithoutTheLease) {
@@ -326,9 +443,10 @@ TEST_F(Retention, NothingIsPrunedWithoutTheLease) {
   options.holder = "nobody";
   auto control = postgres::PqxxSession::connect(db.dsn());
   ASSERT_TRUE(control);
+  postgres::PrunePosition position;
   const auto pruned =
       postgres::prune_page(**control, options, Millis{60'000},
-                           std::stoll(db.value("select epoch from outbox.lease")), 1000);
+                           std::stoll(db.value("select epoch from outbox.lease")), 1000, position);
   ASSERT_FALSE(pruned);
   EXPECT_EQ(pruned.error().fault, Fault::fenced);
   EXPECT_EQ(kept(), (Texts{"1", "2", "3"}));
