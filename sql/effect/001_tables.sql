@@ -81,7 +81,12 @@ create table effect.throttle (
   failures      integer     not null default 0,
   opened        integer     not null default 0,
   open_until    timestamptz,
-  probing_until timestamptz
+  probing_until timestamptz,
+  planned_from  timestamptz not null default '-infinity',
+  retry_from    timestamptz not null default '-infinity',
+  expire_from   timestamptz not null default '-infinity',
+  noted_at      timestamptz not null default '-infinity',
+  whole_look_at timestamptz not null default '-infinity'
 ) with (fillfactor = 20);
 comment on table effect.throttle is
   'What all workers together may ask of a provider: the retry budget and the circuit breaker.';
@@ -95,6 +100,15 @@ comment on column effect.throttle.open_until is
   'Nothing is claimed before; null: the breaker is closed.';
 comment on column effect.throttle.probing_until is
   'While a probe is under way, nothing else is claimed; null: none is.';
+comment on column effect.throttle.planned_from is
+  'Where claim() begins to look for planned effects (planned_at).';
+comment on column effect.throttle.retry_from is
+  'Where claim() begins to look for effects to retry (not_before).';
+comment on column effect.throttle.expire_from is
+  'Where claim() begins to look for expired claims (claim_expires_at).';
+comment on column effect.throttle.noted_at is 'When these three were noted.';
+comment on column effect.throttle.whole_look_at is
+  'When claim() looks from the beginning again.';
 
 -- effect ---------------------------------------------------------------------------------------
 

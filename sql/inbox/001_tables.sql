@@ -20,6 +20,7 @@ create table inbox.consumer (
   keep          interval    not null check (keep > interval '0'),
   span_seconds  integer     not null default 600 check (span_seconds between 1 and 86400),
   oldest_span   integer     not null default 0,
+  pruned_to     integer     not null default 0,
   forgotten     bigint      not null default 0,
   registered_at timestamptz not null default pg_catalog.clock_timestamp()
 );
@@ -32,6 +33,8 @@ comment on column inbox.consumer.span_seconds is
   'Length of a span; fixed, because it decides which span a message belongs to.';
 comment on column inbox.consumer.oldest_span is
   'First span that it remembers; a message of an earlier one is expired.';
+comment on column inbox.consumer.pruned_to is
+  'First span of which accepted messages may be left; prune() begins there.';
 comment on column inbox.consumer.forgotten is 'How many accepted messages were expired.';
 comment on column inbox.consumer.registered_at is 'When it was registered.';
 

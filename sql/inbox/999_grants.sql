@@ -2,7 +2,8 @@
 -- Rights of the roles of the schema inbox: role and privilege. See common/grants.sql.
 values
   ('inbox_consumer', 'usage on schema inbox'),
-  ('inbox_consumer', 'select, insert, update (keep, oldest_span, forgotten) on inbox.consumer'),
+  ('inbox_consumer', 'select, insert, update (keep, oldest_span, pruned_to, forgotten) '
+   'on inbox.consumer'),
   -- The right to update is what holding a row takes.
   ('inbox_consumer', 'select, insert, delete, update (number) on inbox.span'),
   ('inbox_consumer', 'select, insert (consumer, span, dedup_key), delete on inbox.accepted'),

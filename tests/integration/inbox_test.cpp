@@ -387,5 +387,34 @@ TEST_F(InboxTest, TheLengthOfASpanCannotBeChangedAndTheMemoryCan) {
   EXPECT_THROW(make_known("c", 2h, 20s), pqxx::sql_error);
 }
 
+// Deleted rows stay in the index as long as a snapshot is open that shows them.
+TEST_F(InboxTest, UnderAnOldSnapshotEachPageOfPruningBeginsWhereTheLastOneEnded) {
+  constexpr std::int64_t rows = 20'000;
+  db.sql(
+      "select inbox.accept_all('c', array_agg('old-' || g), array_agg(now() - interval '1 day' " +
+      std::string("+ g * interval '10 milliseconds')) from generate_series(1, ") +
+      std::to_string(rows) + ") g");
+  accept("new");
+  pqxx::connection c(db.dsn());
+  pqxx::transaction<pqxx::isolation_level::repeatable_read> old(c);
+  old.exec("select count(*) from inbox.accepted");
+  db.sql("select pg_stat_reset()");
+  std::int64_t gone = 0;
+  for (std::int64_t page = 200; page == 200; gone += page) {
+    pqxx::work tx(first);
+    page = inbox::prune(tx, "c", 200);
+    tx.commit();
+  }
+  EXPECT_EQ(gone, rows);
+  EXPECT_EQ(db.value("select count(*) from inbox.accepted"), "1");
+  std::int64_t read = 0;
+  eventually("the server has counted", [&] {
+    read = std::stoll(db.value(
+        "select idx_tup_read from pg_stat_user_indexes where indexrelname = 'accepted_span'"));
+    return read >= rows;
+  });
+  EXPECT_LE(read, 4 * rows);
+}
+
 }  // namespace
 }  // namespace relay

@@ -50,13 +50,19 @@ comment on function inbox.known(text) is 'The consumer of this name, or an error
 --
 -- The spans are deleted again at each call: under a repeatable snapshot, an earlier call does not
 -- see a span that was inserted while it waited.
+--
+-- Deleted rows stay in the index as long as anybody has an old snapshot open, so that each call
+-- begins at the span where the last one ended. What an earlier call expired was accepted before:
+-- once a call finds no more of it, nothing of it is left.
 create or replace function inbox.prune(consumer text, rows_max integer default 10000)
 returns bigint language plpgsql volatile
 set search_path = pg_catalog, pg_temp as $$
 declare
   me     inbox.consumer := inbox.known(prune.consumer);
   target integer;
+  before constant integer := me.oldest_span;
   gone   bigint;
+  last   integer;
   until  constant timestamptz := pg_catalog.clock_timestamp() - me.keep;
 begin
   select pg_catalog.max(s.number)
@@ -69,12 +75,19 @@ begin
     me.oldest_span := target;
   end if;
   delete from inbox.span s where s.consumer = me.id and s.number < me.oldest_span;
-  delete from inbox.accepted a where a.ctid = any (array(
-    select d.ctid from inbox.accepted d
-    where d.consumer = me.id and d.span < me.oldest_span limit rows_max));
-  get diagnostics gone = row_count;
-  if gone > 0 then
-    update inbox.consumer c set forgotten = c.forgotten + gone where c.id = me.id;
+  with deleted as (
+    delete from inbox.accepted a where a.ctid = any (array(
+      select d.ctid from inbox.accepted d
+      where d.consumer = me.id and d.span >= me.pruned_to and d.span < me.oldest_span
+      order by d.span limit rows_max))
+    returning a.span)
+  select pg_catalog.count(*), pg_catalog.max(d.span) into gone, last from deleted d;
+  if gone > 0 or before > me.pruned_to then
+    update inbox.consumer c
+    set forgotten = c.forgotten + gone,
+        pruned_to = greatest(c.pruned_to, case when gone < rows_max then before
+                                               else least(before, last) end)
+    where c.id = me.id;
   end if;
   delete from inbox.tally t where t.consumer = me.id and t.seen_at < until;
   return gone;
