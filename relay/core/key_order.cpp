@@ -21,10 +21,24 @@ Rejection key_blocked(std::size_t index, const Message& m) {
 
 Result<void> KeyBlocks::reload() {
   if (order_ == KeyOrder::message) return {};
-  auto topics = journal_.topics_with_blocked_keys();
+  auto topics = journal_.topics_with_blocked_keys(topics_max + 1);
   if (!topics) return topics.error();
-  topics_ = {topics->begin(), topics->end()};
+  topics_.clear();
+  any_topic_ = false;
+  for (std::string& topic : *topics) remember(std::move(topic));
   return {};
+}
+
+void KeyBlocks::remember(std::string topic) {
+  if (any_topic_) return;
+  topics_.insert(std::move(topic));
+  if (topics_.size() <= topics_max) return;
+  any_topic_ = true;
+  topics_.clear();
+}
+
+bool KeyBlocks::may_be_blocked(const Message& m) const {
+  return m.key && (any_topic_ || topics_.contains(std::string(m.topic)));
 }
 
 // Messages of the page whose key was blocked before the page was looked at.
@@ -33,7 +47,7 @@ Result<PageMask> KeyBlocks::blocked_before(std::int64_t number, const Page& page
   std::vector<std::size_t> indexes;  // of those, in the page
   for (std::size_t i = 0; i < page.messages.size(); ++i) {
     const Message& m = page.messages[i];
-    if (!m.key || !topics_.contains(std::string(m.topic))) continue;
+    if (!may_be_blocked(m)) continue;
     asked.push_back(&m);
     indexes.push_back(i);
   }
@@ -47,7 +61,7 @@ Result<PageMask> KeyBlocks::blocked_before(std::int64_t number, const Page& page
 
 Result<std::vector<Rejection>> KeyBlocks::extend(const Batch& batch, const Page& page,
                                                  std::vector<Rejection> rejected) {
-  const bool ask = !batch.release && !topics_.empty();
+  const bool ask = !batch.release && (any_topic_ || !topics_.empty());
   if (order_ == KeyOrder::message || (rejected.empty() && !ask) ||
       MUTANT(parked_retried_out_of_order)) {
     return rejected;
@@ -76,7 +90,7 @@ Result<std::vector<Rejection>> KeyBlocks::extend(const Batch& batch, const Page&
 void KeyBlocks::parked(const Page& page, const PageMask& messages) {
   if (order_ == KeyOrder::message) return;
   messages.for_each([&](std::size_t i) {
-    if (page.messages[i].key) topics_.emplace(page.messages[i].topic);
+    if (page.messages[i].key) remember(std::string(page.messages[i].topic));
   });
 }
 

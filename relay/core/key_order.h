@@ -19,6 +19,10 @@ class KeyBlocks {
  public:
   KeyBlocks(KeyOrder order, Journal& journal) : order_(order), journal_(journal) {}
 
+  // From so many topics on, the journal is asked about each message with a key: what is remembered
+  // must not grow with what is parked.
+  static constexpr std::size_t topics_max = 1'000;
+
   // Asks the journal again; at each recovery.
   Result<void> reload();
   // Returns `rejected` and, where keys keep their order, every message of the page whose key is
@@ -30,11 +34,14 @@ class KeyBlocks {
   void parked(const Page& page, const PageMask& messages);
 
  private:
+  bool may_be_blocked(const Message& m) const;
+  void remember(std::string topic);
   Result<PageMask> blocked_before(std::int64_t number, const Page& page);
 
   const KeyOrder order_;
   Journal& journal_;
   std::unordered_set<std::string> topics_;  // topics with keys that a parked message blocks
+  bool any_topic_ = false;                  // they are more than topics_max
 };
 
 // The messages that were rejected.

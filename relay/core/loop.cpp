@@ -140,6 +140,7 @@ Result<void> Loop::apply(const Verdict& verdict, const Evidence& e) {
   if (e.in_doubt()) log_recovered(e, verdict);
   reader_.reset(e.newest ? e.newest->bounds.next() : Cursor{.base = Snapshot::nothing()});
   if (auto r = blocks_.reload(); !r) return r;
+  if (auto r = keep_lease(); !r) return r;
 
   if (verdict.action == Verdict::Action::mark) {
     const bool offsets_known = confirmed_ && e.newest_is_ours;

@@ -154,8 +154,8 @@ class Journal {
   // Parks messages of `batch`, which is open and in doubt.
   virtual Result<void> park(std::int64_t epoch, const Batch& batch,
                             std::span<const Rejection> parked) = 0;
-  // Topics of which unreleased messages with a key are parked.
-  virtual Result<std::vector<std::string>> topics_with_blocked_keys() = 0;
+  // Topics of which unreleased messages with a key are parked, at most `count_max` of them.
+  virtual Result<std::vector<std::string>> topics_with_blocked_keys(std::size_t count_max) = 0;
   // Of `messages`, all of batch `number`, those whose (topic, key) is blocked by an unreleased
   // message that was parked for an earlier batch, or for this one and comes before; ascending
   // indexes.

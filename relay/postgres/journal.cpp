@@ -218,10 +218,9 @@ Result<void> PgJournal::park(std::int64_t epoch, const Batch& batch,
   return {};
 }
 
-Result<std::vector<std::string>> PgJournal::topics_with_blocked_keys() {
-  auto rows = control().run("looking for parked messages",
-                            "select distinct p.topic from outbox.parked p where p.released_in is "
-                            "null and p.key is not null");
+Result<std::vector<std::string>> PgJournal::topics_with_blocked_keys(std::size_t count_max) {
+  auto rows =
+      control().run("looking for parked messages", sql::topics_with_blocked_keys, count_max);
   if (!rows) return rows.error();
   std::vector<std::string> topics;
   for (const auto& row : *rows) topics.emplace_back(row[0].c_str());

@@ -29,6 +29,7 @@ extern const char* const release_found_topic;
 extern const char* const renew_lease;
 extern const char* const resign_lease;
 extern const char* const take_lease;
+extern const char* const topics_with_blocked_keys;
 extern const char* const unneeded_batch;
 
 }  // namespace relay::postgres::sql

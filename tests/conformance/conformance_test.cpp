@@ -271,10 +271,10 @@ TEST_P(ConformanceTest, AParkedMessageBlocksWhatComesBehindItAndNothingElse) {
   servers->commit("t");
   const auto p = page(r);
   Batch b = batch_of(*p, 1);
-  EXPECT_TRUE(r.journal.topics_with_blocked_keys()->empty());
+  EXPECT_TRUE(r.journal.topics_with_blocked_keys(9)->empty());
   ASSERT_TRUE(
       r.journal.open(b, std::vector<Rejection>{rejection(*p, 1, "refused")}, std::nullopt, false));
-  EXPECT_EQ(r.journal.topics_with_blocked_keys()->size(), 1U);
+  EXPECT_EQ(r.journal.topics_with_blocked_keys(9)->size(), 1U);
   const std::vector<const Message*> same = {&p->messages[0], &p->messages[2]};
   EXPECT_TRUE(r.journal.blocked(1, same)->empty());  // before it, or of another key
   committed({4});
@@ -309,7 +309,7 @@ TEST_P(ConformanceTest, AReleaseTakesWhatWasDecidedAndWhatWaitedForItInOrder) {
   EXPECT_EQ(release.bounds.upto, b.bounds.upto);
   EXPECT_EQ(release.bounds.exhausted, b.bounds.exhausted);
   EXPECT_EQ(numbers(*r.reader.reread(release)), (Numbers{1, 2, 3}));
-  EXPECT_TRUE(r.journal.topics_with_blocked_keys()->empty());
+  EXPECT_TRUE(r.journal.topics_with_blocked_keys(9)->empty());
   EXPECT_EQ((*r.journal.newest())->release, true);
 }
 
@@ -331,7 +331,7 @@ TEST_P(ConformanceTest, WhatIsDiscardedIsReleasedWithoutBeingSent) {
   const auto again = *r.reader.reread(release);
   ASSERT_TRUE(r.journal.park(epoch, release, all_of(again, "refused")));
   EXPECT_EQ(numbers(*r.reader.reread(release)), Numbers{});
-  EXPECT_EQ(r.journal.topics_with_blocked_keys()->size(), 1U);
+  EXPECT_EQ(r.journal.topics_with_blocked_keys(9)->size(), 1U);
 }
 
 // Lease -------------------------------------------------------------------------------------------

@@ -34,6 +34,30 @@ class ParkingTest : public ::testing::Test {
   std::string topic;
 };
 
+TEST_F(ParkingTest, ARelayStartsWithoutReadingAllThatIsParked) {
+  db.sql(
+      "insert into outbox.parked (parked_for, seq, txid, id, topic, key, created_at, error_class, "
+      "error_text) select 1, -g, '3', gen_random_uuid(), (array['" +
+      topic +
+      "', 'a', 'z'])[g % 3 + 1], convert_to('k' || g, 'UTF8'), now(), 'refused', 'a test' "
+      "from generate_series(1, 100000) g");
+  db.sql("analyze outbox.parked");
+  db.sql("select pg_stat_reset()");
+  put(topic, "'k3'", text("blocked"));
+  put(topic, "'k1'", text("sent"));
+  db.deliver();
+  EXPECT_EQ(db.value("select string_agg(error_class, ' ') from outbox.parked where seq > 0"),
+            "key_blocked");
+  std::int64_t read = 0;
+  test::eventually("the server has counted", [&] {
+    read =
+        std::stoll(db.value("select sum(s.seq_tup_read) + sum(coalesce(s.idx_tup_fetch, 0)) "
+                            "from pg_stat_user_tables s where s.relname = 'parked'"));
+    return read > 0;
+  });
+  EXPECT_LT(read, 1'000);
+}
+
 TEST_F(ParkingTest, EachKindOfBadMessageIsParkedWithItsReasonAndTheOthersFlow) {
   db.environment["OUTBOX_RELAY_DELIVERY_MESSAGE_BYTES_MAX"] = "10KiB";
   const std::string small = db.topic("small", 1, {"max.message.bytes=2000"});

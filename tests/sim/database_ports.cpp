@@ -330,7 +330,7 @@ Result<void> SimJournal::park(std::int64_t epoch, const Batch& batch,
   });
 }
 
-Result<std::vector<std::string>> SimJournal::topics_with_blocked_keys() {
+Result<std::vector<std::string>> SimJournal::topics_with_blocked_keys(std::size_t) {
   if (auto r = session_.reads(); !r) return r.error();
   const auto& parked = session_.database.now.parked;
   const auto blocks = [](const ParkedRow& p) { return p.released_in == 0 && p.row.key != no_key; };

@@ -75,7 +75,7 @@ class SimJournal : public Journal {
   Result<void> mark_delivered(std::int64_t epoch, const Confirmed& confirmed) override;
   Result<void> park(std::int64_t epoch, const Batch& batch,
                     std::span<const Rejection> parked) override;
-  Result<std::vector<std::string>> topics_with_blocked_keys() override;
+  Result<std::vector<std::string>> topics_with_blocked_keys(std::size_t count_max) override;
   Result<std::vector<std::size_t>> blocked(std::int64_t number,
                                            std::span<const Message* const> messages) override;
 

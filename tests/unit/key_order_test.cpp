@@ -23,8 +23,10 @@ class FakeJournal : public Journal {
   Result<bool> open_release(Batch&, const std::optional<Confirmed>&) override { return false; }
   Result<void> mark_delivered(std::int64_t, const Confirmed&) override { return {}; }
   Result<void> park(std::int64_t, const Batch&, std::span<const Rejection>) override { return {}; }
-  Result<std::vector<std::string>> topics_with_blocked_keys() override {
-    return std::vector<std::string>(topics.begin(), topics.end());
+  Result<std::vector<std::string>> topics_with_blocked_keys(std::size_t count_max) override {
+    std::vector<std::string> some(topics.begin(), topics.end());
+    if (some.size() > count_max) some.resize(count_max);
+    return some;
   }
   Result<std::vector<std::size_t>> blocked(std::int64_t,
                                            std::span<const Message* const> messages) override {
@@ -103,6 +105,29 @@ TEST_F(KeyBlocksTest, OfTopicsWithoutBlockedKeysNothingIsAsked) {
   journal.topics = {"other"};
   EXPECT_EQ(extended(page_of({{"t", "a"}}), {}), Rejected{});
   EXPECT_EQ(journal.questions, 0);
+}
+
+TEST_F(KeyBlocksTest, OfMoreTopicsThanAreRememberedEachKeyIsAskedAbout) {
+  for (std::size_t i = 0; i < KeyBlocks::topics_max; ++i)
+    journal.topics.insert("a" + std::to_string(i));
+  const Page page = page_of({{"t", "a"}, {"u", nullptr}, {"v", "b"}});
+  journal.keys = {"a"};
+  EXPECT_EQ(extended(page, {}), Rejected{});
+  EXPECT_EQ(journal.questions, 0);
+  journal.topics.insert("t");
+  EXPECT_EQ(extended(page, {}), (Rejected{{0, "key_blocked"}}));
+  EXPECT_EQ(journal.questions, 1);
+
+  // Those of this process's own count as well.
+  journal.topics.erase("t");
+  KeyBlocks blocks(KeyOrder::key, journal);
+  ASSERT_TRUE(blocks.reload());
+  PageMask first;
+  first.add(0);
+  blocks.parked(page, first);
+  const auto all = blocks.extend(Batch{}, page, {});
+  ASSERT_TRUE(all);
+  EXPECT_EQ(all->size(), 1U);
 }
 
 TEST_F(KeyBlocksTest, AReleaseIsBlockedByItselfOnly) {
