@@ -124,7 +124,7 @@ Progress progress_of(const Copy& copy, std::int64_t at_least) {
 // doubt as well.
 bool is_same(const Progress& a, const Progress& b) {
   return a.identity.cluster == b.identity.cluster && a.identity.timeline == b.identity.timeline &&
-         a.epoch == b.epoch && a.token == b.token;
+         a.identity.database == b.identity.database && a.epoch == b.epoch && a.token == b.token;
 }
 
 // At-least-once, no commit waits for the progress record, without which the relay would refuse to
@@ -216,7 +216,7 @@ Result<int> inspect_and_adopt(const Config& config, const AdoptOptions& o) {
   if (!copy) return for_operator(copy.error(), "outbox_owner");
   auto progress = producer.newest_progress(false);
   if (!progress) return progress.error();
-  const bool foreign_record = foreign(copy->here, *progress).has_value();
+  const bool foreign_record = foreign(copy->here, *progress, true).has_value();
   if (copy->adopted && !foreign_record) {
     std::printf(
         "this database, its journal and the progress record match: there is nothing to do\n");

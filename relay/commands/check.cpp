@@ -23,6 +23,7 @@ struct Examination {
   std::vector<CheckResult> results;
   bool postgres_reached = true;
   bool kafka_reached = true;
+  bool any_batch = false;  // in the journal
 
   void add(Severity severity, const std::string& about, const Error& e) {
     results.push_back({severity, about, e.what, e.hint});
@@ -53,6 +54,8 @@ Identity examine_postgres(const Config& config, Examination& out) {
   auto control = open_control(config);
   if (control) {
     out.add(postgres::inspect_database(**control, options, here));
+    const auto batch = (*control)->run("reading the journal", "select from outbox.batch limit 1");
+    out.any_batch = batch && !batch->empty();
     auto session = open_session(config);
     const auto pooler = session ? postgres::check_pooler(**control, **session, options)
                                 : Result<void>(session.error());
@@ -79,7 +82,7 @@ void examine_kafka(const Config& config, const Identity& here, Examination& out)
     out.kafka_reached = progress.error().fault != Fault::kafka;
     out.add(out.kafka_reached ? Severity::refused : Severity::unreachable, "Kafka",
             progress.error());
-  } else if (const auto error = foreign(here, *progress)) {
+  } else if (const auto error = foreign(here, *progress, out.any_batch)) {
     out.add(Severity::refused, "Kafka", *error);
   }
 }

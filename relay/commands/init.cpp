@@ -9,8 +9,11 @@
 #include "relay/commands/commands.h"
 #include "relay/commands/context.h"
 #include "relay/config/parse.h"
+#include "relay/core/recovery.h"
 #include "relay/kafka/admin.h"
+#include "relay/kafka/progress.h"
 #include "relay/postgres/migrations.h"
+#include "relay/postgres/startup_checks.h"
 
 namespace relay {
 namespace {
@@ -121,7 +124,19 @@ void print_plan(const Installed& installed) {
   }
 }
 
-int create_topic(const Config& config, bool dry_run) {
+// Refuses a name that belongs to another database. Where the record cannot be read, `run` says so.
+Result<void> refuse_foreign_name(postgres::PqxxSession& control, const Config& config) {
+  const auto here = postgres::identify(control, postgres_options(config));
+  const auto progress =
+      kafka::read_progress(kafka_options(config), false, Deadline(Millis{10'000}));
+  if (!here || !progress) return {};
+  const auto batch = control.run("reading the journal", "select from outbox.batch limit 1");
+  if (!batch) return batch.error();
+  if (auto error = foreign(*here, *progress, !batch->empty())) return *error;
+  return {};
+}
+
+int create_topic(const Config& config, postgres::PqxxSession& control, bool dry_run) {
   const auto options = kafka_options(config);
   if (dry_run) {
     std::printf("would create the progress topic %s, if it is missing\n",
@@ -132,7 +147,9 @@ int create_topic(const Config& config, bool dry_run) {
   if (!created) return report(created.error());
   std::printf("progress topic %s: %s\n", options.progress_topic.c_str(),
               *created ? "created" : "was there");
-  return 0;
+  if (*created) return 0;
+  const auto ours = refuse_foreign_name(control, config);
+  return ours ? 0 : report(ours.error());
 }
 
 // The schemas of a list such as "inbox,effect".
@@ -192,7 +209,7 @@ int init(const Config& config, const InitOptions& options) {
                   version);
     }
   }
-  return options.kafka ? create_topic(config, options.dry_run) : 0;
+  return options.kafka ? create_topic(config, **control, options.dry_run) : 0;
 }
 
 std::optional<Error> validate(InitOptions& options) {

@@ -31,7 +31,7 @@ Error lease_ran_out() { return {Fault::fenced, "the lease ran out by our own clo
 
 // Recovery ----------------------------------------------------------------------------------------
 
-// The steps are those of docs/protocol.md, "Recovery", in its order.
+// The steps of docs/protocol.md, "Recovery".
 Result<void> Loop::recover() {
   forget_all();
   if (!here_ || !session_fresh_) {
@@ -47,8 +47,7 @@ Result<void> Loop::recover() {
     enter(State::standby);
     return {};
   }
-  epoch_ =
-      (*taken)->epoch;  // after a fail-over that lost the tail it may be one that we had before
+  epoch_ = (*taken)->epoch;  // after a fail-over that lost the tail, maybe one that we had before
   if (!(*taken)->continued) confirmed_since_take_ = false;
   at(Phase::leased);
   if (auto r = recover_batch(); !r) return r;  // 3 to 5
@@ -70,13 +69,14 @@ void Loop::forget_all() {
 
 // Step 1 looks before anybody is fenced.
 Result<void> Loop::refuse_foreign_progress() {
-  auto progress = producer_.newest_progress(false);
+  const auto progress = producer_.newest_progress(false);
   if (!progress) return progress.error();
-  if (!foreign(*here_, *progress)) return {};
-  // Or the record is younger than our session: a successor may have followed the database to
-  // another server meanwhile.
+  if (!foreign(*here_, *progress, false)) return {};
+  // Or the record is younger than our session: a successor may have followed a fail-over.
   if (auto r = connect(); !r) return r;
-  if (auto error = foreign(*here_, *progress)) return *error;
+  const auto newest = journal_.newest();
+  if (!newest) return newest.error();
+  if (auto error = foreign(*here_, *progress, newest->has_value())) return *error;
   return {};
 }
 
@@ -89,6 +89,9 @@ Result<std::optional<Lease::Taken>> Loop::take_lease() {
 Result<void> Loop::recover_batch() {
   auto evidence = gather_evidence();
   if (!evidence) return evidence.error();
+  if (!evidence->newest && !evidence->progress) {
+    if (auto r = claim_name(); !r || state_ == State::stopped) return r;
+  }
   return apply(decide(*evidence), *evidence);
 }
 
@@ -158,8 +161,6 @@ Result<void> Loop::renew_producer(Mode mode) {
   return producer_.renew(mode, [this] { return keep_lease(); });
 }
 
-Result<void> Loop::keep_lease() { return lease_.due() ? lease_.renew() : Result<void>{}; }
-
 // Sends a batch that stands in the journal and was not read ahead: recovery sends one in doubt, and
 // a release is read only once it is open. What cannot be sent, or not any more, is parked first, so
 // that every later re-read gives the same rows.
@@ -179,8 +180,7 @@ Result<void> Loop::send_from_journal(const Batch& batch) {
     blocks_.parked(flight_->page, flight_->parked);
   }
   at(Phase::recovered);
-  // Kafka may have taken longer to answer than the lease lasts; as long as nobody else has it, it
-  // is still ours.
+  // Kafka may have taken longer than the lease lasts; while nobody else has it, it is ours.
   if (auto r = keep_lease(); !r) return r;
   return publish();
 }

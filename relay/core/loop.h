@@ -70,6 +70,7 @@ class Loop {
   Result<std::optional<Lease::Taken>> take_lease();
   Result<void> recover_batch();
   Result<Evidence> gather_evidence();
+  Result<void> claim_name();
   Result<void> apply(const Verdict& verdict, const Evidence& evidence);
   Result<void> renew_producer(Mode mode);
   Result<void> keep_lease();

@@ -97,6 +97,30 @@ Result<void> Loop::stand_by() {
   return {};
 }
 
+// A progress record before the first batch, so that another database that uses the name by mistake
+// is refused in step 1, however long this relay has nothing to send.
+Result<void> Loop::claim_name() {
+  if (auto r = producer_.begin(); !r) return r;
+  const Batch no_batch;
+  const Page no_messages;
+  auto sent = producer_.send(no_batch, no_messages, {}, {*here_, epoch_, 0, Uuid::random(), {}});
+  if (!sent) return sent.error();
+  for (auto claimed = *sent; claimed != Delivery::complete;) {
+    if (claimed == Delivery::refused)
+      return Error{Fault::kafka, "Kafka refused the progress record"};
+    if (poller_.stop_requested()) return finish();
+    if (auto r = wait_or_renew(); !r) return r;
+    const auto reported = producer_.reported();
+    if (!reported) return reported.error();
+    claimed = *reported;
+  }
+  if (auto r = producer_.commit(); !r) return r.error();
+  at(Phase::claimed);
+  return {};
+}
+
+Result<void> Loop::keep_lease() { return lease_.due() ? lease_.renew() : Result<void>{}; }
+
 Result<void> Loop::wait_or_renew() {
   if (lease_.due()) return lease_.renew();
   auto until = poller_.now() + busy_wait_max;

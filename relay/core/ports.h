@@ -83,13 +83,15 @@ enum class Delivery {
 };
 
 // Which database this is. Transaction ids mean nothing in another cluster; an abandoned primary has
-// an older timeline.
+// an older timeline; other databases of the cluster have other object ids. 0: unknown.
 struct Identity {
   std::int64_t cluster = 0;
   std::uint32_t timeline = 0;
+  std::uint32_t database = 0;
 };
 
-// The newest committed progress record of a relay.
+// The newest committed progress record of a relay. Its first record has the number 0, which is of
+// no batch: it claims the relay name for the database.
 struct Progress {
   Identity identity;
   std::int64_t epoch = 0;

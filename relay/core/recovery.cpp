@@ -35,15 +35,26 @@ Verdict not_delivered(const Evidence& e, bool before) {
 
 }  // namespace
 
-std::optional<Error> foreign(const Identity& here, const std::optional<Progress>& progress) {
+std::optional<Error> foreign(const Identity& here, const std::optional<Progress>& progress,
+                             bool any_batch) {
   if (!progress) return std::nullopt;
   const Identity there = progress->identity;
-  if (here.cluster != 0 && there.cluster != 0 && there.cluster != here.cluster) {
-    return Error{Fault::refused,
-                 "the progress record in Kafka was written from another database cluster (" +
-                     std::to_string(there.cluster) + ", here " + std::to_string(here.cluster) + ")",
-                 "two databases must not share a relay name; after a restore elsewhere run "
-                 "`outbox-relay adopt`"};
+  const auto differ = [](std::int64_t a, std::int64_t b) { return a != 0 && b != 0 && a != b; };
+  const bool other_cluster = differ(there.cluster, here.cluster);
+  if (other_cluster || differ(there.database, here.database)) {
+    const std::string hint = "set relay.name to a name that no other database uses";
+    return Error{
+        Fault::refused,
+        "the relay name belongs to another database: the progress record in Kafka was written " +
+            (other_cluster
+                 ? "from the database cluster " + std::to_string(there.cluster) + ", this one is " +
+                       std::to_string(here.cluster)
+                 : "from the database with the object id " + std::to_string(there.database) +
+                       " of this cluster, this one has " + std::to_string(here.database)),
+        any_batch ? hint +
+                        "; if this is a copy that takes the place of that database, stop the "
+                        "relay of that database and run `outbox-relay adopt`"
+                  : hint};
   }
   if (here.timeline != 0 && there.timeline > here.timeline && !MUTANT(no_timeline_fence)) {
     return Error{Fault::refused,
@@ -56,8 +67,13 @@ std::optional<Error> foreign(const Identity& here, const std::optional<Progress>
 }
 
 Verdict decide(const Evidence& e) {
-  if (auto error = foreign(e.here, e.progress))
+  if (auto error = foreign(e.here, e.progress, e.newest.has_value()))
     return {Action::refuse, Note::nothing_unusual, std::move(error)};
+  if (e.progress && e.progress->number == 0) {  // the claim is of no batch
+    Evidence of_batches = e;
+    of_batches.progress.reset();
+    return decide(of_batches);
+  }
   if (!e.newest && !e.progress) return {Action::go_on};
   if (MUTANT(no_token_check) && e.newest) return not_delivered(e, true);
 

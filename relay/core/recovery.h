@@ -42,8 +42,10 @@ struct Verdict {
   std::optional<Error> refusal = {};
 };
 
-// Steps 1 and 5: whether a record of another cluster, or of a newer timeline, forbids to go on.
-std::optional<Error> foreign(const Identity& here, const std::optional<Progress>& progress);
+// Steps 1 and 5: whether a record of another database, or of a newer timeline, forbids to go on.
+// `any_batch`: the journal here has one, so that this may be a copy of that database.
+std::optional<Error> foreign(const Identity& here, const std::optional<Progress>& progress,
+                             bool any_batch);
 
 Verdict decide(const Evidence& evidence);
 

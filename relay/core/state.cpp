@@ -20,9 +20,9 @@ const char* to_string(State state) {
 }
 
 const char* to_string(Phase phase) {
-  static constexpr const char* names[] = {"leased",   "initialised", "recovered", "parked",
-                                          "opening",  "opened",      "begun",     "sent",
-                                          "reported", "confirmed",   "marking",   "marked"};
+  static constexpr const char* names[] = {
+      "leased", "initialised", "claimed",  "recovered", "parked",  "opening", "opened",
+      "begun",  "sent",        "reported", "confirmed", "marking", "marked"};
   static_assert(std::size(names) == static_cast<std::size_t>(last_phase) + 1);
   return names[static_cast<std::size_t>(phase)];
 }

@@ -15,6 +15,7 @@ const char* to_string(State state);
 enum class Phase {
   leased,       // the lease is taken, older producers are not fenced yet
   initialised,  // older producers are fenced
+  claimed,      // a new relay has claimed its name in Kafka
   recovered,    // the outcome of the newest batch is known to the journal
   parked,       // rejections of a batch that is already open are committed
   opening,      // a page is read, its batch not yet open

@@ -123,6 +123,7 @@ std::string progress_json(const Progress& p) {
   std::snprintf(timeline, sizeof timeline, "%08X", p.identity.timeline);
   nlohmann::json j = {{"cluster", std::to_string(p.identity.cluster)},
                       {"timeline", timeline},
+                      {"database", p.identity.database},
                       {"epoch", p.epoch},
                       {"number", p.number},
                       {"token", p.token.text()},
@@ -150,6 +151,8 @@ std::optional<Progress> parse_progress(std::string_view json) {
   if (std::from_chars(timeline.data(), timeline.data() + timeline.size(), p.identity.timeline, 16)
           .ec != std::errc{})
     return std::nullopt;
+  if (j.contains("database") && j["database"].is_number_unsigned())
+    p.identity.database = j["database"].get<std::uint32_t>();
   p.epoch = j["epoch"].get<std::int64_t>();
   p.number = j["number"].get<std::int64_t>();
   p.token = *token;

@@ -12,8 +12,8 @@
 
 namespace relay::kafka {
 
-// A progress record's value: {"cluster", "timeline", "epoch", "number", "token", "previous"}, as
-// JSON.
+// A progress record's value: {"cluster", "timeline", "database", "epoch", "number", "token",
+// "previous"}, as JSON.
 std::string progress_json(const Progress& progress);
 std::optional<Progress> parse_progress(std::string_view json);
 

@@ -187,6 +187,11 @@ Result<Identity> identify(PqxxSession& control, const Options& options) {
                              "select c.system_identifier from pg_control_system() c");
   if (auto r = excused(cluster, options); !r) return r.error();
   if (cluster) identity.cluster = (*cluster)[0][0].as<std::int64_t>();
+  auto database =
+      control.run("identifying the database",
+                  "select d.oid::bigint from pg_database d where d.datname = current_database()");
+  if (!database) return database.error();
+  identity.database = static_cast<std::uint32_t>((*database)[0][0].as<std::int64_t>());
   auto timeline = control.run("identifying the timeline",
                               "select substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)");
   if (auto r = excused(timeline, options); !r) return r.error();

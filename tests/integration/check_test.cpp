@@ -169,7 +169,7 @@ TEST_F(CheckTest, AnotherClustersProgressIsRefused) {
     first.wait_until_idle();
   }
   db.environment["OUTBOX_RELAY_RELAY_NAME"] = first.name();
-  expect_refused("another database cluster");
+  expect_refused("from the database cluster");
 }
 
 TEST_F(CheckTest, TablesThatACrashWouldEmptyAndAMissingConstraint) {

@@ -27,6 +27,7 @@ const std::map<Phase, Expectation>& expectations() {
   static const std::map<Phase, Expectation> all = {
       {Phase::leased, {Finds::nothing, Finds::nothing, nullptr}},
       {Phase::initialised, {Finds::nothing, Finds::nothing, nullptr}},
+      {Phase::claimed, {Finds::nothing, Finds::nothing, nullptr}},
       {Phase::recovered, {Finds::not_delivered, Finds::not_delivered, "opened"}},
       {Phase::parked, {Finds::not_delivered, Finds::not_delivered, "opened"}},
       {Phase::opening, {Finds::nothing, Finds::nothing, nullptr}},

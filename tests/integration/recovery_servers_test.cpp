@@ -5,6 +5,8 @@
 #include <librdkafka/rdkafka.h>
 #include <signal.h>
 
+#include <random>
+
 #include "relay/kafka/progress.h"
 #include "tests/support/checker.h"
 #include "tests/support/load.h"
@@ -83,7 +85,7 @@ TEST_F(RecoveryServersTest, ARecordOfAnotherClusterIsRefusedAndNobodyIsFenced) {
   Progress p = newest_progress(db);
   p.identity.cluster += 1;
   append_progress(db, p);
-  refuses(db, "another database cluster");
+  refuses(db, "from the database cluster");
 }
 
 TEST_F(RecoveryServersTest, ARecordOfANewerTimelineIsRefusedAndNobodyIsFenced) {
@@ -224,28 +226,99 @@ TEST(Promotion, AtLeastOnceTheRelayOfTheOldPrimaryEndsThoughItGoesOnToHaveMessag
   EXPECT_EQ(promoted.wait(), 0) << promoted.output();
 }
 
-TEST(TwoDatabases, UnderOneNameAreNoticedAndStopped) {
-  // Two databases of one cluster: neither cluster nor timeline distinguishes them, only tokens do.
+// Two databases of one server with one relay name, by mistake. The name belongs to that whose relay
+// ran first.
+class TwoDatabases : public ::testing::Test {
+ protected:
+  TwoDatabases() : topic(db.topic("t")) {
+    test::create_counters(db);
+    test::create_counters(other);
+    other.environment["OUTBOX_RELAY_RELAY_NAME"] = db.name();
+    other.environment["OUTBOX_RELAY_KAFKA_PROGRESS_TOPIC"] = "outbox-progress." + db.name();
+  }
+  void expect_refused(const std::vector<std::string>& command) {
+    const auto refused = other.command(command);
+    EXPECT_EQ(refused.code, 5) << command[0] << ": " << refused.output;
+    EXPECT_NE(refused.output.find("belongs to another database"), std::string::npos)
+        << refused.output;
+    EXPECT_NE(refused.output.find("relay.name"), std::string::npos) << refused.output;
+    EXPECT_EQ(refused.output.find("to=streaming"), std::string::npos) << refused.output;
+  }
+  void expect_no_harm(const test::Process& relay) {
+    EXPECT_EQ(relay.output().find("fenced"), std::string::npos) << relay.output();
+    EXPECT_EQ(relay.output().find(" error "), std::string::npos) << relay.output();
+  }
+
   TestOutbox db;
   TestOutbox other;
-  const std::string topic = db.topic("t");
-  test::create_counters(db);
-  test::create_counters(other);
-  other.environment["OUTBOX_RELAY_RELAY_NAME"] = db.name();
-  other.environment["OUTBOX_RELAY_KAFKA_PROGRESS_TOPIC"] = "outbox-progress." + db.name();
+  std::string topic;
+};
+
+TEST_F(TwoDatabases, TheNameBelongsToTheOneThatRanFirstThoughItSentNothing) {
   auto first = db.relay();
   first.says("to=streaming");
+  test::write(other, topic, 5);
+  expect_refused({"check"});
+  expect_refused({"init", "--kafka"});
+  expect_refused({"run"});
   test::write(db, topic, 5);
   db.wait_until_idle();
-  auto second = other.relay();
-  second.says("to=streaming");
-  test::write(other, topic, 5);
-  other.wait_until_idle();
+  EXPECT_EQ(db.value("select epoch from outbox.lease"), "1");
+  first.signal(SIGTERM);
+  EXPECT_EQ(first.wait(), 0);
+  expect_no_harm(first);
+}
+
+TEST_F(TwoDatabases, WhateverTheOwnerDoesMeanwhileItIsNeverFenced) {
+  const auto seed = std::random_device{}();
+  SCOPED_TRACE("seed " + std::to_string(seed));
+  std::minstd_rand random(seed);
+  db.environment["OUTBOX_RELAY_LEASE_TTL"] = "1s";
+  std::optional<test::Process> first(db.relay());
+  first->says("to=streaming");
+  for (int i = 0; i < 20; ++i) {
+    test::write(db, topic, 5);
+    test::write(other, topic, 5);
+    const int signal = std::array{0, SIGKILL, SIGTERM}[random() % 3];
+    if (signal == 0) db.wait_until_idle();
+    else first->signal(signal);
+    const std::vector<std::string> commands[] = {{"run"}, {"check"}, {"init", "--kafka"}};
+    expect_refused(commands[random() % 3]);
+    expect_no_harm(*first);
+    if (signal == 0) continue;
+    first->wait();
+    first.emplace(db.relay());
+    if (random() % 2 == 0) first->says("to=streaming");
+  }
+  db.wait_until_idle();
+  first->signal(SIGTERM);
+  EXPECT_EQ(first->wait(), 0);
+  const auto verdict = test::check_delivery(db, {topic});
+  EXPECT_TRUE(verdict.at_least_once() && verdict.repeated == 0) << verdict;
+}
+
+// A copy within the server shares everything but the object id of the database.
+TEST_F(TwoDatabases, ACopyTakesTheNameByAdoption) {
   test::write(db, topic, 5);
-  EXPECT_EQ(first.wait(), 5) << first.output();
-  EXPECT_NE(first.output().find("under our name"), std::string::npos) << first.output();
-  second.signal(SIGTERM);
-  EXPECT_EQ(second.wait(), 0) << second.output();
+  db.deliver();
+  const std::string name = db.database() + "_copy";
+  {
+    pqxx::connection c(db.postgres().dsn("postgres"));
+    pqxx::nontransaction(c).exec("create database " + name + " template " + db.database());
+  }
+  auto environment = db.environment;
+  environment["OUTBOX_RELAY_POSTGRES_DSN"] = db.postgres().dsn(name);
+  const auto refused = db.command({"run"}, environment);
+  EXPECT_EQ(refused.code, 5) << refused.output;
+  EXPECT_NE(refused.output.find("outbox-relay adopt"), std::string::npos) << refused.output;
+  EXPECT_EQ(db.command({"adopt", "--yes"}, environment).code, 0);
+  auto copy = db.relay(environment);
+  copy.says("to=streaming");
+  copy.signal(SIGTERM);
+  EXPECT_EQ(copy.wait(), 0) << copy.output();
+  expect_no_harm(copy);
+  const auto original = db.command({"run"});
+  EXPECT_EQ(original.code, 5) << original.output;
 }
 
 }  // namespace

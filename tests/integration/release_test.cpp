@@ -426,11 +426,18 @@ TEST_P(ReleaseCrashTest, NothingIsLostGhostedRepeatedOrReordered) {
   EXPECT_EQ(verdict.arrived, 6) << verdict;  // a 1 to 4, b 2, b 3
 }
 
+std::vector<int> phases_after_the_first_start() {
+  std::vector<int> phases;
+  for (int phase = 0; phase <= static_cast<int>(last_phase); ++phase) {
+    if (phase != static_cast<int>(Phase::claimed)) phases.push_back(phase);
+  }
+  return phases;
+}
+
 INSTANTIATE_TEST_SUITE_P(AtEveryPhase, ReleaseCrashTest,
                          ::testing::Combine(::testing::Values(Mode::exactly_once,
                                                               Mode::at_least_once),
-                                            ::testing::Range(static_cast<int>(Phase::leased),
-                                                             static_cast<int>(last_phase) + 1)),
+                                            ::testing::ValuesIn(phases_after_the_first_start())),
                          [](const auto& point) {
                            std::string name = std::get<0>(point.param) == Mode::exactly_once
                                                   ? "exactly_once_"

@@ -111,7 +111,7 @@ class PostgresModel {
  private:
   State replica_;
   int life_ = 1;
-  Identity identity_{1, 1};
+  Identity identity_{1, 1, 1};
 };
 
 }  // namespace relay::sim

@@ -53,6 +53,34 @@ TEST_F(RecoveryTest, ARecordOfAnotherClusterIsRefused) {
   expect(Action::refuse);
 }
 
+TEST_F(RecoveryTest, ARecordOfAnotherDatabaseIsRefusedAndAdoptionIsNamedOnlyToACopy) {
+  kafka_has(tokens[1], true);
+  evidence.here.database = 5;
+  expect(Action::mark);  // of a record that does not say
+  evidence.progress->identity.database = 5;
+  expect(Action::mark);
+  evidence.progress->identity.database = 6;
+  expect(Action::refuse);
+  EXPECT_NE(decide(evidence).refusal->hint.find("adopt"), std::string::npos);
+  evidence.newest.reset();
+  evidence.before.reset();
+  expect(Action::refuse);
+  EXPECT_EQ(decide(evidence).refusal->hint.find("adopt"), std::string::npos);
+}
+
+TEST_F(RecoveryTest, AClaimTellsOfNoBatch) {
+  kafka_has(stranger, false);
+  evidence.progress->number = 0;
+  evidence.confirmed_since_take = true;
+  expect(Action::resend, Note::progress_lost);  // there was a batch before
+  evidence.before.reset();
+  expect(Action::resend);
+  evidence.newest.reset();
+  expect(Action::go_on);
+  evidence.progress->identity.cluster = 43;
+  expect(Action::refuse);
+}
+
 TEST_F(RecoveryTest, ARecordOfANewerTimelineIsRefused) {
   kafka_has(tokens[1], true);
   evidence.progress->identity.timeline = 3;
