@@ -8,8 +8,8 @@
 #include "relay/commands/system_poller.h"
 #include "relay/config/reload.h"
 #include "relay/core/loop.h"
-#include "relay/kafka/admin.h"
 #include "relay/kafka/producer.h"
+#include "relay/kafka/topic_lookup.h"
 #include "relay/postgres/database.h"
 #include "relay/postgres/journal.h"
 #include "relay/postgres/lease.h"
@@ -29,11 +29,10 @@ Result<void> run_once(const Config& config, const std::string& holder, SystemPol
   postgres::PgReader reader(in_postgres, database);
   postgres::PgJournal journal(in_postgres, database);
   postgres::PgLease lease(in_postgres, database);
+  kafka::TopicLookup topic_lookup(in_kafka);
   postgres::PgMaintenance maintenance(
       in_postgres, {config.retention.keep, config.retention.prune_rows_per_second},
-      [&](const auto& topics) {
-        return kafka::topics_that_exist(in_kafka, topics, Deadline(Millis{5'000}));
-      });
+      [&](const auto& topics) { return topic_lookup.existing(topics, Deadline(Millis{5'000})); });
   kafka::KafkaProducer producer(in_kafka, poller.kafka_fd());
   poller.watch_postgres([&] { return database.fd(); });
 

@@ -145,8 +145,10 @@ const Option all_options[] = {
     {.section = "topics", .key = "missing_after", .type = Type::duration,
      .member = at<&Config::topics, &Config::Topics::missing_after>, .standard = "5s", .min = 100,
      .max = hour, .reloadable = true,
-     .help = "A topic counts as missing, and its messages are parked, after the cluster has "
-             "reported it missing twice, this long apart."},
+     .help = "How long a topic that has existed may be missing before its messages are parked: it "
+             "is reported missing twice, this long apart, and other messages wait meanwhile. The "
+             "messages of a topic that has not existed yet are parked at once, and nobody waits. "
+             "Either way they are released within a second of the topic's creation."},
 
     {.section = "delivery", .key = "order", .type = Type::choice,
      .member = choice<&Config::delivery, &Config::Delivery::order>(), .standard = orders[0],

@@ -67,31 +67,6 @@ Result<std::map<std::string, std::string>> describe_config(rd_kafka_t* client, C
   return out;
 }
 
-Result<std::vector<std::string>> topics_that_exist(const Options& options,
-                                                   const std::vector<std::string>& topics,
-                                                   Deadline deadline) {
-  auto client = make_admin_client(options);
-  if (!client) return client.error();
-  std::vector<TopicHandle> known;  // what one question without a topic asks for
-  for (const std::string& name : topics) {
-    TopicHandle handle(rd_kafka_topic_new(client->get(), name.c_str(), nullptr));
-    if (handle) known.push_back(std::move(handle));
-  }
-  std::vector<std::string> found;
-  if (known.empty()) return found;
-  const rd_kafka_metadata_t* raw = nullptr;
-  const auto code =
-      rd_kafka_metadata(client->get(), 0, nullptr, &raw, std::max(1, deadline.left_ms()));
-  const Metadata metadata(raw);
-  if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
-    return error_of("looking up topics that were missing", code);
-  for (int i = 0; i < metadata->topic_cnt; ++i) {
-    const auto& topic = metadata->topics[i];
-    if (topic.err == RD_KAFKA_RESP_ERR_NO_ERROR) found.emplace_back(topic.topic);
-  }
-  return found;
-}
-
 Result<bool> create_progress_topic(const Options& options, Deadline deadline) {
   auto conf = make_conf(options, {});
   if (!conf) return conf.error();

@@ -21,13 +21,6 @@ Result<std::map<std::string, std::string>> describe_config(rd_kafka_t* client, C
                                                            const std::string& name,
                                                            Deadline deadline);
 
-// Of `topics`, those that exist and that the user may describe. Creates none, whatever the brokers
-// allow.
-//   kafka   not reachable: nothing is known.
-Result<std::vector<std::string>> topics_that_exist(const Options& options,
-                                                   const std::vector<std::string>& topics,
-                                                   Deadline deadline);
-
 // Creates the progress topic as the protocol needs it: one partition, compacted, never deleted by
 // time.
 //   true: created; false: it was there.

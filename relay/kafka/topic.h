@@ -26,6 +26,7 @@ struct TopicInfo {
     unwritable,  // cannot be written to: see error_class
   };
   State state = State::unknown;
+  bool was_ready = false;
   std::string error_class;  // when unwritable
   std::string error_text;
   Clock::time_point doubtful_since{};

@@ -115,6 +115,7 @@ void TopicDirectory::look_up(Topic& topic, rd_kafka_t* client,
       if (topic.info.unwritable())
         log::event(log::Level::info, "topic_usable_again", {{"topic", topic.name}});
       topic.info.state = State::ready;
+      topic.info.was_ready = true;
       topic.writer.expect_partitions(static_cast<std::size_t>(answer.partition_cnt));
       learn_limits(topic, client);
       return;
@@ -126,9 +127,10 @@ void TopicDirectory::look_up(Topic& topic, rd_kafka_t* client,
       return mark_unwritable(topic, "topic_invalid", "Kafka refuses the name of the topic");
     default: break;
   }
-  // Missing only if a reachable cluster says so twice, some time apart: an outage must not park
-  // anything.
-  if (topic.info.state == State::unknown) {
+  // Nobody waits for a topic that was never there: its messages are released as soon as it is. One
+  // that was is missing only if a reachable cluster says so twice, some time apart: a broker that
+  // has just started must not have much parked.
+  if (topic.info.state == State::unknown && topic.info.was_ready) {
     topic.info.state = State::doubtful;
     topic.info.doubtful_since = Clock::now();
     return;

@@ -30,7 +30,8 @@ class UnwritableTopicLog {
 // The topics that messages name: asks the cluster about them, and remembers what it said.
 //
 //   unknown → ready       it exists
-//   unknown → doubtful    the cluster says that it does not; an outage must not park anything
+//   unknown → unwritable  the cluster says that it does not, and it was never there
+//   unknown → doubtful    the cluster says that it does not, but it was there
 //   doubtful → unwritable it says so again, some time later
 //   any → unwritable      we may not write to it
 //   unwritable → ready    asked again, with backoff

@@ -8,7 +8,7 @@ namespace relay::postgres {
 namespace {
 
 constexpr std::int64_t page_rows = 2'000;
-constexpr std::int64_t topics_max = 100;  // in one question
+constexpr std::size_t topics_max = 200;  // in one question
 
 }  // namespace
 
@@ -19,8 +19,9 @@ Result<bool> any_releasable(PqxxSession& control, const Options& options) {
   return (*rows)[0][0].as<bool>();
 }
 
-Result<std::vector<std::string>> missing_topics(PqxxSession& control, std::int64_t count_max) {
-  auto rows = control.run("looking for missing topics", sql::missing_topics, count_max);
+Result<std::vector<std::string>> missing_topics(PqxxSession& control, const std::string& after,
+                                                std::size_t count_max) {
+  auto rows = control.run("looking for missing topics", sql::missing_topics, count_max, after);
   if (!rows) return rows.error();
   std::vector<std::string> topics;
   for (const auto& row : *rows) topics.emplace_back(row[0].c_str());
@@ -38,7 +39,8 @@ Result<std::int64_t> release_found_topic(PqxxSession& control, const Options& op
 
 void ParkedReleases::start() {
   decisions_pace_.reset();
-  topics_at_ = Clock::now();
+  topics_pace_.reset();
+  topics_after_.clear();
 }
 
 // Decisions that wait for other ones are looked at each time: what takes long is done less often, a
@@ -52,27 +54,25 @@ Result<bool> ParkedReleases::look_for_decisions(PqxxSession& control) {
   return *releasable;
 }
 
-// One question to the cluster about all topics that are missing, with exponential backoff while
-// none of them appears.
+// One question to the cluster about a page of the topics that are missing; the next one is about
+// the page behind it.
 Result<void> ParkedReleases::look_for_topics(PqxxSession& control, std::int64_t epoch,
                                              const std::function<bool()>& stopping) {
-  if (Clock::now() < topics_at_) return {};
-  auto missing = missing_topics(control, topics_max);
+  const auto began = Clock::now();
+  if (!topics_pace_.due()) return {};
+  auto missing = missing_topics(control, topics_after_, topics_max);
   if (!missing) return missing.error();
+  topics_after_ = missing->size() == topics_max ? missing->back() : std::string();
   std::vector<std::string> found;
-  if (missing->empty()) {
-    topics_backoff_.reset();
-  } else if (auto exist = topics_that_exist_(*missing)) {
-    found = std::move(*exist);
-  }  // else the cluster is away, and the loop says so
+  if (auto exist = topics_that_exist_(*missing)) found = std::move(*exist);
+  // else the cluster is away, and the loop says so
+  topics_pace_.done(began);
   for (const std::string& topic : found) {
     auto messages = release_topic(control, epoch, topic, stopping);
     if (!messages) return messages.error();
     if (*messages == 0) continue;  // somebody else holds them
     log::event(log::Level::info, "topic_found", {{"topic", topic}, {"messages", *messages}});
-    topics_backoff_.reset();
   }
-  topics_at_ = Clock::now() + topics_backoff_.next();
   return {};
 }
 

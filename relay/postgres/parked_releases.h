@@ -7,7 +7,6 @@
 #include <string>
 #include <vector>
 
-#include "common/backoff.h"
 #include "relay/base/clock.h"
 #include "relay/postgres/options.h"
 #include "relay/postgres/pace.h"
@@ -15,16 +14,18 @@
 
 namespace relay::postgres {
 
-// Of these topics, those that exist and may be described. Used by the thread of PgMaintenance.
+// Of these topics, those that exist and may be described. Called without any when there is nothing
+// to ask about. Used by the thread of PgMaintenance.
 using TopicsThatExist =
     std::function<Result<std::vector<std::string>>(const std::vector<std::string>&)>;
 
 // Whether a release would find something, which spares the stream to try.
 Result<bool> any_releasable(PqxxSession& control, const Options& options);
 
-// Topics for which messages are parked because they are missing, without a decision; at most
-// `count_max`.
-Result<std::vector<std::string>> missing_topics(PqxxSession& control, std::int64_t count_max);
+// Topics behind `after` for which messages are parked because they are missing, without a decision;
+// at most `count_max`, by name.
+Result<std::vector<std::string>> missing_topics(PqxxSession& control, const std::string& after,
+                                                std::size_t count_max);
 
 // Decides that messages parked because `topic` was missing are released, at most `rows` of them;
 // returns how many. Those that somebody else is changing are left out: a take-over waits for the
@@ -33,7 +34,7 @@ Result<std::int64_t> release_found_topic(PqxxSession& control, const Options& op
                                          std::int64_t epoch, const std::string& topic,
                                          std::int64_t rows);
 
-// Looks for both, less often while nothing comes of it. Used by the thread of PgMaintenance.
+// Looks for both, less often where that takes long. Used by the thread of PgMaintenance.
 class ParkedReleases {
  public:
   ParkedReleases(const Options& options, TopicsThatExist topics_that_exist)
@@ -54,8 +55,8 @@ class ParkedReleases {
   const Options& options_;
   const TopicsThatExist topics_that_exist_;
   Pace decisions_pace_{10, Millis{250}, Millis{10'000}};
-  Clock::time_point topics_at_{};
-  outbox::common::Backoff topics_backoff_{Millis{1'000}, Millis{60'000}};
+  Pace topics_pace_{20, Millis{500}, Millis{10'000}};
+  std::string topics_after_;  // those before it were asked about
 };
 
 }  // namespace relay::postgres

@@ -3,8 +3,8 @@
 #include <gtest/gtest.h>
 
 #include "relay/base/clock.h"
-#include "relay/kafka/admin.h"
 #include "relay/kafka/producer.h"
+#include "relay/kafka/topic_lookup.h"
 #include "tests/support/event_fd.h"
 #include "tests/support/kafka_proxy.h"
 #include "tests/support/scratch_servers.h"
@@ -68,7 +68,7 @@ Result<void> unhindered() { return {}; }
 TEST_F(ManyTopics, ThatAppearAreFoundByOneQuestion) {
   kafka.create_topic(names.back(), 1);
   proxy.schedule({latency, 0});
-  const auto found = kafka::topics_that_exist(options, names, Deadline(latency * (topics / 2)));
+  const auto found = kafka::TopicLookup(options).existing(names, Deadline(latency * (topics / 2)));
   ASSERT_TRUE(found) << found.error().text();
   EXPECT_EQ(*found, std::vector<std::string>{names.back()});
 }

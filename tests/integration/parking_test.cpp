@@ -120,16 +120,43 @@ TEST_F(ParkingTest, OrderMessageParksNothingButTheBadOne) {
   EXPECT_EQ(test::check_delivery(db, {topic}).arrived, 2);
 }
 
-TEST_F(ParkingTest, ATopicThatAppearsInTimeIsNotMissing) {
-  db.environment["OUTBOX_RELAY_TOPICS_MISSING_AFTER"] = "3s";
-  const std::string late = db.name() + ".late";
+TEST_F(ParkingTest, ATopicThatWasThereAndIsBackInTimeIsNotMissing) {
+  db.environment["OUTBOX_RELAY_TOPICS_MISSING_AFTER"] = "20s";
+  const std::string late = db.topic("late");
   put(late, "'a'", text("a 1"));
   auto relay = db.relay();
-  relay.says("to=streaming");
+  db.wait_until_idle();
+  db.kafka().delete_topic(late);
+  put(late, "'a'", text("a 2"));
+  relay.says("to=stalled");
   db.topic("late");
   db.wait_until_idle();
   EXPECT_EQ(db.value("select count(*) from outbox.parked"), "0");
-  EXPECT_EQ(test::check_delivery(db, {late}).arrived, 1);
+  EXPECT_EQ(test::check_delivery(db, {late}).lost, 1);  // with the topic that was deleted
+}
+
+// missing_after is an hour: nothing waits for it.
+TEST_F(ParkingTest, NobodyWaitsForATopicThatWasNeverThereAndItsMessagesFollowAtOnce) {
+  db.environment["OUTBOX_RELAY_TOPICS_MISSING_AFTER"] = "1h";
+  auto relay = db.relay();
+  relay.says("to=streaming");
+  for (int i = 0; i < 5; ++i) {
+    const std::string suffix = "late" + std::to_string(i);
+    const std::string late = db.name() + "." + suffix;
+    put(late, "'a'", text("a 1"));
+    put(topic, "'a'", text("a " + std::to_string(i)));
+    db.wait_until_idle();
+    EXPECT_EQ(db.value("select error_class from outbox.parked where topic = '" + late + "'"),
+              "topic_missing");
+    db.topic(suffix);
+    test::eventually("its message is released", [&] {
+      return db.value("select released_in is not null from outbox.parked where topic = '" + late +
+                      "'") == "t";
+    });
+  }
+  relay.signal(SIGTERM);
+  EXPECT_EQ(relay.wait(), 0) << relay.output();
+  EXPECT_EQ(relay.output().find("to=stalled"), std::string::npos) << relay.output();
 }
 
 TEST_F(ParkingTest, AMessageThatTheBrokerRefusesIsParkedAndTheRestOfItsBatchArrivesOnce) {

@@ -224,6 +224,22 @@ TEST_F(ReleaseTest, AMissingTopicHealsItself) {
   EXPECT_EQ(arrived(late).size(), 5u);
 }
 
+TEST_F(ReleaseTest, OfManyMissingTopicsTheLastIsFoundAsWell) {
+  db.sql("insert into outbox.message (topic, key, payload) select '" + db.name() +
+         ".none' || g, 'k', 'x' from generate_series(1, 450) g");
+  const std::string late = db.name() + ".zlate";
+  put({"a 1"}, late);
+  auto relay = db.relay();
+  db.wait_until_idle();
+  EXPECT_EQ(db.value("select count(*) from outbox.parked"), "451");
+  db.topic("zlate");
+  test::eventually("it is released", [&] {
+    return db.value("select count(*) from outbox.parked where released_in is not null") == "1";
+  });
+  relay.signal(SIGTERM);
+  EXPECT_EQ(relay.wait(), 0) << relay.output();
+}
+
 TEST_F(ReleaseTest, ALargeReleaseIsCutIntoBatchesAndKeepsTheOrderOfItsKeys) {
   db.sql("insert into outbox.message (topic, key, payload, headers) select '" + topic +
          "', convert_to('k' || g % 3, 'UTF8'), "
