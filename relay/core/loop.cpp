@@ -167,7 +167,7 @@ Result<void> Loop::renew_producer(Mode mode) {
 Result<void> Loop::send_from_journal(const Batch& batch) {
   auto page = reread(batch);
   if (!page) return page.error();
-  auto validation = validate(*page);
+  auto validation = validate(*page, batch.opened_at);
   if (!validation) return validation.error();
   if (!*validation) return finish();  // in doubt it is as well kept by the journal
   auto rejected = blocks_.extend(batch, *page, std::move((*validation)->rejected));
@@ -194,9 +194,9 @@ Result<Page> Loop::reread(const Batch& batch) {
 }
 
 // Waits until it is known of each topic whether it is missing; nullopt: asked to stop meanwhile.
-Result<std::optional<Validation>> Loop::validate(const Page& page) {
+Result<std::optional<Validation>> Loop::validate(const Page& page, Timestamp stamp) {
   while (true) {
-    auto validation = producer_.validate(page);
+    auto validation = producer_.validate(page, stamp);
     if (!validation) return validation.error();
     if (validation->complete) return std::optional(std::move(*validation));
     if (poller_.stop_requested()) return std::optional<Validation>{};
@@ -259,7 +259,7 @@ Batch Loop::next_batch() const {
 // open: the page that was read ahead.
 Result<void> Loop::open_next() {
   if (auto r = ready_to_open(); !r) return r;
-  auto validation = producer_.validate(ahead_.page());
+  auto validation = producer_.validate(ahead_.page(), std::nullopt);
   if (!validation) return validation.error();
   if (!validation->complete) {
     poller_.wait(topic_doubt_interval);

@@ -76,7 +76,7 @@ class Loop {
   Result<void> keep_lease();
   Result<void> send_from_journal(const Batch& batch);
   Result<Page> reread(const Batch& batch);
-  Result<std::optional<Validation>> validate(const Page& page);
+  Result<std::optional<Validation>> validate(const Page& page, Timestamp stamp);
 
   Result<void> stream();
   StreamStatus status() const;

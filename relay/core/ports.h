@@ -209,8 +209,9 @@ class Producer {
   // Whether there is an incarnation for `mode` all of whose transactions were clean, so that
   // another may begin on it.
   virtual bool clean(Mode mode) const = 0;
-  // Returns the messages of `page` that cannot be sent. May look topics up.
-  virtual Result<Validation> validate(const Page& page) = 0;
+  // Returns the messages of `page` that cannot be sent. May look topics up. `stamp` is the time
+  // that their records will bear, which some topics bound; nullopt: now.
+  virtual Result<Validation> validate(const Page& page, std::optional<Timestamp> stamp) = 0;
   // Discards what the cluster said about topics that could not be written to: validate() asks
   // again.
   virtual void recheck_unwritable() = 0;

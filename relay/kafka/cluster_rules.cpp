@@ -9,6 +9,8 @@
 namespace relay::kafka {
 namespace {
 
+constexpr Millis short_outage{3'600'000};
+
 bool is(const Settings& settings, const char* name, const char* value) {
   const auto it = settings.find(name);
   return it != settings.end() && it->second == value;
@@ -147,6 +149,17 @@ std::vector<CheckResult> check_topic(const TopicFacts& topic, const Requirements
          "first copy",
          "set message.timestamp.type = CreateTime, or let consumers take the time from the header "
          "sent-at");
+  }
+  for (const char* const bound :
+       {"message.timestamp.before.max.ms", "message.timestamp.difference.max.ms"}) {
+    const auto age_max = number(topic.settings, bound);
+    if (!age_max || *age_max >= short_outage.count()) continue;
+    find(
+        Severity::finding,
+        "has " + std::string(bound) + " = " + std::to_string(*age_max) +
+            ": messages that are in doubt for longer, in an outage, are parked and sent with a new "
+            "timestamp",
+        "raise it");
   }
   const auto policy = topic.settings.find("cleanup.policy");
   const bool compacted =

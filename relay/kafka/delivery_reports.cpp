@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "relay/kafka/delivery_reports.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "relay/base/mutants.h"
@@ -12,6 +13,10 @@ namespace {
 // Since librdkafka 2.4, which older headers do not know.
 constexpr auto different_record_was_invalid = static_cast<rd_kafka_resp_err_t>(-138);
 
+// A topic that bounds the age of records and may not be described: older batches than this are too
+// old for it.
+constexpr Millis stale_after{60'000};
+
 bool is_purge(rd_kafka_resp_err_t code) {
   return code == RD_KAFKA_RESP_ERR__PURGE_QUEUE || code == RD_KAFKA_RESP_ERR__PURGE_INFLIGHT;
 }
@@ -22,8 +27,9 @@ Topic* topic_of(const rd_kafka_message_t& m) {
 
 }  // namespace
 
-void DeliveryReports::begin(const Page& page) {
+void DeliveryReports::begin(const Page& page, Millis age) {
   page_ = &page;
+  age_ = age;
   failure_ = RD_KAFKA_RESP_ERR_NO_ERROR;
   heard_ = false;
   last_ = Clock::now();
@@ -55,7 +61,9 @@ bool DeliveryReports::take(const rd_kafka_message_t& m) {
 }
 
 void DeliveryReports::take_failure(const rd_kafka_message_t& m) {
-  const bool permanent = error_of({}, m.err).fault == Fault::message;
+  // Of a batch that is new, it is a clock that is wrong.
+  const bool too_old = m.err == RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP && age_ > stale_after;
+  const bool permanent = too_old || error_of({}, m.err).fault == Fault::message;
   Topic* const topic = is_progress(m) ? nullptr : topic_of(m);
   const Partition partition{topic, m.partition};
   if (topic != nullptr) {
@@ -63,7 +71,8 @@ void DeliveryReports::take_failure(const rd_kafka_message_t& m) {
     if (m.err == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE) topic->info.refused_size = true;
     if (permanent && page_ != nullptr) {
       const auto index = reinterpret_cast<std::size_t>(m._private) - 1;
-      refused_.push_back({index, page_->messages[index].seq, "refused", rd_kafka_err2str(m.err)});
+      refused_.push_back({index, page_->messages[index].seq, too_old ? "too_old" : "refused",
+                          rd_kafka_err2str(m.err)});
       refused_in_.push_back(partition);
     }
   }
@@ -83,6 +92,11 @@ bool DeliveryReports::purged() const { return is_purge(failure_); }
 // Where the broker named the invalid records of a record batch, no other message is a candidate,
 // nor any of another partition: what is bad there is refused again.
 void DeliveryReports::isolate() {
+  // All records of a batch bear one time: each of a topic for which it is too old is bad by itself.
+  isolated_ = !refused_.empty() && std::all_of(refused_.begin(), refused_.end(), [](const auto& r) {
+    return r.error_class == "too_old";
+  });
+  if (isolated_) return;
   if (named_invalid_.empty() || refused_.size() != refused_in_.size())
     return;  // one was refused by librdkafka itself
   std::vector<Rejection> invalid;

@@ -21,7 +21,7 @@ namespace relay::kafka {
 class DeliveryReports {
  public:
   // Of a batch that is to be sent. REQUIRES: `page` lives until end() or none_will_come().
-  void begin(const Page& page);
+  void begin(const Page& page, Millis age);
   void end() { page_ = nullptr; }
   // The client is gone, and with it the reports that were due.
   void none_will_come();
@@ -61,6 +61,7 @@ class DeliveryReports {
 
   using Partition = std::pair<const Topic*, std::int32_t>;
   const Page* page_ = nullptr;
+  Millis age_{0};  // of the time that its records bear
   std::size_t missing_ = 0;
   rd_kafka_resp_err_t failure_ = RD_KAFKA_RESP_ERR_NO_ERROR;
   bool heard_ = false;  // since silent_for() was asked

@@ -23,12 +23,12 @@ constexpr Millis reason_deadline{1'000};  // until the client says why it takes 
 
 }  // namespace
 
-Result<Validation> KafkaProducer::validate(const Page& page) {
+Result<Validation> KafkaProducer::validate(const Page& page, std::optional<Timestamp> stamp) {
   CHECK(client_);
   if (intruded_) {
     return Error{Fault::fenced, "another relay writes progress records under our name"};
   }
-  return kafka::validate(page, topics_, client_.get(), options_);
+  return kafka::validate(page, age_of(stamp), topics_, client_.get(), options_);
 }
 
 Result<void> KafkaProducer::begin() {
@@ -66,7 +66,7 @@ Result<void> KafkaProducer::send_progress() {
 
 Result<Delivery> KafkaProducer::send(const Batch& batch, const Page& page, const PageMask& masked,
                                      const Progress& progress) {
-  reports_.begin(page);
+  reports_.begin(page, age_of(batch.opened_at));
   progress_ = progress;
   timestamp_ms_ = std::chrono::duration_cast<Millis>(batch.opened_at).count();
   later_.reset();

@@ -43,7 +43,7 @@ class KafkaProducer : public Producer, private ProbeClient {
   }
   void abandon() override;
   bool clean(Mode mode) const override;
-  Result<Validation> validate(const Page& page) override;
+  Result<Validation> validate(const Page& page, std::optional<Timestamp> stamp) override;
   void recheck_unwritable() override { topics_.recheck_unwritable(); }
   Result<void> begin() override;
   Result<Delivery> send(const Batch& batch, const Page& page, const PageMask& masked,

@@ -35,6 +35,7 @@ struct TopicInfo {
   outbox::common::Backoff backoff{Millis{0},
                                   Millis{0}};  // between two questions about an unwritable topic
   std::int64_t bytes_max = 0;                  // max.message.bytes of the topic; 0: not known
+  Millis age_max = Millis::max();              // of the time that a record bears
   Clock::time_point limits_asked_at{};
   bool log_append_time = false;
   // From delivery reports.

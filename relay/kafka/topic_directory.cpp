@@ -154,6 +154,14 @@ void TopicDirectory::learn_limits(Topic& topic, rd_kafka_t* client) {
     topic.info.bytes_max = std::stoll(it->second);
   if (const auto it = config->find("message.timestamp.type"); it != config->end())
     topic.info.log_append_time = it->second == "LogAppendTime";
+  topic.info.age_max = Millis::max();
+  if (topic.info.log_append_time) return;
+  // The second is its name before Kafka 3.6.
+  for (const char* const bound :
+       {"message.timestamp.before.max.ms", "message.timestamp.difference.max.ms"}) {
+    if (const auto it = config->find(bound); it != config->end())
+      topic.info.age_max = std::min(topic.info.age_max, Millis{std::stoll(it->second)});
+  }
 }
 
 void TopicDirectory::renew_limits(Topic& topic, rd_kafka_t* client) {

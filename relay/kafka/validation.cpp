@@ -29,6 +29,14 @@ bool is_too_large(const Message& m, const Page& page, const TopicInfo& topic) {
   return topic.bytes_max != 0 && record_bytes(m, page) > topic.bytes_max;
 }
 
+Rejection too_old(const Message& m, std::size_t index, Millis age, const TopicInfo& topic) {
+  return {index, m.seq, "too_old",
+          "the batch was opened " + std::to_string(age.count()) +
+              " ms ago, and the topic takes nothing older than " +
+              std::to_string(topic.age_max.count()) +
+              " ms (message.timestamp.before.max.ms); it is sent with a new time"};
+}
+
 }  // namespace
 
 std::int64_t record_bytes(const Message& m, const Page& page) {
@@ -51,8 +59,14 @@ std::optional<Rejection> message_error(const Message& m, std::size_t index, cons
                    "max.message.bytes of the topic (" + std::to_string(topic.bytes_max) + ")");
 }
 
-Result<Validation> validate(const Page& page, TopicDirectory& topics, rd_kafka_t* client,
-                            const Options& options) {
+Millis age_of(std::optional<Timestamp> stamp) {
+  if (!stamp) return Millis{0};
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  return std::chrono::duration_cast<Millis>(now - *stamp);
+}
+
+Result<Validation> validate(const Page& page, Millis age, TopicDirectory& topics,
+                            rd_kafka_t* client, const Options& options) {
   Validation out;
   const auto error_of_message = [&](Topic& topic, const Message& m,
                                     std::size_t index) -> std::optional<Rejection> {
@@ -61,6 +75,7 @@ Result<Validation> validate(const Page& page, TopicDirectory& topics, rd_kafka_t
     // The topic's limit may have been raised.
     if (!m.oversize && m.bad_headers == nullptr && is_too_large(m, page, topic.info))
       topics.renew_limits(topic, client);
+    if (age >= topic.info.age_max) return too_old(m, index, age, topic.info);
     return message_error(m, index, page, topic.info, options);
   };
   const Deadline deadline(look_ups_max);

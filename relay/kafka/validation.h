@@ -8,10 +8,14 @@
 namespace relay::kafka {
 
 // Returns the messages of `page` that cannot be sent, ordered by index; see Producer::validate().
-// Looks up topics that are not known yet, in turns of a second.
+// Looks up topics that are not known yet, in turns of a second. `age` is that of the time which the
+// records will bear.
 //   kafka   the cluster did not answer: nothing is known.
-Result<Validation> validate(const Page& page, TopicDirectory& topics, rd_kafka_t* client,
-                            const Options& options);
+Result<Validation> validate(const Page& page, Millis age, TopicDirectory& topics,
+                            rd_kafka_t* client, const Options& options);
+
+// How long ago it was, by the clock of this machine; nullopt: no time at all.
+Millis age_of(std::optional<Timestamp> stamp);
 
 // The bytes of the message's record, generously.
 std::int64_t record_bytes(const Message& m, const Page& page);

@@ -82,7 +82,7 @@ Result<Millis> PgMaintenance::round(PqxxSession& control, std::int64_t epoch) {
   if (*releasable) found_releasable_ = true;
   if (scheduler_.more()) return Millis{0};
   const auto stopping = [this] { return stopped_within(Millis{0}); };
-  if (auto r = parked_releases_.look_for_topics(control, epoch, stopping); !r) return r.error();
+  if (auto r = parked_releases_.release_by_rule(control, epoch, stopping); !r) return r.error();
   if (!retention_.due()) return due_interval;
   auto pause = retention_.run(control, epoch);
   if (!pause) return pause;

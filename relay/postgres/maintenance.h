@@ -20,7 +20,7 @@ namespace relay::postgres {
 //
 //   1. moves scheduled messages that are due, before all else;
 //   2. looks for decisions about parked messages;
-//   3. looks whether topics that were missing exist now;
+//   3. looks whether topics that were missing exist now, and for messages that were too old;
 //   4. deletes a page of what retention does not keep.
 //
 // A round that fails costs the session, and the next one comes after a pause. Without the lease the

@@ -37,6 +37,14 @@ Result<std::int64_t> release_found_topic(PqxxSession& control, const Options& op
   return static_cast<std::int64_t>(decided->affected_rows());
 }
 
+Result<std::int64_t> release_too_old(PqxxSession& control, const Options& options,
+                                     std::int64_t epoch, std::int64_t rows) {
+  auto decided =
+      control.run("releasing what was too old", sql::release_too_old, epoch, options.holder, rows);
+  if (!decided) return decided.error();
+  return static_cast<std::int64_t>(decided->affected_rows());
+}
+
 void ParkedReleases::start() {
   decisions_pace_.reset();
   topics_pace_.reset();
@@ -56,10 +64,13 @@ Result<bool> ParkedReleases::look_for_decisions(PqxxSession& control) {
 
 // One question to the cluster about a page of the topics that are missing; the next one is about
 // the page behind it.
-Result<void> ParkedReleases::look_for_topics(PqxxSession& control, std::int64_t epoch,
+Result<void> ParkedReleases::release_by_rule(PqxxSession& control, std::int64_t epoch,
                                              const std::function<bool()>& stopping) {
   const auto began = Clock::now();
   if (!topics_pace_.due()) return {};
+  const auto again = release_too_old(control, options_, epoch, page_rows);
+  if (!again) return again.error();
+  if (*again > 0) log::event(log::Level::info, "sent_with_new_time", {{"messages", *again}});
   auto missing = missing_topics(control, topics_after_, topics_max);
   if (!missing) return missing.error();
   topics_after_ = missing->size() == topics_max ? missing->back() : std::string();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Decisions about parked messages, as far as the relay looks after them beside the stream: which of
-// them can be executed, and the one that it takes itself, about topics that were missing.
+// them can be executed, and those that it takes itself, about topics that were missing and about
+// messages that were too old for their topics.
 #pragma once
 
 #include <functional>
@@ -34,7 +35,12 @@ Result<std::int64_t> release_found_topic(PqxxSession& control, const Options& op
                                          std::int64_t epoch, const std::string& topic,
                                          std::int64_t rows);
 
-// Looks for both, less often where that takes long. Used by the thread of PgMaintenance.
+// Decides that messages which their topics found too old are released, at most `rows` of them;
+// returns how many. As release_found_topic().
+Result<std::int64_t> release_too_old(PqxxSession& control, const Options& options,
+                                     std::int64_t epoch, std::int64_t rows);
+
+// Looks for all of that, less often where that takes long. Used by the thread of PgMaintenance.
 class ParkedReleases {
  public:
   ParkedReleases(const Options& options, TopicsThatExist topics_that_exist)
@@ -43,8 +49,9 @@ class ParkedReleases {
   void start();
   // Whether, if it is time to look, there is something to release.
   Result<bool> look_for_decisions(PqxxSession& control);
-  // If it is time to look: releases what is parked for topics that exist now, until `stopping`.
-  Result<void> look_for_topics(PqxxSession& control, std::int64_t epoch,
+  // If it is time to look: releases what is parked for topics that exist now, until `stopping`, and
+  // what its topic found too old.
+  Result<void> release_by_rule(PqxxSession& control, std::int64_t epoch,
                                const std::function<bool()>& stopping);
 
  private:

@@ -26,6 +26,7 @@ extern const char* const prune_batches;
 extern const char* const prune_messages;
 extern const char* const prune_released;
 extern const char* const release_found_topic;
+extern const char* const release_too_old;
 extern const char* const renew_lease;
 extern const char* const resign_lease;
 extern const char* const take_lease;

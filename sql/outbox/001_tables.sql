@@ -225,6 +225,8 @@ create index parked_undecided on outbox.parked (topic, pg_catalog.sha256(key), s
         and key is not null;
 create index parked_decided on outbox.parked (seq)
   where released_in is null and resolution is not null;
+create index parked_too_old on outbox.parked (seq)
+  where released_in is null and resolution is null and error_class = 'too_old';
 create index parked_followers on outbox.parked (topic, pg_catalog.sha256(key), seq)
   where released_in is null and resolution is null and error_class = 'key_blocked'
         and key is not null;
@@ -247,7 +249,7 @@ comment on column outbox.parked.released_in is
   'Number of the release batch that executed the decision; the row is immutable from then on.';
 comment on column outbox.parked.error_class is
   'too_large, bad_headers, topic_invalid, topic_not_allowed, topic_missing, '
-  'topic_unauthorized, refused or key_blocked.';
+  'topic_unauthorized, too_old, refused or key_blocked.';
 comment on column outbox.parked.error_text is 'What happened, for the operator.';
 comment on column outbox.parked.parked_at is 'When it was parked.';
 comment on column outbox.parked.resolution is

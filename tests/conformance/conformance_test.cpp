@@ -73,7 +73,7 @@ class ConformanceTest : public ::testing::TestWithParam<
   // Sends the page, without committing; false when Kafka refuses or fences.
   static bool sent(ServersUnderTest::Relay& r, const Batch& b, const Page& p,
                    std::optional<Uuid> previous = std::nullopt, const PageMask& masked = {}) {
-    if (auto validation = r.producer.validate(p);
+    if (auto validation = r.producer.validate(p, std::nullopt);
         !validation || !validation->complete || !validation->rejected.empty())
       return false;
     if (!r.producer.begin()) return false;
@@ -461,7 +461,7 @@ TEST_P(ConformanceTest, WhatIsTooLargeIsKnownBefore) {
   servers->insert("large", 2, 0, Trait::too_large);
   servers->commit("large");
   const auto p = page(r);
-  const auto validation = r.producer.validate(*p);
+  const auto validation = r.producer.validate(*p, std::nullopt);
   ASSERT_TRUE(validation);
   ASSERT_EQ(validation->rejected.size(), 1U);
   EXPECT_EQ(validation->rejected[0].seq, p->messages[1].seq);

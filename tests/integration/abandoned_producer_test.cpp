@@ -58,7 +58,7 @@ Result<void> unhindered() { return {}; }
 void begin(kafka::KafkaProducer& producer, const Page& page) {
   ASSERT_TRUE(producer.renew(Mode::exactly_once, unhindered));
   test::eventually("the topic is there", [&] {
-    const auto validation = producer.validate(page);
+    const auto validation = producer.validate(page, std::nullopt);
     return validation && validation->complete;
   });
   ASSERT_TRUE(producer.begin());

@@ -44,7 +44,7 @@ class ManyTopics : public ::testing::Test {
     const Page page = page_that_names_all();
     for (int turns = 1; turns <= 3 * topics; ++turns) {
       const auto began = Clock::now();
-      const auto validation = producer.validate(page);
+      const auto validation = producer.validate(page, std::nullopt);
       EXPECT_TRUE(validation) << validation.error().text();
       EXPECT_LT(Clock::now() - began, one_turn);
       rejected = validation->rejected.size();

@@ -150,5 +150,30 @@ INSTANTIATE_TEST_SUITE_P(EachMode, TopicTroubleTest,
                                                                          : "at_least_once";
                          });
 
+// An outage was longer than what a topic takes.
+TEST_P(TopicTroubleTest, ABatchInDoubtThatIsTooOldForATopicIsSentWithANewTime) {
+  const std::string young = db.topic("young", 1, {"message.timestamp.before.max.ms=2000"});
+  db.sql(
+      "insert into outbox.message (topic, key, payload) select t, convert_to('k0', 'UTF8'), "
+      "convert_to('k0 ' || n, 'UTF8') from unnest(array['" +
+      young + "', '" + other + "']) t, generate_series(1, 3) n");
+  auto doomed = db.relay({{"OUTBOX_CRASH_AT", "opened"}}, "relay-with-crash-points");
+  EXPECT_EQ(doomed.wait(), -SIGKILL) << doomed.output();
+  const std::string opened = db.value("select opened_at from outbox.batch");
+  test::eventually("the batch is too old", [&] {
+    return db.value("select clock_timestamp() - '" + opened + "' > interval '3 s'") == "t";
+  });
+  auto relay = db.relay();
+  relay.says("sent_with_new_time");
+  db.wait_until_released();
+  relay.signal(SIGTERM);
+  EXPECT_EQ(relay.wait(), 0) << relay.output();
+  EXPECT_EQ(relay.output().find("to=stalled"), std::string::npos) << relay.output();
+  EXPECT_EQ(db.value("select string_agg(distinct error_class, ' ') from outbox.parked"), "too_old");
+  const auto verdict = test::check_delivery(db, {young, other});
+  EXPECT_TRUE(verdict.at_least_once()) << verdict;
+  EXPECT_EQ(verdict.repeated, 0) << verdict;
+}
+
 }  // namespace
 }  // namespace relay

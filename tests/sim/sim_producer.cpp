@@ -81,7 +81,7 @@ Code SimProducer::exchange(const Request& r, bool& is_lost) {
   return broker_.handle(r);
 }
 
-Result<Validation> SimProducer::validate(const Page& page) {
+Result<Validation> SimProducer::validate(const Page& page, std::optional<Timestamp>) {
   CHECK(clean_ || MUTANT(incarnation_rule_off));
   Validation validation;
   validation.complete = !schedule_.maybe(16);

@@ -26,7 +26,7 @@ class SimProducer : public Producer {
   bool clean(Mode mode) const override {
     return clean_ && mode == mode_ && record_batch_max_ == wanted_record_batch_max_;
   }
-  Result<Validation> validate(const Page& page) override;
+  Result<Validation> validate(const Page& page, std::optional<Timestamp> stamp) override;
   void recheck_unwritable() override {}
   Result<void> begin() override;
   Result<Delivery> send(const Batch& batch, const Page& page, const PageMask& masked,

@@ -21,7 +21,7 @@ class DeliveryReportsTest : public testing::Test {
       m.seq = seq;
       page.messages.push_back(m);
     }
-    reports.begin(page);
+    reports.begin(page, Millis{0});
   }
   // The report about the message with this index.
   bool take(std::size_t index, rd_kafka_resp_err_t code, std::int32_t partition = 0,
@@ -74,6 +74,25 @@ TEST_F(DeliveryReportsTest, TheFailureThatSaysMostIsKept) {
   EXPECT_EQ(refused(), Seqs{12});
 }
 
+// The clock of the database or of a broker is wrong: no message can help that.
+TEST_F(DeliveryReportsTest, ANewBatchIsNotTooOldWhateverTheBrokerSays) {
+  take(0, RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP);
+  reports.isolate();
+  EXPECT_EQ(refused(), Seqs{});
+  EXPECT_FALSE(reports.isolated());
+}
+
+TEST_F(DeliveryReportsTest, OfAnOldBatchEachMessageOfATopicThatFindsItTooOldIsRefused) {
+  reports.begin(page, Millis{61'000});
+  take(0, RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP);
+  take(1, RD_KAFKA_RESP_ERR__PURGE_INFLIGHT, 1);
+  take(2, RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP);
+  reports.isolate();
+  EXPECT_EQ(refused(), (Seqs{10, 12}));
+  EXPECT_EQ(reports.refused()[0].error_class, "too_old");
+  EXPECT_TRUE(reports.isolated());
+}
+
 TEST_F(DeliveryReportsTest, WhatTheBrokerToldApartIsIsolated) {
   take(0, RD_KAFKA_RESP_ERR_INVALID_RECORD);
   take(1, different_record_was_invalid);
@@ -117,7 +136,7 @@ TEST_F(DeliveryReportsTest, SilenceIsMeasuredFromTheLastReport) {
 
 TEST_F(DeliveryReportsTest, TheNextBatchBeginsWithoutTheFailuresOfTheLast) {
   take(0, RD_KAFKA_RESP_ERR_INVALID_RECORD);
-  reports.begin(page);
+  reports.begin(page, Millis{0});
   EXPECT_FALSE(reports.failed());
   EXPECT_TRUE(reports.refused().empty());
   reports.sent();
