@@ -45,9 +45,24 @@ std::optional<Failure> BatchProcessor::step(pqxx::connection& connection) {
     // header names, in characters that its encoding lacks: repeat once in ASCII.
     const bool try_ascii = failure.fault == Fault::message && !std::exchange(range.in_ascii, true);
     if (failure.fault == Fault::message) failure.fault = Fault::database;
+    if (!parks && split_after(range, failure)) {
+      split(std::move(range), failure);
+      return failure;
+    }
     remaining_.push_back(std::move(range));
     return try_ascii ? std::nullopt : std::optional(failure);
   }
+}
+
+// Whether the range is to be split after a failure that is due to its duration, or may be. A
+// message by itself is given several attempts: the server may be busy.
+bool BatchProcessor::split_after(Range& range, const Failure& failure) const {
+  if (phase_ != Phase::handling) return false;
+  const bool alone = range.last - range.first == 1;
+  ++range.failures;
+  if (failure.fault == Fault::timeout) return range.failures >= (alone ? 3 : 1);
+  if (failure.fault == Fault::connection) return range.failures >= (alone ? 5 : 2);
+  return false;
 }
 
 // Halves the range, or notes why its only message is to be parked.

@@ -7,8 +7,11 @@
 //   4. commit.
 //
 // Failure. A transaction that fails because of a message is split in two until the message is
-// isolated, and then parked. Any other failure is returned to the caller, who repeats the step. The
-// remaining ranges are kept between the calls, so that a failure costs only its transaction.
+// isolated, and then parked. A transaction that takes too long in the handler is split as well, and
+// so is one whose connection breaks there repeatedly, because the server may have ended it for its
+// duration, or crashed over it. Any failure but that of a message is returned to the caller, who
+// repeats the step. The remaining ranges are kept between the calls, so that a failure costs only
+// its transaction.
 // Used by the thread of run().
 #pragma once
 
@@ -53,6 +56,8 @@ class BatchProcessor {
     std::optional<std::string> refused{};
     // Whether texts about the message are reduced to ASCII.
     bool in_ascii = false;
+    // Failures in the handler that may be due to the range, in succession.
+    int failures = 0;
   };
   enum class Phase { accepting, handling };
   struct Counts {
@@ -65,6 +70,7 @@ class BatchProcessor {
   void hand_over(pqxx::dbtransaction& tx, const Range& range,
                  const std::vector<std::size_t>& new_messages);
   void split(Range range, const Failure& failure);
+  bool split_after(Range& range, const Failure& failure) const;
 
   const ConsumerOptions& options_;
   const Consumer::BatchHandler& handler_;

@@ -231,12 +231,14 @@ void ConsumerLoop::emit_parked() {
 
 // --- Failures ----------------------------------------------------------------------------------
 
-// Reacts to a failure that is not a message's fault: repeats conflicts, else stalls.
+// Reacts to a failure that is not a message's fault: repeats after conflicts and time-outs, else
+// stalls.
 void ConsumerLoop::failed(const Failure& failure) {
   ++stats_.retries;
   if (failure.fault == Fault::connection) connection_.reset();
   if (state_ == State::stalled) return;
-  if (failure.fault == Fault::conflict && backoff_.attempts() < conflicts_before_stalled) {
+  const bool repeats = failure.fault == Fault::conflict || failure.fault == Fault::timeout;
+  if (repeats && backoff_.attempts() < conflicts_before_stalled) {
     return wait(backoff_.next());
   }
   backoff_.reset();

@@ -12,6 +12,10 @@ namespace {
 // message: parking them all would not help.
 Fault classify_sqlstate(std::string_view sqlstate) {
   if (sqlstate == "40001" || sqlstate == "40P01") return Fault::conflict;
+  // statement_timeout, lock_timeout, idle_in_transaction_session_timeout, transaction_timeout.
+  for (const char* limit : {"57014", "55P03", "25P03", "25P04"}) {
+    if (sqlstate == limit) return Fault::timeout;
+  }
   for (const char* prefix : {"21", "22", "23", "27", "2F", "38", "39", "44", "54", "P0"}) {
     if (sqlstate.starts_with(prefix)) return Fault::message;
   }

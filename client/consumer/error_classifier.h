@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Classifies an exception of a transaction: message, conflict, database or connection.
+// Classifies an exception of a transaction: message, conflict, timeout, database or connection.
 //
 // The class alone determines the reaction. Exceptions of libpqxx do not propagate beyond this file.
 // Threads: pure functions.
@@ -14,6 +14,7 @@ namespace outbox::consumer {
 enum class Fault {
   message,     // the data of a message: park the message
   conflict,    // a concurrent transaction: repeat
+  timeout,     // the server ended a statement or transaction: repeat with fewer messages
   database,    // the state or configuration of the server: back off, and repeat
   connection,  // as `database`, on a new connection; the inbox resolves unknown commit outcomes
 };

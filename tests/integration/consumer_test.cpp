@@ -323,6 +323,39 @@ TEST_F(ConsumerTest, AMissingTableStallsAndParksNothing) {
   EXPECT_EQ(consumer.event_count("state_changed", "to", "stalled"), 1) << consumer.events();
 }
 
+// Of the time limits of the login, one ends a statement and the other a connection.
+TEST_F(ConsumerTest, AMessageThatTakesTooLongIsParkedAndTheOthersGoOn) {
+  create_topic(1);
+  produce_numbers(0, 40, 40);
+  auto o = options();
+  o.dsn += " options='-c statement_timeout=300ms'";
+  RunningConsumer consumer(o, [](pqxx::dbtransaction& tx, const outbox::Record& record) {
+    if (record.dedup_key == "17") tx.exec("select pg_sleep(3)");
+    write_effect(tx, record);
+  });
+  until_effects(39);
+  eventually("it is parked", [&] { return consumer.stats().parked == 1; });
+  EXPECT_EQ(db.value("select dedup_key || ' ' || error_class from inbox.parked"), "17 handler");
+  EXPECT_NE(db.value("select error_text from inbox.parked").find("timeout"), std::string::npos);
+  expect_once_and_in_order(39);
+}
+
+TEST_F(ConsumerTest, ABatchThatTakesTooLongIsHandledInPieces) {
+  create_topic(1);
+  produce_numbers(0, 40, 40);
+  auto o = options();
+  o.dsn += " options='-c idle_in_transaction_session_timeout=1s'";
+  std::promise<void> never;
+  RunningConsumer consumer(o, [&](pqxx::dbtransaction& tx, std::span<const outbox::Record> all) {
+    never.get_future().wait_for(all.size() * 60ms);
+    never = {};
+    for (const outbox::Record& record : all) write_effect(tx, record);
+  });
+  until_effects(40);
+  EXPECT_EQ(consumer.stats().parked, 0) << consumer.events();
+  expect_once_and_in_order(40);
+}
+
 // PostgreSQL answers COMMIT in a transaction that has failed with a rollback, and with success.
 TEST_F(ConsumerTest, AMessageWhoseHandlerCaughtAnErrorOfTheDatabaseIsParked) {
   create_topic(1);
