@@ -3,7 +3,7 @@
 //
 //   1. The constructor validates the options.
 //   2. call() validates the request, sends it with the idempotency key, and reads the object's id.
-//   3. lookup() sends a GET of lookup_path: 200 is done, 404 is absent.
+//   3. lookup() sends a GET of lookup_path: 200 that shows the object is done, 404 is absent.
 //
 // Failure. Invalid options throw std::invalid_argument; everything else is an Outcome. Error texts
 // contain no header values. Thread-safe: only constant state is shared.
@@ -100,6 +100,13 @@ HttpOptions checked(HttpOptions options) {
   }
   check_pointer("object_pointer", options.object_pointer);
   check_pointer("key_pointer", options.key_pointer);
+  check_pointer("lookup_list_pointer", options.lookup_list_pointer);
+  if (!options.lookup_path.empty() && options.key_pointer.empty() &&
+      options.object_pointer.empty()) {
+    reject_http_options(
+        "lookup_path needs key_pointer or object_pointer: without one, any answer would show the "
+        "object. HINT: set key_pointer to where the answer repeats the idempotency key");
+  }
   if (!options.lookup_path.empty() && !options.lookup_path.starts_with('/')) {
     reject_http_options(
         "lookup_path does not begin with \"/\". HINT: use the form /charges?key={key}; it is "
@@ -157,6 +164,36 @@ std::string found_at(const json& answer, const std::string& pointer) {
   }
 }
 
+struct Hit {
+  Answer answer = Answer::none;
+  std::string object{};
+  std::string error{};
+};
+
+// What the answer of a lookup, of status 200, shows of the request with this key.
+Hit hit_in(const json& answer, const HttpOptions& options, const std::string& key) {
+  json::array_t objects = {answer};
+  if (!options.lookup_list_pointer.empty()) {
+    const json::json_pointer list{options.lookup_list_pointer};
+    if (!answer.is_structured() || !answer.contains(list) || !answer.at(list).is_array()) {
+      return {.error = "the answer has no array at lookup_list_pointer. HINT: check the pointer"};
+    }
+    objects = answer.at(list).get<json::array_t>();
+    if (objects.empty()) return {.answer = Answer::absent};
+  }
+  for (const json& object : objects) {
+    const std::string id = found_at(object, options.object_pointer);
+    const bool shown = options.key_pointer.empty() ? objects.size() == 1 && !id.empty()
+                                                   : found_at(object, options.key_pointer) == key;
+    if (shown) return {.answer = Answer::done, .object = id};
+  }
+  return {.error = options.key_pointer.empty()
+                       ? "the answer does not show one object. HINT: check object_pointer, or set "
+                         "key_pointer to where the answer repeats the idempotency key"
+                       : "the answer shows no object with the idempotency key. HINT: check "
+                         "key_pointer and lookup_path"};
+}
+
 effects::Route route_of(const HttpOptions& options, const std::string& path) {
   return {options.base_url + path, "http,https", options.ca_file, options.connect_timeout};
 }
@@ -209,8 +246,11 @@ Outcome HttpProvider::lookup(const Request& request, Deadline deadline) {
     outcome.answer = Answer::absent;
     outcome.error.clear();
   } else if (outcome.status == 200) {
-    outcome.object =
-        found_at(json::parse(exchange.body(), nullptr, false), options_.object_pointer);
+    const Hit hit =
+        hit_in(json::parse(exchange.body(), nullptr, false), options_, request.provider_key);
+    outcome.answer = hit.answer;
+    outcome.object = hit.object;
+    if (!hit.error.empty()) outcome.error = hit.error;
   } else {
     outcome.answer = Answer::none;
     if (outcome.error.empty()) {

@@ -66,9 +66,16 @@ struct HttpOptions {
   std::string key_pointer{};
 
   // Path of the GET request of lookup(), appended to base_url; {key} stands for
-  // Request::provider_key. 200 is done, 404 is absent, any other status is no answer. Defaults to
-  // empty: lookups are not supported.
+  // Request::provider_key. 404 is absent. 200 is done if the answer shows the object: by the
+  // idempotency key at key_pointer or, where that is empty, by something at object_pointer.
+  // Anything else is no answer, and the effect stays in doubt. Requires key_pointer or
+  // object_pointer. Defaults to empty: lookups are not supported.
   std::string lookup_path{};
+
+  // JSON pointer to the array of objects in the answer to lookup(), for a lookup_path that is a
+  // filter: /data. The pointers above then apply to its elements. An empty array is absent. Without
+  // key_pointer, it must have one element. Defaults to empty: the answer is one object.
+  std::string lookup_list_pointer{};
 
   // PEM file of trusted certificates. Defaults to the system's. Certificates are always verified.
   std::string ca_file{};

@@ -333,6 +333,58 @@ TEST_F(ProvidersTest, AskingTellsWhetherItWasDone) {
   EXPECT_FALSE(outbox::HttpProvider(mute).supports_lookup());
 }
 
+// What each answer with status 200 shows, by the options.
+TEST_F(ProvidersTest, AHitOfALookupMustBeShown) {
+  const auto ask = [&](const outbox::HttpOptions& with, const Json& body) {
+    outbox::Request request = charge();
+    fakes->fault({{"at", "payments"},
+                  {"match", request.provider_key},
+                  {"fault", "status"},
+                  {"status", 200},
+                  {"body", body.dump()}});
+    return outbox::HttpProvider(with).lookup(request, in(5s));
+  };
+  const auto answer = [&](const outbox::HttpOptions& with, const Json& body) {
+    const outbox::Outcome outcome = ask(with, body);
+    EXPECT_EQ(outcome.answer == outbox::Answer::none,
+              outcome.error.find("HINT: ") != std::string::npos)
+        << outcome.error;
+    return said(outcome);
+  };
+  const Json other = {{"id", "ch_1"}, {"key", "another"}};
+  const Json keyless = {{"id", "ch_1"}};
+  outbox::HttpOptions by_object = options();
+  EXPECT_EQ(answer(by_object, keyless), "answered done 200");
+  EXPECT_EQ(answer(by_object, Json::object()), "answered none 200");
+  EXPECT_EQ(answer(by_object, {{"data", Json::array()}}), "answered none 200");
+  EXPECT_EQ(answer(by_object, "no object"), "answered none 200");
+
+  outbox::HttpOptions by_key = options();
+  by_key.key_pointer = "/key";
+  EXPECT_EQ(answer(by_key, other), "answered none 200");
+  EXPECT_EQ(answer(by_key, keyless), "answered none 200");
+
+  outbox::HttpOptions filter = options();
+  filter.lookup_list_pointer = "/data";
+  EXPECT_EQ(answer(filter, {{"data", Json::array()}}), "answered absent 200");
+  EXPECT_EQ(answer(filter, {{"data", {keyless}}}), "answered done 200");
+  EXPECT_EQ(answer(filter, {{"data", {keyless, keyless}}}), "answered none 200");
+  EXPECT_EQ(answer(filter, {{"data", keyless}}), "answered none 200");
+  EXPECT_EQ(answer(filter, keyless), "answered none 200");
+  filter.key_pointer = "/key";
+  EXPECT_EQ(answer(filter, {{"data", {other}}}), "answered none 200");
+
+  // The fake answers with its own key.
+  outbox::Request request = charge();
+  outbox::HttpOptions shown = options();
+  shown.key_pointer = "/idempotency_key";
+  ASSERT_EQ(said(call(request)), "answered done 201");
+  EXPECT_EQ(said(outbox::HttpProvider(shown).lookup(request, in(5s))), "answered done 200");
+  shown.object_pointer.clear();
+  shown.key_pointer.clear();
+  EXPECT_THROW(outbox::HttpProvider{shown}, std::invalid_argument);
+}
+
 TEST_F(ProvidersTest, ACertificateMustBeTrusted) {
   outbox::HttpOptions where = options();
   where.base_url = fakes->payments_tls();
