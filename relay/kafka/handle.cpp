@@ -2,15 +2,18 @@
 #include "relay/kafka/handle.h"
 
 #include <cerrno>
+#include <string_view>
 
 #include "relay/base/log.h"
+#include "relay/kafka/connection_failure.h"
 
 namespace relay::kafka {
 namespace {
 
 // librdkafka repeats itself once per broker and second while a cluster is away: that is detail for
-// debugging. What matters comes back as an error of a call.
+// debugging. What matters comes back as an error of a call, which quotes the last reason.
 void on_log(const rd_kafka_t*, int, const char* facility, const char* text) {
+  if (std::string_view(facility) == "FAIL") note_connection_failure(text);
   log::event(log::Level::debug, "librdkafka", {{"facility", facility}, {"text", text}});
 }
 
@@ -32,6 +35,21 @@ Fault fault_for(rd_kafka_resp_err_t code) {
     case RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED:
     case RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED: return Fault::refused;
     default: return Fault::kafka;
+  }
+}
+
+// Whether a connection that failed may be the cause, and its reason is worth adding.
+bool is_about_connections(rd_kafka_resp_err_t code) {
+  switch (code) {
+    case RD_KAFKA_RESP_ERR__TRANSPORT:
+    case RD_KAFKA_RESP_ERR__TIMED_OUT:
+    case RD_KAFKA_RESP_ERR__TIMED_OUT_QUEUE:
+    case RD_KAFKA_RESP_ERR__MSG_TIMED_OUT:
+    case RD_KAFKA_RESP_ERR__RESOLVE:
+    case RD_KAFKA_RESP_ERR__SSL:
+    case RD_KAFKA_RESP_ERR__AUTHENTICATION:
+    case RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN: return true;
+    default: return false;
   }
 }
 
@@ -61,6 +79,9 @@ const char* hint_of(rd_kafka_resp_err_t code) {
 
 Error error_of(const std::string& doing, rd_kafka_resp_err_t code, const std::string& detail) {
   std::string what = "Kafka, " + doing + ": " + (detail.empty() ? rd_kafka_err2str(code) : detail);
+  if (is_about_connections(code)) {
+    if (const std::string why = connection_failure(); !why.empty()) what += ": " + why;
+  }
   return {fault_for(code), std::move(what), hint_of(code)};
 }
 

@@ -216,6 +216,30 @@ TEST_F(CheckTest, WhatIsNotReachableIsSaidAndTheRestIsStillLookedAt) {
       << wrong.output;
 }
 
+// librdkafka's own error is "Broker transport failure" each time.
+TEST_F(CheckTest, AClusterThatIsNotReachedIsNamedWithTheReasonByEachCommand) {
+  const std::map<std::string, std::string> reasons = {
+      {"127.0.0.1:1", "Connection refused"},
+      {"no-such-host.invalid:9092", "Failed to resolve"},
+  };
+  for (const auto& [brokers, reason] : reasons) {
+    db.environment["OUTBOX_RELAY_KAFKA_BROKERS"] = brokers;
+    std::vector<std::vector<std::string>> commands = {{"check"}};
+    if (brokers == "127.0.0.1:1") commands.push_back({"init", "--kafka"});  // which takes 20 s
+    for (const auto& command : commands) {
+      const auto done = db.command(command);
+      EXPECT_EQ(done.code, 4) << command[0] << ": " << done.output;
+      EXPECT_TRUE(contains(done.output, reason)) << command[0] << ": " << done.output;
+      EXPECT_TRUE(contains(done.output, brokers)) << command[0] << ": " << done.output;
+    }
+    auto relay = db.relay();
+    relay.says("to=stalled");
+    relay.says(reason);
+    relay.signal(SIGTERM);
+    EXPECT_EQ(relay.wait(), 0) << relay.output();
+  }
+}
+
 TEST(CheckServers, AServerThatDoesNotKeepWhatItAcknowledges) {
   ScratchPostgres careless({"fsync=off", "full_page_writes=off"});
   TestOutbox db(careless);
