@@ -10,11 +10,20 @@ Result<Config> Invocation::load(config::Required required) const {
                       config::process_environment(), required);
 }
 
-std::function<int(const Invocation&)> with_config(std::function<int(const Config&)> run) {
-  return [run = std::move(run)](const Invocation& invocation) {
-    const auto config = invocation.load();
+static std::function<int(const Invocation&)> with(config::Required required,
+                                                  std::function<int(const Config&)> run) {
+  return [required, run = std::move(run)](const Invocation& invocation) {
+    const auto config = invocation.load(required);
     return config ? run(*config) : report(config.error());
   };
+}
+
+std::function<int(const Invocation&)> with_config(std::function<int(const Config&)> run) {
+  return with(config::Required::all, std::move(run));
+}
+
+std::function<int(const Invocation&)> with_database(std::function<int(const Config&)> run) {
+  return with(config::Required::postgres, std::move(run));
 }
 
 int report(const Error& error) {

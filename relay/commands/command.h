@@ -91,6 +91,9 @@ struct CommandGroup {
 // `run` of a command that needs the whole configuration.
 std::function<int(const Invocation&)> with_config(std::function<int(const Config&)> run);
 
+// The same of a command that needs only the options of [postgres] among those that are required.
+std::function<int(const Invocation&)> with_database(std::function<int(const Config&)> run);
+
 // Prints the error to standard error and returns its exit code.
 int report(const Error& error);
 

@@ -100,7 +100,7 @@ Command effects_list_command() {
       .exit_codes = {done_code, usage_code, postgres_code, right_missing_code},
       .reference = effects_list_reference,
       .examples = {{"effects list --state failed --provider mail", "Lists the failed effects."}},
-      .run = with_config([options](const Config& config) { return list(config, *options); }),
+      .run = with_database([options](const Config& config) { return list(config, *options); }),
   };
 }
 

@@ -118,7 +118,7 @@ Command effects_resolve_command() {
       .examples = {{"effects resolve 42 --done --object ch-9 --why \"in the bank's list\"",
                     "Records that the provider executed effect 42."}},
       .validate = [options] { return validate(*options); },
-      .run = with_config([options](const Config& config) { return resolve(config, *options); }),
+      .run = with_database([options](const Config& config) { return resolve(config, *options); }),
   };
 }
 

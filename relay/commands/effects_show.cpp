@@ -181,7 +181,7 @@ Command effects_show_command() {
       .exit_codes = {done_code, not_found_code, usage_code, postgres_code, right_missing_code},
       .reference = effects_show_reference,
       .examples = {{"effects show 42", "Shows effect 42."}},
-      .run = with_config([options](const Config& config) { return show(config, *options); }),
+      .run = with_database([options](const Config& config) { return show(config, *options); }),
   };
 }
 

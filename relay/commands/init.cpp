@@ -228,8 +228,8 @@ std::optional<Error> validate(InitOptions& options) {
 
 int run(const Invocation& invocation, const InitOptions& options) {
   if (options.print_sql) return print_sql(options);
-  const bool outbox = options.schemas.contains(Schema::outbox);
-  const auto config = invocation.load(outbox ? config::Required::all : config::Required::postgres);
+  const auto config =
+      invocation.load(options.kafka ? config::Required::all : config::Required::postgres);
   return config ? init(*config, options) : report(config.error());
 }
 

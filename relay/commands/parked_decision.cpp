@@ -146,7 +146,7 @@ Command parked_decision_command(Command command, ParkedResolution resolution) {
   command.exit_codes = {
       done_code, {1, "no message matches"}, usage_code, postgres_code, right_missing_code};
   command.validate = [decision] { return validate(*decision); };
-  command.run = with_config([decision, resolution](const Config& config) {
+  command.run = with_database([decision, resolution](const Config& config) {
     return decide_and_print(config, *decision, resolution);
   });
   return command;

@@ -171,7 +171,7 @@ Command parked_edit_command() {
       .examples =
           {{"parked edit 01976b1e-7c00-7000-8000-000000000001 --topic orders --why \"typo\"",
             "Sends the message to the topic orders."}},
-      .run = with_config([options](const Config& c) { return edit_message(c, *options); }),
+      .run = with_database([options](const Config& c) { return edit_message(c, *options); }),
   };
 }
 

@@ -83,7 +83,7 @@ Command parked_list_command() {
       .exit_codes = {done_code, usage_code, postgres_code, right_missing_code},
       .reference = parked_list_reference,
       .examples = {{"parked list --class too_large", "Lists the messages that are too large."}},
-      .run = with_config([options](const Config& config) { return list(config, *options); }),
+      .run = with_database([options](const Config& config) { return list(config, *options); }),
   };
 }
 

@@ -103,7 +103,7 @@ Command parked_show_command() {
       .reference = parked_show_reference,
       .examples = {{"parked show 01976b1e-7c00-7000-8000-000000000001 --payload",
                     "Shows the message with its payload."}},
-      .run = with_config([options](const Config& config) { return show(config, *options); }),
+      .run = with_database([options](const Config& config) { return show(config, *options); }),
   };
 }
 

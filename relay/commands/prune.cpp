@@ -102,7 +102,7 @@ Command prune_command() {
                      {5, "refused: a relay is active"},
                      {6, "a relay took over the lease meanwhile"}},
       .examples = {{"prune --dry-run", "Counts the messages and batches to delete."}},
-      .run = with_config([dry_run](const Config& config) { return prune(config, *dry_run); }),
+      .run = with_database([dry_run](const Config& config) { return prune(config, *dry_run); }),
   };
 }
 

@@ -297,7 +297,7 @@ Command replay_command() {
                     "Counts the messages since this time."},
                    {"replay --resume 3", "Continues replay 3."}},
       .validate = [options] { return validate(*options); },
-      .run = with_config([options](const Config& config) { return replay(config, *options); }),
+      .run = with_database([options](const Config& config) { return replay(config, *options); }),
   };
 }
 

@@ -67,7 +67,7 @@ Command scheduled_cancel_command() {
       .reference = scheduled_cancel_reference,
       .examples = {{"scheduled cancel 01976b1e-7c00-7000-8000-000000000001",
                     "Cancels one scheduled message."}},
-      .run = with_config([options](const Config& config) { return cancel(config, *options); }),
+      .run = with_database([options](const Config& config) { return cancel(config, *options); }),
   };
 }
 

@@ -66,7 +66,7 @@ Command scheduled_list_command() {
       .reference = scheduled_list_reference,
       .examples = {{"scheduled list --topic reminders",
                     "Lists the scheduled messages of a topic."}},
-      .run = with_config([options](const Config& config) { return list(config, *options); }),
+      .run = with_database([options](const Config& config) { return list(config, *options); }),
   };
 }
 

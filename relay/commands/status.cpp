@@ -16,13 +16,15 @@ namespace {
 constexpr Millis answer_within{20'000};
 
 struct StatusOptions {
+  std::int64_t max_age = 0;  // in seconds; 0: any
   bool json = false;
   bool watch = false;  // every second, until SIGINT or SIGTERM
 };
 
-// One statement, so that all figures belong to one moment. Pending is everything visible that the
-// newest batch does not cover: rows of transactions that were running in its position, and rows of
-// later ones, both along the index (txid, seq).
+// One statement, so that all figures belong to one moment. Pending is everything that is not
+// delivered: the open batch, and everything visible that the newest batch does not cover, which are
+// rows of transactions that were running in its position, and rows of later ones, both along the
+// index (txid, seq).
 std::string status_sql() {
   return R"(
   with newest as materialized (
@@ -42,7 +44,21 @@ std::string status_sql() {
       select m.seq + 0, m.txid from outbox.message m where m.txid >= pg_snapshot_xmax(p.base)) u
     where p.upto is null or not pg_visible_in_snapshot(u.txid, p.upto) or u.seq > p.upto_seq),
   open_batch as materialized (
-    select b.number, b.epoch, b.opened_at, b.messages from outbox.batch b
+    select b.number, b.epoch, b.opened_at, b.messages,
+           b.messages - (select count(*) from outbox.parked k where k.parked_for = b.number)
+             as unparked,
+           case b.kind when 'release' then (
+             select min(k.created_at) from outbox.parked k
+             where k.released_in = b.number and k.resolution <> 'discard')
+           else (
+             select m.created_at from outbox.message m
+             where m.seq > b.after_seq and m.seq <= b.upto_seq
+               and pg_visible_in_snapshot(m.txid, b.upto)
+               and not pg_visible_in_snapshot(m.txid, b.base)
+               and not exists (select from outbox.parked k
+                               where k.parked_for = b.number and k.seq = m.seq)
+             order by m.seq limit 1) end as oldest_at
+    from outbox.batch b
     where b.delivered_at is null
     order by b.number desc limit 1),
   holder as materialized (
@@ -51,9 +67,10 @@ std::string status_sql() {
            case when isfinite(l.expires_at)
                 then extract(epoch from l.expires_at - clock_timestamp()) end as expires_in
     from outbox.lease l)
-  select h.relay, h.holder, h.epoch, h.held, h.expires_in, p.messages,
-         (select extract(epoch from clock_timestamp() - m.created_at)
-          from outbox.message m where m.seq = p.first_seq),
+  select h.relay, h.holder, h.epoch, h.held, h.expires_in,
+         p.messages + coalesce(o.unparked, 0),
+         extract(epoch from clock_timestamp() - least(o.oldest_at, (
+           select m.created_at from outbox.message m where m.seq = p.first_seq))),
          o.number, )" +
          utc("o.opened_at") + R"(, o.messages, h.held and h.epoch = o.epoch,
          (select )" +
@@ -88,7 +105,7 @@ Result<Json> look(postgres::PqxxSession& control) {
 
   Json j = json_answer();
   j["relay"] = text_or_null(row[0]);
-  j["state"] = !held ? "no relay" : pending > 0 || !batch.is_null() ? "streaming" : "idle";
+  j["state"] = !held ? "no relay" : pending > 0 ? "streaming" : "idle";
   j["pending"] = pending;
   j["oldest_pending_seconds"] = number_or_null(row[6]);
   j["batch_sending"] = sending ? batch : Json();
@@ -173,6 +190,13 @@ int watch(const Config& config, const StatusOptions& options) {
   return 0;
 }
 
+// Whether nobody delivers, or a message waits for longer than `max_age` seconds.
+bool is_alarming(const Json& status, std::int64_t max_age) {
+  const Json& oldest = status["oldest_pending_seconds"];
+  return status["lease_holder"].is_null() ||
+         (!oldest.is_null() && oldest.number() > static_cast<double>(max_age));
+}
+
 int status(const Config& config, const StatusOptions& options) {
   if (options.watch) return watch(config, options);
   auto control = open_control(config, answer_within);
@@ -180,15 +204,16 @@ int status(const Config& config, const StatusOptions& options) {
   auto status = look(**control);
   if (!status) return report(status.error());
   print_status(*status, options);
-  return 0;
+  return options.max_age > 0 && is_alarming(*status, options.max_age) ? exit_code(Fault::absent)
+                                                                      : 0;
 }
 
 constexpr std::string_view status_reference = R"(
 JSON: `relay`; `state` (`no relay`, `idle`, `streaming`); `pending` and `oldest_pending_seconds` of
-the messages that are in no batch; `batch_sending` and `batch_in_doubt`, each with `number`,
-`opened_at` and `messages`; `last_delivered_at`; `lease_holder`, `epoch`,
-`lease_expires_in_seconds`; `parked` (by error class) and `parked_total`, of the messages that are
-not released; `scheduled`.
+the messages that are not delivered, those of the batch below included; `batch_sending` and
+`batch_in_doubt`, each with `number`, `opened_at` and `messages`; `last_delivered_at`;
+`lease_holder`, `epoch`, `lease_expires_in_seconds`; `parked` (by error class) and `parked_total`,
+of the messages that are not released; `scheduled`.
 )";
 
 }  // namespace
@@ -207,12 +232,24 @@ Command status_command() {
                    .text = "Print JSON; with --watch, one line each time."},
                   {.name = "--watch",
                    .value = &options->watch,
-                   .text = "Print the status every second, until SIGINT."}},
-      .exit_codes = {done_code, usage_code, postgres_code, right_missing_code},
+                   .text = "Print the status every second, until SIGINT."},
+                  {.name = "--max-age",
+                   .value = &options->max_age,
+                   .placeholder = "SECONDS",
+                   .text = "Exit with 1 if no relay holds the lease, or if a message has not been "
+                           "delivered for longer.",
+                   .check = ValueCheck::positive,
+                   .excludes = {"--watch"}}},
+      .exit_codes = {done_code,
+                     {1, "with --max-age: no relay, or a message is older"},
+                     usage_code,
+                     postgres_code,
+                     right_missing_code},
       .reference = status_reference,
       .examples = {{"status", "Prints the status once."},
-                   {"status --watch --json", "Prints a JSON line every second."}},
-      .run = with_config([options](const Config& config) { return status(config, *options); }),
+                   {"status --watch --json", "Prints a JSON line every second."},
+                   {"status --max-age 60", "Exits with 1 if delivery is more than a minute late."}},
+      .run = with_database([options](const Config& config) { return status(config, *options); }),
   };
 }
 

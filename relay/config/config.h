@@ -97,8 +97,8 @@ Config defaults();
 // neither exists.
 std::optional<std::string> default_file();
 
-// Which required options must be set: all, or only those of [postgres], for commands on a database
-// without an outbox.
+// Which required options must be set: all, or only those of [postgres], for commands that use the
+// database alone.
 enum class Required { all, postgres };
 
 // Reads `file` (or default_file(), if there is one), then the environment, which takes precedence;

@@ -75,13 +75,17 @@ TEST_F(CommandsTest, StatusCountsWhatThereIs) {
   });
   s = expect_json(0, {"status", "--json"});
   EXPECT_EQ(s["batch_in_doubt"]["number"], 1);
-  EXPECT_EQ(s["pending"], 0);
+  EXPECT_EQ(s["pending"], 1);  // of the batch in doubt; the other one is parked
+  EXPECT_GT(s["oldest_pending_seconds"].get<double>(), 0);
+  expect(1, {"status", "--max-age", "3600"});  // nobody has the lease
   EXPECT_EQ(s["parked"]["bad_headers"], 1) << s;
   auto relay = db.relay();
   db.wait_until_idle();
   s = expect_json(0, {"status", "--json"});
   EXPECT_EQ(s["state"], "idle") << s;
   EXPECT_TRUE(s["batch_in_doubt"].is_null()) << s;
+  EXPECT_TRUE(s["oldest_pending_seconds"].is_null()) << s;
+  expect(0, {"status", "--max-age", "3600"});
   EXPECT_EQ(s["parked_total"], 1);
   EXPECT_EQ(s["relay"], db.name());
   EXPECT_TRUE(contains(s["lease_holder"], std::to_string(relay.pid()))) << s;
@@ -180,6 +184,20 @@ TEST_F(CommandsTest, PruneDeletesWhatIsOldWhileNoRelayRuns) {
   relay.says("to=streaming");
   const std::string refused = expect(5, {"prune"});
   EXPECT_TRUE(contains(refused, "a relay is active") && contains(refused, "HINT: ")) << refused;
+}
+
+TEST_F(CommandsTest, CommandsOnTheDatabaseAloneNeedNoKafka) {
+  db.environment.erase("OUTBOX_RELAY_KAFKA_BROKERS");
+  db.environment.erase("OUTBOX_RELAY_TOPICS_ALLOW");
+  for (const std::vector<std::string>& words :
+       std::vector<std::vector<std::string>>{{"init"},
+                                             {"status"},
+                                             {"parked", "list"},
+                                             {"scheduled", "list"},
+                                             {"prune"},
+                                             {"prune", "--dry-run"}})
+    expect(0, words);
+  EXPECT_TRUE(contains(expect(2, {"check"}), "kafka.brokers is missing"));
 }
 
 TEST_F(CommandsTest, ServersThatAreAwayHaveExitCodesOfTheirOwn) {

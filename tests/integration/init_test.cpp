@@ -301,7 +301,7 @@ TEST_F(SchemasTest, AConsumersDatabaseGetsInboxAndEffectAndNeedsNoKafka) {
                   "has_schema_privilege('effect_worker', "
                   "'inbox', 'usage')"),
             "t");
-  EXPECT_TRUE(contains(init({}, 2), "kafka.brokers is missing"));
+  EXPECT_TRUE(contains(init({"--kafka"}, 2), "kafka.brokers is missing"));
 }
 
 TEST_F(SchemasTest, EachIsInstalledAloneAndRepeatedWithoutHarm) {
