@@ -341,7 +341,7 @@ TEST(LateRequest, ALateFencingOfOurOwnIsNotTakenForALostLease) {
 }
 
 TEST(LateRequest, ConnectionsThatTheBrokerClosesWhenIdleCostNoIncarnation) {
-  Network network({"connections.max.idle.ms=1500"});
+  Network network({"connections.max.idle.ms=4000"});  // longer than a request takes
   ServersUnderTest stage(network);
   auto relay = stage.start(intact);
   stage.write_batch();
