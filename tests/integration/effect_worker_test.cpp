@@ -75,8 +75,9 @@ class Running {
   explicit Running(outbox::EffectWorkerOptions options)
       : worker_(std::move(options)),
         thread_([this](const std::stop_token& stop) { worker_.run(stop); }) {}
+  void request_stop() { thread_.request_stop(); }
   void stop() {
-    thread_.request_stop();
+    request_stop();
     thread_.join();
   }
   outbox::EffectWorkerStats stats() const { return worker_.stats(); }
@@ -183,9 +184,9 @@ TEST_F(EffectWorkerTest, AStopFinishesTheCallUnderWayAndGivesTheOthersBack) {
   db.plan("p", "n", 5);
   Running worker(options(5));
   eventually("a call", [&] { return calls.under_way == 1; });
-  std::jthread stopper([&] { worker.stop(); });
+  worker.request_stop();
   go = true;
-  stopper.join();
+  worker.stop();
   EXPECT_EQ(states(), "1 done, 4 planned");
   EXPECT_EQ(db.value("select failures from effect.throttle"), "0")
       << "the provider has nothing to do with it";
