@@ -57,12 +57,11 @@ std::optional<Failure> BatchProcessor::step(pqxx::connection& connection) {
 // Whether the range is to be split after a failure that is due to its duration, or may be. A
 // message by itself is given several attempts: the server may be busy.
 bool BatchProcessor::split_after(Range& range, const Failure& failure) const {
-  if (phase_ != Phase::handling) return false;
-  const bool alone = range.last - range.first == 1;
+  const bool timed_out = failure.fault == Fault::timeout;
+  if (phase_ != Phase::handling || (!timed_out && failure.fault != Fault::connection)) return false;
   ++range.failures;
-  if (failure.fault == Fault::timeout) return range.failures >= (alone ? 3 : 1);
-  if (failure.fault == Fault::connection) return range.failures >= (alone ? 5 : 2);
-  return false;
+  const bool alone = range.last - range.first == 1;
+  return range.failures >= (timed_out ? (alone ? 3 : 1) : (alone ? 5 : 2));
 }
 
 // Halves the range, or notes why its only message is to be parked.
