@@ -30,7 +30,7 @@ class ClaimUnderAnOldSnapshot : public ::testing::Test {
 TEST_F(ClaimUnderAnOldSnapshot, WhatIsPlannedBehindTheBeginOfALookIsClaimedAtTheNextWholeOne) {
   db.sql(
       "update effect.throttle set planned_from = now(), retry_from = now(), expire_from = now(), "
-      "noted_at = now() + interval '1 hour', whole_look_at = now() + interval '1 hour' "
+      "noted_at = now(), whole_look_at = now() + interval '1 hour' "
       "where provider = 'hold'");
   const auto late = plan("late");
   const auto usual = plan("usual");
@@ -63,6 +63,15 @@ TEST_F(ClaimUnderAnOldSnapshot, EffectsThatWereSettledAreNotLookedAtEachTime) {
                      "'::timestamptz - interval '10 seconds' from effect.throttle where provider = "
                      "'hold'"),
             "t");
+}
+
+TEST_F(ClaimUnderAnOldSnapshot, AClockThatRunsBackHidesNothing) {
+  db.sql(
+      "update effect.throttle set planned_from = now() + interval '1 hour', retry_from = now() + "
+      "interval '1 hour', expire_from = now() + interval '1 hour', noted_at = now() + interval '1 "
+      "hour', whole_look_at = now() + interval '2 hours' where provider = 'hold'");
+  const auto planned = plan("planned");
+  EXPECT_EQ(claim(), planned);
 }
 
 }  // namespace

@@ -164,7 +164,8 @@ begin
   end if;
   -- Workers wait for each other only where something is counted.
   select r.* into q from effect.throttle r where r.provider = p.name;
-  whole := q.whole_look_at <= now_at;
+  -- Where the clock ran back, what was noted lies in the future.
+  whole := q.whole_look_at <= now_at or q.noted_at > now_at;
   planned_from := case when whole then '-infinity' else q.planned_from end;
   retry_from := case when whole then '-infinity' else q.retry_from end;
   expire_from := case when whole then '-infinity' else q.expire_from end;
