@@ -21,7 +21,7 @@ int count(const Config& config) {
   auto control = open_control(config);
   if (!control) return report(control.error());
   auto rows = (*control)->run("counting what retention would delete", postgres::sql::count_prunable,
-                              std::to_string(config.retention.keep.count()) + " ms");
+                              postgres::interval_text(config.retention.keep));
   if (!rows) return report(rows.error());
   std::printf("would delete %s messages and %s batches\n", (*rows)[0][0].c_str(),
               (*rows)[0][1].c_str());

@@ -119,7 +119,7 @@ std::vector<Parameter> PgJournal::open_parameters(const Batch& next,
     p.push_back(array_text(parked, &Rejection::error_class));
     p.push_back(array_text(parked, &Rejection::text));
   }
-  if (renew_lease) p.push_back(std::to_string(options_.lease_ttl.count()) + " ms");
+  if (renew_lease) p.push_back(interval_text(options_.lease_ttl));
   return p;
 }
 

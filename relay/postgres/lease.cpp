@@ -38,10 +38,9 @@ Result<bool> PgLease::available() {
 // standbys one wins.
 Result<std::optional<Lease::Taken>> PgLease::take() {
   const auto sent = Clock::now();
-  auto rows =
-      database_.control().run("taking the lease", sql::take_lease, options_.holder,
-                              std::to_string(options_.lease_ttl.count()) + " ms", options_.relay,
-                              seen_epoch_, seen_expiry_, database_.identity().cluster);
+  auto rows = database_.control().run("taking the lease", sql::take_lease, options_.holder,
+                                      interval_text(options_.lease_ttl), options_.relay,
+                                      seen_epoch_, seen_expiry_, database_.identity().cluster);
   if (!rows) return rows.error();
   if (const auto warning = database_.control().take_warning()) {
     return Error{Fault::postgres, "PostgreSQL, taking the lease: " + *warning, {}, true, true};
@@ -59,8 +58,7 @@ Result<std::optional<Lease::Taken>> PgLease::take() {
 Result<void> PgLease::renew() {
   const auto sent = Clock::now();
   auto rows = database_.control().run("renewing the lease", sql::renew_lease,
-                                      std::to_string(options_.lease_ttl.count()) + " ms", epoch_,
-                                      options_.holder);
+                                      interval_text(options_.lease_ttl), epoch_, options_.holder);
   if (!rows) return rows.error();
   if (rows->empty()) {
     epoch_ = 0;

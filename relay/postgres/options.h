@@ -12,6 +12,11 @@
 
 namespace relay::postgres {
 
+// The text of an interval of PostgreSQL.
+inline std::string interval_text(std::chrono::milliseconds t) {
+  return std::to_string(t.count()) + " ms";
+}
+
 // What the sessions of one relay need to know.
 struct Options {
   Secret dsn;       // may contain a password

@@ -12,27 +12,25 @@ namespace {
 constexpr std::int64_t page_rows = 2'000;
 constexpr Millis prune_interval{10'000};  // between two looks when there is nothing to prune
 
-std::string milliseconds(std::chrono::milliseconds t) { return std::to_string(t.count()) + " ms"; }
-
 std::string seq_array(const pqxx::result& rows) {
   std::string out = "{";
   for (const auto& row : rows) out += (out.size() > 1 ? "," : "") + std::string(row[1].c_str());
   return out + "}";
 }
 
-// False: there is no batch yet.
-Result<bool> find_horizon(PqxxSession& control, std::chrono::milliseconds keep,
+// None, as long as there is no batch.
+Result<void> find_horizon(PqxxSession& control, std::chrono::milliseconds keep,
                           PrunePosition& position) {
   auto rows = control.run("looking for the horizon of retention", sql::find_horizon,
-                          milliseconds(keep), position.batch);
+                          interval_text(keep), position.batch);
   if (!rows) return rows.error();
-  if (rows->empty()) return false;
+  if (rows->empty()) return {};
   const auto row = (*rows)[0];
   position.horizon = {row[0].as<std::int64_t>(), row[1].as<std::int64_t>(), row[2].c_str()};
   if (position.deleted.empty()) position.deleted = row[3].c_str();
   position.txid = "0";
   position.seq = 0;
-  return true;
+  return {};
 }
 
 // Messages of the horizon. Without any, the statement still says whether the lease is ours.
@@ -69,8 +67,9 @@ Result<std::int64_t> prune_messages(PqxxSession& control, const Options& options
 Result<void> prune_journal(PqxxSession& control, const Options& options,
                            std::chrono::milliseconds keep, std::int64_t epoch, std::int64_t rows,
                            std::int64_t horizon, PrunePosition& position, Pruned& pruned) {
-  auto released = control.run("pruning released messages", sql::prune_released, epoch,
-                              options.holder, horizon, milliseconds(keep), rows, position.released);
+  auto released =
+      control.run("pruning released messages", sql::prune_released, epoch, options.holder, horizon,
+                  interval_text(keep), rows, position.released);
   if (!released) return released.error();
   position.released = (*released)[0][1].as<std::int64_t>();
   auto batches = control.run("pruning the journal", sql::prune_batches, epoch, options.holder,
