@@ -3,7 +3,7 @@
 -- it could not handle.
 --
 -- accept() runs in the transaction of the handler. Accepted messages are kept in spans of time (of
--- sent_at, the timestamp of the Kafka record). prune() expires a span by deleting its row. The
+-- sent_at, the timestamp of the Kafka record). prune() expires a span by deleting its rows. The
 -- deletion waits for every transaction that accepts into the span, and later transactions find that
 -- the span is gone: a duplicate that is older than the memory is `expired`, never `new`. This holds
 -- at each isolation level, whatever the clock does.
@@ -40,16 +40,21 @@ comment on column inbox.consumer.registered_at is 'When it was registered.';
 
 -- span -----------------------------------------------------------------------------------------
 
+-- A row that n transactions lock at a time costs each of them a multixact of n members, and
+-- PostgreSQL has a bounded number of members. So a span has several rows, one for each slot, and a
+-- session locks that of its slot alone.
 create table inbox.span (
   consumer integer not null references inbox.consumer,
   number   integer not null,
-  primary key (consumer, number)
+  slot     integer not null,
+  primary key (consumer, number, slot)
 );
 comment on table inbox.span is
-  'Spans of time that a consumer remembers. A transaction that accepts into a span holds its '
-  'row.';
+  'Spans of time that a consumer remembers. A transaction that accepts into a span holds a row '
+  'of it.';
 comment on column inbox.span.consumer is 'The consumer.';
 comment on column inbox.span.number is 'Seconds since 1970 divided by the length of a span.';
+comment on column inbox.span.slot is 'Slot of the session that added the row (inbox.slot).';
 
 -- accepted -------------------------------------------------------------------------------------
 

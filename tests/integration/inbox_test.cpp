@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 
 #include <future>
+#include <list>
 #include <optional>
 #include <random>
 #include <thread>
@@ -385,6 +386,29 @@ TEST_F(InboxTest, TheLengthOfASpanCannotBeChangedAndTheMemoryCan) {
   make_known("c", 2h, 10s);
   EXPECT_EQ(db.value("select keep from inbox.consumer where name = 'c'"), "02:00:00");
   EXPECT_THROW(make_known("c", 2h, 20s), pqxx::sql_error);
+}
+
+// Two transactions that lock one row make a multixact of two members, and n of them one of n.
+TEST_F(InboxTest, ManyTransactionsAtATimeAddFewMembersToMultixacts) {
+  const auto members = [&] {
+    db.sql("checkpoint");
+    return std::stoll(db.value("select next_multi_offset from pg_control_checkpoint()"));
+  };
+  accept("first");
+  constexpr int sessions = 24;
+  constexpr int rounds = 10;
+  std::list<pqxx::connection> connections;
+  for (int i = 0; i < sessions; ++i) connections.emplace_back(dsn);
+  const std::int64_t before = members();
+  for (int round = 0; round < rounds; ++round) {
+    std::list<pqxx::work> open;
+    for (auto& connection : connections) {
+      const std::string key = std::to_string(round) + "-" + std::to_string(open.size());
+      EXPECT_EQ(inbox::accept(open.emplace_back(connection), "c", key, now), Accepted::new_message);
+    }
+    for (auto& tx : open) tx.commit();
+  }
+  EXPECT_LE(members() - before, 2 * sessions * rounds);
 }
 
 // Deleted rows stay in the index as long as a snapshot is open that shows them.

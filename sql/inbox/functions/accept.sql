@@ -12,15 +12,26 @@ $$;
 comment on function inbox.span_of(timestamptz, integer) is
   'The number of the span that a time belongs to.';
 
--- No transaction can expire the span before this one ends: either the row of the span is locked,
--- or, for a new span, the row of the consumer.
+create or replace function inbox.slot()
+returns integer language sql stable
+set search_path = pg_catalog, pg_temp as $$
+  select pg_catalog.pg_backend_pid() % 64
+$$;
+comment on function inbox.slot() is
+  'Which of the rows of a span this session locks: few sessions share one.';
+
+-- No transaction can expire the span before this one ends: either a row of the span is locked,
+-- or, for a new row, the row of the consumer.
 create or replace function inbox.hold_span(consumer_id integer, span_number integer)
 returns boolean language plpgsql volatile
 set search_path = pg_catalog, pg_temp as $$
 declare
-  oldest integer;
+  oldest  integer;
+  my_slot constant integer := inbox.slot();
 begin
-  perform from inbox.span s where s.consumer = consumer_id and s.number = span_number for key share;
+  perform from inbox.span s
+  where s.consumer = consumer_id and s.number = span_number and s.slot = my_slot
+  for key share;
   if found then
     return true;
   end if;
@@ -28,7 +39,7 @@ begin
   if span_number < oldest then
     return false;
   end if;
-  insert into inbox.span (consumer, number) values (consumer_id, span_number)
+  insert into inbox.span (consumer, number, slot) values (consumer_id, span_number, my_slot)
     on conflict do nothing;
   return true;
 end
@@ -41,8 +52,9 @@ create or replace function inbox.accept(consumer text, dedup_key text, sent_at t
 returns text language plpgsql volatile
 set search_path = pg_catalog, pg_temp as $$
 declare
-  me     integer;
-  number integer;
+  me      integer;
+  number  integer;
+  my_slot constant integer := inbox.slot();
 begin
   if coalesce($2, '') = '' or $3 is null or not pg_catalog.isfinite($3) then
     raise exception 'a message has no deduplication key or no time'
@@ -55,6 +67,7 @@ begin
   select s.consumer, s.number into me, number
   from inbox.consumer c
   join inbox.span s on s.consumer = c.id and s.number = inbox.span_of($3, c.span_seconds)
+                       and s.slot = my_slot
   where c.name = $1 for key share of s;
   if not found then
     select c.id, inbox.span_of($3, c.span_seconds) into me, number from inbox.known($1) c;
