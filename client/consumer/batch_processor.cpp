@@ -128,7 +128,9 @@ std::vector<std::size_t> BatchProcessor::accept(pqxx::dbtransaction& tx, const R
   arrivals.reserve(range.last - range.first);
   for (std::size_t i = range.first; i < range.last; ++i) {
     if (batch_.faults[i].empty()) {
-      arrivals.push_back({batch_.records[i].dedup_key, batch_.records[i].sent_at});
+      const Record& r = batch_.records[i];
+      const std::string_view topic = options_.across_topics ? inbox::any_topic : r.topic;
+      arrivals.push_back({topic, r.dedup_key, r.sent_at});
     }
   }
   const auto answers = inbox::accept(tx, options_.consumer, arrivals);

@@ -57,35 +57,40 @@ void register_consumer(pqxx::dbtransaction& tx, const std::string& consumer,
       std::to_string(span.count()));
 }
 
-Accepted accept(pqxx::dbtransaction& tx, const std::string& consumer, std::string_view dedup_key,
-                TimePoint sent_at) {
+Accepted accept(pqxx::dbtransaction& tx, const std::string& consumer, std::string_view topic,
+                std::string_view dedup_key, TimePoint sent_at) {
   check_key(dedup_key);
   common::begin_subtransaction(tx);
-  const auto rows = run(tx,
-                        "select inbox.accept($1, $2, timestamptz 'epoch' operator(pg_catalog.+) "
-                        "(interval '1 microsecond' operator(pg_catalog.*) $3::double precision))",
-                        consumer, std::string(dedup_key), micros(sent_at));
+  const std::string named(topic);
+  const auto rows =
+      run(tx,
+          "select inbox.accept($1, $2, $3, timestamptz 'epoch' operator(pg_catalog.+) "
+          "(interval '1 microsecond' operator(pg_catalog.*) $4::double precision))",
+          consumer, common::null_if_empty(named), std::string(dedup_key), micros(sent_at));
   return accepted_of(rows[0][0].c_str());
 }
 
 std::vector<Accepted> accept(pqxx::dbtransaction& tx, const std::string& consumer,
                              std::span<const Arrival> arrivals) {
+  common::ArrayText topics;
   common::ArrayText keys;
   common::ArrayText times;
   for (const Arrival& a : arrivals) {
     check_key(a.dedup_key);
+    if (a.topic == any_topic) topics.add_null();
+    else topics.add(a.topic);
     keys.add(a.dedup_key);
     times.add(micros(a.sent_at));
   }
   common::begin_subtransaction(tx);
   const auto rows = run(tx, R"(
-select a.verdict from pg_catalog.unnest(inbox.accept_all($1, $2::text[], array(
+select a.verdict from pg_catalog.unnest(inbox.accept_all($1, $2::text[], $3::text[], array(
   select timestamptz 'epoch' operator(pg_catalog.+)
            (interval '1 microsecond' operator(pg_catalog.*) t.at)
-  from pg_catalog.unnest($3::double precision[]) with ordinality t(at, n) order by t.n)))
+  from pg_catalog.unnest($4::double precision[]) with ordinality t(at, n) order by t.n)))
   with ordinality a(verdict, n)
 order by a.n)",
-                        consumer, keys.text(), times.text());
+                        consumer, topics.text(), keys.text(), times.text());
   std::vector<Accepted> answers;
   answers.reserve(arrivals.size());
   for (const auto& row : rows) answers.push_back(accepted_of(row[0].c_str()));

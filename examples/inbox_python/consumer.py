@@ -67,8 +67,13 @@ def settle(connection, group, records):
     with connection, connection.cursor() as cursor:
         usable = [r for r in records if header(r, "dedup-key")]
         cursor.execute(
-            "select inbox.accept_all(%s, %s::text[], array(select to_timestamp(t) from unnest(%s::float8[]) t))",
-            (group, [header(r, "dedup-key") for r in usable], [sent_at(r) for r in usable]),
+            "select inbox.accept_all(%s, %s::text[], %s::text[], array(select to_timestamp(t) from unnest(%s::float8[]) t))",
+            (
+                group,
+                [r.topic() for r in usable],
+                [header(r, "dedup-key") for r in usable],
+                [sent_at(r) for r in usable],
+            ),
         )
         verdicts = dict(zip(map(id, usable), cursor.fetchone()[0]))
         for record in records:

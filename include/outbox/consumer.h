@@ -73,6 +73,11 @@ struct ConsumerOptions {
   // Name in the inbox. Consumers of the same name deduplicate together. Defaults to the group.
   std::string consumer{};
 
+  // Whether one deduplication key in two topics is one message, for example because messages are
+  // moved from topic to topic. Must not be changed while messages are remembered. Defaults to
+  // false: the topic is part of a message's identity.
+  bool across_topics = false;
+
   // Additional librdkafka properties, such as sasl.password. Properties that the exactly-once
   // guarantee depends on are rejected. Defaults to none. auto.offset.reset, which applies where the
   // group has no committed offset, defaults to earliest.

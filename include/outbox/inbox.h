@@ -2,7 +2,7 @@
 // Deduplicates messages in the transaction that processes them.
 //
 //   pqxx::work tx(connection);
-//   if (outbox::inbox::accept(tx, "billing", dedup_key, sent_at) ==
+//   if (outbox::inbox::accept(tx, "billing", topic, dedup_key, sent_at) ==
 //       outbox::inbox::Accepted::new_message) {
 //     charge(tx, message);
 //   }
@@ -44,8 +44,15 @@ enum class Accepted {
   expired,      // older than the deduplication period: do not process it, alert an operator
 };
 
+// In place of the topic: one deduplication key is one message, whatever its topic. A consumer that
+// uses this for some messages must use it for all.
+inline constexpr std::string_view any_topic{};
+
 // The properties of a message that deduplication needs.
 struct Arrival {
+  // Topic of the Kafka record, or any_topic.
+  std::string_view topic;
+
   // Header dedup-key of the Kafka record: 1 to 1,024 bytes of UTF-8.
   std::string_view dedup_key;
 
@@ -60,9 +67,10 @@ void register_consumer(pqxx::dbtransaction& tx, const std::string& consumer,
                        std::chrono::seconds keep = std::chrono::hours(7 * 24),
                        std::chrono::seconds span = std::chrono::minutes(10));
 
-// Accepts one message. One round trip.
-Accepted accept(pqxx::dbtransaction& tx, const std::string& consumer, std::string_view dedup_key,
-                std::chrono::system_clock::time_point sent_at);
+// Accepts one message. One round trip. The topic of the Kafka record is part of the message's
+// identity, unless it is any_topic.
+Accepted accept(pqxx::dbtransaction& tx, const std::string& consumer, std::string_view topic,
+                std::string_view dedup_key, std::chrono::system_clock::time_point sent_at);
 
 // Accepts all messages in one round trip. The answers equal those of accept() for each in turn.
 std::vector<Accepted> accept(pqxx::dbtransaction& tx, const std::string& consumer,

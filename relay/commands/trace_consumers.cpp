@@ -18,17 +18,19 @@ Result<bool> usable(postgres::PqxxSession& consumer, const char* schema) {
   return (*rows)[0][0].as<bool>();
 }
 
-Result<Json> consumed(postgres::PqxxSession& consumer, const std::string& dedup_key) {
+Result<Json> consumed(postgres::PqxxSession& consumer, const Json& message) {
   auto rows =
       consumer.run("looking at the inbox",
                    "select c.name, " + utc("a.accepted_at") +
                        ", p.error_class, p.error_text, p.resolution, " + utc("p.handled_at") + R"(
     from inbox.consumer c join inbox.accepted a on a.consumer = c.id and a.dedup_key = $1
+         and a.topic in (0, (select t.id from inbox.topic t where t.name = $2))
     left join lateral (
       select k.error_class, k.error_text, k.resolution, k.handled_at from inbox.parked k
-      where k.consumer = c.id and k.dedup_key = $1 order by k.id desc limit 1) p on true
+      where k.consumer = c.id and k.dedup_key = $1 and k.topic = $2
+      order by k.id desc limit 1) p on true
     order by a.accepted_at)",
-                   dedup_key);
+                   message["dedup_key"].text(), message["topic"].text());
   if (!rows) return for_operator(rows.error(), "inbox_observer");
   Json out = Json::array();
   for (const auto& row : *rows) {
@@ -44,14 +46,14 @@ Result<Json> consumed(postgres::PqxxSession& consumer, const std::string& dedup_
   return out;
 }
 
-Result<Json> effects(postgres::PqxxSession& consumer, const std::string& dedup_key) {
+Result<Json> effects(postgres::PqxxSession& consumer, const Json& message) {
   auto rows = consumer.run("looking at the effect ledger",
                            "select e.id, e.provider, e.summary, e.state, e.evidence, e.object, " +
                                utc("e.settled_at") + R"(, a.request_id, e.attempts
     from effect.effect e left join lateral (select t.request_id from effect.attempt t
       where t.effect = e.id and t.request_id is not null order by t.epoch desc limit 1) a on true
     where e.dedup_key = $1 order by e.id)",
-                           dedup_key);
+                           message["dedup_key"].text());
   if (!rows) return for_operator(rows.error(), "effect_observer");
   Json out = Json::array();
   for (const auto& row : *rows) {
@@ -86,11 +88,10 @@ Result<TraceConsumers> TraceConsumers::open(const Config& config) {
 }
 
 Result<void> TraceConsumers::add_to(Json& j) const {
-  const std::string key = j["dedup_key"].text();
   for (const auto& [there, name, look] :
        {std::tuple{inbox_, "consumed", &consumed}, {effect_, "effects", &effects}}) {
     if (!there) continue;
-    auto found = look(*control_, key);
+    auto found = look(*control_, j);
     if (found) j[name] = std::move(*found);
     else if (!may_not(found.error())) return found.error();
   }

@@ -56,6 +56,16 @@ comment on column inbox.span.consumer is 'The consumer.';
 comment on column inbox.span.number is 'Seconds since 1970 divided by the length of a span.';
 comment on column inbox.span.slot is 'Slot of the session that added the row (inbox.slot).';
 
+-- topic ----------------------------------------------------------------------------------------
+
+create table inbox.topic (
+  id   integer generated always as identity primary key,
+  name text    collate "C" not null unique check (name <> '')
+);
+comment on table inbox.topic is 'The Kafka topics that messages were accepted from.';
+comment on column inbox.topic.id is 'Its number in inbox.accepted.';
+comment on column inbox.topic.name is 'Its name.';
+
 -- accepted -------------------------------------------------------------------------------------
 
 -- Without foreign keys: their checks would cost as much as the row.
@@ -63,9 +73,10 @@ create table inbox.accepted (
   consumer    integer     not null,
   span        integer     not null,
   accepted_at timestamptz not null default pg_catalog.clock_timestamp(),
+  topic       integer     not null,
   dedup_key   text        collate "C" not null
                           check (pg_catalog.octet_length(dedup_key) between 1 and 1024),
-  primary key (consumer, dedup_key)
+  primary key (consumer, dedup_key, topic)
 );
 create index accepted_span on inbox.accepted (consumer, span);
 
@@ -75,6 +86,8 @@ comment on column inbox.accepted.span is
   'Span of the message; the row is deleted some time after the span was expired.';
 comment on column inbox.accepted.accepted_at is
   'When it was accepted, by the clock of the database.';
+comment on column inbox.accepted.topic is
+  'Its topic, which is part of its identity; 0: it was accepted for all topics.';
 comment on column inbox.accepted.dedup_key is
   'Deduplication key of the message (1 to 1024 bytes).';
 comment on index inbox.accepted_span is 'Finds what is to be deleted.';

@@ -6,7 +6,9 @@ values
    'on inbox.consumer'),
   -- The right to update is what holding a row takes.
   ('inbox_consumer', 'select, insert, delete, update (number) on inbox.span'),
-  ('inbox_consumer', 'select, insert (consumer, span, dedup_key), delete on inbox.accepted'),
+  ('inbox_consumer', 'select, insert (name) on inbox.topic'),
+  ('inbox_consumer', 'select, insert (consumer, span, topic, dedup_key), delete '
+   'on inbox.accepted'),
   ('inbox_consumer', 'select, insert (consumer, duplicates, expired), delete on inbox.tally'),
   ('inbox_consumer', 'select, insert (consumer, topic, "partition", record_offset, sent_at, '
                      'key, payload, headers, dedup_key, error_class, error_text) on '
@@ -23,8 +25,8 @@ values
                      'inbox.keep_handled()'),
 
   ('inbox_observer', 'usage on schema inbox'),
-  ('inbox_observer', 'select on inbox.consumer, inbox.span, inbox.accepted, inbox.tally, '
-                     'inbox.schema_version, inbox.statistics'),
+  ('inbox_observer', 'select on inbox.consumer, inbox.span, inbox.topic, inbox.accepted, '
+                     'inbox.tally, inbox.schema_version, inbox.statistics'),
   ('inbox_observer', 'select (id, consumer, topic, "partition", record_offset, sent_at, '
                      'dedup_key, error_class, error_text, parked_at, resolution, decided_by, '
                      'decided_at, decided_why, handled_at) on inbox.parked')

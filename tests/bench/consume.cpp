@@ -117,7 +117,7 @@ double one_by_one(pqxx::connection& connection, const Options& o, bool with_inbo
   const auto began = Clock::now();
   for (int i = 0; i < o.transactions; ++i) {
     pqxx::work tx(connection);
-    if (with_inbox) outbox::inbox::accept(tx, "one", "key-" + std::to_string(++number), now);
+    if (with_inbox) outbox::inbox::accept(tx, "one", "t", "key-" + std::to_string(++number), now);
     tx.exec_params("insert into effect (key, payload) values ($1, $2)", std::to_string(i), payload);
     tx.commit();
   }

@@ -120,9 +120,9 @@ class Bench {
       // One hour of messages.
       const auto at = std::to_string(3600.0 * static_cast<double>(o_.messages - i) /
                                      static_cast<double>(o_.messages));
-      tx.exec("select inbox.accept_all('c', array_agg('k-' || g + " + std::to_string(i) +
-              "), array_agg(now() - interval '" + at + " s')) from generate_series(1, " +
-              std::to_string(page) + ") g");
+      tx.exec("select inbox.accept_all('c', array_agg('t'::text), array_agg('k-' || g + " +
+              std::to_string(i) + "), array_agg(now() - interval '" + at +
+              " s')) from generate_series(1, " + std::to_string(page) + ") g");
       if (i % (20 * page) != 0) continue;
       while (tx.exec("select inbox.prune('c')")[0][0].as<std::int64_t>() >= 10'000) {
       }

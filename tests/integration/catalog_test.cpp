@@ -45,10 +45,11 @@ TEST_F(CatalogTest, EveryIndexComparesTextByItsBytes) {
 TEST_F(CatalogTest, APublicationForAllTablesStopsNothing) {
   db.sql("create publication everything for all tables");
   db.sql("select inbox.register('c', '1 hour')");
-  db.sql("select inbox.accept('c', 'd', now() - interval '3 hours')");
-  EXPECT_EQ(db.value("select inbox.accept('c', 'd', now() - interval '3 hours')"), "duplicate");
+  db.sql("select inbox.accept('c', 't', 'd', now() - interval '3 hours')");
+  EXPECT_EQ(db.value("select inbox.accept('c', 't', 'd', now() - interval '3 hours')"),
+            "duplicate");
   db.sql("update inbox.tally set seen_at = now() - interval '1 day'");
-  db.sql("select inbox.accept('c', 'e', now())");
+  db.sql("select inbox.accept('c', 't', 'e', now())");
   EXPECT_EQ(db.value("select inbox.prune('c')"), "1");
   EXPECT_EQ(db.value("select count(*) from inbox.tally"), "0");
 }
@@ -65,8 +66,8 @@ TEST_F(CatalogTest, NoDoorTakesAnEmptyDeduplicationKey) {
            "insert into outbox.message (topic, dedup_key) values ('t', '')",
            "insert into outbox.scheduled (topic, dedup_key, deliver_at) values ('t', '', "
            "'tomorrow')",
-           "select inbox.accept('c', '', now())",
-           "select inbox.accept_all('c', '{a,\"\"}', array[now(), now()])",
+           "select inbox.accept('c', 't', '', now())",
+           "select inbox.accept_all('c', '{t,t}', '{a,\"\"}', array[now(), now()])",
            "select effect.plan('bank', 'e', '{}', '', dedup_key => '')",
            "select effect.plan('bank', '', '{}', '')",
        }) {

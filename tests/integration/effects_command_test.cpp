@@ -148,7 +148,7 @@ TEST_F(EffectsCommand, TraceFollowsAMessageToItsEffect) {
       db.value("insert into outbox.message (topic, key, payload) values ('" + topic +
                "', 'k', 'x') returning id");
   db.deliver();
-  db.sql("select inbox.accept('mailer', '" + message + "', clock_timestamp())");
+  db.sql("select inbox.accept('mailer', '" + topic + "', '" + message + "', clock_timestamp())");
   const std::string id = plan("traced", message);
   attempt("'answered', 'done', 201, 'req-7', 'ch-7'");
 

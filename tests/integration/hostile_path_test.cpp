@@ -121,9 +121,9 @@ TEST_P(HostilePathTest, FunctionsOfTheOutbox) {
 
 TEST_P(HostilePathTest, FunctionsOfTheInbox) {
   as_caller("select inbox.register('c', '1 day')");
-  EXPECT_EQ(as_caller("select inbox.accept('c', 'd', now())"), "new");
-  EXPECT_EQ(as_caller("select inbox.accept('c', 'd', now())"), "duplicate");
-  as_caller("select inbox.accept_all('c', '{a,b}', array[now(), now()])");
+  EXPECT_EQ(as_caller("select inbox.accept('c', 't', 'd', now())"), "new");
+  EXPECT_EQ(as_caller("select inbox.accept('c', 't', 'd', now())"), "duplicate");
+  as_caller("select inbox.accept_all('c', '{t,u}', '{a,b}', array[now(), now()])");
   const std::string parked = as_caller(
       "select inbox.park('c', 't', 0, 1, now(), 'k', 'v', '[]', 'x', 'handler', 'broken')");
   as_caller("select inbox.blocked('c', '{t}', '{k}')");
@@ -160,9 +160,9 @@ TEST_P(HostilePathTest, StatementsOfTheClientLibrary) {
       tx,
       outbox::Message{.topic = "t", .payload = "v", .deliver_at = system_clock::now() + hours(1)});
   outbox::inbox::register_consumer(tx, "c", hours(24));
-  EXPECT_EQ(outbox::inbox::accept(tx, "c", "d", system_clock::now()),
+  EXPECT_EQ(outbox::inbox::accept(tx, "c", "t", "d", system_clock::now()),
             outbox::inbox::Accepted::new_message);
-  const outbox::inbox::Arrival again{"d", system_clock::now()};
+  const outbox::inbox::Arrival again{"t", "d", system_clock::now()};
   EXPECT_EQ(outbox::inbox::accept(tx, "c", std::span(&again, 1)).at(0),
             outbox::inbox::Accepted::duplicate);
   outbox::effect::plan(tx, {.provider = "bank", .effect_key = "e"});

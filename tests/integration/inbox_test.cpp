@@ -44,7 +44,7 @@ class InboxTest : public ::testing::Test {
   Accepted accept(const std::string& key, TimePoint sent_at = now,
                   const std::string& consumer = "c") {
     pqxx::work tx(first);
-    const Accepted answer = inbox::accept(tx, consumer, key, sent_at);
+    const Accepted answer = inbox::accept(tx, consumer, "t", key, sent_at);
     tx.commit();
     return answer;
   }
@@ -66,7 +66,7 @@ class InboxTest : public ::testing::Test {
   std::future<Accepted> accept_second(const std::string& key) {
     return std::async(std::launch::async, [this, key] {
       pqxx::work tx(second);
-      const Accepted answer = inbox::accept(tx, "c", key, now);
+      const Accepted answer = inbox::accept(tx, "c", "t", key, now);
       tx.commit();
       return answer;
     });
@@ -89,7 +89,7 @@ TEST_F(InboxTest, AMessageIsFreshOnceForEachConsumer) {
 
 TEST_F(InboxTest, TheSecondOfTwoWaitsAndIsADuplicateIfTheFirstCommits) {
   pqxx::work tx(first);
-  ASSERT_EQ(inbox::accept(tx, "c", "k", now), Accepted::new_message);
+  ASSERT_EQ(inbox::accept(tx, "c", "t", "k", now), Accepted::new_message);
   auto answer = accept_second("k");
   second_waits();
   tx.commit();
@@ -98,7 +98,7 @@ TEST_F(InboxTest, TheSecondOfTwoWaitsAndIsADuplicateIfTheFirstCommits) {
 
 TEST_F(InboxTest, TheSecondOfTwoWaitsAndIsFreshIfTheFirstRollsBack) {
   pqxx::work tx(first);
-  ASSERT_EQ(inbox::accept(tx, "c", "k", now), Accepted::new_message);
+  ASSERT_EQ(inbox::accept(tx, "c", "t", "k", now), Accepted::new_message);
   auto answer = accept_second("k");
   second_waits();
   tx.abort();
@@ -110,10 +110,10 @@ TEST_F(InboxTest, WhatASubtransactionAcceptedIsUndoneWithIt) {
   pqxx::work tx(first);
   {
     pqxx::subtransaction inner(tx);
-    EXPECT_EQ(inbox::accept(inner, "c", "k", now), Accepted::new_message);
+    EXPECT_EQ(inbox::accept(inner, "c", "t", "k", now), Accepted::new_message);
     inner.abort();
   }
-  EXPECT_EQ(inbox::accept(tx, "c", "k", now), Accepted::new_message);
+  EXPECT_EQ(inbox::accept(tx, "c", "t", "k", now), Accepted::new_message);
   tx.commit();
 }
 
@@ -125,7 +125,7 @@ TEST_F(InboxTest, AProcessThatIsKilledHasAcceptedWhatItCommittedAndNothingElse) 
     if (child == 0) {
       pqxx::connection own(dsn);
       pqxx::work tx(own);
-      inbox::accept(tx, "c", key, now);
+      inbox::accept(tx, "c", "t", key, now);
       if (commits) tx.commit();
       kill(getpid(), SIGKILL);
     }
@@ -167,8 +167,9 @@ TEST_F(InboxTest, AMessageFromTheFutureExpiresNothing) {
 TEST_F(InboxTest, ATimeThatIsMissingOrInfiniteIsRefused) {
   for (const char* time : {"null", "'infinity'", "'-infinity'"}) {
     const std::string at = time + std::string("::timestamptz");
-    for (const std::string& call : {"select inbox.accept('c', 'd', " + at + ")",
-                                    "select inbox.accept_all('c', '{d}', array[" + at + "])"}) {
+    for (const std::string& call :
+         {"select inbox.accept('c', 't', 'd', " + at + ")",
+          "select inbox.accept_all('c', '{t}', '{d}', array[" + at + "])"}) {
       pqxx::work tx(first);
       EXPECT_THROW(tx.exec(call), pqxx::sql_error) << call;
     }
@@ -206,9 +207,9 @@ TEST_F(InboxTest, AnAcceptThatBeganBeforeForgettingNeverCallsAForgottenMessageFr
         forget(consumer);
         std::optional<Accepted> answer;
         try {
-          const Arrival arrival{"old", old};
+          const Arrival arrival{"t", "old", old};
           answer = set_form ? inbox::accept(tx, consumer, std::span(&arrival, 1)).front()
-                            : inbox::accept(tx, consumer, "old", old);
+                            : inbox::accept(tx, consumer, "t", "old", old);
           tx.commit();
         } catch (const pqxx::serialization_failure&) {
           answer.reset();
@@ -224,7 +225,7 @@ TEST_F(InboxTest, ForgettingWaitsForATransactionThatAcceptsWhatIsForgotten) {
   ASSERT_EQ(accept("newest"), Accepted::new_message);
   ASSERT_EQ(accept("very old", now - 2h), Accepted::new_message);
   pqxx::work tx(first);
-  ASSERT_EQ(inbox::accept(tx, "c", "old", now - 2h), Accepted::new_message);
+  ASSERT_EQ(inbox::accept(tx, "c", "t", "old", now - 2h), Accepted::new_message);
   auto pruned = std::async(std::launch::async, [this] {
     pqxx::work other(second);
     const auto rows = inbox::prune(other, "c");
@@ -244,7 +245,7 @@ TEST_F(InboxTest, WhatWasAcceptedWhileItWasForgottenIsNeverFreshAgain) {
     make_known(level);
     ASSERT_EQ(accept("newest", now, level), Accepted::new_message);
     pqxx::work tx(first);
-    ASSERT_EQ(inbox::accept(tx, level, "old", now - 3h), Accepted::new_message);
+    ASSERT_EQ(inbox::accept(tx, level, "t", "old", now - 3h), Accepted::new_message);
     auto pruned = std::async(std::launch::async, [this, &level] {
       try {
         pqxx::work other(second);
@@ -317,12 +318,13 @@ TEST_F(InboxTest, TheSetFormAnswersAsTheSingleFormDoes) {
     for (std::size_t i = 0; i < count; ++i) {
       keys.push_back(std::string(random() % 5 == 0 ? "\"\\,{}\xC3\xA4 " : "") +
                      std::to_string(random() % static_cast<unsigned>(10 + round)));
-      arrivals.push_back({keys.back(), now - std::chrono::seconds(random() % 7'200)});
+      const auto topic = random() % 4 == 0 ? inbox::any_topic : random() % 2 == 0 ? "t" : "u";
+      arrivals.push_back({topic, keys.back(), now - std::chrono::seconds(random() % 7'200)});
     }
     pqxx::work tx(first);
     std::vector<Accepted> one_by_one;
     for (const Arrival& a : arrivals)
-      one_by_one.push_back(inbox::accept(tx, "single", a.dedup_key, a.sent_at));
+      one_by_one.push_back(inbox::accept(tx, "single", a.topic, a.dedup_key, a.sent_at));
     ASSERT_EQ(inbox::accept(tx, "set", arrivals), one_by_one) << "round " << round;
     if (random() % 3 == 0) {
       tx.abort();
@@ -339,9 +341,9 @@ TEST_F(InboxTest, TheCommitIsDurableWhateverTheSessionSays) {
   for (const bool set_form : {false, true}) {
     pqxx::work tx(first);
     tx.exec("set local synchronous_commit = off");
-    const Arrival arrival{set_form ? "a" : "b", now};
+    const Arrival arrival{"t", set_form ? "a" : "b", now};
     if (set_form) inbox::accept(tx, "c", std::span(&arrival, 1));
-    else inbox::accept(tx, "c", arrival.dedup_key, now);
+    else inbox::accept(tx, "c", "t", arrival.dedup_key, now);
     EXPECT_EQ(tx.exec("select current_setting('synchronous_commit')")[0][0].as<std::string>(),
               "on");
     tx.commit();
@@ -361,11 +363,11 @@ TEST_F(InboxTest, AConsumerThatIsNotRegisteredIsToldTheRemedy) {
 TEST_F(InboxTest, AKeyThatCouldBeCutOffIsRefusedBeforeAnythingIsSent) {
   pqxx::work tx(first);
   for (const std::string& key : {std::string(), std::string("a\0b", 3), std::string(1025, 'k')}) {
-    EXPECT_THROW(inbox::accept(tx, "c", key, now), std::invalid_argument);
-    const Arrival arrival{key, now};
+    EXPECT_THROW(inbox::accept(tx, "c", "t", key, now), std::invalid_argument);
+    const Arrival arrival{"t", key, now};
     EXPECT_THROW(inbox::accept(tx, "c", std::span(&arrival, 1)), std::invalid_argument);
   }
-  EXPECT_EQ(inbox::accept(tx, "c", std::string(1024, 'k'), now), Accepted::new_message);
+  EXPECT_EQ(inbox::accept(tx, "c", "t", std::string(1024, 'k'), now), Accepted::new_message);
   EXPECT_TRUE(inbox::accept(tx, "c", std::vector<Arrival>{}).empty());
   tx.commit();
 }
@@ -374,8 +376,8 @@ TEST_F(InboxTest, TimesKeepTheirMicroseconds) {
   make_known("fine", 1h, 1s);
   pqxx::work tx(first);
   const auto edge = std::chrono::floor<std::chrono::seconds>(now);
-  inbox::accept(tx, "fine", "before", edge - 1us);
-  inbox::accept(tx, "fine", "at", edge);
+  inbox::accept(tx, "fine", "t", "before", edge - 1us);
+  inbox::accept(tx, "fine", "t", "at", edge);
   tx.commit();
   EXPECT_EQ(db.value("select count(distinct span) from inbox.accepted a join inbox.consumer c on "
                      "c.id = a.consumer where c.name = 'fine'"),
@@ -386,6 +388,24 @@ TEST_F(InboxTest, TheLengthOfASpanCannotBeChangedAndTheMemoryCan) {
   make_known("c", 2h, 10s);
   EXPECT_EQ(db.value("select keep from inbox.consumer where name = 'c'"), "02:00:00");
   EXPECT_THROW(make_known("c", 2h, 20s), pqxx::sql_error);
+}
+
+// An order's charge and its e-mail are two messages, though both are called after the order.
+TEST_F(InboxTest, OneKeyInTwoTopicsIsTwoMessagesUnlessTheTopicIsLeftOut) {
+  pqxx::work tx(first);
+  const std::vector<Arrival> arrivals = {{"charges", "order-1", now},
+                                         {"emails", "order-1", now},
+                                         {"charges", "order-1", now},
+                                         {inbox::any_topic, "order-1", now},
+                                         {inbox::any_topic, "order-1", now}};
+  EXPECT_EQ(inbox::accept(tx, "c", arrivals),
+            (std::vector{Accepted::new_message, Accepted::new_message, Accepted::duplicate,
+                         Accepted::new_message, Accepted::duplicate}));
+  tx.commit();
+  pqxx::work again(second);
+  EXPECT_EQ(inbox::accept(again, "c", "emails", "order-1", now), Accepted::duplicate);
+  EXPECT_EQ(inbox::accept(again, "c", "uploads", "order-1", now), Accepted::new_message);
+  EXPECT_EQ(inbox::accept(again, "c", inbox::any_topic, "order-1", now), Accepted::duplicate);
 }
 
 // Two transactions that lock one row make a multixact of two members, and n of them one of n.
@@ -404,7 +424,8 @@ TEST_F(InboxTest, ManyTransactionsAtATimeAddFewMembersToMultixacts) {
     std::list<pqxx::work> open;
     for (auto& connection : connections) {
       const std::string key = std::to_string(round) + "-" + std::to_string(open.size());
-      EXPECT_EQ(inbox::accept(open.emplace_back(connection), "c", key, now), Accepted::new_message);
+      EXPECT_EQ(inbox::accept(open.emplace_back(connection), "c", "t", key, now),
+                Accepted::new_message);
     }
     for (auto& tx : open) tx.commit();
   }
@@ -415,7 +436,8 @@ TEST_F(InboxTest, ManyTransactionsAtATimeAddFewMembersToMultixacts) {
 TEST_F(InboxTest, UnderAnOldSnapshotEachPageOfPruningBeginsWhereTheLastOneEnded) {
   constexpr std::int64_t rows = 20'000;
   db.sql(
-      "select inbox.accept_all('c', array_agg('old-' || g), array_agg(now() - interval '1 day' " +
+      "select inbox.accept_all('c', array_agg('t'::text), array_agg('old-' || g), array_agg(now() "
+      "- interval '1 day' " +
       std::string("+ g * interval '10 milliseconds')) from generate_series(1, ") +
       std::to_string(rows) + ") g");
   accept("new");
