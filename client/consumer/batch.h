@@ -12,16 +12,20 @@
 #include <vector>
 
 #include "client/consumer/handle.h"
+#include "client/consumer/offsets.h"
 #include "outbox/record.h"
 
 namespace outbox::consumer {
 
-// Records in Kafka's order within each partition. The three vectors have equal length.
+// Records in Kafka's order within each partition. The first three vectors have equal length.
 struct Batch {
   std::vector<Message> messages;
   std::vector<Record> records;
   // For each record, why it cannot be accepted (no valid deduplication key or time); empty: it can.
   std::vector<std::string> faults;
+
+  // Ends of partitions that were reached behind these records.
+  std::vector<PartitionEnd> ends;
 
   bool empty() const { return records.empty(); }
   // REQUIRES: `message` is a record, not an error.

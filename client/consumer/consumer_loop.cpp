@@ -172,6 +172,9 @@ bool ConsumerLoop::process() {
 // Runs between batches only; each part keeps its own schedule.
 void ConsumerLoop::maintain() {
   if (Clock::now() >= release_at_) release();
+  if (state_ == State::consuming && source_->assignments() != reported_assignments_) {
+    report_assignment();
+  }
   if (state_ == State::consuming && Clock::now() >= prune_at_) prune();
   emit_parked();
 }
@@ -201,10 +204,32 @@ void ConsumerLoop::release() {
   }
 }
 
+void ConsumerLoop::report(pqxx::dbtransaction& tx) {
+  const auto positions = source_->positions();
+  std::vector<inbox::Position> views;
+  views.reserve(positions.size());
+  for (const auto& p : positions) views.push_back({p.topic, p.partition, p.read_to});
+  inbox::report(tx, options_.consumer, views);
+}
+
+// At once: what the others have read must not expire what is in the new partitions.
+void ConsumerLoop::report_assignment() {
+  const int assignments = source_->assignments();
+  try {
+    pqxx::work tx(*connection_);
+    report(tx);
+    tx.commit();
+    reported_assignments_ = assignments;
+  } catch (...) {
+    failed(classify(std::current_exception()));
+  }
+}
+
 // A failure only postpones it; a lost connection stalls the loop.
 void ConsumerLoop::prune() {
   try {
     pqxx::work tx(*connection_);
+    report(tx);
     // Limits the wait for transactions that accept messages of the deleted period.
     tx.exec("set local lock_timeout = '1s'");
     const auto rows = inbox::prune(tx, options_.consumer, prune_rows_max);

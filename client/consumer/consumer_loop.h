@@ -9,7 +9,9 @@
 //
 // One step in `consuming` is one transaction or one poll:
 //   1. process the current batch to its end, then report it to the source (offsets follow);
-//   2. otherwise run due maintenance: released messages, pruning, the event of parked messages;
+//   2. otherwise run due maintenance: released messages, the report of positions, pruning, the
+//   event
+//      of parked messages;
 //   3. otherwise poll Kafka for the next batch.
 //
 // Failure. Conflicts are repeated after a short backoff; all other failures of the database stall
@@ -51,6 +53,8 @@ class ConsumerLoop {
   bool process();
   void maintain();
   void release();
+  void report(pqxx::dbtransaction& tx);
+  void report_assignment();
   void prune();
   void emit_parked();
 
@@ -74,6 +78,7 @@ class ConsumerLoop {
   Clock::time_point summary_at_{};  // next event still_stalled
   Clock::time_point release_at_{};
   Clock::time_point prune_at_{};
+  int reported_assignments_ = 0;
   Clock::time_point parked_event_at_{};  // earliest next event messages_parked
   std::int64_t parked_reported_ = 0;     // parked messages in the events so far
 };

@@ -34,7 +34,7 @@ constexpr std::array owned = {
     OwnedProperty{"partition.assignment.strategy",
                   "a rebalance must revoke only the partitions that move (cooperative-sticky)"},
     OwnedProperty{"group.protocol", "only the classic protocol is supported"},
-    OwnedProperty{"enable.partition.eof", "the consumer does not use the event"},
+    OwnedProperty{"enable.partition.eof", "the consumer commits the ends of partitions"},
     OwnedProperty{"queued.*", memory},
     OwnedProperty{"fetch.max.bytes", memory},
     OwnedProperty{"fetch.message.max.bytes", memory},
@@ -110,6 +110,7 @@ Conf make_conf(const ConsumerOptions& o) {
   set(conf.get(), "isolation.level", "read_committed");
   set(conf.get(), "enable.auto.commit", "false");
   set(conf.get(), "enable.auto.offset.store", "false");
+  set(conf.get(), "enable.partition.eof", "true");
   set(conf.get(), "partition.assignment.strategy", "cooperative-sticky");
   // Small messages are bounded by number: each costs librdkafka 512 bytes besides its own. Versions
   // before 2.2 check a full queue only twice a second: its content must last that long.

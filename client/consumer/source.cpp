@@ -27,6 +27,10 @@ Client make_client(Conf conf) {
   return client;
 }
 
+PartitionEnd end_of(const rd_kafka_message_t& event) {
+  return {rd_kafka_topic_name(event.rkt), event.partition, event.offset};
+}
+
 }  // namespace
 
 RecordSource::RecordSource(const ConsumerOptions& options, Events& events) : events_(events) {
@@ -86,16 +90,38 @@ Batch RecordSource::poll(int messages_max, std::chrono::milliseconds wait) {
   Batch batch;
   for (ssize_t i = 0; i < count; ++i) {
     Message message(raw[static_cast<std::size_t>(i)]);
-    if (message->err != RD_KAFKA_RESP_ERR_NO_ERROR) report_error(*message);
-    else batch.add(std::move(message));
+    if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR) batch.add(std::move(message));
+    else if (message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF)
+      batch.ends.push_back(end_of(*message));
+    else report_error(*message);
   }
   if (!batch.empty()) set_reachable(true);
+  else
+    for (const PartitionEnd& end : batch.ends) offsets_.ended(end);
   if (batch.empty() || Clock::now() - committed_at_ >= commit_interval) commit();
   return batch;
 }
 
 void RecordSource::handled(const Batch& batch) {
   for (const Record& record : batch.records) offsets_.handled(record);
+  for (const PartitionEnd& end : batch.ends) offsets_.ended(end);
+}
+
+// The end that a reader of committed records sees can lie before the records of an open
+// transaction: the partition was read to its end only if nothing follows.
+std::vector<RecordSource::Position> RecordSource::positions() const {
+  std::vector<Position> all;
+  offsets_.each([&](const std::string& topic, std::int32_t partition, const PartitionState& state) {
+    std::int64_t low = 0;
+    std::int64_t high = 0;
+    const bool ended = state.end >= state.handled &&
+                       rd_kafka_get_watermark_offsets(client_.get(), topic.c_str(), partition, &low,
+                                                      &high) == RD_KAFKA_RESP_ERR_NO_ERROR &&
+                       high == state.end;
+    all.push_back({topic, partition, state.read_to});
+    if (ended) all.back().read_to = std::chrono::system_clock::now();
+  });
+  return all;
 }
 
 // Asynchronous: on_commit() receives the answer. A rejected or lost commit is harmless.

@@ -6,8 +6,10 @@
 //   2. Records bypass that thread: the queues of all partitions are forwarded to one queue, which
 //      poll() reads. Partitions are never paused; librdkafka stops fetching while the queue is
 //      full.
-//   3. handled() advances the offsets, and poll() commits them every 200 ms.
-//   4. The destructor commits, and leaves the group.
+//   3. handled() advances the offsets, and poll() commits them every 200 ms. Where a partition has
+//      ended, the end is committed.
+//   4. positions() returns how far each assigned partition was read.
+//   5. The destructor commits, and leaves the group.
 //
 // Failure. Transient errors become events. Errors that Kafka never recovers from leave poll() as
 // ConsumerSetupError.
@@ -39,6 +41,17 @@ class RecordSource {
   Batch poll(int messages_max, std::chrono::milliseconds wait);
   // Every record of the batch is processed or parked. Its offsets are committed soon.
   void handled(const Batch& batch);
+
+  struct Position {
+    std::string topic;
+    std::int32_t partition;
+    // As in inbox::Position.
+    std::optional<std::chrono::system_clock::time_point> read_to;
+  };
+  // Of each assigned partition.
+  std::vector<Position> positions() const;
+  // Changes with each assignment.
+  int assignments() const { return offsets_.assignments(); }
 
  private:
   static void on_rebalance(rd_kafka_t*, rd_kafka_resp_err_t code,

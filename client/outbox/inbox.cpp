@@ -102,6 +102,26 @@ order by a.n)",
   return answers;
 }
 
+void report(pqxx::dbtransaction& tx, const std::string& consumer,
+            std::span<const Position> positions) {
+  common::ArrayText topics;
+  common::ArrayText partitions;
+  common::ArrayText times;
+  for (const Position& p : positions) {
+    topics.add(p.topic);
+    partitions.add(std::to_string(p.partition));
+    if (p.read_to) times.add(micros(*p.read_to));
+    else times.add_null();
+  }
+  common::begin_subtransaction(tx);
+  run(tx, R"(
+select inbox.report($1, $2::text[], $3::integer[], array(
+  select timestamptz 'epoch' operator(pg_catalog.+)
+           (interval '1 microsecond' operator(pg_catalog.*) t.at)
+  from pg_catalog.unnest($4::double precision[]) with ordinality t(at, n) order by t.n)))",
+      consumer, topics.text(), partitions.text(), times.text());
+}
+
 std::int64_t prune(pqxx::dbtransaction& tx, const std::string& consumer, int rows_max) {
   common::begin_subtransaction(tx);
   return run(tx, "select inbox.prune($1, $2::integer)", consumer, std::to_string(rows_max))[0][0]

@@ -90,6 +90,38 @@ def settle(connection, group, records):
                 )
 
 
+class Positions:
+    """How far each partition was read: the inbox expires nothing that a slow one may still deliver."""
+
+    def __init__(self):
+        self.read_to = {}  # seconds since 1970, of the last record
+        self.ends = {}  # offset of the end, where it was reached
+
+    def note(self, records):
+        for record in records:
+            place = (record.topic(), record.partition())
+            if record.error():
+                if record.error().code() == confluent_kafka.KafkaError._PARTITION_EOF:
+                    self.ends[place] = record.offset()
+            else:
+                self.ends.pop(place, None)
+                self.read_to[place] = sent_at(record)
+
+    def report(self, cursor, group, consumer):
+        assigned = consumer.assignment()
+        times = []
+        for p in assigned:
+            place = (p.topic, p.partition)
+            # What an open transaction hides lies behind the end that is seen.
+            high = consumer.get_watermark_offsets(p, cached=True)[1]
+            ended = self.ends.get(place) == high
+            times.append(time.time() if ended else self.read_to.get(place))
+        cursor.execute(
+            "select inbox.report(%s, %s::text[], %s::int[], array(select to_timestamp(t) from unnest(%s::float8[]) t))",
+            (group, [p.topic for p in assigned], [p.partition for p in assigned], times),
+        )
+
+
 def main(brokers, group, dsn, topics):
     stopping = []
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -104,20 +136,30 @@ def main(brokers, group, dsn, topics):
             "group.id": group,
             "isolation.level": "read_committed",
             "enable.auto.commit": False,
+            "enable.partition.eof": True,
             "auto.offset.reset": "earliest",
             "session.timeout.ms": 10000,
         }
     )
-    consumer.subscribe(topics)
+    positions = Positions()
+    reassigned = []
+    consumer.subscribe(topics, on_assign=lambda *_: reassigned.append(True))
     prune_at = time.monotonic() + PRUNE_SECONDS
     while not stopping:
-        records = [r for r in consumer.consume(BATCH_MESSAGES_MAX, timeout=0.1) if not r.error()]
+        polled = consumer.consume(BATCH_MESSAGES_MAX, timeout=0.1)
+        records = [r for r in polled if not r.error()]
         if records:
             settle(connection, group, records)
             consumer.commit(asynchronous=True)
-        if time.monotonic() >= prune_at:
+        positions.note(polled)
+        due = time.monotonic() >= prune_at
+        if due or reassigned:
             with connection, connection.cursor() as cursor:
-                cursor.execute("select inbox.prune(%s)", (group,))
+                positions.report(cursor, group, consumer)
+                if due:
+                    cursor.execute("select inbox.prune(%s)", (group,))
+            reassigned.clear()
+        if due:
             prune_at = time.monotonic() + PRUNE_SECONDS
     consumer.close()
 

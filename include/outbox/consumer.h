@@ -94,9 +94,9 @@ struct ConsumerOptions {
   // Whether parked messages block later messages of their key. Defaults to key.
   Order order = Order::key;
 
-  // Deduplication period, counted back from the newest message. Must exceed the longest delay of a
-  // duplicate, and the retention of the topics if the group reads existing messages. Older messages
-  // are parked as expired. Defaults to 7 days.
+  // Deduplication period, counted back from the newest message, or from where the slowest partition
+  // was read to. Must exceed the longest delay of a duplicate. Older messages are parked as
+  // expired. Defaults to 7 days.
   std::chrono::seconds keep = std::chrono::hours(7 * 24);
 
   // Granularity of expiry. Fixed once the consumer is registered. Defaults to 10 minutes.
@@ -148,7 +148,9 @@ struct ConsumerStats {
 // not limit the handler. Monitor stats().busy_for. If partitions are revoked during a batch, the
 // batch completes, its offsets are not committed, and the next owner skips the duplicates.
 //
-// Maintenance. Released messages are processed every second; the inbox is pruned every minute.
+// Maintenance. Released messages are processed every second. The positions of the partitions are
+// reported, and the inbox is pruned, every minute. Where a partition has ended, its end is
+// committed, so that the lag of the group becomes 0.
 class Consumer {
  public:
   // Processes one message in the transaction. Must not commit or roll back.

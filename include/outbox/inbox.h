@@ -27,6 +27,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <pqxx/dbtransaction>
 #include <span>
 #include <string>
@@ -76,9 +77,26 @@ Accepted accept(pqxx::dbtransaction& tx, const std::string& consumer, std::strin
 std::vector<Accepted> accept(pqxx::dbtransaction& tx, const std::string& consumer,
                              std::span<const Arrival> arrivals);
 
-// Deletes entries older than `keep`, counted back from the newest accepted message. Deletes at most
-// `rows_max` rows and returns their number. Call it periodically until it returns fewer than
-// `rows_max`. It waits for transactions that accept messages of the deleted period.
+// How far a partition of Kafka was read.
+struct Position {
+  std::string_view topic;
+  std::int32_t partition;
+
+  // All messages of the partition that were sent before were read; the present for a partition that
+  // was read to its end. None: the partition is read, and how far is not known yet.
+  std::optional<std::chrono::system_clock::time_point> read_to;
+};
+
+// Reports the partitions that this process reads. Nothing that a reported partition may still
+// deliver is expired because other partitions were read sooner. A partition that is not reported
+// for `keep` is taken for one that is no longer read. Call it before prune().
+void report(pqxx::dbtransaction& tx, const std::string& consumer,
+            std::span<const Position> positions);
+
+// Deletes entries older than `keep`, counted back from the newest accepted message, or from where
+// the slowest reported partition was read to, if that is earlier. Deletes at most `rows_max` rows
+// and returns their number. Call it periodically until it returns fewer than `rows_max`. It waits
+// for transactions that accept messages of the deleted period.
 std::int64_t prune(pqxx::dbtransaction& tx, const std::string& consumer, int rows_max = 10'000);
 
 }  // namespace inbox

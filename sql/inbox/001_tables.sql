@@ -28,7 +28,8 @@ comment on table inbox.consumer is 'The consumers. Each consumer has a memory of
 comment on column inbox.consumer.id is 'Its number in the other tables.';
 comment on column inbox.consumer.name is 'Its name, as accept() is called with it.';
 comment on column inbox.consumer.keep is
-  'How far it remembers, counted back from the newest message that it accepted.';
+  'How far it remembers, counted back from the newest message that it accepted, or from where '
+  'the slowest partition was read to, if that is earlier.';
 comment on column inbox.consumer.span_seconds is
   'Length of a span; fixed, because it decides which span a message belongs to.';
 comment on column inbox.consumer.oldest_span is
@@ -37,6 +38,28 @@ comment on column inbox.consumer.pruned_to is
   'First span of which accepted messages may be left; prune() begins there.';
 comment on column inbox.consumer.forgotten is 'How many accepted messages were expired.';
 comment on column inbox.consumer.registered_at is 'When it was registered.';
+
+-- position -------------------------------------------------------------------------------------
+
+create table inbox.position (
+  consumer    integer     not null references inbox.consumer,
+  topic       text        collate "C" not null check (topic <> ''),
+  "partition" integer     not null,
+  read_to     timestamptz not null,
+  reported_at timestamptz not null default pg_catalog.clock_timestamp(),
+  primary key (consumer, topic, "partition")
+);
+comment on table inbox.position is
+  'How far each partition was read, as consumers report it. The partition that was read least '
+  'far decides what is expired.';
+comment on column inbox.position.consumer is 'The consumer.';
+comment on column inbox.position.topic is 'Kafka topic.';
+comment on column inbox.position."partition" is 'Kafka partition.';
+comment on column inbox.position.read_to is
+  'Messages of the partition that were sent before were read; 1970: not known yet.';
+comment on column inbox.position.reported_at is
+  'When it was reported. A partition that was not reported for as long as the consumer '
+  'remembers is not read any more, and removed.';
 
 -- span -----------------------------------------------------------------------------------------
 

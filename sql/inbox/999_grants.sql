@@ -4,6 +4,8 @@ values
   ('inbox_consumer', 'usage on schema inbox'),
   ('inbox_consumer', 'select, insert, update (keep, oldest_span, pruned_to, forgotten) '
    'on inbox.consumer'),
+  ('inbox_consumer', 'select, insert (consumer, topic, "partition", read_to), '
+   'update (read_to, reported_at), delete on inbox.position'),
   -- The right to update is what holding a row takes.
   ('inbox_consumer', 'select, insert, delete, update (number) on inbox.span'),
   ('inbox_consumer', 'select, insert (name) on inbox.topic'),
@@ -25,8 +27,8 @@ values
                      'inbox.keep_handled()'),
 
   ('inbox_observer', 'usage on schema inbox'),
-  ('inbox_observer', 'select on inbox.consumer, inbox.span, inbox.topic, inbox.accepted, '
-                     'inbox.tally, inbox.schema_version, inbox.statistics'),
+  ('inbox_observer', 'select on inbox.consumer, inbox.position, inbox.span, inbox.topic, '
+                     'inbox.accepted, inbox.tally, inbox.schema_version, inbox.statistics'),
   ('inbox_observer', 'select (id, consumer, topic, "partition", record_offset, sent_at, '
                      'dedup_key, error_class, error_text, parked_at, resolution, decided_by, '
                      'decided_at, decided_why, handled_at) on inbox.parked')

@@ -224,6 +224,7 @@ TEST_F(ConsumerTest, WhatIsOlderThanTheMemoryIsParkedAndItsKeyWaits) {
     until_effects(1);
     consumer.stop();
   }
+  db.sql("select inbox.report('" + o.group + "', '{" + topic + "}', '{0}', array[now()])");
   db.sql("select inbox.prune('" + o.group + "')");
   produce({{.dedup_key = "old", .key = "k", .payload = "2", .timestamp_ms = now_ms() - day},
            {.dedup_key = "after", .key = "k", .payload = "3"}});

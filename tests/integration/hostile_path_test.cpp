@@ -131,6 +131,7 @@ TEST_P(HostilePathTest, FunctionsOfTheInbox) {
   EXPECT_EQ(as_caller("select id from inbox.next_released('c', false, 0)"), parked);
   as_caller("select inbox.park_again(" + parked + ", 'still')");
   as_caller("select inbox.handled(" + parked + ")");
+  as_caller("select inbox.report('c', '{t,t}', '{0,1}', array[now(), null])");
   as_caller("select inbox.prune('c', 100)");
   as_caller("select count(*) from inbox.statistics");
 }
@@ -160,6 +161,8 @@ TEST_P(HostilePathTest, StatementsOfTheClientLibrary) {
       tx,
       outbox::Message{.topic = "t", .payload = "v", .deliver_at = system_clock::now() + hours(1)});
   outbox::inbox::register_consumer(tx, "c", hours(24));
+  const outbox::inbox::Position position{"t", 0, system_clock::now()};
+  outbox::inbox::report(tx, "c", std::span(&position, 1));
   EXPECT_EQ(outbox::inbox::accept(tx, "c", "t", "d", system_clock::now()),
             outbox::inbox::Accepted::new_message);
   const outbox::inbox::Arrival again{"t", "d", system_clock::now()};

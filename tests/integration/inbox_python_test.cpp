@@ -43,6 +43,8 @@ TEST(InboxPythonTest, EachMessageIsCountedOnceAlsoAfterAKill) {
   test::eventually(
       "the new ones are counted: " + next.output(), [&] { return received() == "1010"; },
       Millis{90'000});
+  test::eventually("its partitions are reported: " + next.output(),
+                   [&] { return db.value("select count(*) from inbox.position") == "2"; });
   next.signal(SIGTERM);
   EXPECT_EQ(next.wait(), 0) << next.output();
   EXPECT_EQ(db.value("select count(*) from inbox.parked"), "1");

@@ -390,6 +390,42 @@ TEST_F(InboxTest, TheLengthOfASpanCannotBeChangedAndTheMemoryCan) {
   EXPECT_THROW(make_known("c", 2h, 20s), pqxx::sql_error);
 }
 
+TEST_F(InboxTest, WhatASlowPartitionMayStillDeliverIsNotExpired) {
+  const auto report = [&](int partition, std::optional<TimePoint> read_to) {
+    pqxx::work tx(first);
+    const inbox::Position position{"t", partition, read_to};
+    inbox::report(tx, "c", std::span(&position, 1));
+    tx.commit();
+  };
+  ASSERT_EQ(accept("old", now - 150min), Accepted::new_message);
+  report(0, now);
+  report(1, now - 2h);
+  forget();
+  EXPECT_EQ(accept("old", now - 150min), Accepted::duplicate);
+  EXPECT_EQ(accept("very old", now - 181min), Accepted::expired);
+
+  report(1, now - 30min);
+  report(2, std::nullopt);
+  forget();
+  EXPECT_EQ(accept("old", now - 150min), Accepted::duplicate);
+  report(2, now + 10h);  // no farther than the present
+  EXPECT_EQ(db.value("select read_to <= now() from inbox.position where partition = 2"), "t");
+  report(2, std::nullopt);  // takes nothing back
+  forget();
+  EXPECT_EQ(accept("old", now - 150min), Accepted::expired);
+  EXPECT_EQ(accept("less old", now - 89min), Accepted::new_message);
+  EXPECT_EQ(db.value("select read_to = (select min(read_to) from inbox.position) "
+                     "from inbox.statistics where consumer = 'c'"),
+            "t");
+
+  // Nobody reads partition 1 any more.
+  db.sql(
+      "update inbox.position set reported_at = now() - interval '61 minutes' "
+      "where partition = 1");
+  forget();
+  EXPECT_EQ(accept("less old", now - 89min), Accepted::expired);
+}
+
 // An order's charge and its e-mail are two messages, though both are called after the order.
 TEST_F(InboxTest, OneKeyInTwoTopicsIsTwoMessagesUnlessTheTopicIsLeftOut) {
   pqxx::work tx(first);

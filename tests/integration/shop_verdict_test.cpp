@@ -3,56 +3,25 @@
 #include "tests/support/shop_verdict.h"
 
 #include <gtest/gtest.h>
-#include <librdkafka/rdkafka.h>
 
-#include <array>
-#include <memory>
 #include <pqxx/pqxx>
 #include <string>
 
 #include "tests/support/kafka_log.h"
 #include "tests/support/scratch_servers.h"
+#include "tests/support/transaction.h"
 
 namespace relay::test {
 namespace {
 
-constexpr int timeout_ms = 15'000;
-
-void require(rd_kafka_error_t* error) {
-  const std::unique_ptr<rd_kafka_error_t, decltype(&rd_kafka_error_destroy)> owned(
-      error, rd_kafka_error_destroy);
-  if (error != nullptr) throw std::runtime_error(rd_kafka_error_string(error));
-}
-
 // A transactional producer of effects, as the relay should be.
-class Sender {
+class Sender : public TransactionalSender {
  public:
-  explicit Sender(const std::string& brokers) : client_(nullptr, rd_kafka_destroy) {
-    std::array<char, 512> error{};
-    rd_kafka_conf_t* conf = rd_kafka_conf_new();
-    rd_kafka_conf_set(conf, "bootstrap.servers", brokers.c_str(), error.data(), error.size());
-    rd_kafka_conf_set(conf, "transactional.id", "sender", error.data(), error.size());
-    client_.reset(rd_kafka_new(RD_KAFKA_PRODUCER, conf, error.data(), error.size()));
-    require(rd_kafka_init_transactions(client_.get(), timeout_ms));
-  }
-
-  void begin() { require(rd_kafka_begin_transaction(client_.get())); }
-  void commit() { require(rd_kafka_commit_transaction(client_.get(), timeout_ms)); }
-  void abort() { require(rd_kafka_abort_transaction(client_.get(), timeout_ms)); }
+  explicit Sender(const std::string& brokers) : TransactionalSender(brokers, "sender") {}
   void send(const std::string& id, const std::string& topic = "shop.emails",
             const std::string& key = "anna") {
-    const auto code =
-        rd_kafka_producev(client_.get(), RD_KAFKA_V_TOPIC(topic.c_str()), RD_KAFKA_V_PARTITION(0),
-                          RD_KAFKA_V_KEY(key.data(), key.size()),
-                          RD_KAFKA_V_HEADER("dedup-key", id.data(), id.size()), RD_KAFKA_V_END);
-    if (code != RD_KAFKA_RESP_ERR_NO_ERROR ||
-        rd_kafka_flush(client_.get(), timeout_ms) != RD_KAFKA_RESP_ERR_NO_ERROR) {
-      throw std::runtime_error("cannot send " + id);
-    }
+    TransactionalSender::send(id, topic, key);
   }
-
- private:
-  std::unique_ptr<rd_kafka_t, decltype(&rd_kafka_destroy)> client_;
 };
 
 // Three effects of one key are committed: a, b and c, in this order; two more were planned.

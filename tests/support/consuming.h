@@ -26,6 +26,7 @@ struct NewRecord {
   std::string payload{};
   std::int64_t timestamp_ms = 0;  // 0: now
   std::map<std::string, std::string> headers{};
+  std::int32_t partition = -1;  // -1: by the key
 };
 
 // Produces them in this order; returns when the broker has all. Throws std::runtime_error.

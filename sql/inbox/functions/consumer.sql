@@ -44,9 +44,32 @@ end
 $$;
 comment on function inbox.known(text) is 'The consumer of this name, or an error.';
 
+-- Sorted, so that two calls with the same partitions wait for each other in one order.
+create or replace function inbox.report(
+  consumer text, topics text[], partitions integer[], read_to timestamptz[])
+returns void language sql volatile
+set search_path = pg_catalog, pg_temp as $$
+  insert into inbox.position as p (consumer, topic, "partition", read_to)
+  select c.id, r.topic, r.number,
+         least(coalesce(r.read_to, pg_catalog.to_timestamp(0)), pg_catalog.clock_timestamp())
+  from inbox.known($1) c
+  cross join rows from (pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4))
+             as r(topic, number, read_to)
+  order by r.topic collate "C", r.number
+  on conflict on constraint position_pkey do update
+  set read_to = case when excluded.read_to > pg_catalog.to_timestamp(0) then excluded.read_to
+                     else p.read_to end,
+      reported_at = pg_catalog.clock_timestamp()
+$$;
+comment on function inbox.report(text, text[], integer[], timestamptz[]) is
+  'Reports partitions that this consumer reads, and how far: all messages that were sent before '
+  'read_to. For a partition that was read to its end, pass the present; null: it is read, and '
+  'how far is not known yet. Call it before prune(), for each partition that is assigned.';
+
 -- keep is counted back from the newest message, not from now: a consumer that was down for a week
--- loses nothing. A message from the future is remembered until its time has passed, and expires
--- nothing before that.
+-- loses nothing. And it is counted back from the partition that was read least far, if partitions
+-- are reported: its messages are not expired because others were read sooner. A message from the
+-- future is remembered until its time has passed, and expires nothing before that.
 --
 -- The spans are deleted again at each call: under a repeatable snapshot, an earlier call does not
 -- see a span that was inserted while it waited.
@@ -58,18 +81,24 @@ create or replace function inbox.prune(consumer text, rows_max integer default 1
 returns bigint language plpgsql volatile
 set search_path = pg_catalog, pg_temp as $$
 declare
-  me     inbox.consumer := inbox.known(prune.consumer);
-  target integer;
-  before constant integer := me.oldest_span;
-  gone   bigint;
-  last   integer;
-  until  constant timestamptz := pg_catalog.clock_timestamp() - me.keep;
+  me      inbox.consumer := inbox.known(prune.consumer);
+  target  integer;
+  newest  integer;
+  slowest timestamptz;
+  before  constant integer := me.oldest_span;
+  gone    bigint;
+  last    integer;
+  until   constant timestamptz := pg_catalog.clock_timestamp() - me.keep;
 begin
-  select pg_catalog.max(s.number)
-         - pg_catalog.ceil(extract(epoch from me.keep) / me.span_seconds)::integer
-  into target from inbox.span s
+  delete from inbox.position p where p.consumer = me.id and p.reported_at < until;
+  select pg_catalog.min(p.read_to) into slowest from inbox.position p where p.consumer = me.id;
+  select pg_catalog.max(s.number) into newest from inbox.span s
   where s.consumer = me.id
     and s.number <= inbox.span_of(pg_catalog.clock_timestamp(), me.span_seconds);
+  if slowest is not null and inbox.span_of(slowest, me.span_seconds) < newest then
+    newest := inbox.span_of(slowest, me.span_seconds);
+  end if;
+  target := newest - pg_catalog.ceil(extract(epoch from me.keep) / me.span_seconds)::integer;
   if target > me.oldest_span then
     update inbox.consumer c set oldest_span = target where c.id = me.id and c.oldest_span < target;
     me.oldest_span := target;

@@ -8,6 +8,8 @@ select c.name as consumer, c.keep,
             end as remembers_since,
        (select pg_catalog.to_timestamp(pg_catalog.max(s.number)::double precision * c.span_seconds)
         from inbox.span s where s.consumer = c.id) as newest_span,
+       (select pg_catalog.min(p.read_to) from inbox.position p
+        where p.consumer = c.id) as read_to,
        c.forgotten, coalesce(t.duplicates, 0) as duplicates, coalesce(t.expired, 0) as expired,
        t.last_repeat_at,
        (select pg_catalog.count(*) from inbox.parked p
@@ -24,6 +26,8 @@ comment on column inbox.statistics.remembers_since is
   'Messages sent before are expired; null: nothing was expired yet.';
 comment on column inbox.statistics.newest_span is
   'Begin of the newest span with an accepted message.';
+comment on column inbox.statistics.read_to is
+  'Where the slowest partition was read to (see inbox.position); null: no partition is reported.';
 comment on column inbox.statistics.forgotten is 'Accepted messages that were expired.';
 comment on column inbox.statistics.duplicates is 'Duplicates met within the last keep.';
 comment on column inbox.statistics.expired is
