@@ -119,6 +119,7 @@ class Applications::Application {
     auto what = CommitAnswer::What::failed;
     try {
       if (!connection_) connection_ = std::make_unique<pqxx::connection>(all_.dsn());
+      finish_own();
       meant = true;
       if (!holds_open && all_.options_.prepared && chance(random_, is_prepared)) {
         prepare(id);
@@ -204,9 +205,21 @@ class Applications::Application {
     return all_.topics_[std::hash<std::string>()(key) % all_.topics_.size()];
   }
 
+  // What this application prepared before its connection broke: all others may wait for a key that
+  // it has locked.
+  void finish_own() {
+    if (prepared_.empty()) return;
+    pqxx::nontransaction raw(*connection_);
+    if (!raw.exec("select from pg_prepared_xacts where gid = " + prepared_).empty()) {
+      raw.exec((chance(random_, 0.5) ? "commit prepared " : "rollback prepared ") + prepared_);
+    }
+    prepared_.clear();
+  }
+
   void prepare(std::int64_t id) {
     pqxx::nontransaction raw(*connection_);
     const std::string gid = "'app-" + std::to_string(id) + "'";
+    prepared_ = gid;
     raw.exec("begin");
     try {
       speak(raw, id, {});
@@ -216,6 +229,7 @@ class Applications::Application {
       throw;
     }
     raw.exec("commit prepared " + gid);
+    prepared_.clear();
   }
 
   Applications& all_;
@@ -223,6 +237,7 @@ class Applications::Application {
   const int number_;
   const bool is_bulk_;
   std::unique_ptr<pqxx::connection> connection_;
+  std::string prepared_;  // the transaction that it prepared and has not finished; empty: none
 };
 
 Applications::Applications(test::TestOutbox& db, std::vector<std::string> topics,
