@@ -23,6 +23,12 @@ bool is_service_link(std::string_view name) {
          name.find("_PORT_") != std::string_view::npos || name.ends_with("_PORT");
 }
 
+// "OUTBOX_RELAY_NAME" of relay.name.
+std::string without_section(const Option& option) {
+  std::string name = environment_name(option);
+  return name.erase(environment_prefix.size(), option.section.size() + 1);
+}
+
 // The option that the unknown variable `name` probably means. nullopt: it is not an option of the
 // relay; "": it looks like one, but no option is similar.
 std::optional<std::string> meant_by(std::string_view name) {
@@ -32,6 +38,8 @@ std::optional<std::string> meant_by(std::string_view name) {
     known.push_back(environment_name(option));
     const auto end = known.back().size() - option.key.size();
     ours = ours || name.starts_with(std::string_view(known.back()).substr(0, end));
+    // A name without its section is too far from the whole name to be found by its letters.
+    if (name == without_section(option)) return known.back();
   }
   auto near = nearest(name, known);
   if (!near && ours) return "";

@@ -124,6 +124,19 @@ TEST_F(ConfigSecretsTest, APasswordOfConsumersWhoseDatabaseIsNotNamedIsAMistake)
       contains(mistakes(environment), "consumer.password_file is set, and consumer.dsn is not"));
 }
 
+TEST_F(ConfigSecretsTest, VariableWithoutItsSectionIsAMistakeThatNamesTheOption) {
+  for (const auto& [name, meant] :
+       Environment{{"OUTBOX_RELAY_NAME", "OUTBOX_RELAY_RELAY_NAME"},
+                   {"OUTBOX_RELAY_MODE", "OUTBOX_RELAY_RELAY_MODE"},
+                   {"OUTBOX_RELAY_DSN", "OUTBOX_RELAY_POSTGRES_DSN"},
+                   {"OUTBOX_RELAY_PASSWORD_FILE", "OUTBOX_RELAY_POSTGRES_PASSWORD_FILE"}}) {
+    const std::string text = mistakes({{name, "hunter2"}});
+    EXPECT_TRUE(contains(text, name + ": no option has this name")) << text;
+    EXPECT_TRUE(contains(text, "did you mean " + meant + "?")) << text;
+    EXPECT_FALSE(contains(text, "hunter2")) << text;
+  }
+}
+
 // Every way to get a value wrong that holds a secret, or stands where one was meant.
 TEST_F(ConfigSecretsTest, NoErrorShowsASecret) {
   const std::vector<Environment> environments = {
