@@ -140,7 +140,6 @@ create table effect.effect (
   object            text,
   evidence          text        check (evidence in ('answer', 'repeat', 'lookup', 'late_answer',
                                                     'decision')),
-  resent_as         text,
   unique (provider, effect_key),
   -- HTTP strips blanks around a value, and the suffix ##N is of resent effects: with either, a
   -- provider could answer for another effect.
@@ -185,7 +184,8 @@ comment on column effect.effect.state is
 comment on column effect.effect.epoch is
   'Counts claims. Writes under an older epoch are refused.';
 comment on column effect.effect.generation is
-  'Counts the keys that the provider was given. A new key is a new request.';
+  'Counts the keys that the provider was given. A new key is a new request: KEY is followed by '
+  'KEY##2. See effect.provider_key().';
 comment on column effect.effect.attempts is 'Attempts so far.';
 comment on column effect.effect.in_doubt_attempts is
   'Attempts of this generation with an unknown outcome. Not counted: attempts that cannot have '
@@ -205,8 +205,6 @@ comment on column effect.effect.evidence is
   'How the outcome is known. answer: of the only attempt; repeat: of a repeat; lookup: the '
   'provider was asked; late_answer: of an attempt whose claim had expired; decision: of an '
   'operator.';
-comment on column effect.effect.resent_as is
-  'Deduplication key at the provider since an operator decided to resend; null: the effect key.';
 
 -- attempt --------------------------------------------------------------------------------------
 

@@ -28,9 +28,9 @@ values
   ('effect_operator', 'insert on effect.throttle'),
   ('effect_operator', 'insert (effect, decided_by, why, resolution, from_state, epoch) on '
                       'effect.decision'),
-  ('effect_operator', 'update (state, generation, resent_as, in_doubt_attempts, not_before, '
-                      'worker, claim_expires_at, key_valid_until, in_doubt_since, settled_at, '
-                      'object, evidence) on effect.effect'),
+  ('effect_operator', 'update (state, generation, in_doubt_attempts, not_before, worker, '
+                      'claim_expires_at, key_valid_until, in_doubt_since, settled_at, object, '
+                      'evidence) on effect.effect'),
   ('effect_operator', 'delete on effect.effect'),
   ('effect_operator', 'execute on all functions in schema effect'),
 
@@ -39,7 +39,7 @@ values
                       'effect.schema_version, effect.unsettled, effect.in_doubt, '
                       'effect.needs_review'),
   ('effect_observer', 'select (id, provider, effect_key, dedup_key, summary, request_hash, '
-                      'planned_at, state, epoch, generation, resent_as, attempts, '
+                      'planned_at, state, epoch, generation, attempts, '
                       'in_doubt_attempts, not_before, worker, claim_expires_at, '
                       'key_valid_until, in_doubt_since, settled_at, object, evidence) on '
                       'effect.effect'),

@@ -75,17 +75,5 @@ TEST_F(CatalogTest, NoDoorTakesAnEmptyDeduplicationKey) {
   }
 }
 
-// With a key of another effect's resend, the provider would answer for that one.
-TEST_F(CatalogTest, EffectKeysAreCheckedByTheTable) {
-  db.sql("select effect.register('bank', '{\"in_doubt_policy\": \"hold\"}')");
-  for (const char* key : {"order-1##2", " order-1", "order-1\t", ""}) {
-    EXPECT_THROW(
-        db.sql("insert into effect.effect (provider, effect_key, target, body) values ('bank', '" +
-               std::string(key) + "', '{}', '')"),
-        pqxx::check_violation)
-        << key;
-  }
-}
-
 }  // namespace
 }  // namespace relay

@@ -1,12 +1,11 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- Claiming effects for attempts, within the retry budget and the circuit breaker of their provider.
 
--- The key of each generation differs, also where a resend was recorded without resent_as.
+-- No effect key ends with ##N, so that no effect is given the key of another.
 create or replace function effect.provider_key(e effect.effect)
 returns text language sql stable
 set search_path = pg_catalog, pg_temp as $$
-  select coalesce(e.resent_as,
-                  e.effect_key || case when e.generation > 1 then '#' || e.generation else '' end)
+  select e.effect_key || case when e.generation > 1 then '##' || e.generation else '' end
 $$;
 comment on function effect.provider_key(effect.effect) is
   'The deduplication key (idempotency key) that the provider receives.';

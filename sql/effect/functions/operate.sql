@@ -31,8 +31,7 @@ begin
   values (e.id, resolve.decided_by, resolve.why, resolve.resolution, e.state, e.epoch);
   if resolve.resolution = 'resend' then
     update effect.effect f
-    set state = 'planned', generation = e.generation + 1,
-        resent_as = e.effect_key || '##' || (e.generation + 1), in_doubt_since = null,
+    set state = 'planned', generation = e.generation + 1, in_doubt_since = null,
         in_doubt_attempts = 0, key_valid_until = null, not_before = pg_catalog.clock_timestamp()
     where f.id = e.id;
     return 'planned';

@@ -142,8 +142,10 @@ comment on function effect.column_error(effect.effect, effect.effect, effect.att
 create or replace function effect.keep_planned() returns trigger language plpgsql
 set search_path = pg_catalog, pg_temp as $$
 begin
-  if new.state <> 'planned' or new.epoch <> 0 or new.attempts <> 0 or new.generation <> 1 then
-    raise exception 'effect % begins planned, not %', new.effect_key, new.state
+  if (new.state, new.epoch, new.attempts, new.in_doubt_attempts, new.generation,
+      new.key_valid_until, new.object)
+     is distinct from ('planned', 0, 0, 0, 1, null::timestamptz, null::text) then
+    raise exception 'effect % begins planned and without attempts', new.effect_key
       using errcode = 'object_not_in_prerequisite_state';
   end if;
   new.request_hash := effect.hash_of(new.target, new.body);
@@ -166,8 +168,6 @@ begin
          (old.id, old.provider, old.effect_key, old.dedup_key, old.target, old.body,
           old.request_hash, old.planned_at)
       then 'a request never changes'
-    when new.resent_as is distinct from old.resent_as and new.generation = old.generation
-      then 'the key changes by a decision only'
     else coalesce(effect.column_error(old, new, a), effect.transition_error(old, new, a))
   end;
   if fault is not null then
