@@ -76,6 +76,15 @@ std::string sanitize(std::string text) {
       .get<std::string>();
 }
 
+// Whether a provider could answer for another effect: HTTP strips the blanks, and ##N is the suffix
+// of resent effects.
+bool ambiguous_key(std::string_view key) {
+  const auto blank = [](char c) { return c == ' ' || c == '\t'; };
+  const std::size_t digits = key.find_last_not_of("0123456789") + 1;
+  return blank(key.front()) || blank(key.back()) ||
+         (digits < key.size() && key.substr(0, digits).ends_with("##"));
+}
+
 // Throws InvalidEffect for what the table would reject, so that the transaction remains usable.
 void check_effect(const Effect& effect) {
   const auto reject = [&](const std::string& what) {
@@ -84,6 +93,9 @@ void check_effect(const Effect& effect) {
   if (effect.effect_key.empty() || effect.effect_key.size() > common::dedup_key_bytes_max) {
     reject("effect_key has " + std::to_string(effect.effect_key.size()) +
            " bytes. HINT: use 1 to 1,024 bytes, for example a hash of it");
+  }
+  if (ambiguous_key(effect.effect_key)) {
+    reject("effect_key has blanks around it or ends with ##N. HINT: derive it from the message");
   }
   if (effect.dedup_key && effect.dedup_key->size() > common::dedup_key_bytes_max) {
     reject("dedup_key has " + std::to_string(effect.dedup_key->size()) +

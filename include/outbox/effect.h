@@ -38,9 +38,9 @@ inline namespace v1 {
 struct Effect {
   // Name of a registered provider account.
   std::string provider;
-  // Identity of the effect at this provider, 1 to 1,024 bytes. It identifies one request
-  // permanently: derive it from the message, for example its deduplication key and the effect's
-  // name.
+  // Identity of the effect at this provider, 1 to 1,024 bytes, without blanks around it, and not
+  // ending in ## and a number. It identifies one request permanently: derive it from the message,
+  // for example its deduplication key and the effect's name.
   std::string effect_key;
   // Destination of the request, in the terms of the provider's adapter.
   std::map<std::string, std::string> target{};

@@ -395,9 +395,10 @@ TEST_F(EffectLedger, NoOtherEffectHasTheKeyOfOneThatIsSentAgain) {
   });
   EXPECT_EQ(claimed("hold").request.provider_key, "order-1##2");
   EXPECT_NE(other, id);
-  for (const char* key : {"", " ", " k", "k\t", "order-1##2"}) {
-    EXPECT_THROW(plan("hold", key), std::exception) << "\"" << key << "\"";
+  for (const char* key : {"", " ", " k", "k\t", "order-1##2", "##0"}) {
+    EXPECT_THROW(plan("hold", key), outbox::InvalidEffect) << "\"" << key << "\"";
   }
+  for (const char* key : {"order-1#3", "2", "order-1##", "order-1##2a"}) plan("hold", key);
 }
 
 // The key was valid when the call began; when the refusal was recorded, the provider may have taken
