@@ -172,12 +172,14 @@ create index parked_waiting on inbox.parked (consumer, id)
 create index parked_due on inbox.parked (consumer, id)
   where handled_at is null
         and (resolution = 'release' or (resolution is null and error_class = 'key_blocked'));
+create index parked_done on inbox.parked (consumer, (coalesce(handled_at, decided_at)))
+  where handled_at is not null or resolution = 'discard';
 create unique index parked_place
   on inbox.parked (consumer, topic, "partition", record_offset, sent_at);
 
 comment on table inbox.parked is
   'Messages that a consumer accepted and could not handle, each with its reason, until an '
-  'operator decides.';
+  'operator decides. prune() deletes them some time after they were handled or discarded.';
 comment on column inbox.parked.id is 'Number of the parked message; rises in the order of a key.';
 comment on column inbox.parked.consumer is 'The consumer that could not handle it.';
 comment on column inbox.parked.topic is 'Kafka topic.';
@@ -207,3 +209,4 @@ comment on index inbox.parked_place is
 comment on index inbox.parked_waiting is
   'Finds what waits for a decision, or for the consumer to execute it.';
 comment on index inbox.parked_due is 'Finds what is to be handled again.';
+comment on index inbox.parked_done is 'Finds what is to be deleted.';

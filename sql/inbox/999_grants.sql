@@ -17,6 +17,7 @@ values
                      'inbox.parked'),
   ('inbox_consumer', 'update (error_class, error_text, parked_at, resolution, decided_by, '
                      'decided_at, decided_why, handled_at) on inbox.parked'),
+  ('inbox_consumer', 'delete on inbox.parked'),
   ('inbox_consumer', 'select on inbox.schema_version, inbox.statistics'),
   ('inbox_consumer', 'execute on all functions in schema inbox'),
 

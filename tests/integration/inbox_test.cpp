@@ -426,6 +426,29 @@ TEST_F(InboxTest, WhatASlowPartitionMayStillDeliverIsNotExpired) {
   EXPECT_EQ(accept("less old", now - 89min), Accepted::expired);
 }
 
+// The rights of a consumer suffice to delete what is done with, and no more.
+TEST_F(InboxTest, ParkedMessagesAreDeletedSomeTimeAfterTheyAreDoneWith) {
+  pqxx::nontransaction consumer(first);
+  for (const char* state : {"waits", "discarded", "released", "handled"}) {
+    consumer.exec("select inbox.park('c', '" + std::string(state) +
+                  "', 0, 0, now(), null, null, null, null, 'handler', 'x')");
+  }
+  const auto decide = [&](const std::string& topics, const std::string& resolution) {
+    db.sql("select inbox.decide(array(select id from inbox.parked where topic in (" + topics +
+           ")), '" + resolution + "', 'me')");
+  };
+  decide("'discarded'", "discard");
+  decide("'released', 'handled'", "release");
+  db.sql("select inbox.handled(id) from inbox.parked where topic = 'handled'");
+  const auto left = [&](const std::string& keep) {
+    consumer.exec("select inbox.prune('c', 100, interval '" + keep + "')");
+    return db.value("select string_agg(topic, ' ' order by id) from inbox.parked");
+  };
+  EXPECT_EQ(left("1 hour"), "waits discarded released handled");
+  EXPECT_EQ(left("0"), "waits released");
+  EXPECT_THROW(consumer.exec("delete from inbox.parked"), pqxx::sql_error);
+}
+
 // An order's charge and its e-mail are two messages, though both are called after the order.
 TEST_F(InboxTest, OneKeyInTwoTopicsIsTwoMessagesUnlessTheTopicIsLeftOut) {
   pqxx::work tx(first);

@@ -77,7 +77,8 @@ comment on function inbox.report(text, text[], integer[], timestamptz[]) is
 -- Deleted rows stay in the index as long as anybody has an old snapshot open, so that each call
 -- begins at the span where the last one ended. What an earlier call expired was accepted before:
 -- once a call finds no more of it, nothing of it is left.
-create or replace function inbox.prune(consumer text, rows_max integer default 10000)
+create or replace function inbox.prune(
+  consumer text, rows_max integer default 10000, keep_done interval default interval '90 days')
 returns bigint language plpgsql volatile
 set search_path = pg_catalog, pg_temp as $$
 declare
@@ -89,6 +90,7 @@ declare
   gone    bigint;
   last    integer;
   until   constant timestamptz := pg_catalog.clock_timestamp() - me.keep;
+  done_by constant timestamptz := pg_catalog.clock_timestamp() - keep_done;
 begin
   delete from inbox.position p where p.consumer = me.id and p.reported_at < until;
   select pg_catalog.min(p.read_to) into slowest from inbox.position p where p.consumer = me.id;
@@ -119,9 +121,15 @@ begin
     where c.id = me.id;
   end if;
   delete from inbox.tally t where t.consumer = me.id and t.seen_at < until;
+  delete from inbox.parked p where p.ctid = any (array(
+    select d.ctid from inbox.parked d
+    where d.consumer = me.id and (d.handled_at is not null or d.resolution = 'discard')
+      and coalesce(d.handled_at, d.decided_at) < done_by
+    limit rows_max));
   return gone;
 end
 $$;
-comment on function inbox.prune(text, integer) is
+comment on function inbox.prune(text, integer, interval) is
   'Expires what is older than keep. Deletes at most rows_max rows and returns how many. Call '
-  'it periodically, each time until it returns less.';
+  'it periodically, each time until it returns less. Parked messages that were handled or '
+  'discarded longer than keep_done ago are deleted as well.';

@@ -12,6 +12,17 @@ $$;
 comment on function inbox.keep_handled() is
   'Refuses changes of parked messages that were handled or discarded.';
 
+create or replace function inbox.keep_waiting() returns trigger language plpgsql
+set search_path = pg_catalog, pg_temp as $$
+begin
+  raise exception 'parked message % waits and cannot be deleted', old.id
+    using errcode = 'object_not_in_prerequisite_state',
+          hint = 'Release it, or discard it: select inbox.decide(...).';
+end
+$$;
+comment on function inbox.keep_waiting() is
+  'Refuses to delete parked messages that were neither handled nor discarded.';
+
 do $trigger$
 begin
   if not exists (select from pg_catalog.pg_trigger t
@@ -19,6 +30,12 @@ begin
     create trigger keep_handled before update on inbox.parked
       for each row when (old.handled_at is not null or old.resolution = 'discard')
       execute function inbox.keep_handled();
+  end if;
+  if not exists (select from pg_catalog.pg_trigger t
+                 where t.tgrelid = 'inbox.parked'::regclass and t.tgname = 'keep_waiting') then
+    create trigger keep_waiting before delete on inbox.parked
+      for each row when (old.handled_at is null and old.resolution is distinct from 'discard')
+      execute function inbox.keep_waiting();
   end if;
 end
 $trigger$;
