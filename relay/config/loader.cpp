@@ -115,16 +115,35 @@ void Loader::reject(const Option& option, const Position& position, const std::s
   errors_.add(position, fmt::format("{}: {}", full_name(option), what), hint);
 }
 
+// A password belongs to the connection that its own source describes: that of the file is not for
+// the login that the environment names, an administrator's for example.
+void Loader::drop_password_file(std::string_view section) {
+  const auto given = given_.find(find(section, "password_file"));
+  if (given == given_.end() || !given->second.in_file()) return;
+  secret_files_.erase(given->first);
+  given_.erase(given);
+}
+
+// Only those that are still in force: the others need not be readable.
+void Loader::read_secret_files() {
+  for (const auto& [option, path] : secret_files_) {
+    if (auto stored = assign(*option, path, config_); !stored) {
+      reject(*option, given_.at(option), stored.error().what, stored.error().hint);
+    }
+  }
+}
+
 void Loader::store(const Option& option, const std::string& text, const Position& position) {
   given_[&option] = position;
+  if (option.type == Type::secret_file) {
+    secret_files_[&option] = text;
+    return;
+  }
+  if (option.key == "dsn" && !position.in_file()) drop_password_file(option.section);
   if (auto stored = assign(option, text, config_); !stored) {
     const bool plain = option.type == Type::integer || option.type == Type::boolean;
     const std::string value = option.secret ? "the value" : plain ? text : in_quotes(text);
-    // The error of a secret file is a complete sentence.
-    reject(option, position,
-           option.type == Type::secret_file ? stored.error().what
-                                            : fmt::format("{} {}", value, stored.error().what),
-           stored.error().hint);
+    reject(option, position, fmt::format("{} {}", value, stored.error().what), stored.error().hint);
     return;
   }
   if (option.key == "dsn" && position.in_file() && has_password(text)) {
@@ -161,6 +180,7 @@ void Loader::store_property(const Option& option, const std::string& name, const
   if (!checked)
     return reject(option, position, fmt::format("{} {}", in_quotes(name), checked.error().what),
                   checked.error().hint);
+  if (name == "sasl.password" && !position.in_file()) drop_password_file("kafka");
   properties_[name] = Property{value, position};
 }
 
@@ -248,6 +268,7 @@ void Loader::resolve_properties() {
 }
 
 Result<Config> Loader::finish(Required required) && {
+  read_secret_files();
   check_required(required);
   check_passwords();
   check_sizes();

@@ -54,10 +54,12 @@ class Loader {
   void store_list(const Option& option, const Entries& entries, const Position& position);
   void store_property(const Option& option, const std::string& name, const std::string& value,
                       const Position& position);
+  void drop_password_file(std::string_view section);
   void reject(const Option& option, const Position& position, const std::string& what,
               const std::string& hint);
 
   // Checks and defaults that depend on several options.
+  void read_secret_files();
   bool good(std::string_view section, std::string_view key) const;
   Position position_of(std::string_view section, std::string_view key) const;
   void check_required(Required required);
@@ -72,8 +74,9 @@ class Loader {
   std::string file_;           // as named in messages; empty: none was read
   bool file_is_known_ = true;  // false: there is one, but it could not be parsed
   std::map<std::string, Position, std::less<>> sections_;
-  std::map<const Option*, Position> given_;  // every option that is set, valid or not
-  std::set<const Option*> bad_;              // those of them that are invalid
+  std::map<const Option*, Position> given_;            // every option that is set, valid or not
+  std::set<const Option*> bad_;                        // those of them that are invalid
+  std::map<const Option*, std::string> secret_files_;  // paths, read at the end
   std::map<std::string, Property> properties_;
 };
 

@@ -89,6 +89,11 @@ errors of both are reported at once, each with its position and a hint.
   into the environment. One newline at the end of a password file is not part of the secret. A
   password file that every user of the machine can read is refused; secrets mounted by Kubernetes
   need `defaultMode: 0440` and an `fsGroup`.
+* **A password file belongs to the `dsn` beside it.** Where the environment sets a `dsn`, the
+  `password_file` of the file is not used: an administrator can run `init` as
+  `OUTBOX_RELAY_POSTGRES_DSN="host=… user=postgres" outbox-relay init`, with a password from
+  `PGPASSWORD`, `~/.pgpass`, `OUTBOX_RELAY_POSTGRES_PASSWORD_FILE` or the `dsn` itself. In the same
+  way, `sasl.password` in the environment replaces `kafka.password_file` of the file.
 * **Reloadable** options take effect in a running relay, without a restart, when it receives SIGHUP.
 
 )";

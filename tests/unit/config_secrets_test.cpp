@@ -124,6 +124,35 @@ TEST_F(ConfigSecretsTest, APasswordOfConsumersWhoseDatabaseIsNotNamedIsAMistake)
       contains(mistakes(environment), "consumer.password_file is set, and consumer.dsn is not"));
 }
 
+// The file holds the relay's login; an administrator names another one in the environment.
+TEST_F(ConfigSecretsTest, PasswordOfTheFileIsNotUsedForTheDsnOfTheEnvironment) {
+  const std::string toml =
+      "kafka.brokers = [\"k\"]\ntopics.allow = [\"*\"]\n[postgres]\ndsn = "
+      "\"user=relay\"\npassword_file = \"" +
+      write("secret", "hunter2") + "\"\n";
+  const auto of_the_file = load(write("relay.toml", toml), {});
+  ASSERT_TRUE(of_the_file) << of_the_file.error().text();
+  EXPECT_EQ(of_the_file->postgres.password.reveal(), "hunter2");
+  for (const char* dsn : {"user=postgres", "user=postgres password=other"}) {
+    const auto config = load(write("relay.toml", toml), {{"OUTBOX_RELAY_POSTGRES_DSN", dsn}});
+    ASSERT_TRUE(config) << config.error().text();
+    EXPECT_TRUE(config->postgres.password.empty());
+  }
+  const auto both = load(write("relay.toml", toml),
+                         {{"OUTBOX_RELAY_POSTGRES_DSN", "user=postgres"},
+                          {"OUTBOX_RELAY_POSTGRES_PASSWORD_FILE", write("admin", "other")}});
+  ASSERT_TRUE(both) << both.error().text();
+  EXPECT_EQ(both->postgres.password.reveal(), "other");
+
+  const std::string unreadable =
+      "kafka.brokers = [\"k\"]\ntopics.allow = [\"*\"]\nkafka.password_file = \"/nowhere\"\n"
+      "[postgres]\ndsn = \"user=relay\"\npassword_file = \"/nowhere\"\n";
+  const auto without = load(write("relay.toml", unreadable),
+                            {{"OUTBOX_RELAY_POSTGRES_DSN", "user=postgres"},
+                             {"OUTBOX_RELAY_KAFKA_PROPERTIES", "sasl.password=other"}});
+  EXPECT_TRUE(without) << without.error().text();
+}
+
 TEST_F(ConfigSecretsTest, VariableWithoutItsSectionIsAMistakeThatNamesTheOption) {
   for (const auto& [name, meant] :
        Environment{{"OUTBOX_RELAY_NAME", "OUTBOX_RELAY_RELAY_NAME"},
