@@ -35,12 +35,12 @@ Config defaults() {
 }
 
 std::optional<std::string> default_file() {
-  for (const char* path : {"/etc/outbox-relay/relay.toml", "./relay.toml"}) {
+  for (const std::string_view path : default_files) {
     std::error_code error;
     const auto status = std::filesystem::status(path, error);
     // A file that exists but may not be looked at must be an error later, not a reason to take
     // another one.
-    if (status.type() != std::filesystem::file_type::not_found) return path;
+    if (status.type() != std::filesystem::file_type::not_found) return std::string(path);
   }
   return std::nullopt;
 }

@@ -2,10 +2,12 @@
 // The configuration of one relay: typed, complete and validated. load() returns it or an error.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -93,8 +95,11 @@ Environment process_environment();
 // Every option at its default; required options are empty.
 Config defaults();
 
-// The file that is read without --config: /etc/outbox-relay/relay.toml, else ./relay.toml; nullopt:
-// neither exists.
+// The files that are looked for without --config.
+inline constexpr std::array<std::string_view, 2> default_files = {"/etc/outbox-relay/relay.toml",
+                                                                  "./relay.toml"};
+
+// The first of them that exists; nullopt: none does.
 std::optional<std::string> default_file();
 
 // Which required options must be set: all, or only those of [postgres], for commands that use the

@@ -23,6 +23,12 @@ bool is_service_link(std::string_view name) {
          name.find("_PORT_") != std::string_view::npos || name.ends_with("_PORT");
 }
 
+// In place of the file that errors name.
+Position without_file() {
+  return Position{
+      fmt::format("no configuration file ({}, {})", default_files[0], default_files[1])};
+}
+
 // "OUTBOX_RELAY_NAME" of relay.name.
 std::string without_section(const Option& option) {
   std::string name = environment_name(option);
@@ -190,7 +196,8 @@ bool Loader::good(std::string_view section, std::string_view key) const {
 
 Position Loader::position_of(std::string_view section, std::string_view key) const {
   const auto found = given_.find(find(section, key));
-  return found == given_.end() ? Position{file_.empty() ? "configuration" : file_} : found->second;
+  if (found != given_.end()) return found->second;
+  return file_.empty() ? without_file() : Position{file_};
 }
 
 void Loader::check_required(Required required) {
@@ -199,7 +206,7 @@ void Loader::check_required(Required required) {
     if (!option.required || given_.contains(&option)) continue;
     if (required == Required::postgres && option.section != "postgres") continue;
     const auto section = sections_.find(option.section);
-    Position position = file_.empty() ? Position{"configuration"} : Position{file_, 1, 1};
+    Position position = file_.empty() ? without_file() : Position{file_, 1, 1};
     if (section != sections_.end()) position = section->second;
     errors_.add(position, fmt::format("{} is missing; it is required", full_name(option)),
                 fmt::format("write {} = {} under [{}], or set {}.", option.key, option.example,

@@ -120,6 +120,15 @@ TEST_F(ConfigTest, FileInTheWorkingDirectoryIsReadWithoutBeingNamed) {
   EXPECT_EQ(config->kafka.progress_topic, "outbox-progress.shop");
 }
 
+TEST_F(ConfigTest, WithoutAFileTheErrorsSayWhereItWasLookedFor) {
+  const auto config = load(std::nullopt, {{"OUTBOX_RELAY_POSTGRES_DSN", "dbname=shop"}});
+  ASSERT_FALSE(config);
+  EXPECT_TRUE(contains(config.error().text(),
+                       "no configuration file (/etc/outbox-relay/relay.toml, ./relay.toml): "
+                       "kafka.brokers is missing; it is required\nHINT: "))
+      << config.error().text();
+}
+
 TEST_F(ConfigTest, EnvironmentWinsOverTheFile) {
   const auto config = load_text(kRequired + "[poll]\nidle = \"30ms\"\n[log]\nlevel = \"debug\"\n",
                                 {{"OUTBOX_RELAY_POLL_IDLE", "2s"},
