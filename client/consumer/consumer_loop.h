@@ -9,9 +9,8 @@
 //
 // One step in `consuming` is one transaction or one poll:
 //   1. process the current batch to its end, then report it to the source (offsets follow);
-//   2. otherwise run due maintenance: released messages, the report of positions, pruning, the
-//   event
-//      of parked messages;
+//   2. otherwise run due maintenance: released messages, the report of positions, pruning, and the
+//      event of parked messages;
 //   3. otherwise poll Kafka for the next batch.
 //
 // Failure. Conflicts are repeated after a short backoff; all other failures of the database stall

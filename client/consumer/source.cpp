@@ -90,14 +90,15 @@ Batch RecordSource::poll(int messages_max, std::chrono::milliseconds wait) {
   Batch batch;
   for (ssize_t i = 0; i < count; ++i) {
     Message message(raw[static_cast<std::size_t>(i)]);
-    if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR) batch.add(std::move(message));
-    else if (message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF)
-      batch.ends.push_back(end_of(*message));
-    else report_error(*message);
+    switch (message->err) {
+      case RD_KAFKA_RESP_ERR_NO_ERROR: batch.add(std::move(message)); break;
+      case RD_KAFKA_RESP_ERR__PARTITION_EOF: batch.ends.push_back(end_of(*message)); break;
+      default: report_error(*message);
+    }
   }
-  if (!batch.empty()) set_reachable(true);
-  else
-    for (const PartitionEnd& end : batch.ends) offsets_.ended(end);
+  // Without records, nothing has to be processed before the ends.
+  if (batch.empty()) handled(batch);
+  else set_reachable(true);
   if (batch.empty() || Clock::now() - committed_at_ >= commit_interval) commit();
   return batch;
 }

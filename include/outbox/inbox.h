@@ -96,8 +96,8 @@ void report(pqxx::dbtransaction& tx, const std::string& consumer,
 // Deletes entries older than `keep`, counted back from the newest accepted message, or from where
 // the slowest reported partition was read to, if that is earlier. Deletes at most `rows_max` rows
 // and returns their number. Parked messages that were handled or discarded 90 days ago are deleted
-// as well. Call it periodically until it returns fewer than `rows_max`. It waits
-// for transactions that accept messages of the deleted period.
+// as well. Call it periodically until it returns fewer than `rows_max`. It waits for transactions
+// that accept messages of the deleted period.
 std::int64_t prune(pqxx::dbtransaction& tx, const std::string& consumer, int rows_max = 10'000);
 
 }  // namespace inbox
