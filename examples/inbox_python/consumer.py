@@ -4,7 +4,8 @@
 
     consumer.py BROKERS GROUP DSN TOPIC...
 
-Counts messages by key in the table `received`. Ends on SIGINT or SIGTERM. Needs psycopg2 and
+Counts messages by key in a table: create table received (id bigint generated always as identity,
+key bytea). Its login has the role inbox_consumer. Ends on SIGINT or SIGTERM. Needs psycopg2 and
 confluent-kafka (Debian: python3-psycopg2, python3-confluent-kafka).
 
 It parks what it cannot accept. What its handler cannot handle stops it here; outbox::Consumer shows

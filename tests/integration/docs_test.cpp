@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Every example in the documentation works: `sql` blocks are run by psql against a PostgreSQL with
-// the schema, page by page and in their order; `toml` blocks pass as configuration.
+// Every example in the documentation works. The pages are one story: their `sql` blocks and the
+// `sh run` blocks are executed as printed, in order, on servers that ask for passwords as Debian's
+// do, with the configuration of the README.
 //
-// The words behind `sql` say who runs it: `owner` (who also ran init), `duty`, `mailer`, or by
-// default the application's login `shop`. A page creates its logins itself; what is marked `last`
-// runs at its end. `wrong` marks what runs, and must not be copied.
+// The first line of an `sql` block is a comment with the command that connects, psql and its login;
+// a block without one continues with the login of the block before it. Behind `sql`: `left` and
+// `last` end the story; `wrong` marks what runs, and must not be copied.
 #include <gtest/gtest.h>
 #include <signal.h>
 
@@ -14,7 +15,6 @@
 #include <regex>
 #include <sstream>
 
-#include "relay/config/config.h"
 #include "tests/support/checker.h"
 
 namespace relay {
@@ -52,26 +52,43 @@ std::vector<std::filesystem::path> pages() {
   return all;
 }
 
-// The fenced blocks of one language, of all pages.
-std::map<std::string, std::vector<Block>> blocks(const std::string& language) {
+std::vector<Block> blocks_in(const std::filesystem::path& page) {
   static const std::regex fence("```(\\w*) *(.*)");
+  std::vector<Block> found;
+  std::istringstream lines(contents(page));
+  std::string line;
+  std::optional<Block> open;
+  for (int number = 1; std::getline(lines, line); ++number) {
+    std::smatch match;
+    if (!std::regex_match(line, match, fence)) {
+      if (open) open->text += line + "\n";
+    } else if (open) {
+      found.push_back(*open);
+      open.reset();
+    } else {
+      open = Block{page.filename().string(), number, match[1], match[2], ""};
+    }
+  }
+  EXPECT_FALSE(open) << open->place() << " is never closed";
+  return found;
+}
+
+// The fenced blocks of a page, by its name.
+std::vector<Block> blocks_of(const std::string& name) {
+  for (const auto& page : pages()) {
+    if (page.filename() == name) return blocks_in(page);
+  }
+  ADD_FAILURE() << "there is no page " << name;
+  return {};
+}
+
+// The fenced blocks of one language, of all pages that have one.
+std::map<std::string, std::vector<Block>> blocks(const std::string& language) {
   std::map<std::string, std::vector<Block>> found;
   for (const auto& page : pages()) {
-    std::istringstream lines(contents(page));
-    std::string line;
-    std::optional<Block> open;
-    for (int number = 1; std::getline(lines, line); ++number) {
-      std::smatch match;
-      if (!std::regex_match(line, match, fence)) {
-        if (open) open->text += line + "\n";
-      } else if (open) {
-        if (open->language == language) found[open->page].push_back(*open);
-        open.reset();
-      } else {
-        open = Block{page.filename().string(), number, match[1], match[2], ""};
-      }
+    for (Block& block : blocks_in(page)) {
+      if (block.language == language) found[block.page].push_back(std::move(block));
     }
-    EXPECT_FALSE(open) << open->place() << " is never closed";
   }
   return found;
 }
@@ -82,51 +99,146 @@ std::vector<std::string> psql(const std::string& statements, const std::string& 
       "-c",           statements, dsn};
 }
 
-void run_in_psql(const Block& block, const test::ScratchPostgres& postgres,
-                 const std::string& database) {
-  const std::string user = block.says("owner")    ? "postgres"
-                           : block.says("duty")   ? "duty"
-                           : block.says("mailer") ? "mailer"
-                                                  : "shop";
-  const auto done = test::run_command(psql(block.text, postgres.dsn(database, user)), {});
-  EXPECT_EQ(done.code, 0) << block.place() << " as " << user << ":\n" << block.text << done.output;
-  EXPECT_EQ(done.output.find("WARNING"), std::string::npos) << block.place() << ":\n"
-                                                            << done.output;
+void write_program(const std::filesystem::path& file, const std::string& text) {
+  std::ofstream(file) << "#!/usr/bin/env bash\n" << text << '\n';
+  std::filesystem::permissions(file, std::filesystem::perms::owner_all);
 }
 
-TEST(DocsTest, EverySqlExampleRuns) {
-  const auto all = blocks("sql");
-  ASSERT_GE(all.size(), 3U);
-  for (const auto& [page, examples] : all) {
-    test::ScratchPostgres postgres;  // of its own: logins are the whole server's
-    test::TestOutbox db(postgres, nullptr, "outbox,inbox,effect");
-    for (const Block& block : examples) {
-      if (!block.says("last")) run_in_psql(block, postgres, db.database());
+// A folder in which a reader of the documentation works, beside servers at free ports. The server
+// of PostgreSQL asks for passwords over TCP. psql finds those that the pages print.
+class Story : public ::testing::Test {
+ protected:
+  Story() : postgres({"auth=scram"}), folder(postgres.folder() / "reader") {
+    std::filesystem::create_directories(folder / "bin");
+    // The user postgres owns the cluster and needs no password at its socket.
+    write_program(folder / "bin/sudo",
+                  R"([ "$1 $2" = "-u postgres" ] && shift 2 && exec env "$@")");
+    write_program(folder / "bin/kafka-topics.sh",
+                  ". " OUTBOX_SOURCE_DIR
+                  "/scripts/lib.sh\n"
+                  "exec java -cp \"$KAFKA_HOME/*\" org.apache.kafka.tools.TopicCommand \"$@\"");
+    std::filesystem::create_symlink(test::program_path("outbox-relay"),
+                                    folder / "bin/outbox-relay");
+    std::filesystem::permissions(folder, std::filesystem::perms::owner_all);
+  }
+
+  // As printed, but for Kafka's port: PostgreSQL's is in the environment.
+  std::string here(std::string text) const {
+    static const std::regex printed("127\\.0\\.0\\.1:9092");
+    return std::regex_replace(text, printed, kafka.brokers());
+  }
+
+  std::vector<std::string> shell(const std::string& line) const {
+    return {"/usr/bin/env", "bash", "-c", "set -euo pipefail; cd " + folder.string() + "; " + line};
+  }
+
+  test::Process::Environment environment(const std::string& line) const {
+    test::Process::Environment set{
+        {"PATH", (folder / "bin").string() + ":" + std::getenv("PATH")},
+        {"PGPORT", std::to_string(postgres.port())},
+    };
+    if (line.starts_with("sudo")) {
+      set["PGHOST"] = postgres.folder() / "postgres";
+      set["PGUSER"] = "postgres";
+    } else if (line.starts_with("psql")) {
+      set["PGPASSFILE"] = folder / "pgpass";
     }
-    const char* const used = page == "consumers.md"
-                                 ? "select count(*) from effect.effect where state = 'done'"
-                                 : "select count(*) from outbox.message";
-    const bool sends_nothing = page == "deploy.md" || page == "runbook.md";
-    EXPECT_EQ(db.value(used) == "0", sends_nothing) << page << " does nothing";
-    for (const Block& block : examples) {
-      if (block.says("last")) run_in_psql(block, postgres, db.database());
+    return set;
+  }
+
+  test::Finished run(const std::string& line) const {
+    return test::run_command(shell(line), environment(line));
+  }
+
+  // What a reader would type when psql asks.
+  void note_passwords(const std::string& text) const {
+    static const std::regex created("create role (\\w+) login password '([^']+)'");
+    std::ofstream file(folder / "pgpass", std::ios::app);
+    for (std::sregex_iterator it(text.begin(), text.end(), created), end; it != end; ++it)
+      file << "*:*:*:" << (*it)[1] << ':' << (*it)[2] << '\n';
+    std::filesystem::permissions(folder / "pgpass", std::filesystem::perms::owner_read |
+                                                        std::filesystem::perms::owner_write);
+  }
+
+  void run_sql(const Block& block) {
+    if (block.text.starts_with("-- ")) login = block.text.substr(3, block.text.find('\n') - 3);
+    ASSERT_FALSE(login.empty()) << block.place() << " does not say who runs it";
+    note_passwords(block.text);
+    std::ofstream(folder / "block.sql") << "set lock_timeout = '10s';\n" << block.text;
+    const auto done = run(login + " -X -v ON_ERROR_STOP=1 <block.sql");
+    EXPECT_EQ(done.code, 0) << block.place() << ", " << login << ":\n" << done.output;
+    EXPECT_EQ(done.output.find("WARNING"), std::string::npos) << block.place() << done.output;
+    last_output = done.output;
+  }
+
+  void run_shell(const Block& block) {
+    std::istringstream lines(here(block.text));
+    for (std::string line; std::getline(lines, line);) {
+      if (line.starts_with("outbox-relay run")) {
+        relay.emplace(shell("exec " + line), environment(line));
+      } else if (line.starts_with("outbox-relay trace")) {
+        SCOPED_TRACE(block.place() + ": " + line);
+        EXPECT_NO_THROW(
+            test::eventually("the message is in Kafka",
+                             [&] { return run(line).output.find("offset") != std::string::npos; }))
+            << run(line).output << relay->output();
+      } else {
+        const auto done = run(line);
+        EXPECT_EQ(done.code, 0) << block.place() << ": " << line << '\n' << done.output;
+      }
     }
   }
+
+  // The blocks of a page that are executed, without those of the end.
+  void read(const std::string& page) {
+    login.clear();
+    for (const Block& block : blocks_of(page)) {
+      if (block.language == "toml" && page == "README.md") {
+        std::ofstream(folder / "relay.toml") << here(block.text);
+      } else if (block.language == "sh" && block.says("run")) {
+        run_shell(block);
+      } else if (block.language == "sql" && !block.says("last") && !block.says("left")) {
+        run_sql(block);
+      }
+    }
+  }
+
+  test::ScratchPostgres postgres;  // of its own: logins are the whole server's
+  test::ScratchKafka kafka;
+  std::filesystem::path folder;
+  std::optional<test::Process> relay;
+  std::string login;
+  std::string last_output;
+};
+
+TEST_F(Story, TheExamplesOfAllPagesWorkInOrderAsPrinted) {
+  read("README.md");
+  ASSERT_TRUE(relay) << "the README starts no relay";
+  read("ordering.md");
+  read("deploy.md");
+  read("consumers.md");
+  std::vector<Block> end;
+  for (const Block& block : blocks_of("deploy.md")) {
+    if (block.says("left") || block.says("last")) end.push_back(block);
+  }
+  ASSERT_EQ(end.size(), 2U);
+  test::eventually("nothing is left", [&] {
+    run_sql(end[0]);
+    return std::regex_search(last_output, std::regex("0 *\\| *0 *\\| *0 *\\| *0\n"));
+  });
+  relay->signal(SIGTERM);
+  EXPECT_EQ(relay->wait(), 0) << relay->output();
+  read("runbook.md");
+  run_sql(end[1]);
 }
 
-TEST(DocsTest, EveryConfigurationIsComplete) {
-  const auto all = blocks("toml");
-  ASSERT_GE(all.size(), 1U);
-  const std::filesystem::path file = std::filesystem::path(testing::TempDir()) /
-                                     ("docs-test-" + std::to_string(getpid()) + ".toml");
-  for (const auto& [page, examples] : all) {
-    for (const Block& block : examples) {
-      std::ofstream(file) << block.text;
-      const auto config = config::load(file.string(), {});
-      EXPECT_TRUE(config) << block.place() << ":\n" << (config ? "" : config.error().text());
-    }
+// No page but these has statements or a configuration, and each of them does.
+TEST(DocsTest, EveryExampleIsPartOfTheStory) {
+  std::string seen;
+  for (const char* language : {"sql", "toml"}) {
+    for (const auto& [page, examples] : blocks(language)) seen += page + " ";
   }
-  std::filesystem::remove(file);
+  EXPECT_EQ(seen, "README.md consumers.md deploy.md ordering.md runbook.md README.md ");
 }
 
 // As the page says: the relay runs until its query says that nothing is left, is stopped, and
