@@ -294,5 +294,16 @@ create type effect.claimed as (
   ttl          interval
 );
 comment on type effect.claimed is
-  'What a worker is to do. kind: call, repeat (the same request again) or lookup (ask for the '
-  'outcome); within ttl, counted from before claim() was called.';
+  'What a worker is to do with one effect.';
+comment on column effect.claimed.effect_id is 'The effect, for settle().';
+comment on column effect.claimed.epoch is 'Epoch of the claim, for settle().';
+comment on column effect.claimed.kind is
+  'call: send the request; repeat: send the same request again; lookup: ask for the outcome.';
+comment on column effect.claimed.attempts is 'Attempts so far, this one included.';
+comment on column effect.claimed.effect_key is 'Key of the effect, as it was planned.';
+comment on column effect.claimed.provider_key is
+  'Idempotency key to send; differs from effect_key where an operator resent the effect.';
+comment on column effect.claimed.target is 'Where the request goes, as it was planned.';
+comment on column effect.claimed.body is 'The bytes of the request.';
+comment on column effect.claimed.ttl is
+  'The attempt must end within this time, counted from before claim() was called.';

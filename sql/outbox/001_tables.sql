@@ -348,5 +348,17 @@ create type outbox.message_state as (
   reason       text
 );
 comment on type outbox.message_state is
-  'state is pending, sending, in_doubt, delivered, parked, discarded or scheduled; reason says '
-  'why a message is parked or discarded.';
+  'Where a message is, as status_of() answers.';
+comment on column outbox.message_state.id is 'Identity of the message.';
+comment on column outbox.message_state.seq is 'As outbox.message.seq; null: scheduled.';
+comment on column outbox.message_state.topic is 'Kafka topic, the edited one if it was edited.';
+comment on column outbox.message_state.dedup_key is 'Its deduplication key; null: the id.';
+comment on column outbox.message_state.state is
+  'pending: not read yet; sending: its batch is in flight; in_doubt: its batch is, until a relay '
+  'has recovered it; delivered: it is in Kafka; parked; discarded; scheduled.';
+comment on column outbox.message_state.batch is 'Number of its batch in outbox.batch.';
+comment on column outbox.message_state.opened_at is 'When the batch was opened.';
+comment on column outbox.message_state.delivered_at is
+  'When the batch was known to be delivered.';
+comment on column outbox.message_state.reason is
+  'Why it is parked or discarded, or when it is due.';
