@@ -9,6 +9,7 @@
 #include <ostream>
 #include <string>
 #include <string_view>
+#include <utility>
 
 namespace relay {
 
@@ -29,22 +30,25 @@ inline void wipe(std::string& text) {
 class Secret {
  public:
   Secret() = default;
-  explicit Secret(std::string value) {
+  explicit Secret(std::string value, std::string origin = {}) : origin_(std::move(origin)) {
     keep(value);
     wipe(value);
   }
-  Secret(const Secret& other) { keep(other.value_); }
+  Secret(const Secret& other) : origin_(other.origin_) { keep(other.value_); }
   // A long string moves its buffer, and keep() makes every string long: nothing stays behind in
   // `other`.
   Secret(Secret&& other) noexcept = default;
   Secret& operator=(Secret other) noexcept {
     value_.swap(other.value_);
+    origin_.swap(other.origin_);
     return *this;
   }
   ~Secret() { wipe(value_); }
 
   bool empty() const { return value_.empty(); }
   const std::string& reveal() const { return value_; }
+  // The file that it was read from, which is no secret; empty: it came from no file.
+  const std::string& origin() const { return origin_; }
 
   friend bool operator==(const Secret&, const Secret&) = delete;
   friend bool operator<(const Secret&, const Secret&) = delete;
@@ -59,6 +63,7 @@ class Secret {
   }
 
   std::string value_;
+  std::string origin_;
 };
 
 inline std::string to_string(const Secret&) { return "***"; }

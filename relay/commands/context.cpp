@@ -24,7 +24,9 @@ Result<std::unique_ptr<postgres::PqxxSession>> open_control_of(const Config& con
                                                                std::optional<Millis> limit) {
   auto connection = connection_of(config, dsn, password);
   if (!connection) return connection.error();
-  return postgres::PqxxSession::connect(*connection, limit, pooler_of(config));
+  auto session = postgres::PqxxSession::connect(*connection, limit, pooler_of(config));
+  if (!session) return postgres::with_password_source(session.error(), dsn, password);
+  return session;
 }
 
 }  // namespace
@@ -78,7 +80,12 @@ Result<std::unique_ptr<postgres::PqxxSession>> open_consumer_control(const Confi
 Result<std::unique_ptr<postgres::StreamSession>> open_session(const Config& config) {
   auto connection = connection_of(config, config.postgres.dsn, config.postgres.password);
   if (!connection) return connection.error();
-  return postgres::StreamSession::connect(*connection, pooler_of(config));
+  auto session = postgres::StreamSession::connect(*connection, pooler_of(config));
+  if (!session) {
+    return postgres::with_password_source(session.error(), config.postgres.dsn,
+                                          config.postgres.password);
+  }
+  return session;
 }
 
 Result<std::string> id_array(const std::vector<std::string>& ids) {

@@ -75,7 +75,7 @@ Result<Secret> read_secret_file(const std::string& path) {
   if (content.ends_with('\n')) content.pop_back();
   if (content.ends_with('\r')) content.pop_back();
   if (content.empty()) return wrong(path, "is empty", "it must hold the secret and nothing else.");
-  return Secret(std::move(content));
+  return Secret(std::move(content), path);
 }
 
 }  // namespace relay::config

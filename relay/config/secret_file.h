@@ -9,6 +9,7 @@
 namespace relay::config {
 
 // Reads a file that holds one secret and nothing else; one newline at its end is not part of it.
+// The path becomes the origin of the secret.
 //
 // An error (Fault::usage) if the file cannot be read, is not a regular file, is readable or
 // writable by every user, is empty, or is longer than 64 KiB. No error quotes the content.

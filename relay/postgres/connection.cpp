@@ -24,6 +24,28 @@ std::string trimmed(std::string text) {
   return text;
 }
 
+Error with_password_source(Error error, const Secret& dsn, const Secret& password) {
+  if (error.what.find("password") == std::string::npos) return error;
+  const outbox::common::Owned<PQconninfoOption, PQconninfoFree> given(
+      PQconninfoParse(dsn.reveal().c_str(), nullptr));
+  const auto in_dsn = [&] {
+    for (const PQconninfoOption* o = given.get(); o != nullptr && o->keyword != nullptr; ++o) {
+      if (std::string_view(o->keyword) == "password" && o->val != nullptr) return true;
+    }
+    return false;
+  };
+  if (!password.empty()) {
+    error.hint = "the password was read from the file " + password.origin();
+  } else if (in_dsn()) {
+    error.hint = "the password was that of the dsn";
+  } else {
+    error.hint =
+        "neither password_file nor the dsn has a password, so that libpq looked in PGPASSWORD and "
+        "in ~/.pgpass (PGPASSFILE)";
+  }
+  return error;
+}
+
 Result<std::string> connection_string(const Secret& dsn, const Secret& password,
                                       const std::string& application) {
   std::map<std::string, std::string> values = {
@@ -71,8 +93,6 @@ Error error_of(const std::string& doing, const std::string& message, const std::
     e.hint = "run `outbox-relay init` in this database";
   } else if (state == "26000" || state == "42P05") {
     e.hint = "if there is a pooler in transaction mode, set postgres.pooler = \"transaction\"";
-  } else if (state.starts_with("28")) {
-    e.hint = "check the user, the password file and pg_hba.conf";
   } else if (state.starts_with("3D")) {
     e.hint = "the database in postgres.dsn does not exist";
   } else if (state == "25006" || message.find("mode during recovery") != std::string::npos) {

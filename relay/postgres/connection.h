@@ -20,6 +20,10 @@ using PgResult = outbox::common::Owned<PGresult, PQclear>;
 Result<std::string> connection_string(const Secret& dsn, const Secret& password,
                                       const std::string& application);
 
+// `error` of connecting with them, with a hint that names where the password came from if the login
+// was refused.
+Error with_password_source(Error error, const Secret& dsn, const Secret& password);
+
 // An error for what the server or libpq said; `sqlstate` decides whose fault it is.
 Error error_of(const std::string& doing, const std::string& message, const std::string& sqlstate,
                bool connection_lost);

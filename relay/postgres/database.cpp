@@ -15,7 +15,7 @@ Result<Identity> PgDatabase::connect() {
       connection_string(options_.dsn, options_.password, "outbox-relay " + options_.relay);
   if (!connection) return connection.error();
   auto control = PqxxSession::connect(*connection, options_.statement_limit(), options_.pooler);
-  if (!control) return control.error();
+  if (!control) return with_password_source(control.error(), options_.dsn, options_.password);
   // Before anything is looked at: through a pooler, from here on every read finds out whether the
   // server is another.
   auto hot = StreamSession::connect(*connection, options_.pooler);

@@ -65,7 +65,7 @@ Result<Millis> PgMaintenance::connect_or_round(std::unique_ptr<PqxxSession>& con
                                       "outbox-relay " + options_.relay + " maintenance");
   if (!connection) return connection.error();
   auto connected = PqxxSession::connect(*connection, options_.statement_limit(), options_.pooler);
-  if (!connected) return connected.error();
+  if (!connected) return with_password_source(connected.error(), options_.dsn, options_.password);
   control = std::move(*connected);
   scheduler_.start();
   retention_.start();
