@@ -34,6 +34,7 @@ struct Error {
   std::string hint = {};
   bool in_doubt = false;  // the other side may have done it: read the token back before repeating
   bool connection_lost = false;  // the connection that was used is unusable
+  bool may_pass = false;         // refused, by a server that may answer otherwise a moment later
 
   // "what", then a line "HINT: hint" if there is one.
   std::string text() const;

@@ -96,6 +96,7 @@ class Loop {
 
   Result<void> probe();
   Result<void> on_error(const Error& error);
+  bool refused_for_good();
   void stall(const Error& error);
   void enter(State state, const std::string& why = {});
   void at(Phase phase) const {
@@ -115,6 +116,7 @@ class Loop {
   StateLog state_log_;
   Clock::time_point streaming_since_{};
   Breaker breaker_{options_.jitter_seed};
+  std::optional<Clock::time_point> refused_since_;  // what may pass; nullopt: nothing is
 
   std::optional<Identity> here_;  // of the open database session; nullopt: there is none
   bool session_fresh_ = false;    // nothing was read on it yet

@@ -23,6 +23,8 @@ constexpr Millis standby_interval{100};
 constexpr Millis busy_wait_max{50};  // an upper bound only: what is waited for wakes the loop
 // After streaming for so long a trouble is over, even if there was nothing to send.
 constexpr Millis calm_after{5'000};
+// What may pass ends the process only if it is still so after this time.
+constexpr Millis refused_at_least{10'000};
 
 }  // namespace
 
@@ -68,7 +70,10 @@ Result<void> Loop::step() {
 void Loop::enter(State state, const std::string& why) {
   if (state == state_) return;
   state_ = state;
-  if (state == State::streaming) streaming_since_ = poller_.now();
+  if (state == State::streaming) {
+    streaming_since_ = poller_.now();
+    refused_since_.reset();
+  }
   state_log_.entered(state, breaker_.trouble().has_value(), epoch_, why);
 }
 
@@ -153,17 +158,29 @@ Result<void> Loop::on_error(const Error& error) {
       log::event(Level::warn, "fenced", {{"epoch", epoch_}, {"reason", error.what}});
       stall(error);
       return {};
-    case Fault::usage:
     case Fault::refused:
+      if (!error.may_pass || refused_for_good()) break;
+      stall(error);
+      return {};
+    case Fault::usage:
     case Fault::absent: break;
   }
   return error;
+}
+
+// A broker that has just started, or a topic that was just created, makes others refuse for a
+// moment what they take later.
+bool Loop::refused_for_good() {
+  const auto now = poller_.now();
+  if (!refused_since_) refused_since_ = now;
+  return now - *refused_since_ >= refused_at_least;
 }
 
 void Loop::stall(const Error& error) {
   maintenance_.stop();
   producer_.abandon();
   if (error.fault == Fault::postgres) here_.reset();
+  if (error.fault != Fault::refused) refused_since_.reset();
   const auto now = poller_.now();
   if (state_ == State::streaming && now - streaming_since_ > calm_after) breaker_.reset();
   if (breaker_.trip(error, now)) {

@@ -2,6 +2,9 @@
 #include "relay/kafka/admin.h"
 
 #include <algorithm>
+#include <thread>
+
+#include "common/backoff.h"
 
 namespace relay::kafka {
 namespace {
@@ -67,11 +70,10 @@ Result<std::map<std::string, std::string>> describe_config(rd_kafka_t* client, C
   return out;
 }
 
-Result<bool> create_progress_topic(const Options& options, Deadline deadline) {
-  auto conf = make_conf(options, {});
-  if (!conf) return conf.error();
-  auto client = make_client(RD_KAFKA_PRODUCER, std::move(*conf));
-  if (!client) return client.error();
+// Asks once. A broker that restarts closes connections, and this request is not repeated by the
+// client.
+static Result<bool> request_progress_topic(const Options& options, rd_kafka_t* client,
+                                           Deadline deadline) {
   char why[256];
   const NewTopic topic(
       rd_kafka_NewTopic_new(options.progress_topic.c_str(), 1, -1, why, sizeof why));
@@ -80,9 +82,9 @@ Result<bool> create_progress_topic(const Options& options, Deadline deadline) {
   rd_kafka_NewTopic_set_config(topic.get(), "cleanup.policy", "compact");
   rd_kafka_NewTopic_set_config(topic.get(), "segment.ms", "3600000");
   rd_kafka_NewTopic_t* topics[] = {topic.get()};
-  const Queue queue(rd_kafka_queue_new(client->get()));
-  const auto admin = admin_options(client->get(), RD_KAFKA_ADMIN_OP_CREATETOPICS, deadline);
-  rd_kafka_CreateTopics(client->get(), topics, 1, admin.get(), queue.get());
+  const Queue queue(rd_kafka_queue_new(client));
+  const auto admin = admin_options(client, RD_KAFKA_ADMIN_OP_CREATETOPICS, deadline);
+  rd_kafka_CreateTopics(client, topics, 1, admin.get(), queue.get());
   auto event = answer(queue.get(), "creating the progress topic", deadline);
   if (!event) return event.error();
   std::size_t count = 0;
@@ -105,6 +107,41 @@ Result<bool> create_progress_topic(const Options& options, Deadline deadline) {
     return error_of("creating the progress topic", code, detail != nullptr ? detail : "");
   }
   return true;
+}
+
+// A topic that was created is not known to every broker at once.
+static bool is_there(rd_kafka_t* client, const std::string& name, Deadline deadline) {
+  const TopicHandle handle(rd_kafka_topic_new(client, name.c_str(), nullptr));
+  const rd_kafka_metadata_t* raw = nullptr;
+  const auto code =
+      rd_kafka_metadata(client, 0, handle.get(), &raw, std::max(1, deadline.left_ms()));
+  const Metadata metadata(raw);
+  return code == RD_KAFKA_RESP_ERR_NO_ERROR && metadata->topic_cnt == 1 &&
+         metadata->topics[0].err == RD_KAFKA_RESP_ERR_NO_ERROR;
+}
+
+Result<bool> create_progress_topic(const Options& options, Deadline deadline) {
+  auto conf = make_conf(options, {});
+  if (!conf) return conf.error();
+  auto client = make_client(RD_KAFKA_PRODUCER, std::move(*conf));
+  if (!client) return client.error();
+  outbox::common::Backoff backoff(Millis{50}, Millis{1'000});
+  auto created = request_progress_topic(options, client->get(), deadline);
+  while (!created && created.error().fault == Fault::kafka && !deadline.passed()) {
+    std::this_thread::sleep_for(std::min(backoff.next(), deadline.left()));
+    created = request_progress_topic(options, client->get(), deadline);
+  }
+  if (!created) return created;
+  for (backoff.reset(); !is_there(client->get(), options.progress_topic, deadline);) {
+    if (deadline.passed()) {
+      return Error{Fault::kafka,
+                   "the progress topic \"" + options.progress_topic +
+                       "\" was created, and the brokers do not show it yet",
+                   "run init again when the cluster is less busy"};
+    }
+    std::this_thread::sleep_for(std::min(backoff.next(), deadline.left()));
+  }
+  return created;
 }
 
 }  // namespace relay::kafka

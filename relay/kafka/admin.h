@@ -22,7 +22,7 @@ Result<std::map<std::string, std::string>> describe_config(rd_kafka_t* client, C
                                                            Deadline deadline);
 
 // Creates the progress topic as the protocol needs it: one partition, compacted, never deleted by
-// time.
+// time. Returns when a broker shows it. A request that fails is repeated until the deadline.
 //   true: created; false: it was there.
 Result<bool> create_progress_topic(const Options& options, Deadline deadline);
 

@@ -82,7 +82,9 @@ Error error_of(const std::string& doing, rd_kafka_resp_err_t code, const std::st
   if (is_about_connections(code)) {
     if (const std::string why = connection_failure(); !why.empty()) what += ": " + why;
   }
-  return {fault_for(code), std::move(what), hint_of(code)};
+  Error e{fault_for(code), std::move(what), hint_of(code)};
+  e.may_pass = true;
+  return e;
 }
 
 Result<Conf> make_conf(const Options& options, const Properties& ours) {

@@ -14,11 +14,14 @@ namespace {
 
 constexpr std::int64_t first_step = 16;
 constexpr std::int64_t step_growth = 8;
+// A transaction whose end does not come, though the brokers answer.
+constexpr Millis undecided_max{4'000};
 
-Error missing(const Options& options) {
-  return {Fault::refused, "the progress topic \"" + options.progress_topic + "\" does not exist",
-          "run `outbox-relay init --kafka`, or create it with one partition and "
-          "cleanup.policy=compact"};
+// A broker that has just started, or a topic that was just created: it may be there in a moment.
+Error refused_for_now(std::string what, std::string hint) {
+  Error e{Fault::refused, std::move(what), std::move(hint)};
+  e.may_pass = true;
+  return e;
 }
 
 Result<Client> make_reader(const Options& options, const char* isolation) {
@@ -31,25 +34,29 @@ Result<Client> make_reader(const Options& options, const char* isolation) {
   return make_client(RD_KAFKA_CONSUMER, std::move(*conf));
 }
 
-// The bounds of the partition with open transactions included.
-Result<Watermarks> find_watermarks(const Options& options, Deadline deadline, AsyncCloser* closer) {
-  auto made = make_reader(options, "read_uncommitted");
-  if (!made) return made.error();
-  const ScopedClient client(std::move(*made), closer);
-  TopicHandle topic(rd_kafka_topic_new(client.get(), options.progress_topic.c_str(), nullptr));
+Result<void> find_topic(const Options& options, rd_kafka_t* client, Deadline deadline) {
+  TopicHandle topic(rd_kafka_topic_new(client, options.progress_topic.c_str(), nullptr));
   const rd_kafka_metadata_t* raw = nullptr;
-  const auto code = rd_kafka_metadata(client.get(), 0, topic.get(), &raw, deadline.left_ms());
+  const auto code =
+      rd_kafka_metadata(client, 0, topic.get(), &raw, std::max(1, deadline.left_ms()));
   const Metadata metadata(raw);
   if (code != RD_KAFKA_RESP_ERR_NO_ERROR) return error_of("looking for the progress topic", code);
   const auto& found = metadata->topics[0];
-  if (found.err == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART) return missing(options);
-  if (found.err == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED) {
-    return Error{Fault::refused,
-                 "not authorized for the progress topic \"" + options.progress_topic + "\"",
-                 "allow Read, Write and Describe on it"};
+  if (found.err == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART) {
+    return refused_for_now("the progress topic \"" + options.progress_topic + "\" does not exist",
+                           "run `outbox-relay init --kafka`, or create it with one partition and "
+                           "cleanup.policy=compact");
   }
-  if (found.err != RD_KAFKA_RESP_ERR_NO_ERROR)
-    return error_of("looking for the progress topic", found.err);
+  if (found.err == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED) {
+    return refused_for_now(
+        "not authorized for the progress topic \"" + options.progress_topic + "\"",
+        "allow Read, Write and Describe on it");
+  }
+  if (found.err != RD_KAFKA_RESP_ERR_NO_ERROR) {
+    Error e = error_of("looking for the progress topic", found.err);
+    if (e.fault != Fault::refused) e.fault = Fault::kafka;
+    return e;
+  }
   if (found.partition_cnt != 1) {
     return Error{Fault::refused,
                  "the progress topic \"" + options.progress_topic + "\" has " +
@@ -57,6 +64,15 @@ Result<Watermarks> find_watermarks(const Options& options, Deadline deadline, As
                  "create it again, or set kafka.progress_topic to another name and run "
                  "`outbox-relay init --kafka`"};
   }
+  return {};
+}
+
+// The bounds of the partition with open transactions included.
+Result<Watermarks> find_watermarks(const Options& options, Deadline deadline, AsyncCloser* closer) {
+  auto made = make_reader(options, "read_uncommitted");
+  if (!made) return made.error();
+  const ScopedClient client(std::move(*made), closer);
+  if (auto r = find_topic(options, client.get(), deadline); !r) return r.error();
   return query_watermarks(client.get(), options.progress_topic, 0, "reading the progress topic",
                           deadline);
 }
@@ -84,13 +100,15 @@ Result<ReadRange> read_stretch(const Options& options, rd_kafka_topic_t* topic, 
     ~Stop() { rd_kafka_consume_stop(topic, 0); }
   } const stop{topic};
   ReadRange out;
-  while (!deadline.passed()) {
+  std::optional<Deadline> undecided;
+  while (!deadline.passed() && !(undecided && undecided->passed())) {
     const outbox::common::Owned<rd_kafka_message_t, rd_kafka_message_destroy> m(
         rd_kafka_consume(topic, 0, std::min(500, deadline.left_ms())));
     if (!m) continue;
     if (m->err == RD_KAFKA_RESP_ERR__PARTITION_EOF) {
       out.position = m->offset;
       if (m->offset >= end || !to_the_end) return out;
+      if (!undecided) undecided = Deadline(undecided_max);
     } else if (m->err != RD_KAFKA_RESP_ERR_NO_ERROR) {
       Error e = error_of("reading the progress topic", m->err, rd_kafka_message_errstr(m.get()));
       if (e.fault != Fault::refused) e.fault = Fault::kafka;

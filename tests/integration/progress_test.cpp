@@ -9,6 +9,7 @@
 #include <stdexcept>
 
 #include "tests/support/checker.h"
+#include "tests/support/kafka_admin.h"
 
 namespace relay {
 namespace {
@@ -249,6 +250,32 @@ TEST(HiddenProgress, AnOpenTransactionInAMessagesTopicDelaysNoConfirmation) {
   EXPECT_EQ(relay.wait(), 0) << relay.output();
   const auto verdict = test::check_delivery(db, {topic});
   EXPECT_TRUE(verdict.exactly_once()) << verdict;
+}
+
+// As after `init --kafka` on a busy cluster, and after the start of a broker.
+TEST(MissingProgressTopic, ARelayWaitsForOneThatIsThereAMomentLater) {
+  TestOutbox db;
+  const std::string progress = db.topic("progress.later", 1);
+  db.kafka().delete_topic(progress);
+  db.environment["OUTBOX_RELAY_KAFKA_PROGRESS_TOPIC"] = progress;
+  auto relay = db.relay();
+  relay.says("does not exist");
+  db.kafka().create_topic(progress, 1, {"cleanup.policy=compact"});
+  relay.says("to=streaming");
+  relay.signal(SIGTERM);
+  EXPECT_EQ(relay.wait(), 0) << relay.output();
+}
+
+TEST(MissingProgressTopic, ARelayWaitsAMomentForTheRightToSeeIt) {
+  TestOutbox db(test::shared_postgres(), &test::shared_kafka_with_rights());
+  const std::string progress = "outbox-progress." + db.name();
+  test::deny(db.kafka().brokers(), progress, test::Denied::describe);
+  auto relay = db.relay();
+  relay.says("not authorized for the progress topic");
+  test::allow_again(db.kafka().brokers(), progress);
+  relay.says("to=streaming");
+  relay.signal(SIGTERM);
+  EXPECT_EQ(relay.wait(), 0) << relay.output();
 }
 
 }  // namespace
