@@ -133,7 +133,7 @@ Result<void> await_progress(kafka::KafkaProducer& producer, const KafkaEvent& ev
                             const Progress& progress) {
   const Deadline deadline(record_is_readable_within);
   while (true) {
-    auto newest = producer.newest_progress(true);
+    auto newest = producer.newest_progress(true, nothing_meanwhile);
     if (newest && *newest && is_same(**newest, progress)) return {};
     if (deadline.passed())
       return newest ? Error{Fault::kafka, "Kafka did not confirm the progress record in time"}
@@ -145,7 +145,7 @@ Result<void> await_progress(kafka::KafkaProducer& producer, const KafkaEvent& ev
 Result<void> write_progress(kafka::KafkaProducer& producer, const KafkaEvent& event, Mode mode,
                             const Progress& progress) {
   if (auto r = producer.renew(mode, [] { return Result<void>{}; }); !r) return r;
-  if (auto r = producer.newest_progress(true); !r) return r.error();
+  if (auto r = producer.newest_progress(true, nothing_meanwhile); !r) return r.error();
   const Batch batch;
   const Page nothing;
   if (auto r = producer.begin(); !r) return r;
@@ -214,7 +214,7 @@ Result<int> inspect_and_adopt(const Config& config, const AdoptOptions& o) {
   if (!control) return control.error();
   auto copy = postgres::inspect_copy(**control, postgres_options(config));
   if (!copy) return for_operator(copy.error(), "outbox_owner");
-  auto progress = producer.newest_progress(false);
+  auto progress = producer.newest_progress(false, nothing_meanwhile);
   if (!progress) return progress.error();
   const bool foreign_record = foreign(copy->here, *progress, true).has_value();
   if (copy->adopted && !foreign_record) {

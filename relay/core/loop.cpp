@@ -69,7 +69,7 @@ void Loop::forget_all() {
 
 // Step 1 looks before anybody is fenced.
 Result<void> Loop::refuse_foreign_progress() {
-  const auto progress = producer_.newest_progress(false);
+  const auto progress = newest_progress(false);
   if (!progress) return progress.error();
   if (!foreign(*here_, *progress, false)) return {};
   // Or the record is younger than our session: a successor may have followed a fail-over.
@@ -110,7 +110,7 @@ Result<Evidence> Loop::gather_evidence() {
   at(Phase::initialised);
 
   // 4
-  auto progress = producer_.newest_progress(true);
+  auto progress = newest_progress(true);
   if (!progress) return progress.error();
   e.progress = *progress;
   if (e.newest) {
@@ -153,12 +153,6 @@ Result<void> Loop::apply(const Verdict& verdict, const Evidence& e) {
   }
   confirmed_.reset();
   return verdict.action == Verdict::Action::resend ? send_from_journal(*e.newest) : Result<void>{};
-}
-
-// Kafka may take longer than the lease lasts, and two relays that lose it to each other for that
-// would never make progress.
-Result<void> Loop::renew_producer(Mode mode) {
-  return producer_.renew(mode, [this] { return keep_lease(); });
 }
 
 // Sends a batch that stands in the journal and was not read ahead: recovery sends one in doubt, and

@@ -73,6 +73,7 @@ class Loop {
   Result<void> claim_name();
   Result<void> apply(const Verdict& verdict, const Evidence& evidence);
   Result<void> renew_producer(Mode mode);
+  Result<std::optional<Progress>> newest_progress(bool to_the_end);
   Result<void> keep_lease();
   Result<void> send_from_journal(const Batch& batch);
   Result<Page> reread(const Batch& batch);

@@ -126,6 +126,19 @@ Result<void> Loop::claim_name() {
 
 Result<void> Loop::keep_lease() { return lease_.due() ? lease_.renew() : Result<void>{}; }
 
+// Kafka may take longer than the lease lasts, and two relays that lose it to each other for that
+// would never make progress.
+Result<void> Loop::renew_producer(Mode mode) {
+  return producer_.renew(mode, [this] { return keep_lease(); });
+}
+
+// Before the lease is taken there may be none to keep.
+Result<std::optional<Progress>> Loop::newest_progress(bool to_the_end) {
+  return producer_.newest_progress(to_the_end, [this, to_the_end] {
+    return to_the_end || lease_.held() ? keep_lease() : Result<void>{};
+  });
+}
+
 Result<void> Loop::wait_or_renew() {
   if (lease_.due()) return lease_.renew();
   auto until = poller_.now() + busy_wait_max;

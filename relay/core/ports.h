@@ -189,6 +189,11 @@ class Lease {
   virtual void extended(Clock::time_point sent) = 0;
 };
 
+// Kafka may take many seconds for an answer: this is called about once a second while it is waited
+// for, and its error ends the attempt.
+using Meanwhile = std::function<Result<void>()>;
+inline Result<void> nothing_meanwhile() { return {}; }
+
 // Writes to Kafka and reads its progress records.
 class Producer {
  public:
@@ -196,11 +201,11 @@ class Producer {
   // The newest committed progress record; changes nothing in Kafka. With `to_the_end`, which needs
   // renew() before it, the answer counts only when nothing can lie behind it; an error means
   // "unknown": ask again.
-  virtual Result<std::optional<Progress>> newest_progress(bool to_the_end) = 0;
+  virtual Result<std::optional<Progress>> newest_progress(bool to_the_end,
+                                                          const Meanwhile& meanwhile) = 0;
   // Destroys the producer and makes a new incarnation for `mode`, which fences every older one. In
-  // exactly-once mode, what was open in Kafka has ended when it returns. Kafka may take seconds for
-  // it: `meanwhile` is called about once a second, and its error ends the attempt.
-  virtual Result<void> renew(Mode mode, const std::function<Result<void>()>& meanwhile) = 0;
+  // exactly-once mode, what was open in Kafka has ended when it returns.
+  virtual Result<void> renew(Mode mode, const Meanwhile& meanwhile) = 0;
   // From the next incarnation on, a record batch holds at most so many messages; 0: as many as fit.
   // If that is a change, the present incarnation is no longer clean.
   virtual void limit_record_batches(std::size_t messages_max) = 0;

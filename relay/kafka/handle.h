@@ -59,7 +59,8 @@ Result<Conf> make_conf(const Options& options, const Properties& ours);
 Result<Client> make_client(rd_kafka_type_t type, Conf conf);
 
 // Destroys clients aside: librdkafka 2.6 to 2.9 takes a second over one in five, and a take-over
-// must not wait for that. Waits for all of them when it goes itself. Used by one thread.
+// must not wait for that. Waits for all of them when it goes itself. Used by one thread at a
+// time.
 class AsyncCloser {
  public:
   void take(Client client);

@@ -3,6 +3,8 @@
 // one, makes a client, fetches metadata, and in exactly-once mode initialises its transactions,
 // which fences every older producer. While Kafka takes its time, the loop's `meanwhile` keeps the
 // lease. A failure leaves an incarnation that is not clean.
+#include <algorithm>
+#include <future>
 #include <utility>
 
 #include "relay/base/log.h"
@@ -17,8 +19,9 @@ namespace {
 constexpr Millis init_deadline{10'000};
 constexpr Millis init_slice{1'000};
 constexpr Millis metadata_deadline{5'000};
-constexpr Millis metadata_slice{2'000};     // a question that is asked again, shorter than a lease
-constexpr Millis progress_deadline{4'000};  // shorter than a lease; unanswered, it is asked again
+constexpr Millis metadata_slice{2'000};  // a question that is asked again, shorter than a lease
+constexpr Millis meanwhile_interval{500};
+constexpr Millis progress_patience_max{30'000};
 constexpr Millis check_deadline{2'000};
 constexpr Millis last_record_deadline{500};
 constexpr Millis reason_deadline{1'000};  // until it is known why transactions cannot begin
@@ -47,9 +50,20 @@ Error KafkaProducer::failed(const char* doing, KafkaError error, bool in_doubt) 
   return e;
 }
 
-Result<std::optional<Progress>> KafkaProducer::newest_progress(bool to_the_end) {
-  auto progress =
-      read_progress(options_, to_the_end && transactional(), Deadline(progress_deadline), &closer_);
+// The question is asked on a thread of its own, because far from Kafka it can outlast the lease.
+// One that was in vain is given more time when it is asked again.
+Result<std::optional<Progress>> KafkaProducer::newest_progress(bool to_the_end,
+                                                               const Meanwhile& meanwhile) {
+  const Deadline deadline(progress_patience_);
+  auto asked = std::async([&, at_end = to_the_end && transactional()] {
+    return read_progress(options_, at_end, deadline, &closer_);
+  });
+  while (asked.wait_for(meanwhile_interval) == std::future_status::timeout) {
+    if (auto r = meanwhile(); !r) return r.error();  // when the question has ended
+  }
+  auto progress = asked.get();
+  if (!progress && deadline.passed())
+    progress_patience_ = std::min(2 * progress_patience_, progress_patience_max);
   if (progress && !progress_topic_checked_) {
     progress_topic_checked_ = true;
     const auto checked = check_progress_topic(options_, Deadline(check_deadline), &closer_);

@@ -36,7 +36,8 @@ class KafkaProducer : public Producer, private ProbeClient {
       : options_(options), wake_(wake), topics_(options) {}
   ~KafkaProducer() override { abandon(); }
 
-  Result<std::optional<Progress>> newest_progress(bool to_the_end) override;
+  Result<std::optional<Progress>> newest_progress(bool to_the_end,
+                                                  const Meanwhile& meanwhile) override;
   Result<void> renew(Mode mode, const std::function<Result<void>()>& meanwhile) override;
   void limit_record_batches(std::size_t messages_max) override {
     wanted_record_batch_max_ = messages_max;
@@ -95,6 +96,7 @@ class KafkaProducer : public Producer, private ProbeClient {
   AsyncCloser closer_;
   TopicHandle progress_topic_;
   bool progress_topic_checked_ = false;  // once in the life of the process
+  Millis progress_patience_{4'000};      // of the next question for the progress record
   WriteProbe write_probe_;
 
   Client client_;  // of this incarnation, as what follows

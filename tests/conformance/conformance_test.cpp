@@ -89,7 +89,7 @@ class ConformanceTest : public ::testing::TestWithParam<
   }
   static Result<void> nothing() { return {}; }
   static std::int64_t newest_number(ServersUnderTest::Relay& r, bool to_the_end) {
-    auto progress = r.producer.newest_progress(to_the_end);
+    auto progress = r.producer.newest_progress(to_the_end, nothing_meanwhile);
     if (!progress) return -1;
     return *progress ? (*progress)->number : 0;
   }
@@ -394,7 +394,7 @@ TEST_P(ConformanceTest, ATransactionIsVisibleWithItsProgressRecordOnceItIsCommit
   EXPECT_TRUE(r.producer.clean(Mode::exactly_once));
   EXPECT_FALSE(r.producer.clean(Mode::at_least_once));
   EXPECT_EQ(servers->arrived(), (Numbers{1, 3}));
-  const auto progress = *r.producer.newest_progress(false);
+  const auto progress = *r.producer.newest_progress(false, nothing_meanwhile);
   ASSERT_TRUE(progress);
   EXPECT_EQ(progress->token, b.token);
   EXPECT_FALSE(progress->previous);

@@ -21,7 +21,7 @@ std::size_t partition_of(const Message& m) {
 
 }  // namespace
 
-Result<std::optional<Progress>> SimProducer::newest_progress(bool to_the_end) {
+Result<std::optional<Progress>> SimProducer::newest_progress(bool to_the_end, const Meanwhile&) {
   schedule_.point();
   if (schedule_.fate() == RequestFate::lost) return lost(false);
   if (to_the_end && transactional() && broker_.hidden())

@@ -17,7 +17,8 @@ class SimProducer : public Producer {
       : broker_(broker), schedule_(schedule), names_poison_(names_poison) {}
   ~SimProducer() override { abandon(); }
 
-  Result<std::optional<Progress>> newest_progress(bool to_the_end) override;
+  Result<std::optional<Progress>> newest_progress(bool to_the_end,
+                                                  const Meanwhile& meanwhile) override;
   Result<void> renew(Mode mode, const std::function<Result<void>()>& meanwhile) override;
   void limit_record_batches(std::size_t messages_max) override {
     wanted_record_batch_max_ = messages_max;
