@@ -9,6 +9,7 @@
 #include "common/check.h"
 #include "relay/base/mutants.h"
 #include "relay/postgres/copy_rows.h"
+#include "relay/postgres/statements.h"
 
 namespace relay::postgres {
 namespace {
@@ -18,6 +19,7 @@ constexpr std::int64_t metered_above_bytes =
 constexpr std::int64_t discard_pages_max =
     4;  // more than this overshoot is not worth reading to its end
 constexpr Millis reread_deadline{120'000};
+constexpr Millis silence_max{10'000};
 
 void free_copy_data(void* data) { PQfreemem(data); }
 
@@ -56,6 +58,24 @@ Result<void> PgReader::send(Step step, const std::string& sql) {
     return error_of("reading messages", PQerrorMessage(database_.hot().raw()), "", true);
   }
   step_ = step;
+  asked_at_ = Clock::now();
+  return {};
+}
+
+// What lies between us and the server can lose one connection and acknowledge it for ever, while
+// the lease is renewed on another.
+Result<void> PgReader::check_silence() {
+  if (Clock::now() - asked_at_ < silence_max || database_.hot().silence() < silence_max) return {};
+  auto working = database_.control().run("looking for the backend that reads", sql::working_backend,
+                                         database_.hot().backend_pid());
+  if (!working) return working.error();
+  if (working->empty()) {
+    return error_of("reading messages",
+                    "no answer for " + std::to_string(silence_max.count() / 1'000) +
+                        " s, and the server does not work on one: the connection is dead",
+                    "", true);
+  }
+  asked_at_ = Clock::now();
   return {};
 }
 
@@ -113,6 +133,7 @@ Result<bool> PgReader::advance() {
   if (PQflush(database_.hot().raw()) < 0 || PQconsumeInput(database_.hot().raw()) != 1) {
     return error_of("reading messages", PQerrorMessage(database_.hot().raw()), "", true);
   }
+  if (auto r = check_silence(); !r) return r.error();
   if (step_ == Step::copying) return on_copy();
   if (step_ == Step::ending) return on_end();
   auto finished = finish_statement();

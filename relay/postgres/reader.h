@@ -22,6 +22,9 @@ namespace relay::postgres {
 // What it knows beyond the journal (a base advanced over empty differences, a page read ahead)
 // holds only for the session in which it was read; behind PgDatabase::connect() it is forgotten,
 // and reset() must follow. Used by the loop's thread; only reread() blocks.
+//
+// A statement may take long. One whose answer stops coming although the server does not work on it
+// has lost its connection, and is an error.
 class PgReader : public Reader {
  public:
   PgReader(const Options& options, PgDatabase& database) : options_(options), database_(database) {}
@@ -40,6 +43,7 @@ class PgReader : public Reader {
   void follow_session();
   Result<void> send(Step step, const std::string& sql);
   Result<void> start_copy();
+  Result<void> check_silence();
   Result<bool> finish_statement();
   Result<void> on_answer();
   Result<void> on_poll();
@@ -58,10 +62,11 @@ class PgReader : public Reader {
   std::int64_t generation_ = 0;  // of the session that is read on
   Cursor cursor_;
   Step step_ = Step::idle;
-  PgResult answer_;             // of the statement under way
-  std::optional<Page> page_;    // being read, or read
-  std::int64_t limit_ = 0;      // row limit of the statement under way
-  std::int64_t bytes_max_ = 0;  // and its byte bound
+  Clock::time_point asked_at_{};  // of the statement under way: sent, or found to be worked on
+  PgResult answer_;               // of the statement under way
+  std::optional<Page> page_;      // being read, or read
+  std::int64_t limit_ = 0;        // row limit of the statement under way
+  std::int64_t bytes_max_ = 0;    // and its byte bound
   std::int64_t discarded_bytes_ = 0;
   std::int64_t bytes_per_message_ = 0;  // average seen; 0: not known yet
 };

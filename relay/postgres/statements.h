@@ -32,5 +32,6 @@ extern const char* const resign_lease;
 extern const char* const take_lease;
 extern const char* const topics_with_blocked_keys;
 extern const char* const unneeded_batch;
+extern const char* const working_backend;
 
 }  // namespace relay::postgres::sql

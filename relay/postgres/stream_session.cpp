@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "relay/postgres/stream_session.h"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
+#include <sys/socket.h>
 
 #include <algorithm>
 #include <utility>
@@ -30,9 +33,12 @@ Result<void> StreamSession::begin() {
   const Deadline deadline(Millis{10'000});
   const bool pooled = pooler_ == Pooler::transaction;
   const std::string mark =
-      "select pg_catalog.set_config('outbox_relay.session', '" + backend_tag_ + "', false)";
+      "select pg_catalog.pg_backend_pid(), pg_catalog.set_config("
+      "'outbox_relay.session', '" +
+      backend_tag_ + "', false)";
   auto first = query(pooled ? "select 1" : session_settings() + "; " + mark, deadline);
   if (!first) return first.error();
+  if (!pooled) backend_pid_ = std::stoll(PQgetvalue(first->get(), 0, 0));
   if (pooled && (backends_.empty() || backends_.front().started_us.empty())) {
     return Error{Fault::refused,
                  "the relay's user may not see in pg_stat_activity when its own backend started",
@@ -40,6 +46,17 @@ Result<void> StreamSession::begin() {
                  "user that logs in"};
   }
   return {};
+}
+
+std::int64_t StreamSession::backend_pid() const {
+  return backends_.empty() ? backend_pid_ : std::stoll(backends_.front().pid);
+}
+
+Millis StreamSession::silence() const {
+  tcp_info info{};
+  socklen_t size = sizeof info;
+  if (::getsockopt(fd(), IPPROTO_TCP, TCP_INFO, &info, &size) != 0) return Millis{0};
+  return Millis{info.tcpi_last_data_recv};
 }
 
 bool StreamSession::send(const std::string& sql) {

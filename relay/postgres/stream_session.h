@@ -36,6 +36,11 @@ class StreamSession {
   const std::string& backend_tag() const { return backend_tag_; }
   PGconn* raw() const { return conn_.get(); }
 
+  // The process that serves the statement under way, or served the last one.
+  std::int64_t backend_pid() const;
+  // How long ago the server sent anything; zero where the operating system does not say.
+  Millis silence() const;
+
   // Sends a simple query; its results are those of next(), with some in front through a pooler.
   // False: the connection is broken.
   bool send(const std::string& sql);
@@ -70,6 +75,7 @@ class StreamSession {
                                    // server; the last one first
   bool busy_ = false;
   const std::string backend_tag_ = Uuid::random().text();
+  std::int64_t backend_pid_ = 0;  // without a pooler
   std::optional<std::string> warning_;
   std::vector<std::string> prepared_;
 };

@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "tests/support/checker.h"
+#include "tests/support/postgres_proxy.h"
 
 namespace relay {
 namespace {
@@ -55,6 +56,27 @@ TEST_F(OutageTest, KafkaAwayAtTheStartAndLaterIsWaitedFor) {
     kafka.start();
     db.wait_until_idle();
   }
+  finish(relay);
+}
+
+// Between the relay and the server, one connection is lost and acknowledged for ever. The lease is
+// renewed on another.
+TEST_F(OutageTest, AReaderWhoseStatementIsLostGetsAnotherConnection) {
+  test::PostgresProxy proxy(postgres.port());
+  db.environment["OUTBOX_RELAY_POSTGRES_DSN"] = proxy.dsn(db.dsn());
+  auto relay = db.relay();
+  relay.says("to=streaming");
+  for (const char* statement : {"pg_current_snapshot", "copy ("}) {
+    const auto lost = proxy.hold(
+        [&](const std::string& text) { return text.find(statement) != std::string::npos; },
+        test::PostgresProxy::Then::stall);
+    test::write(db, topic, 20);
+    lost->caught();
+    db.wait_until_idle();
+    lost->drop();
+  }
+  const std::string log = relay.output();
+  EXPECT_NE(log.find("the connection is dead"), std::string::npos) << log;
   finish(relay);
 }
 
