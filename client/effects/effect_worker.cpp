@@ -53,7 +53,10 @@ constexpr const char* session_sql =
     "set statement_timeout = '30s';"
     "set lock_timeout = '10s';"
     "set enable_seqscan = off;"
-    "set jit = off";
+    "set exit_on_error = off;"
+    "set jit = off;"
+    "select set_config(s.name, '0', false) from pg_settings s "  // newer than PostgreSQL 13
+    "where s.name in ('transaction_timeout', 'idle_session_timeout')";
 
 constexpr const char* own_claims_sql = R"(
 select e.id, e.epoch from effect.effect e

@@ -9,9 +9,12 @@
 namespace relay::postgres {
 namespace {
 
+// Whatever can end a statement, or change what it does or how it is executed. A role or a database
+// can hand down all of these.
 struct Setting {
   const char* name;
   const char* value;
+  bool everywhere = true;  // false: newer than PostgreSQL 13
 };
 constexpr Setting settings[] = {
     {"client_encoding", "UTF8"},  // where pages are cut, sizes are compared across it
@@ -19,11 +22,25 @@ constexpr Setting settings[] = {
     {"statement_timeout", "10min"},
     {"lock_timeout", "30s"},
     {"idle_in_transaction_session_timeout", "30s"},
+    {"idle_session_timeout", "0", false},
+    {"transaction_timeout", "0", false},
+    {"exit_on_error", "off"},
     {"bytea_output", "hex"},
     {"DateStyle", "ISO, YMD"},
     {"TimeZone", "UTC"},
+    {"IntervalStyle", "postgres"},
+    {"extra_float_digits", "1"},
+    {"array_nulls", "on"},
+    {"transform_null_equals", "off"},
+    {"restrict_nonsystem_relation_kind", "", false},
+    {"default_table_access_method", "heap"},
     {"enable_seqscan", "off"},
     {"enable_bitmapscan", "off"},
+    {"enable_indexscan", "on"},
+    {"enable_indexonlyscan", "on"},
+    {"enable_nestloop", "on"},
+    {"enable_sort", "on"},
+    {"plan_cache_mode", "auto"},
     {"jit", "off"},
     {"client_min_messages", "warning"},
     {"max_parallel_workers_per_gather", "0"},
@@ -32,8 +49,13 @@ constexpr Setting settings[] = {
 
 std::string settings_sql(const std::string& only_here) {
   std::string sql = "select ";
-  for (const Setting& s : settings)
-    sql += std::string("set_config('") + s.name + "', '" + s.value + "', " + only_here + "), ";
+  for (const Setting& s : settings) {
+    const std::string name = std::string("'") + s.name + "'";
+    const std::string set = "set_config(" + name + ", '" + s.value + "', " + only_here + ")";
+    sql += s.everywhere
+               ? set + ", "
+               : "case when current_setting(" + name + ", true) is not null then " + set + " end, ";
+  }
   // remote_apply is higher than on: it stays.
   return sql +
          "case when current_setting('synchronous_commit') <> 'remote_apply' then "
