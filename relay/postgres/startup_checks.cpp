@@ -108,18 +108,18 @@ Result<void> check_sequence(PqxxSession& control) {
   return {};
 }
 
-// Whether the relay may go on with this answer: also without one, where a managed server forbids
-// the function behind a check and the user accepted that.
+// Whether the relay may go on with this answer: also without one, where a managed server does not
+// support the function behind a check and the user accepted that. Servers differ in the error that
+// they raise for it (42501, 0A000, 55000 …).
 Result<void> excused(const Result<pqxx::result>& answer, const Options& options) {
-  if (answer) return {};
+  if (answer || (!answer.error().connection_lost && options.allow_unverified_server)) return {};
   Error e = answer.error();
-  const bool forbidden = e.fault == Fault::refused;
-  if (forbidden && options.allow_unverified_server) return {};
-  if (forbidden) {
-    e.hint =
-        "if this managed server forbids it, set postgres.allow_unverified_server = true; the relay "
-        "then does not detect another cluster or a former primary";
-  }
+  if (e.connection_lost) return e;
+  if (e.fault != Fault::refused) e.may_pass = true;
+  e.fault = Fault::refused;
+  e.hint =
+      "if this managed server forbids it, set postgres.allow_unverified_server = true; the relay "
+      "then does not detect another cluster or a former primary";
   return e;
 }
 
