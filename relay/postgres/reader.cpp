@@ -20,6 +20,7 @@ constexpr std::int64_t discard_pages_max =
     4;  // more than this overshoot is not worth reading to its end
 constexpr Millis reread_deadline{120'000};
 constexpr Millis silence_max{10'000};
+constexpr std::string_view query_canceled = "57014";
 
 void free_copy_data(void* data) { PQfreemem(data); }
 
@@ -100,7 +101,9 @@ Result<void> PgReader::start_copy() {
   page_->bounds = bounds;
   page_->messages.reserve(static_cast<std::size_t>(limit_));
   page_->owned.reserve(static_cast<std::size_t>(limit_));
+  cut_ = false;
   discarded_bytes_ = 0;
+  cancelled_ = false;
   return send(Step::copying, page_sql(q));
 }
 
@@ -116,6 +119,11 @@ Result<bool> PgReader::finish_statement() {
       const char* const state = PQresultErrorField(answer_.get(), PG_DIAG_SQLSTATE);
       step_ = Step::idle;
       page_.reset();
+      if (cancelled_ && state != nullptr && std::string_view(state) == query_canceled) {
+        bytes_per_message_ = metered_above_bytes + 1;
+        if (auto r = start_copy(); !r) return r.error();
+        return false;
+      }
       return error_of("reading messages", PQresultErrorMessage(answer_.get()),
                       state != nullptr ? state : "", false);
     }
@@ -201,7 +209,7 @@ Result<void> PgReader::on_seek() {
 }
 
 // Takes the rows that have arrived; true when the COPY has come to its end. Rows behind the byte
-// bound are discarded: cancelling could hit the next statement.
+// bound are discarded. The first is taken whatever its size.
 Result<bool> PgReader::read_rows() {
   Page& page = *page_;
   PGconn* const c = database_.hot().raw();
@@ -212,7 +220,8 @@ Result<bool> PgReader::read_rows() {
     if (size == -1) return true;
     if (size < -1) return error_of("reading messages", PQerrorMessage(c), "", true);
     OwnedBytes owned(data, &free_copy_data);
-    if (page.bytes >= bytes_max_) {
+    cut_ = cut_ || (!page.messages.empty() && page.bytes + size > bytes_max_);
+    if (cut_) {
       discarded_bytes_ += size;
       continue;
     }
@@ -229,6 +238,21 @@ Result<bool> PgReader::read_rows() {
   }
 }
 
+// Sizes grew suddenly: the page is read again with a bound that the server keeps. A cancel that
+// comes too late meets an idle backend, which ignores it, because it is sent before the next
+// statement. A pooler could have given the backend to somebody else.
+Result<void> PgReader::cut_copy_short() {
+  if (options_.pooler == Pooler::transaction) {
+    bytes_per_message_ = metered_above_bytes + 1;
+    return error_of("reading messages", "sizes grew suddenly; starting again with smaller pages",
+                    "", true);
+  }
+  cancelled_ = true;
+  const auto sent = database_.control().run("cutting a page short", "select pg_cancel_backend($1)",
+                                            database_.hot().backend_pid());
+  return sent ? Result<void>{} : sent.error();
+}
+
 Result<bool> PgReader::on_copy() {
   if (!answer_ || PQresultStatus(answer_.get()) != PGRES_COPY_OUT) {
     if (auto r = finish_statement(); !r) return r;
@@ -237,14 +261,9 @@ Result<bool> PgReader::on_copy() {
   auto ended = read_rows();
   if (!ended) return ended;
   if (!*ended) {
-    if (discarded_bytes_ <= discard_pages_max * bytes_max_) return false;
-    bytes_per_message_ = metered_above_bytes + 1;
-    return Error{
-        Fault::postgres,
-        "PostgreSQL, reading messages: sizes grew suddenly; starting again with smaller pages",
-        {},
-        false,
-        true};
+    if (cancelled_ || discarded_bytes_ <= discard_pages_max * bytes_max_) return false;
+    if (auto r = cut_copy_short(); !r) return r.error();
+    return false;
   }
   answer_.reset();
   step_ = Step::ending;
@@ -257,7 +276,7 @@ Result<bool> PgReader::on_end() {
   if (!finished || !*finished) return finished;
   Page& page = *page_;
   const auto rows = static_cast<std::int64_t>(page.messages.size());
-  page.bounds.exhausted = rows < limit_ && page.bytes < bytes_max_;
+  page.bounds.exhausted = rows < limit_ && page.bytes < bytes_max_ && !cut_;
   if (rows == 0) {
     nothing_found(page.bounds.upto);
     return true;
@@ -301,6 +320,7 @@ Result<Page> PgReader::reread(const Batch& batch) {
   const std::int64_t kept_average = bytes_per_message_;
   page_ = Page{.bounds = batch.bounds};
   limit_ = batch.messages;
+  cut_ = cancelled_ = false;
   bytes_max_ =
       std::numeric_limits<std::int64_t>::max() / discard_pages_max;  // a re-read is never cut
   const PageQuery q{.bounds = batch.bounds,

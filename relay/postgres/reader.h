@@ -44,6 +44,7 @@ class PgReader : public Reader {
   Result<void> send(Step step, const std::string& sql);
   Result<void> start_copy();
   Result<void> check_silence();
+  Result<void> cut_copy_short();
   Result<bool> finish_statement();
   Result<void> on_answer();
   Result<void> on_poll();
@@ -67,7 +68,9 @@ class PgReader : public Reader {
   std::optional<Page> page_;      // being read, or read
   std::int64_t limit_ = 0;        // row limit of the statement under way
   std::int64_t bytes_max_ = 0;    // and its byte bound
+  bool cut_ = false;              // the page is full: rows behind it were discarded
   std::int64_t discarded_bytes_ = 0;
+  bool cancelled_ = false;  // the COPY under way: far too much would have to be discarded
   std::int64_t bytes_per_message_ = 0;  // average seen; 0: not known yet
 };
 

@@ -145,10 +145,42 @@ TEST_F(ReaderTest, APageEndsAtItsBytesWhateverTheSizes) {
       "'UTF8') from generate_series(1, 400) g");
   std::size_t all = 0;
   while (auto p = page()) {
-    EXPECT_LE(p->bytes, (1 << 20) + 310'000);
+    EXPECT_LE(p->bytes, 1 << 20);
     all += p->messages.size();
   }
   EXPECT_EQ(all, 400u);
+}
+
+TEST_F(ReaderTest, AMessageLargerThanAPageIsAPageOfItsOwn) {
+  options.batch_bytes_max = 100'000;
+  db.sql(
+      "insert into outbox.message (topic, payload) select 't', convert_to(repeat('x', case g when "
+      "2 "
+      "then 150000 else 10 end), 'UTF8') from generate_series(1, 3) g");
+  std::vector<std::size_t> sizes;
+  while (const auto p = page()) sizes.push_back(p->messages.size());
+  EXPECT_EQ(sizes, (std::vector<std::size_t>{1, 1, 1}));
+}
+
+// The relay has asked for thousands of small ones, and must neither read all of what it has no room
+// for, nor take it for a trouble.
+TEST(ReaderBurst, LargeMessagesBehindSmallOnesStallNothing) {
+  test::TestOutbox burst;
+  const std::string topic = burst.topic("t", 1);
+  const auto write = [&](const char* payload, int messages) {
+    burst.sql("insert into outbox.message (topic, payload) select '" + topic + "', " + payload +
+              " from generate_series(1, " + std::to_string(messages) + ") g");
+  };
+  auto relay = burst.relay();
+  for (int round = 0; round < 3; ++round) {
+    write("'x'", 1'000);
+    burst.wait_until_idle();
+    write("convert_to(repeat('x', 900000), 'UTF8')", 60);
+    burst.wait_until_idle();
+  }
+  EXPECT_EQ(relay.output().find("stalled"), std::string::npos) << relay.output();
+  EXPECT_EQ(burst.value("select count(*) from outbox.parked"), "0");
+  EXPECT_EQ(burst.value("select max(bytes) <= 8 << 20 from outbox.batch"), "t");
 }
 
 TEST_F(ReaderTest, APayloadThatIsTooLargeStaysInTheDatabase) {
