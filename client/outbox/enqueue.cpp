@@ -179,5 +179,18 @@ std::vector<MessageId> enqueue(pqxx::dbtransaction& tx, std::span<const Message>
   return ids;
 }
 
+std::string transaction_id(pqxx::dbtransaction& tx) {
+  common::begin_subtransaction(tx);
+  return run(tx, "select pg_catalog.pg_current_xact_id()")[0][0].c_str();
+}
+
+CommitStatus commit_status(pqxx::dbtransaction& tx, const std::string& transaction_id) {
+  const auto rows = run(tx, "select outbox.commit_status($1::pg_catalog.xid8)", transaction_id);
+  const std::string_view answer = rows[0][0].c_str();
+  if (answer == "committed") return CommitStatus::committed;
+  if (answer == "aborted") return CommitStatus::aborted;
+  return answer == "in progress" ? CommitStatus::in_progress : CommitStatus::unknown;
+}
+
 }  // namespace v1
 }  // namespace outbox

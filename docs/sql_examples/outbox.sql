@@ -12,6 +12,17 @@ commit;
 insert into outbox.message (topic, key, payload)
 values ('shop.charges', convert_to('account-7', 'UTF8'), convert_to('{"cents": 100}', 'UTF8'));
 
+-- outbox.text_message, as outbox_writer
+insert into outbox.text_message (topic, key, payload)
+values ('shop.uploads', 'account-7', '{"path": "C:\\invoices\\7.pdf"}') returning id, created_at;
+
+-- outbox.commit_status, as outbox_writer
+begin;
+select pg_current_xact_id();  -- 700; kept by the application
+select outbox.enqueue('shop.charges', 'account-7', '{"cents": 4200}'::jsonb);
+commit;                       -- the connection breaks here; then, on another one:
+select outbox.commit_status('700');
+
 -- outbox.scheduled, as outbox_writer
 select outbox.enqueue('shop.emails', 'account-7', 'How was it?', dedup_key => 'order-1001-survey',
                       deliver_at => now() + interval '1 day');

@@ -11,9 +11,15 @@
 // Messages commit atomically with the rest of the transaction. The functions therefore require a
 // pqxx::dbtransaction (pqxx::work, pqxx::subtransaction, ...) and reject a pqxx::nontransaction.
 //
-// They never commit, roll back or lock. If commit() throws pqxx::in_doubt_error, the outcome is
-// unknown: on a new connection, outbox.status_of(id) returns a row if and only if the transaction
-// committed (until retention deletes the delivered message).
+// They never commit, roll back or lock. If commit() throws pqxx::in_doubt_error, or the connection
+// breaks in it, the outcome is unknown: the server may still be committing. Ask commit_status() on
+// a new connection, with what transaction_id() returned before the commit, until it is not
+// in_progress:
+//
+//   const std::string id = outbox::transaction_id(tx);
+//   tx.commit();                                    // throws
+//   pqxx::work later(another_connection);
+//   outbox::commit_status(later, id);                  // committed: do not repeat; aborted: repeat
 //
 // Errors: InvalidMessage before anything is sent. Exceptions of libpqxx are passed on, and the
 // transaction has failed.
@@ -23,6 +29,7 @@
 
 #include <pqxx/dbtransaction>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "outbox/message.h"
@@ -37,6 +44,21 @@ MessageId enqueue(pqxx::dbtransaction& tx, const Message& message);
 // each 1,000 messages or 4 MiB of keys and payloads. Scheduled messages (with deliver_at) are sent
 // in separate round trips.
 std::vector<MessageId> enqueue(pqxx::dbtransaction& tx, std::span<const Message> messages);
+
+// The identity of this transaction (of the whole one, in a subtransaction), a decimal number. One
+// round trip.
+std::string transaction_id(pqxx::dbtransaction& tx);
+
+enum class CommitStatus {
+  committed,
+  aborted,
+  in_progress,  // ask again: it can still become either
+  unknown       // so old that the server has forgotten it
+};
+
+// What became of the transaction with this identity. One round trip. Holds as long as the server is
+// the same, or a successor that has all its commits.
+CommitStatus commit_status(pqxx::dbtransaction& tx, const std::string& transaction_id);
 
 }  // namespace v1
 }  // namespace outbox

@@ -84,8 +84,10 @@ comment on column outbox.message.id is
 comment on column outbox.message.topic is 'Kafka topic. At most 1024 bytes; Kafka takes 249.';
 comment on column outbox.message.key is
   'Kafka record key (at most 1 MiB); messages of one (topic, key) keep their order. Null: no '
-  'order.';
-comment on column outbox.message.payload is 'Kafka record value. Null: a tombstone.';
+  'order. Bytes: for text there are enqueue() and outbox.text_message.';
+comment on column outbox.message.payload is
+  'Kafka record value. Null: a tombstone. Bytes: a text literal would be read in the input syntax '
+  'of bytea, where a backslash begins an escape; see outbox.text_message.';
 comment on column outbox.message.headers is
   'JSON object of strings: further Kafka headers (at most 1 MiB). dedup-key, sent-at, outbox-* '
   'and effect-* are reserved.';

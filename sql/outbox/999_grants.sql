@@ -3,7 +3,8 @@
 values
   ('outbox_writer', 'usage on schema outbox'),
   ('outbox_writer', 'insert (topic, key, payload, headers, dedup_key, id) on outbox.message'),
-  ('outbox_writer', 'select (id, seq, txid, topic, dedup_key) on outbox.message'),
+  ('outbox_writer', 'select (id, seq, txid, topic, dedup_key, created_at) on outbox.message'),
+  ('outbox_writer', 'select, insert on outbox.text_message'),
   ('outbox_writer', 'insert (deliver_at, topic, key, payload, headers, dedup_key) on '
                     'outbox.scheduled'),
   ('outbox_writer', 'select (id, topic, dedup_key, deliver_at), delete on outbox.scheduled'),

@@ -113,3 +113,16 @@ set search_path = pg_catalog, pg_temp as $$
 $$;
 comment on function outbox.status_of_key(text) is
   'The states of the messages with this dedup_key.';
+
+-- PostgreSQL's own answer: a backend that has written its commit and waits for a standby has not
+-- ended, so that nobody takes it for aborted.
+create or replace function outbox.commit_status(transaction xid8)
+returns text language sql volatile
+set search_path = pg_catalog, pg_temp as $$
+  select coalesce(pg_catalog.pg_xact_status(transaction), 'unknown')
+$$;
+comment on function outbox.commit_status(xid8) is
+  'What became of a transaction: committed, aborted, in progress, or unknown if it is too old. Ask '
+  'for pg_current_xact_id() before COMMIT; if the connection breaks in COMMIT, ask this on a new '
+  'one until the answer is not "in progress". It holds as long as the server is the same, or a '
+  'successor that has all its commits.';
