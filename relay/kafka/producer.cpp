@@ -45,7 +45,12 @@ Result<void> KafkaProducer::begin() {
 
 Result<void> KafkaProducer::send_message(const Topic& topic, const Page& page, std::size_t index,
                                          std::int64_t timestamp_ms) {
-  const auto code = produce(client_.get(), topic, page, index, timestamp_ms);
+  // Were it librdkafka that counts the partitions, one that was added meanwhile would get its first
+  // record among others: see send_first_records().
+  const Message& m = page.messages[index];
+  const bool ours = m.key && !transactional();
+  const auto partition = ours ? topic.writer.partition_of(*m.key) : RD_KAFKA_PARTITION_UA;
+  const auto code = produce(client_.get(), topic, page, index, partition, timestamp_ms);
   if (code == RD_KAFKA_RESP_ERR_NO_ERROR) {
     reports_.sent();
     return {};

@@ -61,7 +61,7 @@ Result<Conf> producer_conf(const Options& options, Mode mode, const RecordBatchL
 }
 
 rd_kafka_resp_err_t produce(rd_kafka_t* client, const Topic& topic, const Page& page,
-                            std::size_t index, std::int64_t timestamp_ms) {
+                            std::size_t index, std::int32_t partition, std::int64_t timestamp_ms) {
   const Message& m = page.messages[index];
   Headers headers = headers_of(m, page, topic.info.log_append_time, timestamp_ms);
   const auto bytes = [](const std::optional<std::string_view>& v) {
@@ -70,11 +70,12 @@ rd_kafka_resp_err_t produce(rd_kafka_t* client, const Topic& topic, const Page& 
   const auto size = [](const std::optional<std::string_view>& v) {
     return v ? v->size() : std::size_t{0};
   };
-  const auto code = rd_kafka_producev(
-      client, RD_KAFKA_V_RKT(topic.writer.handle()), RD_KAFKA_V_KEY(bytes(m.key), size(m.key)),
-      RD_KAFKA_V_VALUE(bytes(m.payload), size(m.payload)), RD_KAFKA_V_TIMESTAMP(timestamp_ms),
-      RD_KAFKA_V_HEADERS(headers.get()), RD_KAFKA_V_OPAQUE(DeliveryReports::opaque(index)),
-      RD_KAFKA_V_END);
+  const auto code =
+      rd_kafka_producev(client, RD_KAFKA_V_RKT(topic.writer.handle()),
+                        RD_KAFKA_V_PARTITION(partition), RD_KAFKA_V_KEY(bytes(m.key), size(m.key)),
+                        RD_KAFKA_V_VALUE(bytes(m.payload), size(m.payload)),
+                        RD_KAFKA_V_TIMESTAMP(timestamp_ms), RD_KAFKA_V_HEADERS(headers.get()),
+                        RD_KAFKA_V_OPAQUE(DeliveryReports::opaque(index)), RD_KAFKA_V_END);
   // librdkafka owns them now.
   if (code == RD_KAFKA_RESP_ERR_NO_ERROR) static_cast<void>(headers.release());
   return code;

@@ -23,9 +23,9 @@ struct RecordBatchLimits {
 Result<Conf> producer_conf(const Options& options, Mode mode, const RecordBatchLimits& limits);
 
 // Hands over the record of a message, without a copy of its key and value: the page must live until
-// its delivery report has come, which carries `index`.
+// its delivery report has come, which carries `index`. `partition` can be RD_KAFKA_PARTITION_UA.
 rd_kafka_resp_err_t produce(rd_kafka_t* client, const Topic& topic, const Page& page,
-                            std::size_t index, std::int64_t timestamp_ms);
+                            std::size_t index, std::int32_t partition, std::int64_t timestamp_ms);
 
 rd_kafka_resp_err_t produce_progress(rd_kafka_t* client, rd_kafka_topic_t* topic,
                                      const std::string& relay, const Progress& progress);

@@ -17,20 +17,25 @@ bool TopicWriter::open(rd_kafka_t* client, const std::string& topic, void* opaqu
 void TopicWriter::close() {
   handle_.reset();
   acknowledged_.clear();
-  silent_ = 0;
+  all_acknowledged_until_ = never;
 }
 
 void TopicWriter::expect_partitions(std::size_t count) {
   if (count <= acknowledged_.size()) return;
-  silent_ += count - acknowledged_.size();
-  acknowledged_.resize(count);
+  acknowledged_.resize(count, never);
+  all_acknowledged_until_ = never;
 }
 
 void TopicWriter::acknowledge(std::size_t partition) {
   expect_partitions(partition + 1);
-  if (acknowledged_[partition]) return;
-  acknowledged_[partition] = true;
-  --silent_;
+  acknowledged_[partition] = now_;
+}
+
+bool TopicWriter::all_acknowledged() const {
+  if (now_ < all_acknowledged_until_ || acknowledged_.empty()) return true;
+  const auto first = *std::min_element(acknowledged_.begin(), acknowledged_.end());
+  if (first != never) all_acknowledged_until_ = first + remembered_for;
+  return now_ < all_acknowledged_until_;
 }
 
 std::int32_t TopicWriter::partition_of(std::string_view key) const {

@@ -46,9 +46,13 @@ struct TopicInfo {
   bool unwritable() const { return state == State::unwritable; }
 };
 
-// A topic's handle in one incarnation, and which partitions have acknowledged a record of it.
+// A topic's handle in one incarnation, and which partitions have acknowledged a record of it
+// lately: a broker forgets a producer from which it has heard nothing for long.
 class TopicWriter {
  public:
+  static constexpr Millis remembered_for{
+      60'000};  // less than any broker's producer.id.expiration.ms
+
   // Makes a handle whose delivery reports lead to `opaque`. False: librdkafka does not.
   bool open(rd_kafka_t* client, const std::string& topic, void* opaque);
   void close();
@@ -57,19 +61,24 @@ class TopicWriter {
 
   // There are at least so many partitions: some can be added.
   void expect_partitions(std::size_t count);
+  // What is asked and acknowledged from now on is as of `now`.
+  void begin_batch(Clock::time_point now) { now_ = now; }
   void acknowledge(std::size_t partition);
   // REQUIRES: `partition` is one of those expected.
   bool has_acknowledged(std::int32_t partition) const {
-    return acknowledged_.at(static_cast<std::size_t>(partition));
+    return acknowledged_.at(static_cast<std::size_t>(partition)) > now_ - remembered_for;
   }
-  bool all_acknowledged() const { return silent_ == 0; }
-  // Where librdkafka sends this key.
+  bool all_acknowledged() const;
+  // Where this key goes, by the partitions that are expected. REQUIRES: there is one.
   std::int32_t partition_of(std::string_view key) const;
 
  private:
+  static constexpr Clock::time_point never = Clock::time_point::min();
+
   TopicHandle handle_;
-  std::vector<bool> acknowledged_;  // per partition
-  std::size_t silent_ = 0;          // partitions that have acknowledged nothing
+  Clock::time_point now_{};
+  std::vector<Clock::time_point> acknowledged_;  // per partition: the last batch, or never
+  mutable Clock::time_point all_acknowledged_until_ = never;
 };
 
 // The offsets of a topic's records in the batch in flight.

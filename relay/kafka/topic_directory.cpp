@@ -18,6 +18,8 @@ constexpr Millis ask_again_max{60'000};
 constexpr Millis describe_timeout{1'000};  // shorter than a lease
 constexpr Millis describe_pause{60'000};   // after nobody answered: services exist that never do
 constexpr Millis limits_pause{10'000};
+// At-least-once we choose the partition of a key, and count them as often as librdkafka does.
+constexpr Millis partitions_pause{300'000};
 constexpr Millis log_period{60'000};
 constexpr int log_lines_max = 20;           // in that time
 constexpr std::size_t topics_max = 10'000;  // bounds memory when messages name many invalid topics
@@ -83,7 +85,8 @@ bool TopicDirectory::is_due(const TopicInfo& info) const {
   const auto now = Clock::now();
   switch (info.state) {
     case State::unknown: return true;
-    case State::ready: return false;
+    case State::ready:
+      return options_.mode == Mode::at_least_once && now >= info.asked_at + partitions_pause;
     case State::doubtful: return now >= info.doubtful_since + options_.missing_after;
     case State::unwritable: break;
   }
@@ -101,6 +104,7 @@ Result<Topic*> TopicDirectory::get(std::string_view name, rd_kafka_t* client) {
                                       static_cast<int>(look_up_timeout.count()));
   const Metadata metadata(raw);
   if (code != RD_KAFKA_RESP_ERR_NO_ERROR) return error_of("looking up topic " + topic.name, code);
+  if (topic.info.state == State::ready) topic.info.state = State::unknown;
   look_up(topic, client, metadata->topics[0]);
   return &topic;
 }
@@ -112,6 +116,7 @@ void TopicDirectory::look_up(Topic& topic, rd_kafka_t* client,
   switch (answer.err) {
     case RD_KAFKA_RESP_ERR_NO_ERROR:
     case RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE:
+      if (answer.partition_cnt == 0) break;  // it is being created
       if (topic.info.unwritable())
         log::event(log::Level::info, "topic_usable_again", {{"topic", topic.name}});
       topic.info.state = State::ready;
@@ -229,7 +234,11 @@ int TopicDirectory::mark_refused() {
 }
 
 void TopicDirectory::begin_batch() {
-  for (auto& [name, topic] : topics_) topic->offsets.clear();
+  const auto now = Clock::now();
+  for (auto& [name, topic] : topics_) {
+    topic->offsets.clear();
+    topic->writer.begin_batch(now);
+  }
 }
 
 Offsets TopicDirectory::delivered() const {

@@ -28,6 +28,34 @@ TEST(TopicTest, PartitionsCanBeAddedAndNotTakenAway) {
   EXPECT_TRUE(writer.all_acknowledged());
 }
 
+// The broker forgets the producer, and takes whatever comes first.
+TEST(TopicTest, AnAcknowledgementIsForgottenAfterAMinute) {
+  TopicWriter writer;
+  writer.expect_partitions(2);
+  const Clock::time_point start = Clock::now();
+  writer.begin_batch(start);
+  writer.acknowledge(0);
+  writer.acknowledge(1);
+  writer.begin_batch(start + TopicWriter::remembered_for / 2);
+  EXPECT_TRUE(writer.all_acknowledged());
+  writer.acknowledge(1);
+  writer.begin_batch(start + TopicWriter::remembered_for);
+  EXPECT_FALSE(writer.all_acknowledged());
+  EXPECT_FALSE(writer.has_acknowledged(0));
+  EXPECT_TRUE(writer.has_acknowledged(1));
+  writer.acknowledge(0);
+  EXPECT_TRUE(writer.all_acknowledged());
+}
+
+TEST(TopicTest, APartitionThatIsAddedHasAcknowledgedNothing) {
+  TopicWriter writer;
+  writer.acknowledge(0);
+  EXPECT_TRUE(writer.all_acknowledged());
+  writer.expect_partitions(2);
+  EXPECT_FALSE(writer.all_acknowledged());
+  EXPECT_FALSE(writer.has_acknowledged(1));
+}
+
 TEST(TopicTest, TheOffsetsOfABatchAreARangePerPartition) {
   BatchOffsets offsets;
   EXPECT_TRUE(offsets.ranges().empty());
