@@ -121,9 +121,10 @@ const Option all_options[] = {
     {.section = "kafka", .key = "progress_topic",
      .member = at<&Config::kafka, &Config::Kafka::progress_topic>,
      .derived = "outbox-progress.<relay.name>", .example = R"("outbox-progress.main")",
-     .check = check_topic_name,
+     .check = check_progress_topic_name,
      .help = "Topic that stores the progress records of the relay. `outbox-relay init --kafka` "
-             "creates it. Each relay needs a topic of its own."},
+             "creates it. Each relay needs a topic of its own. Begins with outbox-progress., so "
+             "that no relay sends messages to it."},
     {.section = "kafka", .key = "password_file", .type = Type::secret_file,
      .member = at<&Config::kafka, &Config::Kafka::password>,
      .example = R"("/etc/outbox-relay/kafka.password")", .secret = true,

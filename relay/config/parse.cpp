@@ -180,6 +180,14 @@ Result<void> check_topic_name(std::string_view name) {
   return usage_error("is not a name for a topic", topic_hint);
 }
 
+Result<void> check_progress_topic_name(std::string_view name) {
+  if (auto r = check_topic_name(name); !r) return r;
+  if (name.starts_with("outbox-progress.")) return {};
+  return usage_error("does not begin with outbox-progress.",
+                     "write \"outbox-progress.NAME\": no relay sends messages to such a topic, "
+                     "whatever its topics.allow is.");
+}
+
 Result<void> check_topic_pattern(std::string_view pattern) {
   if (pattern == "*") return {};
   if (!pattern.ends_with('*')) return check_topic_name(pattern);

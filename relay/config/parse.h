@@ -43,6 +43,7 @@ std::optional<std::string> nearest(std::string_view word,
 Result<void> check_relay_name(std::string_view name);
 // A name that Kafka accepts for a topic.
 Result<void> check_topic_name(std::string_view name);
+Result<void> check_progress_topic_name(std::string_view name);
 // A topic name, a prefix of one followed by `*`, or `*`.
 Result<void> check_topic_pattern(std::string_view pattern);
 // host, host:port or PROTOCOL://host:port.

@@ -18,6 +18,7 @@ std::optional<TopicError> forbidden_topic(std::string_view name, const Options& 
   if (!outbox::common::valid_topic_name(name)) {
     return {{"topic_invalid", "the topic is no valid Kafka name (1 to 249 of a-z A-Z 0-9 . _ -)"}};
   }
+  // Of a progress topic: a message would be read as a record of a relay, this one or another.
   if (name.starts_with("__") || name == options.progress_topic ||
       name.starts_with("outbox-progress.")) {
     return {{"topic_not_allowed", "internal topics are always refused"}};

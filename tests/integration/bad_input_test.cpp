@@ -100,17 +100,17 @@ TEST_F(BadInputTest, ASecondRelayName) {
 }
 
 TEST_F(BadInputTest, AProgressTopicWithSeveralPartitions) {
-  db.environment["OUTBOX_RELAY_KAFKA_PROGRESS_TOPIC"] = db.topic("progress", 3);
+  db.progress_topic("wide", 3);
   refused("3 partitions", "create it again");
 }
 
 TEST_F(BadInputTest, AProgressTopicThatIsNotCompacted) {
-  db.environment["OUTBOX_RELAY_KAFKA_PROGRESS_TOPIC"] = db.topic("progress", 1);
+  db.progress_topic("deleting");
   refused("is not compacted", "cleanup.policy=compact");
 }
 
 TEST_F(BadInputTest, AMissingProgressTopic) {
-  db.environment["OUTBOX_RELAY_KAFKA_PROGRESS_TOPIC"] = db.name() + ".nowhere";
+  db.environment["OUTBOX_RELAY_KAFKA_PROGRESS_TOPIC"] = "outbox-progress.nowhere." + db.name();
   refused("does not exist", "init --kafka");
 }
 

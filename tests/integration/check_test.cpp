@@ -126,13 +126,13 @@ TEST_F(CheckTest, AProgressTopicThatCannotKeepProgress) {
   const auto use = [&](const std::string& topic) {
     db.environment["OUTBOX_RELAY_KAFKA_PROGRESS_TOPIC"] = topic;
   };
-  use(db.topic("deleting", 1));
+  db.progress_topic("deleting");
   expect_refused("is not compacted");
-  use(db.topic("both", 1, {"cleanup.policy=compact,delete"}));
-  EXPECT_TRUE(says(check(db, 1), "finding", "topic " + db.name() + ".both", "deletes by time"));
-  use(db.topic("several", 3, {"cleanup.policy=compact"}));
+  const std::string both = db.progress_topic("both", 1, {"cleanup.policy=compact,delete"});
+  EXPECT_TRUE(says(check(db, 1), "finding", "topic " + both, "deletes by time"));
+  db.progress_topic("several", 3, {"cleanup.policy=compact"});
   expect_refused("has 3 partitions");
-  use(db.name() + ".nowhere");
+  use("outbox-progress.nowhere." + db.name());
   expect_refused("does not exist");
 
   TestOutbox other;

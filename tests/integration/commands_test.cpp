@@ -201,7 +201,7 @@ TEST_F(CommandsTest, CommandsOnTheDatabaseAloneNeedNoKafka) {
 }
 
 TEST_F(CommandsTest, ServersThatAreAwayHaveExitCodesOfTheirOwn) {
-  db.environment["OUTBOX_RELAY_KAFKA_PROGRESS_TOPIC"] = "x";
+  db.environment["OUTBOX_RELAY_KAFKA_PROGRESS_TOPIC"] = "outbox-progress.x";
   db.environment["OUTBOX_RELAY_KAFKA_BROKERS"] = "127.0.0.1:1";
   EXPECT_TRUE(contains(expect(4, {"init", "--kafka"}), "Kafka"));
   db.environment["OUTBOX_RELAY_POSTGRES_DSN"] =

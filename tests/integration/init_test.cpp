@@ -179,13 +179,13 @@ TEST_F(InitTest, ItCanBeRepeatedAndRenewsGrants) {
 }
 
 TEST_F(InitTest, DryRunChangesNothing) {
-  db.environment["OUTBOX_RELAY_KAFKA_PROGRESS_TOPIC"] = db.name() + ".not-made";
+  const std::string progress = "outbox-progress.not-made." + db.name();
+  db.environment["OUTBOX_RELAY_KAFKA_PROGRESS_TOPIC"] = progress;
   const std::string said = init({"--dry-run", "--kafka"});
   EXPECT_TRUE(contains(said, "version 0 installed, " + current + " wanted")) << said;
   EXPECT_TRUE(contains(said, "would create the progress topic")) << said;
   EXPECT_FALSE(empty_has_schema());
-  EXPECT_THROW(test::read_log(db.kafka().brokers(), {db.name() + ".not-made"},
-                              test::Isolation::read_committed),
+  EXPECT_THROW(test::read_log(db.kafka().brokers(), {progress}, test::Isolation::read_committed),
                std::runtime_error);
 }
 

@@ -120,7 +120,7 @@ TEST_F(LostMarkersOfARelay, ItsNextBatchShowsWhatWasHidden) {
 TEST_F(LostMarkersOfARelay,
        WhereTheProgressTopicIsConcernedItWaitsUntilSomebodyEndsTheTransaction) {
   if (!forgets()) GTEST_SKIP() << "this Kafka does not forget";
-  const std::string progress = db.name() + ".progress";
+  const std::string progress = "outbox-progress.of-the-victim." + db.name();
   test::create_topic_on(kafka.brokers(), progress, victim);
   kafka.alter_topic(progress, {"cleanup.policy=compact"});
   db.environment["OUTBOX_RELAY_KAFKA_PROGRESS_TOPIC"] = progress;

@@ -255,8 +255,7 @@ TEST(HiddenProgress, AnOpenTransactionInAMessagesTopicDelaysNoConfirmation) {
 // As after `init --kafka` on a busy cluster, and after the start of a broker.
 TEST(MissingProgressTopic, ARelayWaitsForOneThatIsThereAMomentLater) {
   TestOutbox db;
-  const std::string progress = db.topic("progress.later", 1);
-  db.kafka().delete_topic(progress);
+  const std::string progress = "outbox-progress.later." + db.name();
   db.environment["OUTBOX_RELAY_KAFKA_PROGRESS_TOPIC"] = progress;
   auto relay = db.relay();
   relay.says("does not exist");

@@ -57,6 +57,14 @@ std::string TestOutbox::topic(const std::string& suffix, int partitions,
   return topic;
 }
 
+std::string TestOutbox::progress_topic(const std::string& suffix, int partitions,
+                                       const std::vector<std::string>& config) {
+  const std::string topic = "outbox-progress." + name_ + "." + suffix;
+  kafka_->create_topic(topic, partitions, config);
+  environment["OUTBOX_RELAY_KAFKA_PROGRESS_TOPIC"] = topic;
+  return topic;
+}
+
 Process TestOutbox::relay(const Process::Environment& more, const std::string& program) {
   Process::Environment all = more;
   all.insert(environment.begin(), environment.end());

@@ -40,6 +40,10 @@ class TestOutbox {
   std::string topic(const std::string& suffix, int partitions = 3,
                     const std::vector<std::string>& config = {});
 
+  // The same for a progress topic beside the relay's own; it becomes the one in use.
+  std::string progress_topic(const std::string& suffix, int partitions = 1,
+                             const std::vector<std::string>& config = {});
+
   // The relay's configuration, as environment; change it before a relay is started.
   Process::Environment environment;
 

@@ -370,6 +370,12 @@ TEST_F(ConfigTest, ProgressTopicIsNotForMessages) {
   EXPECT_TRUE(contains(text, "\"outbox-progress.main\" is the relay's own progress topic")) << text;
 }
 
+// A relay with topics.allow = ["*"] could send messages to it.
+TEST_F(ConfigTest, ProgressTopicHasTheReservedPrefix) {
+  const std::string text = mistakes("[kafka]\nprogress_topic = \"shop.progress\"\n");
+  EXPECT_TRUE(contains(text, "does not begin with outbox-progress.")) << text;
+}
+
 TEST_F(ConfigTest, VariablesThatKubernetesMakesOfServicesAreNotMistakes) {
   Environment environment = kRequiredEnvironment;
   environment["OUTBOX_RELAY_SERVICE_HOST"] = "10.0.0.1";
