@@ -324,8 +324,8 @@ comment on table outbox.replay is
   'Replays: delivered messages that were enqueued again, each with the number of its replay in '
   'the header outbox-replay.';
 comment on column outbox.replay.number is 'Number of the replay.';
-comment on column outbox.replay.since is 'Messages of batches opened at this time or later …';
-comment on column outbox.replay.until is '… and before this one.';
+comment on column outbox.replay.since is 'Messages of batches opened at this time or later,';
+comment on column outbox.replay.until is 'and before this one.';
 comment on column outbox.replay.topic is 'Only of this topic; null: of all.';
 comment on column outbox.replay.asked_by is 'Who asked for it.';
 comment on column outbox.replay.asked_at is 'When it was asked for.';

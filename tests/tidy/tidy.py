@@ -290,6 +290,9 @@ class Tidy:
                 self.found(path, number, "blanks at the end of the line")
             if "\t" in line:
                 self.found(path, number, "a tab")
+            # A statement is converted to the encoding of its database, which may lack the character.
+            if path.startswith("sql/") and path.endswith(".sql") and not line.isascii():
+                self.found(path, number, "a character that is not ASCII")
 
     def look_at_functions(self, path, text):
         """A function begins with a signature that ends in a brace, and ends with a brace (Python: a

@@ -48,6 +48,9 @@ class TidyTest(unittest.TestCase):
     def test_a_tidy_tree_has_no_findings(self):
         self.assertEqual(self.findings(), [])
 
+    def test_sql_is_ascii(self):
+        self.expect("sql/common/a.sql", SQL + "-- \u2026\n", "a character that is not ASCII")
+
     def test_lines(self):
         for path, head in (
             ("relay/a.cpp", CPP),
