@@ -17,7 +17,10 @@ void print_json(const Json& answer, bool one_line) {
 }
 
 std::string utc(const std::string& column) {
-  return "to_char(" + column + " at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')";
+  const std::string local = column + " at time zone 'UTC'";
+  return "case when isfinite(" + column + ") then to_char(" + local +
+         ", 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') || case when extract(year from " + local +
+         ") < 0 then ' BC' else '' end else " + column + "::text end";
 }
 
 Json text_or_null(const pqxx::field& field) {

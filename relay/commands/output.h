@@ -16,7 +16,8 @@ Json json_answer();
 // Prints `answer` and a newline to standard output.
 void print_json(const Json& answer, bool one_line = false);
 
-// SQL for the timestamptz `column` as text, in UTC by ISO 8601; null stays null.
+// SQL for the timestamptz `column` as text, in UTC by ISO 8601 (with " BC" before the year 1);
+// infinity and -infinity are those words, null stays null.
 std::string utc(const std::string& column);
 
 // The value as text or number, or null.
