@@ -107,7 +107,6 @@ TEST_F(FarKafka, ARelayRecoversAndStreams) {
   RecordProperty("recovered_ms", std::to_string(recovered.count()));
   db.sql("insert into outbox.message (topic, key, payload) values ('" + topic + "', 'k', 'x')");
   db.wait_until_idle();
-  EXPECT_EQ(db.value("select epoch from outbox.lease"), "1") << relay.output();
   relay.signal(SIGTERM);
   EXPECT_EQ(relay.wait(), 0) << relay.output();
 }
