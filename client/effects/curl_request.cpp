@@ -199,12 +199,31 @@ std::string origin_of(const std::string& url) {
   for (const auto& [part, before] :
        {std::pair{CURLUPART_SCHEME, ""}, {CURLUPART_HOST, "://"}, {CURLUPART_PORT, ":"}}) {
     char* text = nullptr;
-    if (curl_url_get(parsed.get(), part, &text, 0) != CURLUE_OK) continue;
+    if (curl_url_get(parsed.get(), part, &text, CURLU_DEFAULT_PORT) != CURLUE_OK) continue;
     const std::unique_ptr<char, decltype(&curl_free)> owned(text, &curl_free);
     origin += before;
     origin += text;
   }
+  for (char& c : origin) {
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+  }
   return origin;
+}
+
+bool has_dot_segment(std::string_view path) {
+  path = path.substr(0, path.find_first_of("?#"));
+  std::string segment;
+  for (std::size_t at = 0; at <= path.size(); ++at) {
+    const bool dot = path.substr(at, 3) == "%2e" || path.substr(at, 3) == "%2E";
+    if (dot) at += 2;
+    if (dot || (at < path.size() && path[at] != '/' && path[at] != '\\')) {
+      segment += dot ? '.' : path[at];
+      continue;
+    }
+    if (segment == "." || segment == "..") return true;
+    segment.clear();
+  }
+  return false;
 }
 
 bool has_control(std::string_view text) {

@@ -110,8 +110,13 @@ class CurlRequest {
   bool ready_ = false;
 };
 
-// Scheme, host and port of `url`, without user, path and query; empty: not a URL.
+// Scheme, host and port of `url` in lower case, the port also where it is the default, without
+// user, path and query; empty: not a URL.
 std::string origin_of(const std::string& url);
+
+// Whether the path has a segment "." or "..", also percent-encoded: libcurl or the server would
+// resolve it.
+bool has_dot_segment(std::string_view path);
 
 // Whether `text` has a control character, which could inject a line into the protocol.
 bool has_control(std::string_view text);

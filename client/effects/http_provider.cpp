@@ -125,6 +125,10 @@ std::string http_request_error(const Request& request) {
   if (effects::has_control(path) || path.find(' ') != std::string::npos) {
     return "target path has a space or a control character. HINT: percent-encode it";
   }
+  if (effects::has_dot_segment(path)) {
+    return "target path has a segment \".\" or \"..\", which could lead outside of base_url. HINT: "
+           "write the path without it";
+  }
   if (!methods.contains(effects::target_value(request, "method", "POST"))) {
     return "target method is unknown. HINT: use POST, PUT, PATCH or DELETE";
   }
@@ -236,6 +240,13 @@ Outcome HttpProvider::lookup(const Request& request, Deadline deadline) {
   const std::string key = percent_encoded(request.provider_key);
   for (std::size_t at = 0; (at = path.find("{key}", at)) != std::string::npos; at += key.size()) {
     path.replace(at, 5, key);
+  }
+  if (effects::has_dot_segment(path)) {
+    Outcome refused;
+    refused.error =
+        "the provider key is a segment \".\" or \"..\" of lookup_path. HINT: use letters "
+        "and digits, or lookup_path with the key in its query";
+    return refused;
   }
   const effects::Route route = route_of(options_, path);
   HttpExchange exchange(route, "GET", {});

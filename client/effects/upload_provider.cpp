@@ -5,10 +5,13 @@
 //   2. If an object exists (412), a HEAD decides whether it is the same: done, refused or unknown.
 //   3. lookup() sends the HEAD only.
 //
-// Failure. Everything is an Outcome; error texts contain no query of a URL. Thread-safe: only
+// Failure. Invalid options throw std::invalid_argument; everything else is an Outcome. Error texts
+// contain no query of a URL. Thread-safe: only
 // constant state is shared.
 #include "outbox/upload_provider.h"
 
+#include <algorithm>
+#include <stdexcept>
 #include <string_view>
 #include <utility>
 
@@ -30,8 +33,35 @@ bool valid_url(const std::string& url) {
          !effects::has_control(url) && url.find(' ') == std::string::npos;
 }
 
+// Throws std::invalid_argument for origins that are none. Returns them as origin_of() does.
+UploadOptions checked(UploadOptions options) {
+  if (options.origins.empty()) {
+    throw std::invalid_argument(
+        "upload provider: origins is empty. HINT: list the origins of the store, such as "
+        "https://bucket.s3.amazonaws.com: a URL of a message could lead anywhere");
+  }
+  for (std::string& origin : options.origins) {
+    const std::string known = effects::origin_of(origin);
+    const bool is_http = known.starts_with("http://") || known.starts_with("https://");
+    const auto authority = origin.find("://");
+    if (!is_http || authority == std::string::npos ||
+        origin.find_first_of("/?#@\\", authority + 3) != std::string::npos) {
+      throw std::invalid_argument("upload provider: \"" + origin +
+                                  "\" is not an origin. HINT: use the form https://host or "
+                                  "https://host:port, without a path");
+    }
+    origin = known;
+  }
+  return options;
+}
+
+bool allowed(const UploadOptions& options, const std::string& url) {
+  const auto& origins = options.origins;
+  return std::find(origins.begin(), origins.end(), effects::origin_of(url)) != origins.end();
+}
+
 // Why the request cannot be sent; empty: it can.
-std::string upload_request_error(const Request& request) {
+std::string upload_request_error(const Request& request, const UploadOptions& options) {
   const std::string url = effects::target_value(request, "url", "");
   if (!valid_url(url)) {
     return "target url is not an http:// or https:// URL. HINT: use the complete presigned URL";
@@ -39,6 +69,12 @@ std::string upload_request_error(const Request& request) {
   if (!valid_url(effects::target_value(request, "head_url", url))) {
     return "target head_url is not an http:// or https:// URL. HINT: remove it, or use the "
            "complete URL";
+  }
+  for (const std::string& to : {url, effects::target_value(request, "head_url", url)}) {
+    if (allowed(options, to)) continue;
+    return "the store " + effects::origin_of(to) +
+           " is not allowed. HINT: add it to the origins of the provider, if it is a store of "
+           "yours";
   }
   if (effects::has_control(effects::target_value(request, "content-type", ""))) {
     return "target content-type has a control character. HINT: remove it";
@@ -111,12 +147,12 @@ void resolve_existing(Outcome& outcome, const Request& request, const UploadOpti
 
 }  // namespace
 
-UploadProvider::UploadProvider(UploadOptions options) : options_(std::move(options)) {}
+UploadProvider::UploadProvider(UploadOptions options) : options_(checked(std::move(options))) {}
 
 UploadProvider::~UploadProvider() = default;
 
 Outcome UploadProvider::call(const Request& request, Deadline deadline) {
-  if (const std::string fault = upload_request_error(request); !fault.empty()) {
+  if (const std::string fault = upload_request_error(request, options_); !fault.empty()) {
     return effects::refused_unsent(fault);
   }
   const std::string checksum = effects::base64(effects::sha256(request.body));
@@ -155,7 +191,8 @@ Outcome UploadProvider::call(const Request& request, Deadline deadline) {
 Outcome UploadProvider::lookup(const Request& request, Deadline deadline) {
   if (!supports_lookup()) return Provider::lookup(request, deadline);
   Outcome outcome;
-  if (outcome.error = upload_request_error(request); !outcome.error.empty()) return outcome;
+  if (outcome.error = upload_request_error(request, options_); !outcome.error.empty())
+    return outcome;
   Head head = read_head(request, options_, deadline);
   outcome = std::move(head.outcome);
   if (outcome.phase != Phase::answered) return outcome;

@@ -35,7 +35,8 @@ outbox::EffectWorkerOptions::Account account(const toml::table& config) {
                                    .supports_lookup = true,
                                    .claim_ttl = std::chrono::seconds(
                                        config.at_path("store.claim_ttl_seconds").value_or(30))},
-          std::make_unique<outbox::UploadProvider>(outbox::UploadOptions{})};
+          std::make_unique<outbox::UploadProvider>(
+              outbox::UploadOptions{.origins = {required(config, "store.url")}})};
 }
 
 }  // namespace

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Adapter for uploads to an object store through presigned URLs (S3 and compatible stores).
 //
-//   outbox::UploadProvider uploads({});
+//   outbox::UploadProvider uploads({.origins = {"https://bucket.s3.amazonaws.com"}});
 //   // Request::target = {{"url", presigned_put},
 //   //                    {"head_url", presigned_head},
 //   //                    {"content-type", "image/png"}}
@@ -35,6 +35,7 @@
 
 #include <chrono>
 #include <string>
+#include <vector>
 
 #include "outbox/provider.h"
 
@@ -42,6 +43,11 @@ namespace outbox {
 inline namespace v1 {
 
 struct UploadOptions {
+  // Required. Where URLs may lead: scheme, host and port, such as https://bucket.s3.amazonaws.com.
+  // Compared exactly. A URL comes from a message: without this bound, a client that writes messages
+  // could make the worker send requests to any server that it reaches. Redirects are not followed.
+  std::vector<std::string> origins{};
+
   // Whether to send x-amz-checksum-sha256, so that the store verifies the bytes and keeps their
   // checksum. Defaults to true.
   bool checksum_header = true;
@@ -66,7 +72,7 @@ struct UploadOptions {
 // Threads: stateless apart from its options; concurrent calls are allowed.
 class UploadProvider final : public Provider {
  public:
-  // Does not connect.
+  // Does not connect. Throws std::invalid_argument for invalid options.
   explicit UploadProvider(UploadOptions options);
   ~UploadProvider() override;
 

@@ -19,7 +19,9 @@ std::unique_ptr<outbox::Provider> adapter(const std::string& kind, const std::st
     return std::make_unique<outbox::SmtpProvider>(
         outbox::SmtpOptions{.url = url, .require_tls = false, .from = "shop@example.com"});
   }
-  if (kind == "store") return std::make_unique<outbox::UploadProvider>(outbox::UploadOptions{});
+  if (kind == "store") {
+    return std::make_unique<outbox::UploadProvider>(outbox::UploadOptions{.origins = {url}});
+  }
   return std::make_unique<outbox::HttpProvider>(outbox::HttpOptions{.base_url = url});
 }
 

@@ -104,7 +104,7 @@ target_link_libraries(uses-effects PRIVATE outbox::effects)
 int main() {
   outbox::HttpProvider http({.base_url = "http://127.0.0.1:1"});
   outbox::SmtpProvider mail({.url = "smtp://127.0.0.1:1"});
-  outbox::UploadProvider uploads({});
+  outbox::UploadProvider uploads({.origins = {"http://127.0.0.1:1"}});
   outbox::Provider* all[] = {&http, &mail, &uploads};
   for (outbox::Provider* provider : all) {
     const auto outcome = provider->call({.effect_key = "a", .provider_key = "a"},

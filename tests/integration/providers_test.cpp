@@ -432,12 +432,31 @@ TEST_F(ProvidersTest, SecretsReachTheProviderAndNobodyElse) {
   }
 }
 
+// It would be asked of another path than lookup_path.
+TEST_F(ProvidersTest, AKeyThatLeadsOutsideOfTheLookupPathIsNotAskedFor) {
+  outbox::HttpOptions by_path = options();
+  by_path.lookup_path = "/charges/{key}";
+  by_path.key_pointer = "/idempotency_key";
+  outbox::HttpProvider provider(by_path);
+  const auto before = fakes->log("payments", "connection").size();
+  for (const char* key : {".", ".."}) {
+    outbox::Request request = charge();
+    request.provider_key = key;
+    const outbox::Outcome outcome = provider.lookup(request, in(5s));
+    EXPECT_EQ(said(outcome), "nothing none 0");
+    EXPECT_NE(outcome.error.find("HINT: "), std::string::npos) << outcome.error;
+  }
+  EXPECT_EQ(fakes->log("payments", "connection").size(), before);
+}
+
 TEST_F(ProvidersTest, WhatCouldNeverBeSentIsRefusedBefore) {
   const auto before = fakes->log("payments", "connection").size();
   using Target = std::map<std::string, std::string>;
   for (const Target& target :
        {Target{}, Target{{"path", "charges"}}, Target{{"path", "/a b"}},
-        Target{{"path", "/a\r\nX: y"}}, Target{{"path", "/charges"}, {"method", "GET"}},
+        Target{{"path", "/../admin"}}, Target{{"path", "/a/%2E%2e/b"}}, Target{{"path", "/a/."}},
+        Target{{"path", "/a\\..\\b"}}, Target{{"path", "/a\r\nX: y"}},
+        Target{{"path", "/charges"}, {"method", "GET"}},
         Target{{"path", "/charges"}, {"method", "CONNECT"}},
         Target{{"path", "/charges"}, {"content-type", "a\r\nX: y"}}}) {
     outbox::Request request = charge();

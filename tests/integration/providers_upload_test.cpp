@@ -32,8 +32,8 @@ class ProvidersUploadTest : public test::FakeProvidersTest {
                        {"content-type", "text/plain"}},
             .body = body};
   }
-  static outbox::Outcome call(const outbox::Request& request,
-                              const outbox::UploadOptions& options = {}) {
+  static outbox::Outcome call(const outbox::Request& request, outbox::UploadOptions options = {}) {
+    options.origins = {fakes->store()};
     return outbox::UploadProvider(options).call(request, in(5s));
   }
   static std::size_t stored(const outbox::Request& request) {
@@ -155,8 +155,9 @@ TEST_F(ProvidersUploadTest, AnExpiredUrlIsNamedWithoutItsSignature) {
             std::string::npos)
       << outcome.error;
   EXPECT_EQ(outcome.error.find("s3cr3t"), std::string::npos);
-  request.target["url"] = "http://" + test::dead_address() + "/a?X-Signature=s3cr3t";
-  const outbox::Outcome dead = call(request);
+  const std::string nowhere = "http://" + test::dead_address();
+  request.target["url"] = nowhere + "/a?X-Signature=s3cr3t";
+  const outbox::Outcome dead = outbox::UploadProvider({.origins = {nowhere}}).call(request, in(5s));
   EXPECT_EQ(said(dead), "nothing none 0");
   EXPECT_EQ(dead.error.find("s3cr3t"), std::string::npos) << dead.error;
 }
@@ -179,7 +180,7 @@ TEST_F(ProvidersUploadTest, TheStoreChecksTheBytesIfAsked) {
 }
 
 TEST_F(ProvidersUploadTest, AskingTellsWhoseObjectIsThere) {
-  outbox::UploadProvider provider({});
+  outbox::UploadProvider provider({.origins = {fakes->store()}});
   ASSERT_TRUE(provider.supports_lookup());
   outbox::Request request = upload();
   EXPECT_EQ(said(provider.lookup(request, in(5s))), "answered absent 404");
@@ -195,7 +196,37 @@ TEST_F(ProvidersUploadTest, AskingTellsWhoseObjectIsThere) {
   request.target["head_url"] = request.target["url"] + "&expired";
   EXPECT_EQ(said(provider.lookup(request, in(5s))), "answered none 403");
   EXPECT_EQ(stored(request), 1U);
-  EXPECT_FALSE(outbox::UploadProvider({.head_allowed = false}).supports_lookup());
+  EXPECT_FALSE(outbox::UploadProvider({.origins = {fakes->store()}, .head_allowed = false})
+                   .supports_lookup());
+}
+
+// A URL is what a message says: it must not make the worker ask any server that it reaches.
+TEST_F(ProvidersUploadTest, NoServerIsAskedButTheAllowedOnes) {
+  const auto before = fakes->log("store", "connection").size();
+  const std::string port = fakes->store().substr(fakes->store().rfind(':'));
+  for (const std::string& url : std::vector<std::string>{
+           fakes->store() + "/bucket/a", "http://169.254.169.254/latest/meta-data",
+           "http://localhost" + port + "/a", "http://store.example.com/a",
+           "https://store.example.com:444/a", "https://store.example.com.evil.test/a",
+           "https://store.example.com@127.0.0.1" + port + "/a",
+           "http://[::ffff:127.0.0.1]" + port + "/a"}) {
+    for (const char* name : {"url", "head_url"}) {
+      outbox::Request request = upload();
+      request.target["url"] = "https://store.example.com/a";
+      request.target[name] = url;
+      outbox::UploadProvider asked({.origins = {"https://Store.example.com:443"}});
+      const outbox::Outcome outcome = asked.call(request, in(5s));
+      EXPECT_EQ(said(outcome), "nothing refused 0") << url;
+      EXPECT_NE(outcome.error.find("is not allowed"), std::string::npos) << url << outcome.error;
+      EXPECT_NE(asked.lookup(request, in(5s)).error.find("is not allowed"), std::string::npos);
+    }
+  }
+  EXPECT_EQ(fakes->log("store", "connection").size(), before);
+  for (const std::string& origin :
+       std::vector<std::string>{"", "store", "ftp://store", "https://store/path", "https://a@b"}) {
+    EXPECT_THROW(outbox::UploadProvider({.origins = {origin}}), std::invalid_argument) << origin;
+  }
+  EXPECT_THROW(outbox::UploadProvider({}), std::invalid_argument);
 }
 
 TEST_F(ProvidersUploadTest, WhatCouldNeverBeSentIsRefusedBefore) {

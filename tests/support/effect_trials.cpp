@@ -135,7 +135,8 @@ std::unique_ptr<outbox::Provider> EffectTrials::adapter(Kind kind) const {
     return std::make_unique<outbox::SmtpProvider>(outbox::SmtpOptions{
         .url = providers_.mail(), .require_tls = false, .from = "shop@example.com"});
   if (kind == Kind::uploads)
-    return std::make_unique<outbox::UploadProvider>(outbox::UploadOptions{});
+    return std::make_unique<outbox::UploadProvider>(
+        outbox::UploadOptions{.origins = {providers_.store()}});
   return std::make_unique<outbox::HttpProvider>(
       outbox::HttpOptions{.base_url = providers_.payments(), .key_pointer = "/idempotency_key"});
 }
