@@ -120,12 +120,7 @@ auto run_ledger(const Statement& statement) {
   } catch (const pqxx::sql_error& e) {
     const auto refused = [&](Why why) { return EffectRefused(why, e.what()); };
     if (e.sqlstate() == "23505") throw refused(Why::other_request);
-    if (e.sqlstate() == "23503") {
-      throw EffectRefused(
-          Why::unknown_provider,
-          std::string(e.what()) +
-              " HINT: start a worker for the provider, or call register_provider() once");
-    }
+    if (e.sqlstate() == "23503") throw refused(Why::unknown_provider);
     if (e.sqlstate() == "42704") throw refused(Why::unknown_provider);
     if (e.sqlstate() == "P0002") throw refused(Why::no_such_effect);
     if (e.sqlstate() == "55000") throw refused(Why::not_now);

@@ -112,9 +112,11 @@ comment on column effect.throttle.whole_look_at is
 
 -- effect ---------------------------------------------------------------------------------------
 
+-- keep_planned and keep_provider stand for a foreign key to effect.provider. It would lock the row
+-- of the provider in each transaction that plans: n at a time make multixacts of n members each.
 create table effect.effect (
   id                bigint      generated always as identity primary key,
-  provider          text        collate "C" not null references effect.provider,
+  provider          text        collate "C" not null,
   effect_key        text        collate "C" not null
                                 check (pg_catalog.octet_length(effect_key) between 1 and 1024),
   dedup_key         text        collate "C"

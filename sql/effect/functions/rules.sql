@@ -148,11 +148,34 @@ begin
     raise exception 'effect % begins planned and without attempts', new.effect_key
       using errcode = 'object_not_in_prerequisite_state';
   end if;
+  if not exists (select from effect.provider p where p.name = new.provider) then
+    raise exception 'provider "%" is not registered', new.provider
+      using errcode = 'foreign_key_violation',
+            hint = 'Start a worker for it, or select effect.register(name, settings) once.';
+  end if;
   new.request_hash := effect.hash_of(new.target, new.body);
   return new;
 end
 $$;
-comment on function effect.keep_planned() is 'A new effect is planned, and nothing else.';
+comment on function effect.keep_planned() is
+  'A new effect is planned, of a registered provider, and nothing else.';
+
+create or replace function effect.keep_provider() returns trigger language plpgsql
+set search_path = pg_catalog, pg_temp as $$
+begin
+  -- Ends once every transaction that has planned an effect has ended; what plans later finds no
+  -- provider.
+  lock table effect.effect in share row exclusive mode;
+  if exists (select from effect.effect e where e.provider = old.name) then
+    raise exception 'provider "%" has effects and keeps its name', old.name
+      using errcode = 'foreign_key_violation',
+            hint = 'Register another one for new effects; effect.prune() deletes settled effects.';
+  end if;
+  return case tg_op when 'DELETE' then old else new end;
+end
+$$;
+comment on function effect.keep_provider() is
+  'A provider that has effects is neither deleted nor renamed.';
 
 create or replace function effect.keep_rules() returns trigger language plpgsql
 set search_path = pg_catalog, pg_temp as $$
@@ -224,6 +247,15 @@ begin
                  where t.tgrelid = 'effect.effect'::regclass and t.tgname = 'keep_planned') then
     create trigger keep_planned before insert on effect.effect
       for each row execute function effect.keep_planned();
+  end if;
+  if not exists (select from pg_catalog.pg_trigger t
+                 where t.tgrelid = 'effect.provider'::regclass
+                   and t.tgname = 'keep_deleted') then
+    create trigger keep_deleted before delete on effect.provider
+      for each row execute function effect.keep_provider();
+    create trigger keep_renamed before update of name on effect.provider
+      for each row when (old.name is distinct from new.name)
+      execute function effect.keep_provider();
   end if;
   if not exists (select from pg_catalog.pg_trigger t
                  where t.tgrelid = 'effect.effect'::regclass and t.tgname = 'keep_rules') then
