@@ -97,8 +97,7 @@ void CurlRequest::add_recipient(const std::string& address) { append(recipients_
 
 CURLcode CurlRequest::perform(Provider::Deadline deadline) {
   using std::chrono::milliseconds;
-  const auto left =
-      std::chrono::duration_cast<milliseconds>(deadline - std::chrono::steady_clock::now()).count();
+  const auto left = std::chrono::duration_cast<milliseconds>(deadline - BootClock::now()).count();
   // CURLOPT_TIMEOUT_MS 0 means no limit.
   if (left < 1) return CURLE_OPERATION_TIMEDOUT;
   set(CURLOPT_TIMEOUT_MS, static_cast<long>(left));
@@ -162,8 +161,11 @@ int CurlRequest::on_wire(CURL*, curl_infotype kind, char* data, std::size_t size
   return 0;
 }
 
+// The machine may have been suspended while it connected, and libcurl's own clock with it.
 int CurlRequest::on_ready(void* self, char*, char*, int, int) {
-  static_cast<CurlRequest*>(self)->ready_ = true;
+  auto& request = *static_cast<CurlRequest*>(self);
+  if (request.overdue()) return CURL_PREREQFUNC_ABORT;
+  request.ready_ = true;
   return CURL_PREREQFUNC_OK;
 }
 
@@ -184,7 +186,7 @@ int CurlRequest::on_close(void* self, curl_socket_t socket) {
 // server and wait up to two minutes for the reply.
 int CurlRequest::on_progress(void* self, curl_off_t, curl_off_t, curl_off_t, curl_off_t) {
   const auto& request = *static_cast<CurlRequest*>(self);
-  if (std::chrono::steady_clock::now() < request.cutoff_) return 0;
+  if (!request.overdue()) return 0;
   request.shut_down(SHUT_RDWR);
   return 1;
 }

@@ -64,6 +64,8 @@ class CurlRequest {
   // Makes the request. Returns at its end or at the deadline; CURLE_OK: a complete answer was read.
   CURLcode perform(Provider::Deadline deadline);
 
+  // Whether the deadline has passed, or is so near that nothing more may be sent.
+  bool overdue() const { return BootClock::now() >= cutoff_; }
   // Whether the connection was established, TLS included, and the request about to be written.
   bool ready() const { return ready_; }
   bool tls();

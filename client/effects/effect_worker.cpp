@@ -34,7 +34,7 @@ namespace outbox {
 inline namespace v1 {
 namespace {
 
-using Clock = std::chrono::steady_clock;
+using Clock = BootClock;
 using std::chrono::milliseconds;
 
 constexpr milliseconds reconnect_first{100};

@@ -183,7 +183,9 @@ class Dialogue {
   // the text. The dot cannot be observed: libcurl 7.88 does not report it, newer versions may write
   // it together with held-back text. From the end of the text on, it counts as sent, and no earlier
   // reply can be its answer.
+  // Past the deadline nothing more is read, and therefore no dot written.
   std::size_t read(char* to, std::size_t room) {
+    if (curl_.overdue()) return CURL_READFUNC_ABORT;
     const std::size_t bytes = std::min(room, text_.size());
     if (bytes == 0) {
       dot_ = true;

@@ -80,15 +80,29 @@ struct Outcome {
   std::optional<std::chrono::milliseconds> retry_after{};
 };
 
+// Time since the machine was started, suspended or not (CLOCK_BOOTTIME). std::chrono::steady_clock
+// stands still while a machine is suspended, and so would the end of a claim, while another worker
+// takes it over.
+struct BootClock {
+  using duration = std::chrono::nanoseconds;
+  using rep = duration::rep;
+  using period = duration::period;
+  using time_point = std::chrono::time_point<BootClock>;
+  static constexpr bool is_steady = true;
+  static time_point now() noexcept;
+};
+
 // Adapter for one account at one provider.
 // Threads: an EffectWorker calls its adapters in the thread of run(), one call at a time.
 class Provider {
  public:
-  using Deadline = std::chrono::steady_clock::time_point;
+  using Deadline = BootClock::time_point;
 
   virtual ~Provider() = default;
 
-  // Makes one attempt and returns before the deadline.
+  // Makes one attempt and returns before the deadline. Nothing that can have an effect is sent
+  // after it: check it again after each wait, because the machine may have been suspended
+  // meanwhile.
   virtual Outcome call(const Request& request, Deadline deadline) = 0;
 
   // Queries whether the effect was executed, without executing it. Returns done, absent, or an

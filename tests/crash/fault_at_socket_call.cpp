@@ -3,7 +3,7 @@
 // process (SIGKILL) or lets the call fail. The environment says so when the process starts:
 //
 //   OUTBOX_KILL_AT=N            counted from 1; 0 or not set: never
-//   OUTBOX_KILL_WHEN=before|after
+//   OUTBOX_KILL_WHEN=before|after|suspend    suspend kills nobody: see SocketFault
 //   OUTBOX_SOCKET_CALLS=FILE    gets the number of calls when the process ends by itself
 //
 // or at any time by a file that holds a SocketFault:
@@ -27,6 +27,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
+#include <string_view>
 
 namespace {
 
@@ -40,8 +42,10 @@ SocketFault* fault_from_environment() {
   const char* const at = std::getenv("OUTBOX_KILL_AT");
   const char* const when = std::getenv("OUTBOX_KILL_WHEN");
   own.at = at != nullptr ? std::atol(at) : 0;
-  own.what =
-      when == nullptr || std::strcmp(when, "before") == 0 ? What::kill_before : What::kill_after;
+  const std::string_view how = when == nullptr ? "before" : when;
+  own.what = how == "before"    ? What::kill_before
+             : how == "suspend" ? What::suspend
+                                : What::kill_after;
   own.armed = true;
   return &own;
 }
@@ -111,6 +115,10 @@ auto counted(const char* name, int fd, F&& call) -> decltype(call()) {
   fault->port = port_of_peer(fd);
   fault->struck = true;
   const What what = fault->what;
+  if (what == What::suspend) {
+    fault->suspended = true;
+    return call();
+  }
   if (what == What::kill_before) std::raise(SIGKILL);
   const auto result = what == What::fail_before ? -1 : call();
   if (what == What::kill_after) std::raise(SIGKILL);
@@ -124,6 +132,11 @@ auto counted(const char* name, int fd, F&& call) -> decltype(call()) {
 
 extern "C" {
 
+int clock_gettime(clockid_t clock, timespec* time) noexcept {
+  const int result = FORWARD(clock_gettime, clock, time);
+  if (clock == CLOCK_BOOTTIME && fault != nullptr && fault->suspended) time->tv_sec += 3'600;
+  return result;
+}
 int socket(int domain, int type, int protocol) noexcept {
   const int fd = FORWARD(socket, domain, type, protocol);
   track(fd, true);

@@ -11,8 +11,9 @@ namespace relay::test {
 
 struct SocketFault {
   // after: the call is made, so that its bytes are on their way, and then the process is killed or
-  // the call said to have failed.
-  enum class What : int { kill_before, kill_after, fail_before, fail_after };
+  // the call said to have failed. suspend: before the call, the machine was suspended for an hour:
+  // CLOCK_BOOTTIME has gone on, and CLOCK_MONOTONIC has not.
+  enum class What : int { kill_before, kill_after, fail_before, fail_after, suspend };
 
   std::atomic<bool> armed{false};  // calls count from then on
   std::atomic<std::int64_t> calls{0};
@@ -24,6 +25,7 @@ struct SocketFault {
   std::array<char, 16> name{};
   std::atomic<int> port{0};  // of the peer
   std::atomic<bool> struck{false};
+  std::atomic<bool> suspended{false};
 };
 static_assert(std::atomic<std::int64_t>::is_always_lock_free &&
               std::atomic<SocketFault::What>::is_always_lock_free);

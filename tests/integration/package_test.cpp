@@ -108,7 +108,7 @@ int main() {
   outbox::Provider* all[] = {&http, &mail, &uploads};
   for (outbox::Provider* provider : all) {
     const auto outcome = provider->call({.effect_key = "a", .provider_key = "a"},
-                                        std::chrono::steady_clock::now() + std::chrono::seconds(5));
+                                        outbox::BootClock::now() + std::chrono::seconds(5));
     if (outcome.answer != outbox::Answer::refused) return 1;
   }
   return 0;

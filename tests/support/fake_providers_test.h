@@ -22,7 +22,7 @@ class FakeProvidersTest : public ::testing::Test {
   static void TearDownTestSuite() { fakes.reset(); }
 
   static outbox::Provider::Deadline in(std::chrono::milliseconds time) {
-    return std::chrono::steady_clock::now() + time;
+    return outbox::BootClock::now() + time;
   }
   // So that the log of one test is not the log of another.
   std::string new_name() {
