@@ -172,6 +172,7 @@ Outcome UploadProvider::call(const Request& request, Deadline deadline) {
   if (outcome.status == 412) {
     resolve_existing(outcome, request, options_, deadline);
   } else if (outcome.answer == Answer::unauthorized) {
+    outcome.answer = Answer::not_now;  // a presigned URL is the credentials of this effect alone
     outcome.error =
         "HTTP status " + std::to_string(outcome.status) +
         ". HINT: check that the presigned URL has not expired, and its signed headers and method";

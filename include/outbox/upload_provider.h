@@ -25,7 +25,7 @@
 // Meaning of the status of the PUT:
 //   2xx        done; Outcome::object is the ETag
 //   412        done if the checksums are equal, refused if they differ, failing if unknown
-//   401, 403   unauthorized: usually the URL has expired
+//   401, 403   not_now: usually the URL has expired, which concerns no other effect
 //   409        in_progress: a concurrent conditional write of the object
 //   429        not_now, with Retry-After
 //   others     as for HttpProvider

@@ -66,7 +66,8 @@ comment on column effect.provider.retry_per_minute is
   'Retries that each minute adds to the budget, so that a provider without first attempts does '
   'not stay in doubt.';
 comment on column effect.provider.breaker_failures is
-  'Consecutive failures that open the breaker: then there is one probe at a time.';
+  'Consecutive failures that open the breaker: then there is one probe at a time. Of several '
+  'answers that the same effect fails, the first counts.';
 comment on column effect.provider.probe_first is
   'Backoff before the first probe; it doubles with each probe that fails.';
 comment on column effect.provider.probe_max is 'Longest backoff between probes.';
@@ -192,7 +193,8 @@ comment on column effect.effect.attempts is 'Attempts so far.';
 comment on column effect.effect.in_doubt_attempts is
   'Attempts of this generation with an unknown outcome. Not counted: attempts that cannot have '
   'had an effect, and attempts that the provider would deduplicate by the key while the '
-  'breaker was open, so that an outage needs no operator.';
+  'breaker was open or after it had answered that the effect fails, so that an outage needs no '
+  'operator.';
 comment on column effect.effect.not_before is 'Not to be claimed before.';
 comment on column effect.effect.worker is 'The worker that holds the claim.';
 comment on column effect.effect.claim_expires_at is

@@ -47,6 +47,12 @@ class EffectProvider : public ::testing::Test {
     tx.commit();
   }
 
+  std::string breaker() {
+    return db.value(
+        "select case when open_until is null then 'closed' else 'open' end || case when "
+        "probing_until is null then '' else ' probing' end from effect.throttle");
+  }
+
   TestLedger db;
   std::string dsn;
   pqxx::connection worker;
@@ -116,6 +122,57 @@ TEST_F(EffectProvider, AProviderThatHasEffectsIsNeitherDeletedNorRenamed) {
   EXPECT_TRUE(
       refused("insert into effect.effect (provider, effect_key, target, body) values "
               "('bank', 'k', '{}', '')"));
+}
+
+// A provider that remembers a 500 answers each repeat with it.
+TEST_F(EffectProvider, OneEffectThatFailsForEverDoesNotOpenTheBreaker) {
+  bank({.in_doubt_policy = outbox::InDoubtPolicy::hold, .breaker_failures = 3});
+  plan("stored");
+  for (int i = 0; i < 12; ++i) settle(claim(), answered(Answer::failing));
+  EXPECT_EQ(breaker(), "closed");
+  EXPECT_EQ(db.value("select state || ' ' || in_doubt_attempts from effect.effect"), "in_doubt 1")
+      << "nor does it need an operator while the key is valid";
+  for (const char* key : {"a", "b"}) {
+    EXPECT_EQ(breaker(), "closed");
+    db.sql(
+        "set session_replication_role = replica; update effect.effect set not_before = "
+        "'infinity'");
+    plan(key);
+    settle(claim(), answered(Answer::not_now));
+  }
+  EXPECT_EQ(breaker(), "open") << "three effects open it";
+}
+
+// Nothing is stored where nothing answered.
+TEST_F(EffectProvider, OneEffectThatIsNotAnsweredOpensTheBreaker) {
+  bank({.in_doubt_policy = outbox::InDoubtPolicy::hold, .breaker_failures = 3});
+  plan("k");
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_EQ(breaker(), "closed");
+    settle(claim(), {.phase = Phase::sent});
+  }
+  EXPECT_EQ(breaker(), "open");
+}
+
+// The others would wait until its claim expires.
+TEST_F(EffectProvider, AProbeThatIsOverMakesRoomForTheNext) {
+  db.plan("bank", "n", 4);
+  outbox::Outcome wait = answered(Answer::not_now);
+  wait.retry_after = 1ms;
+  settle(claim(), wait);
+  EXPECT_EQ(breaker(), "open");
+  settle(claim(), answered(Answer::failing));
+  EXPECT_EQ(breaker(), "open") << "after few failures";
+  const outbox::Claim probe = claim();
+  EXPECT_EQ(breaker(), "open probing");
+  {
+    pqxx::work tx(worker);
+    outbox::effect::give_back(tx, probe, "it is stopped");
+    tx.commit();
+  }
+  EXPECT_EQ(breaker(), "open");
+  settle(claim(), answered(Answer::done));
+  EXPECT_EQ(breaker(), "closed");
 }
 
 }  // namespace

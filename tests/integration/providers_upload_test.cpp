@@ -150,7 +150,7 @@ TEST_F(ProvidersUploadTest, AnExpiredUrlIsNamedWithoutItsSignature) {
   outbox::Request request = upload();
   request.target["url"] += "&expired";
   const outbox::Outcome outcome = call(request);
-  EXPECT_EQ(said(outcome), "answered unauthorized 403");
+  EXPECT_EQ(said(outcome), "answered not_now 403");
   EXPECT_NE(outcome.error.find("HINT: check that the presigned URL has not expired"),
             std::string::npos)
       << outcome.error;

@@ -94,7 +94,12 @@ std::string ModelEffect::settle(const ModelRules& rules, std::int64_t of, const 
     state = "planned";
     doubtful = false;
   } else {
-    return doubt(rules, !harmless && !(breaker_open && key == Key::live));
+    const auto fails = [](const ModelAttempt& x) {
+      return x.answer == "failing" || x.answer == "unauthorized" || x.answer == "not_now";
+    };
+    const bool again = fails(a) && std::any_of(attempts.begin(), attempts.find(of),
+                                               [&](const auto& x) { return fails(x.second); });
+    return doubt(rules, !harmless && !((breaker_open || again) && key == Key::live));
   }
   return state;
 }

@@ -57,10 +57,24 @@ $$;
 comment on function effect.apply_late_answer(effect.effect) is
   'Settles an effect that was executed by an attempt whose claim was over when its answer came.';
 
+-- A provider that remembers an answer for a key repeats it, and some answers concern one request
+-- alone: while others are answered, the same effect failing again says nothing about the provider.
+create or replace function effect.failed_before(a effect.attempt)
+returns boolean language sql stable
+set search_path = pg_catalog, pg_temp as $$
+  select a.answer in ('failing', 'unauthorized', 'not_now') and exists (
+    select from effect.attempt l
+    where l.effect = a.effect and l.epoch < a.epoch
+      and l.answer in ('failing', 'unauthorized', 'not_now'))
+$$;
+comment on function effect.failed_before(effect.attempt) is
+  'Whether the provider has answered that the effect fails, not for the first time.';
+
 -- A probe that fails opens the breaker for longer. Attempts that were under way when it opened do
 -- not change it.
 create or replace function effect.record_breaker_result(
-  p effect.provider, failed boolean, at_once boolean, started_at timestamptz, retry_after interval)
+  p effect.provider, failed boolean, again boolean, at_once boolean, started_at timestamptz,
+  retry_after interval)
 returns void language plpgsql volatile
 set search_path = pg_catalog, pg_temp as $$
 declare
@@ -83,10 +97,10 @@ begin
       q.probing_until := null;
     end if;
   else
-    q.failures := case when not failed then q.failures
+    q.failures := case when not failed or again then q.failures
                        when at_once then greatest(q.failures + 1, p.breaker_failures)
                        else q.failures + 1 end;
-    if (retry_after is not null or q.failures >= p.breaker_failures)
+    if (retry_after is not null or q.open_until is not null or q.failures >= p.breaker_failures)
        and coalesce(q.open_until <= record_breaker_result.started_at, true) then
       q.open_until := now_at + greatest(effect.backoff(p.probe_first, p.probe_max, q.opened),
                                         coalesce(retry_after, interval '0'));
@@ -103,8 +117,9 @@ begin
 end
 $$;
 comment on function effect.record_breaker_result(
-  effect.provider, boolean, boolean, timestamptz, interval) is
-  'Records the end of an attempt for the circuit breaker. at_once opens it without counting.';
+  effect.provider, boolean, boolean, boolean, timestamptz, interval) is
+  'Records the end of an attempt for the circuit breaker. again: does not count, but as a probe; '
+  'at_once: opens it without counting.';
 
 create or replace function effect.settle(
   effect_id bigint, epoch bigint, phase text, answer text default null,
@@ -117,6 +132,7 @@ declare
   e      effect.effect;
   a      effect.attempt;
   p      effect.provider;
+  again  boolean;
   result text;
 begin
   perform effect.make_durable();
@@ -151,6 +167,7 @@ begin
     settle.retry_after := interval '1 day';
   end if;
   select o.* into p from effect.provider o where o.name = e.provider;
+  again := coalesce(effect.failed_before(a), false);
   if a.answer = 'done' then
     result := 'done';
   elsif e.attempts > 1 and exists (
@@ -168,8 +185,8 @@ begin
       e,
       not effect.is_harmless(a) and not (
         coalesce(e.key_valid_until > pg_catalog.clock_timestamp(), false)
-        and exists (select from effect.throttle r
-                    where r.provider = p.name and r.open_until is not null)),
+        and (again or exists (select from effect.throttle r
+                              where r.provider = p.name and r.open_until is not null))),
       settle.retry_after);
   elsif result = 'late' then
     perform effect.apply_late_answer(e);
@@ -191,13 +208,16 @@ begin
     where f.id = e.id;
   end if;
   if not tried then
+    -- Another attempt can be the probe.
+    update effect.throttle r set probing_until = null
+    where r.provider = p.name and r.open_until <= a.started_at and r.probing_until is not null;
     return result;
   end if;
   perform effect.record_breaker_result(
     p,
     a.answer in ('failing', 'unauthorized', 'not_now')
     or (a.phase <> 'answered' and a.answer is null),
-    a.answer is not distinct from 'unauthorized', a.started_at, settle.retry_after);
+    again, a.answer is not distinct from 'unauthorized', a.started_at, settle.retry_after);
   return result;
 end
 $$;
