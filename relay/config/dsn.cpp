@@ -3,6 +3,7 @@
 
 #include <libpq-fe.h>
 
+#include <algorithm>
 #include <memory>
 
 namespace relay::config {
@@ -20,6 +21,14 @@ Parsed parse(const std::string& dsn) {
 }  // namespace
 
 Result<void> check_dsn(std::string_view dsn) {
+  // Between keywords, libpq takes a line break for a space; in a URI, for a part of the value.
+  const bool uri = dsn.starts_with("postgresql://") || dsn.starts_with("postgres://");
+  const auto is_control = [](unsigned char c) { return c < ' ' || c == '\x7f'; };
+  if (uri && std::any_of(dsn.begin(), dsn.end(), is_control)) {
+    return Error{Fault::usage, "is a URI that contains a line break or another control character",
+                 "remove it; files and secrets often end with a line break. What is part of a "
+                 "password is written as %0A."};
+  }
   if (!dsn.empty() && parse(std::string(dsn))) return {};
   return Error{Fault::usage, "is not a connection string or URI of libpq",
                "write \"host=db1 dbname=shop user=relay\" or \"postgresql://relay@db1/shop\"; "

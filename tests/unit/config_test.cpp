@@ -110,6 +110,20 @@ TEST_F(ConfigTest, EnvironmentAloneWorks) {
   EXPECT_EQ(config->topics.allow, (std::vector<std::string>{"orders", "shop.*"}));
 }
 
+TEST_F(ConfigTest, ALineBreakIsRefusedInAUriAndSeparatesKeywords) {
+  auto environment = kRequiredEnvironment;
+  for (const char* dsn : {"postgresql://relay:hunter2@db1/shop\n",
+                          "postgres://relay:hunter2@db1/shop\r\n", "postgresql://db1\t/shop"}) {
+    environment["OUTBOX_RELAY_POSTGRES_DSN"] = dsn;
+    const std::string text = mistakes("", environment);
+    EXPECT_TRUE(contains(text, "contains a line break") && contains(text, "HINT: remove it"))
+        << text;
+    EXPECT_FALSE(contains(text, "hunter2")) << text;
+  }
+  environment["OUTBOX_RELAY_POSTGRES_DSN"] = "host=db1\ndbname=shop\n";
+  EXPECT_TRUE(load_text("", environment));
+}
+
 TEST_F(ConfigTest, FileInTheWorkingDirectoryIsReadWithoutBeingNamed) {
   if (std::filesystem::exists("/etc/outbox-relay/relay.toml"))
     GTEST_SKIP() << "this machine runs a relay";
