@@ -12,6 +12,7 @@
 #include "relay/core/recovery.h"
 #include "relay/kafka/admin.h"
 #include "relay/kafka/progress.h"
+#include "relay/postgres/connection.h"
 #include "relay/postgres/migrations.h"
 #include "relay/postgres/startup_checks.h"
 
@@ -72,14 +73,35 @@ Result<Installed> look_at(const postgres::PqxxSession::Execute& execute,
   return installed;
 }
 
-Error install_error(Error e, bool roles) {
-  if (e.what.find("HINT:") != std::string::npos) {
-    e.hint.clear();  // the server's says it
-  } else if (roles && (e.fault != Fault::refused || e.what.starts_with("PostgreSQL"))) {
-    e.hint =
-        "init needs CREATEROLE and CREATE on the database; with --no-roles it creates no roles";
+// What the server said of a statement of init. The general hints, of which some say to run init, do
+// not apply here. Where schema.sql refuses, the server's text ends with a hint.
+Error install_error(const pqxx::sql_error& e, bool roles) {
+  Error error{Fault::postgres,
+              "PostgreSQL, creating the schema: " + postgres::trimmed(std::string(e.what()))};
+  // libpqxx 6 has no code where it throws a class of its own.
+  if (dynamic_cast<const pqxx::insufficient_privilege*>(&e) != nullptr) {
+    error.fault = Fault::refused;
+    if (roles)
+      error.hint =
+          "init needs CREATEROLE and CREATE on the database; with --no-roles it creates no roles";
+  } else if (e.sqlstate() == "55000") {
+    error.fault = Fault::refused;
+  } else if (e.sqlstate() == "55P03") {
+    error.hint =
+        "another session holds a lock that init needs: a long transaction, a dump or another init. "
+        "Nothing was changed; pg_locks and pg_blocking_pids() show which; run init again later";
   }
-  return e;
+  return error;
+}
+
+template <class Body>
+Result<void> explained(const Body& body, const postgres::PqxxSession::Execute& execute,
+                       bool roles) {
+  try {
+    return body(execute);
+  } catch (const pqxx::sql_error& e) {
+    return install_error(e, roles);
+  }
 }
 
 // One at a time: each looks at what is installed only when those before it have committed, and at
@@ -87,30 +109,42 @@ Error install_error(Error e, bool roles) {
 Result<Installed> install(postgres::PqxxSession& control, const InitOptions& options) {
   using Execute = postgres::PqxxSession::Execute;
   Installed installed;
-  auto done = control.transact("creating the schema", [&](const Execute& execute) -> Result<void> {
+  const bool roles = !options.no_roles;
+  const auto body = [&](const Execute& execute) -> Result<void> {
     execute(install_lock_sql());
-    for (const auto& sql : creating(options.schemas, !options.no_roles)) execute(sql);
+    for (const auto& sql : creating(options.schemas, roles)) execute(sql);
     auto found = look_at(execute, options.schemas);
     if (!found) return found.error();
     installed = std::move(*found);
-    for (const auto& sql : installing(installed, !options.no_roles)) execute(sql);
+    for (const auto& sql : installing(installed, roles)) execute(sql);
     return {};
-  });
-  if (!done) return install_error(done.error(), !options.no_roles);
+  };
+  auto done = control.transact("creating the schema",
+                               [&](const Execute& e) { return explained(body, e, roles); });
+  if (!done) return done.error();
   return installed;
 }
 
-// What is installed; changes nothing.
+// What is installed; changes nothing, and refuses what install() would of the schemas that are
+// there.
 Result<Installed> inspect(postgres::PqxxSession& control, const InitOptions& options) {
   using Execute = postgres::PqxxSession::Execute;
   Installed installed;
-  auto done =
-      control.transact("looking at the schemas", [&](const Execute& execute) -> Result<void> {
-        auto found = look_at(execute, options.schemas);
-        if (!found) return found.error();
-        installed = std::move(*found);
-        return {};
-      });
+  const bool roles = !options.no_roles;
+  const auto body = [&](const Execute& execute) -> Result<void> {
+    for (const Schema schema : options.schemas) {
+      const std::string exists =
+          std::string("select pg_catalog.to_regnamespace('") + name_of(schema) + "') is not null";
+      if (execute(exists)[0][0].as<bool>())
+        execute(schema_sql(schema, schema_files(schema), roles));
+    }
+    auto found = look_at(execute, options.schemas);
+    if (!found) return found.error();
+    installed = std::move(*found);
+    return {};
+  };
+  auto done = control.transact("looking at the schemas",
+                               [&](const Execute& e) { return explained(body, e, roles); });
   if (!done) return done.error();
   return installed;
 }
@@ -167,6 +201,10 @@ Result<std::set<Schema>> schemas_named(const std::string& list) {
   return named;
 }
 
+// As init's own sessions have it: without, a lock that does not come lets every client of the
+// tables wait behind the script.
+constexpr const char* lock_timeout_sql = "set local lock_timeout = '30s'";
+
 // Needs no configuration.
 int print_sql(const InitOptions& options) {
   Installed installed;
@@ -183,7 +221,8 @@ int print_sql(const InitOptions& options) {
                 schema_version(schema), installed[schema]);
   }
   std::printf("-- run as one transaction by a role that may create roles and schemas\n");
-  std::printf("begin isolation level read committed;\n%s;\n", install_lock_sql().c_str());
+  std::printf("begin isolation level read committed;\n%s;\n%s;\n", lock_timeout_sql,
+              install_lock_sql().c_str());
   for (const auto& sql : creating(options.schemas, !options.no_roles)) {
     std::printf("%s;\n", sql.c_str());
   }
@@ -279,12 +318,14 @@ Command init_command() {
           "is changed. "
           "Run it as a role that may create roles and schemas, not as the role of the relay.",
       .options = command_options(*options),
-      .exit_codes = {done_code,
-                     usage_code,
-                     postgres_code,
-                     {4, "Kafka"},
-                     {5,
-                      "refused: a schema is newer than this program, or a privilege is missing"}},
+      .exit_codes =
+          {done_code,
+           usage_code,
+           postgres_code,
+           {4, "Kafka"},
+           {5,
+            "refused: a schema is newer than this program or is not that of init, the encoding of "
+            "the database cannot hold an outbox, or a privilege is missing"}},
       .examples = {{"init --kafka", "Creates the schema outbox and the progress topic."},
                    {"init --schema inbox,effect",
                     "Creates the schemas of a consumer in its database."},

@@ -38,14 +38,22 @@ std::string install_lock_sql() {
   return "select pg_catalog.pg_advisory_xact_lock(" + std::to_string(install_lock) + ")";
 }
 
+std::string schema_sql(Schema schema, std::span<const SchemaFile> files, bool roles) {
+  const std::string owner = roles ? "'" + std::string(name_of(schema)) + "_owner'" : "current_user";
+  std::string sql;
+  for (const SchemaFile& file : files) {
+    if (file.kind == Kind::schema) sql = with_owner(file.sql, owner);
+  }
+  return sql;
+}
+
 std::vector<std::string> create_script(Schema schema, std::span<const SchemaFile> files,
                                        bool roles) {
-  const std::string owner = roles ? "'" + std::string(name_of(schema)) + "_owner'" : "current_user";
   std::vector<std::string> script;
   for (const SchemaFile& file : files) {
     if (file.kind == Kind::roles && roles) script.emplace_back(file.sql);
-    if (file.kind == Kind::schema) script.push_back(with_owner(file.sql, owner));
   }
+  script.push_back(schema_sql(schema, files, roles));
   return script;
 }
 

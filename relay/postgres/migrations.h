@@ -54,6 +54,9 @@ inline int schema_version(Schema schema) { return newest_version(schema_files(sc
 // those before it installed.
 std::string install_lock_sql();
 
+// Creates the schema if it is missing; refuses one that is not init's, and changes nothing of it.
+std::string schema_sql(Schema schema, std::span<const SchemaFile> files, bool roles);
+
 // What the login runs: creates the roles, if `roles`, and the schema. Can be repeated.
 std::vector<std::string> create_script(Schema schema, std::span<const SchemaFile> files,
                                        bool roles);

@@ -14,15 +14,13 @@
 
 #include "relay/postgres/migrations.h"
 #include "tests/support/checker.h"
+#include "tests/support/schemas_fixture.h"
 
 namespace relay {
 namespace {
 
+using test::contains;
 using test::TestOutbox;
-
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
 
 // Rights are dumped in the order in which they were granted, which is the planner's choice.
 std::string with_grants_in_order(const std::string& dump) {
@@ -146,11 +144,12 @@ TEST_F(InitTest, PrintedSqlOfThePresentVersionRenewsFunctionsAndGrants) {
   EXPECT_TRUE(contains(init({}), same_version));
 }
 
-TEST_F(InitTest, PrintedSqlTakesTheLockBeforeAnythingElse) {
+TEST_F(InitTest, PrintedSqlBoundsItsWaitsAndTakesTheLockBeforeAnythingElse) {
   const auto printed =
       test::run_command({test::program_path("outbox-relay"), "init", "--print-sql"}, {});
-  EXPECT_TRUE(contains(printed.output,
-                       "\nbegin isolation level read committed;\n" + install_lock_sql() + ";\n"))
+  EXPECT_TRUE(contains(
+      printed.output, "\nbegin isolation level read committed;\nset local lock_timeout = '30s';\n" +
+                          install_lock_sql() + ";\n"))
       << printed.output;
 }
 
@@ -236,52 +235,7 @@ TEST_F(InitTest, ARelayMovesScheduledMessagesWithAndWithoutTheRightToLockThem) {
   EXPECT_EQ(relay.output().find("maintenance_failed"), std::string::npos) << relay.output();
 }
 
-// Databases without a relay and without Kafka, as a consumer has them.
-class SchemasTest : public ::testing::Test {
- protected:
-  void another_database(test::ScratchPostgres& server = test::shared_postgres()) {
-    database = server.create_database();
-    dsn = server.dsn(database);
-  }
-  void SetUp() override { another_database(); }
-
-  // Runs init; only the outbox is about Kafka.
-  std::string init(std::vector<std::string> options, int code = 0,
-                   test::Process::Environment more = {}) {
-    options.insert(options.begin(), {test::program_path("outbox-relay"), "init"});
-    more.insert({"OUTBOX_RELAY_POSTGRES_DSN", dsn});
-    const auto done = test::run_command(options, more);
-    EXPECT_EQ(done.code, code) << done.output;
-    return done.output;
-  }
-  std::string init_schemas(const std::string& list, int code = 0) {
-    return init({"--schema", list}, code, kafka);
-  }
-  std::string value(const std::string& query) {
-    pqxx::connection connection(dsn);
-    return pqxx::nontransaction(connection).exec(query)[0][0].c_str();
-  }
-  void sql(const std::string& statements) {
-    pqxx::connection connection(dsn);
-    pqxx::nontransaction(connection).exec(statements);
-  }
-  // The schemas that are there, each with its owner.
-  std::string owners() {
-    return value(
-        "select coalesce(string_agg(n.nspname || ' of ' || pg_get_userbyid(n.nspowner), ', ' order "
-        "by n.nspname), 'none') "
-        "from pg_namespace n where n.nspname in ('outbox', 'inbox', 'effect')");
-  }
-  static std::string versions(Schema schema, int was) {
-    return std::string("schema ") + name_of(schema) + ": version " +
-           std::to_string(schema_version(schema)) + ", was " + std::to_string(was);
-  }
-
-  const test::Process::Environment kafka = {{"OUTBOX_RELAY_KAFKA_BROKERS", "127.0.0.1:1"},
-                                            {"OUTBOX_RELAY_TOPICS_ALLOW", "*"}};
-  std::string database;
-  std::string dsn;
-};
+using SchemasTest = test::SchemasFixture;
 
 TEST_F(SchemasTest, AConsumersDatabaseGetsInboxAndEffectAndNeedsNoKafka) {
   const std::string planned = init({"--schema", "inbox,effect", "--dry-run"});
@@ -462,61 +416,6 @@ TEST_F(SchemasTest, EightAtOnceAllSucceed) {
       if (!installed) once[schema] = dumped(dsn, schema);
       EXPECT_EQ(dumped(dsn, schema), once[schema]);
     }
-  }
-}
-
-// Functions are created or replaced, and what is replaced keeps its owner: nothing that another
-// role has planted is adopted.
-TEST_F(SchemasTest, WhatBelongsToAnotherRoleIsRefused) {
-  const std::string mallory = "mallory-" + database;
-  sql("create role \"" + mallory + "\" login; grant create on database \"" + database + "\" to \"" +
-      mallory + "\"");
-  {
-    pqxx::connection connection(test::shared_postgres().dsn(database, mallory));
-    pqxx::nontransaction(connection)
-        .exec(
-            "create schema inbox; create table inbox.schema_version (number integer); "
-            "insert into inbox.schema_version values (1)");
-  }
-  for (const std::vector<std::string>& options : {std::vector<std::string>{}, {"--no-roles"}}) {
-    auto all = options;
-    all.insert(all.end(), {"--schema", "inbox"});
-    const std::string said = init(all, 5);
-    EXPECT_TRUE(contains(said, "the schema inbox belongs to \"" + mallory + "\"") &&
-                contains(said, "HINT: "))
-        << said;
-    EXPECT_EQ(owners(), "inbox of " + mallory);
-  }
-  sql("drop schema inbox cascade");
-  init({"--schema", "inbox"});
-  sql("drop function inbox.known(text) cascade; grant usage, create on schema inbox to \"" +
-      mallory + "\"");
-  {
-    pqxx::connection connection(test::shared_postgres().dsn(database, mallory));
-    pqxx::nontransaction(connection)
-        .exec(
-            "create function inbox.known(consumer text) returns inbox.consumer language sql as "
-            "'select null::inbox.consumer'");
-  }
-  const std::string said = init({"--schema", "inbox"}, 5);
-  EXPECT_TRUE(
-      contains(said, "inbox.known() does not belong to \"inbox_owner\", the owner of the schema"))
-      << said;
-}
-
-TEST_F(SchemasTest, ANewerVersionOfOneIsRefusedAndNothingIsInstalled) {
-  for (const Schema schema : all_schemas) {
-    another_database();
-    const std::string name = name_of(schema);
-    init_schemas(name);
-    sql("insert into " + name + ".schema_version (number, name) values (77, 'future')");
-    for (const std::string& list : {name, std::string("outbox,inbox,effect")}) {
-      const std::string said = init_schemas(list, 5);
-      EXPECT_TRUE(contains(said, "the " + name + " schema has version 77") &&
-                  contains(said, "HINT: run a newer outbox-relay"))
-          << said;
-    }
-    EXPECT_EQ(owners(), name + " of " + name + "_owner");
   }
 }
 
