@@ -139,6 +139,7 @@ std::string milliseconds(std::chrono::milliseconds time) {
 // The argument of effect.register(), by its names.
 json settings_of(const ProviderSettings& s) {
   return {{"in_doubt_policy", s.in_doubt_policy == InDoubtPolicy::hold ? "hold" : "resend"},
+          {"key_bytes_max", s.key_bytes_max},
           {"idempotency_window",
            s.idempotency_window ? json(milliseconds(*s.idempotency_window)) : json()},
           {"window_margin", milliseconds(s.window_margin)},

@@ -91,6 +91,10 @@ enum class InDoubtPolicy {
 struct ProviderSettings {
   // Required.
   InDoubtPolicy in_doubt_policy;
+  // Longest idempotency key that the provider takes, in bytes, 16 to 1,028. plan() rejects an
+  // effect_key that has more than 4 bytes less, which an operator's decision to resend needs.
+  // Defaults to 255.
+  int key_bytes_max = 255;
   // Period in which the provider deduplicates by idempotency key. Defaults to none: it does not.
   std::optional<std::chrono::milliseconds> idempotency_window{};
   // A repeat must end this long before the window closes. Defaults to 5 minutes.

@@ -18,6 +18,7 @@ comment on schema effect is
 create table effect.provider (
   name                  text     collate "C" primary key check (name <> ''),
   in_doubt_policy       text     not null check (in_doubt_policy in ('resend', 'hold')),
+  key_bytes_max         integer  not null default 255 check (key_bytes_max between 16 and 1028),
   idempotency_window    interval check (idempotency_window > interval '0'),
   window_margin         interval not null default '5 minutes'
                                  check (window_margin >= interval '0'),
@@ -42,6 +43,9 @@ comment on column effect.provider.in_doubt_policy is
   'What happens to an unknown outcome that neither a repeat with the same key nor a lookup can '
   'resolve. resend: the effect may happen twice; hold: an operator decides. Required, without '
   'a default.';
+comment on column effect.provider.key_bytes_max is
+  'Longest idempotency key that the provider takes. An effect key has at most 4 bytes less, for '
+  'the suffix ##N of a resent effect.';
 comment on column effect.provider.idempotency_window is
   'How long the provider deduplicates by the key; null: it does not.';
 comment on column effect.provider.window_margin is

@@ -5,7 +5,7 @@ values
   ('effect_planner', 'insert (provider, effect_key, target, body, dedup_key, summary) on '
                      'effect.effect'),
   ('effect_planner', 'select (id, provider, effect_key, request_hash) on effect.effect'),
-  ('effect_planner', 'select (name) on effect.provider'),
+  ('effect_planner', 'select (name, key_bytes_max) on effect.provider'),
   ('effect_planner', 'execute on function effect.plan(text, text, jsonb, bytea, text, text), '
                      'effect.hash_of(jsonb, bytea), effect.keep_planned()'),
 

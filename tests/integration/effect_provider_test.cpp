@@ -93,6 +93,22 @@ TEST_F(EffectProvider, ManyTransactionsAtATimeAddFewMembersToMultixacts) {
   EXPECT_LE(members() - before, 2 * sessions * rounds);
 }
 
+TEST_F(EffectProvider, AKeyIsRefusedWhenItIsPlannedIfTheProviderDoesNotTakeIt) {
+  const auto refusal = [&](std::size_t bytes) -> std::string {
+    try {
+      plan(std::string(bytes, 'k'));
+      return "";
+    } catch (const pqxx::sql_error& e) {
+      return e.what();
+    }
+  };
+  EXPECT_EQ(refusal(251), "");
+  EXPECT_NE(refusal(252).find("at most 251"), std::string::npos) << "no room for ##2";
+  EXPECT_NE(refusal(252).find("HINT:"), std::string::npos);
+  bank({.in_doubt_policy = outbox::InDoubtPolicy::hold, .key_bytes_max = 1'028});
+  EXPECT_EQ(refusal(1'024), "");
+}
+
 TEST_F(EffectProvider, AProviderThatHasEffectsIsNeitherDeletedNorRenamed) {
   const auto refused = [&](const std::string& statement) {
     try {

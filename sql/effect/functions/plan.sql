@@ -26,10 +26,12 @@ begin
   select o.* into p from effect.provider o where o.name = register.provider for no key update;
   p := pg_catalog.jsonb_populate_record(p, settings);
   update effect.provider o
-  set (in_doubt_policy, idempotency_window, window_margin, supports_lookup, lookup_delay, claim_ttl,
+  set (in_doubt_policy, key_bytes_max,
+       idempotency_window, window_margin, supports_lookup, lookup_delay, claim_ttl,
        in_doubt_attempts_max, retry_first, retry_max, retry_budget_ratio, retry_budget_burst,
        retry_per_minute, breaker_failures, probe_first, probe_max)
-    = (p.in_doubt_policy, p.idempotency_window, p.window_margin, p.supports_lookup, p.lookup_delay,
+    = (p.in_doubt_policy, p.key_bytes_max,
+       p.idempotency_window, p.window_margin, p.supports_lookup, p.lookup_delay,
        p.claim_ttl, p.in_doubt_attempts_max, p.retry_first, p.retry_max, p.retry_budget_ratio,
        p.retry_budget_burst, p.retry_per_minute, p.breaker_failures, p.probe_first, p.probe_max)
   where o.name = p.name and o is distinct from p;

@@ -141,6 +141,8 @@ comment on function effect.column_error(effect.effect, effect.effect, effect.att
 
 create or replace function effect.keep_planned() returns trigger language plpgsql
 set search_path = pg_catalog, pg_temp as $$
+declare
+  bytes_max integer;
 begin
   if (new.state, new.epoch, new.attempts, new.in_doubt_attempts, new.generation,
       new.key_valid_until, new.object)
@@ -148,10 +150,17 @@ begin
     raise exception 'effect % begins planned and without attempts', new.effect_key
       using errcode = 'object_not_in_prerequisite_state';
   end if;
-  if not exists (select from effect.provider p where p.name = new.provider) then
+  select p.key_bytes_max - 4 into bytes_max from effect.provider p where p.name = new.provider;
+  if not found then
     raise exception 'provider "%" is not registered', new.provider
       using errcode = 'foreign_key_violation',
             hint = 'Start a worker for it, or select effect.register(name, settings) once.';
+  end if;
+  if pg_catalog.octet_length(new.effect_key) > bytes_max then
+    raise exception 'effect key "%" has % bytes; for provider "%" at most %', new.effect_key,
+      pg_catalog.octet_length(new.effect_key), new.provider, bytes_max
+      using errcode = 'invalid_parameter_value',
+            hint = 'Use a hash of it, or raise key_bytes_max if the provider takes longer keys.';
   end if;
   new.request_hash := effect.hash_of(new.target, new.body);
   return new;
