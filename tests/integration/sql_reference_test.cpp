@@ -84,7 +84,7 @@ class SqlReference : public ::testing::Test {
   // The roles of the schema $1 that `may` holds for, without their prefix.
   static std::string roles(const std::string& may) {
     return "(select string_agg(substr(r.rolname, length(n.nspname) + 2), ', ' order by r.rolname) "
-           "from pg_roles r where r.rolname like n.nspname || '\\_%' and "
+           "from pg_roles r where r.rolname ~ ('^' || n.nspname || '_[a-z]+$') and "
            "r.rolname <> n.nspname || '_owner' and has_schema_privilege(r.oid, n.oid, 'usage') "
            "and " +
            may + ")";
@@ -135,8 +135,8 @@ class SqlReference : public ::testing::Test {
     std::string out = "| role | |\n| --- | --- |\n";
     for (const auto& row :
          db.sql("select r.rolname, shobj_description(r.oid, 'pg_authid') from pg_roles r "
-                "where r.rolname like '" +
-                schema + "\\_%' order by 1")) {
+                "where r.rolname ~ '^" +
+                schema + "_[a-z]+$' order by 1")) {
       out += "| `" + cell(row[0]) + "` | " + cell(row[1]) + " |\n";
     }
     return out;
